@@ -1,0 +1,57 @@
+# `make demo` runs the whole pipeline on the embedded default; `make test` runs all tests. Everything is installed into
+# .venv from requirements.lock, and only what is stale is done again.
+
+PYTHON ?= python3.11
+CONFIG ?= config/config.yaml
+VENV := .venv
+RUN := $(VENV)/bin
+SNAKEMAKE := $(RUN)/snakemake --profile profiles/local
+PYTHON_SOURCES := scripts tests resources bench
+
+# Threads that wait by spinning slow down their neighbours.
+export OMP_WAIT_POLICY := PASSIVE
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint format plan lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+# The lock is installed in two steps: with torch at its pinned version there, what depends on torch asks for no other.
+$(VENV)/installed: requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	touch $@
+
+demo: $(VENV)/installed ## run the pipeline on config/config.yaml (CONFIG=... for another) and print what it found
+	$(SNAKEMAKE) --configfile $(CONFIG)
+	@$(RUN)/python scripts/summarize.py $(CONFIG)
+
+test: $(VENV)/installed ## run all tests
+	$(RUN)/python -m pytest
+
+bench: $(VENV)/installed ## measure speed as ratios against baselines; writes bench/results.json
+	$(RUN)/python bench/run.py
+
+lint: $(VENV)/installed ## check style and the workflow
+	$(RUN)/ruff check $(PYTHON_SOURCES)
+	$(RUN)/ruff format --check $(PYTHON_SOURCES)
+	$(RUN)/snakefmt --check Snakefile rules
+	$(RUN)/snakemake --lint
+
+format: $(VENV)/installed ## rewrite the sources in the project's style
+	$(RUN)/ruff check --fix $(PYTHON_SOURCES)
+	$(RUN)/ruff format $(PYTHON_SOURCES)
+	$(RUN)/snakefmt Snakefile rules
+
+plan: $(VENV)/installed ## show what would run, and run nothing
+	$(SNAKEMAKE) --configfile $(CONFIG) --dry-run
+
+lock: $(VENV)/installed ## pin requirements.in into requirements.lock
+	$(RUN)/pip-compile --quiet --no-header --no-emit-find-links --no-emit-index-url --strip-extras --allow-unsafe \
+	  --output-file requirements.lock requirements.in
+
+clean: ## delete results, logs and the environment; downloaded models stay in the user's cache
+	rm -rf results logs benchmarks .snakemake bench/results.json .pytest_cache .ruff_cache $(VENV)

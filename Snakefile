@@ -1,0 +1,62 @@
+# Adaptive Samplers: learn how to sample from a language model.
+#
+#   snakemake --profile profiles/local      everything, on this machine
+#   snakemake --profile slurm               everything, on a cluster
+#   snakemake --profile ... figures         one target and what it needs
+#
+# Rules are in rules/, one file a stage, in the order data flows. docs/what_reruns.md tells what a change reruns.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/prompts.smk"
+include: "rules/generation.smk"
+include: "rules/labels.smk"
+include: "rules/selection.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
+
+
+# The front page of the HTML report.
+report: "report/workflow.rst"
+
+
+localrules:
+    all,
+    figures,
+    tables,
+    report,
+
+
+rule all:
+    input:
+        FIGURES,
+        TABLES,
+        f"results/{RUN}/evaluation/comparison.parquet",
+        f"results/{RUN}/provenance.json",
+        f"results/{RUN}/report.html",
+    default_target: True
+
+
+rule figures:
+    input:
+        FIGURES,
+
+
+rule tables:
+    input:
+        TABLES,
+
+
+rule report:
+    input:
+        f"results/{RUN}/report.html",

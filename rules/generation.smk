@@ -1,0 +1,66 @@
+# Candidates: every prompt under every heuristic and seed, a shard of the prompts a job; then the check that none is lost.
+
+
+rule generate_candidates:
+    message:
+        "Generating answers: seed {wildcards.seed}, shard {wildcards.shard}"
+    input:
+        prompts="results/{run}/prompts.parquet",
+        heuristics="results/{run}/heuristics.parquet",
+        model=f"results/{{run}}/models/{BASE_MODEL}",
+    output:
+        # Kept when it is made again: answers that the change does not touch are taken over.
+        update("results/{run}/candidates/seed={seed}/shard={shard}.parquet"),
+    log:
+        "logs/{run}/generate_candidates/seed={seed}/shard={shard}.log",
+    benchmark:
+        "benchmarks/{run}/generate_candidates/seed={seed}/shard={shard}.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    params:
+        settings=stage(
+            "generate_candidates",
+            "run.seed",
+            "model.dtype",
+            "generation.engine",
+            "generation.max_new_tokens",
+            "generation.stop",
+            "generation.shards",
+        ),
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=growing(6000),
+        runtime=growing(120),
+    script:
+        "../scripts/generate_candidates.py"
+
+
+rule verify_candidates:
+    message:
+        "Checking that every prompt was answered under every heuristic and seed"
+    input:
+        prompts="results/{run}/prompts.parquet",
+        heuristics="results/{run}/heuristics.parquet",
+        shards=expand(
+            "results/{{run}}/candidates/seed={seed}/shard={shard}.parquet",
+            seed=SEEDS,
+            shard=SHARDS,
+        ),
+    output:
+        candidates="results/{run}/candidates.parquet",
+        report="results/{run}/candidates_report.json",
+    log:
+        "logs/{run}/verify_candidates.log",
+    benchmark:
+        "benchmarks/{run}/verify_candidates.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    params:
+        settings=stage("verify_candidates", "seeds", "generation.tolerance"),
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    script:
+        "../scripts/verify_candidates.py"

@@ -1,0 +1,45 @@
+# What is asked, and how it is sampled.
+
+
+rule collect_prompts:
+    message:
+        "Collecting prompts from {input.sources}"
+    input:
+        sources=[source["path"] for source in config["prompts"]["sources"]],
+    output:
+        "results/{run}/prompts.parquet",
+    log:
+        "logs/{run}/collect_prompts.log",
+    benchmark:
+        "benchmarks/{run}/collect_prompts.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        settings=stage("collect_prompts", "prompts"),
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    script:
+        "../scripts/collect_prompts.py"
+
+
+rule expand_heuristics:
+    message:
+        "Expanding the grid of heuristics"
+    output:
+        "results/{run}/heuristics.parquet",
+    log:
+        "logs/{run}/expand_heuristics.log",
+    benchmark:
+        "benchmarks/{run}/expand_heuristics.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    params:
+        settings=stage("expand_heuristics", "heuristics"),
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    script:
+        "../scripts/expand_heuristics.py"

@@ -1,0 +1,47 @@
+# The self-contained HTML report, and the run's provenance.
+
+
+rule record_provenance:
+    message:
+        "Recording where this run came from"
+    input:
+        models=expand("results/{{run}}/models/{model}", model=MODELS),
+        comparison="results/{run}/evaluation/comparison.parquet",
+    output:
+        "results/{run}/provenance.json",
+    log:
+        "logs/{run}/record_provenance.log",
+    benchmark:
+        "benchmarks/{run}/record_provenance.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    script:
+        "../scripts/record_provenance.py"
+
+
+rule write_report:
+    message:
+        "Writing the report"
+    input:
+        FIGURES,
+        TABLES,
+        f"results/{RUN}/provenance.json",
+        front_page="report/workflow.rst",
+    output:
+        "results/{run}/report.html",
+    log:
+        "logs/{run}/write_report.log",
+    benchmark:
+        "benchmarks/{run}/write_report.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(10),
+    script:
+        "../scripts/write_report.py"

@@ -1,0 +1,52 @@
+# Scores, and the answers that samplers are trained on.
+
+
+rule score_candidates:
+    message:
+        "Scoring answers"
+    input:
+        prompts="results/{run}/prompts.parquet",
+        quality="results/{run}/labels/quality.parquet",
+        diversity="results/{run}/labels/diversity.parquet",
+        correctness="results/{run}/labels/correctness.parquet",
+    output:
+        "results/{run}/scores.parquet",
+    log:
+        "logs/{run}/score_candidates.log",
+    benchmark:
+        "benchmarks/{run}/score_candidates.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        settings=stage("score_candidates", "scoring.diversity_measure"),
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    script:
+        "../scripts/score_candidates.py"
+
+
+rule select_training_set:
+    message:
+        "Selecting the training set {wildcards.weights}, top {wildcards.top_k}"
+    input:
+        scores="results/{run}/scores.parquet",
+        candidates="results/{run}/candidates.parquet",
+        heuristics="results/{run}/heuristics.parquet",
+    output:
+        "results/{run}/training_sets/{weights}_top{top_k}.parquet",
+    log:
+        "logs/{run}/select_training_set/{weights}_top{top_k}.log",
+    benchmark:
+        "benchmarks/{run}/select_training_set/{weights}_top{top_k}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        settings=stage("select_training_set", "scoring.correct_only"),
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    script:
+        "../scripts/select_training_set.py"

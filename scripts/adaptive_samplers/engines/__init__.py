@@ -1,0 +1,5 @@
+"""Engines turn requests into completions; all of them draw tokens with our own processors and random numbers."""
+
+from adaptive_samplers.engines.base import Completion, Engine, Request
+
+__all__ = ["Completion", "Engine", "Request"]

@@ -1,0 +1,64 @@
+"""What every engine takes and gives."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from adaptive_samplers.heuristics import Pipeline
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer to be sampled.
+
+    Attributes
+    ----------
+    prompt_token_ids : tuple of int
+        The prompt, chat template applied.
+    pipeline : Pipeline
+        What turns raw logits into the logits to draw from.
+    sample_seed : int
+        The key of the answer's uniform numbers (see `randomness`).
+    max_new_tokens : int
+        The answer is cut after so many tokens.
+    stop : tuple of str
+        Strings that end the answer; the text is cut before them.
+    """
+
+    prompt_token_ids: tuple[int, ...]
+    pipeline: Pipeline
+    sample_seed: int
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass
+class Completion:
+    """The answer to the request at position `index`.
+
+    `finish_reason` is stop, length or error; an error carries its message and never looks like an empty answer.
+    Log-probabilities are the raw language model's, in nats: `token_logprobs` of each answer token, and `end_logprobs`,
+    one longer, of an end-of-turn token before the first answer token and after each.
+    """
+
+    index: int
+    token_ids: list[int] = field(default_factory=list)
+    text: str = ""
+    finish_reason: str = "error"
+    error: str | None = None
+    token_logprobs: list[float] | None = None
+    end_logprobs: list[float] | None = None
+
+
+class Engine(Protocol):
+    """Samples answers. An answer depends on its request alone, not on what else is in flight."""
+
+    name: str
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        """The token ids of a conversation, chat template applied, up to where the answer begins."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Yield completions as answers finish, in any order, one for each request."""
+        ...

@@ -1,0 +1,210 @@
+"""Generation in process with a Hugging Face causal language model.
+
+One batch mixes prompts, heuristics and seeds. Two things make it cheap. A prompt is prefilled once, whatever the number
+of its answers. And answers share the language model's work while their tokens agree: heuristics see the same uniform
+numbers, so many of them choose the same token, and a row of the batch is a distinct prefix rather than an answer.
+Rows part when their tokens do. Prompts are admitted as others finish, so that the batch stays full.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from adaptive_samplers.engines.base import Completion, Request
+from adaptive_samplers.heuristics import apply_on_support, draw, sort_logits
+from adaptive_samplers.models.language_model import LanguageModel
+from adaptive_samplers.randomness import uniforms
+
+
+@dataclass
+class _Answer:
+    """An answer in flight: its request, what it has so far, and the row of the batch that holds its prefix."""
+
+    request: Request
+    completion: Completion
+    uniforms: Tensor
+    row: int
+    cut: bool = False  # its tokens are complete without an end-of-turn token
+    finished: bool = False
+
+
+class _Batch:
+    """Key-value caches of distinct prefixes, left-padded to one length, with the logits that follow each prefix."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.cache: DynamicCache | None = None
+        self.mask = torch.zeros(0, 0, dtype=torch.long, device=model.device)
+        self.logits = torch.zeros(0, 0, device=model.device)
+
+    def prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        """Add a row for each prompt, behind the rows that are there."""
+        length = max(map(len, prompts))
+        token_ids = torch.zeros(len(prompts), length, dtype=torch.long)
+        mask = torch.zeros(len(prompts), length, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            token_ids[row, length - len(prompt) :] = torch.tensor(prompt)
+            mask[row, length - len(prompt) :] = 1
+        mask = mask.to(self.model.device)
+        cache = DynamicCache()
+        logits = self.model.next_logits(token_ids.to(self.model.device), mask, cache)
+        if self.cache is None:
+            self.cache, self.mask, self.logits = cache, mask, logits
+            return
+        old, new = self.mask.shape[1], length
+        total = max(old, new)
+        for mine, other in zip(self.cache.layers, cache.layers, strict=True):
+            mine.keys = torch.cat([_pad(mine.keys, total - old, 2), _pad(other.keys, total - new, 2)])
+            mine.values = torch.cat([_pad(mine.values, total - old, 2), _pad(other.values, total - new, 2)])
+        self.mask = torch.cat([_pad(self.mask, total - old, 1), _pad(mask, total - new, 1)])
+        self.logits = torch.cat([self.logits, logits])
+
+    def advance(self, parents: list[int], token_ids: list[int]) -> None:
+        """Replace the rows: each new row is the prefix of a parent row and one token more."""
+        if not parents:
+            self.cache = None
+            return
+        if parents != list(range(len(self.mask))):
+            self._select(torch.tensor(parents, device=self.model.device))
+        ones = torch.ones(len(parents), 1, dtype=torch.long, device=self.model.device)
+        self.mask = torch.cat([self.mask, ones], dim=1)
+        step = torch.tensor(token_ids, device=self.model.device)[:, None]
+        self.logits = self.model.next_logits(step, self.mask, self.cache)
+
+    def _select(self, rows: Tensor) -> None:
+        # Columns that are padding for every row that stays are dropped with the rows that needed them.
+        mask = self.mask[rows]
+        start = int(mask.any(0).to(torch.uint8).argmax())
+        self.mask = mask[:, start:]
+        for layer in self.cache.layers:
+            layer.keys = layer.keys[:, :, start:].index_select(0, rows)
+            layer.values = layer.values[:, :, start:].index_select(0, rows)
+
+
+def _pad(tensor: Tensor, amount: int, dim: int) -> Tensor:
+    """Put `amount` zeros before the entries along `dim`."""
+    if not amount:
+        return tensor
+    shape = list(tensor.shape)
+    shape[dim] = amount
+    return torch.cat([tensor.new_zeros(shape), tensor], dim=dim)
+
+
+class TransformersEngine:
+    """Samples answers with a language model in this process.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    batch_size : int
+        How many answers may be in flight at once. It bounds memory; it does not change any answer.
+    """
+
+    name = "transformers"
+
+    def __init__(self, model: LanguageModel, batch_size: int) -> None:
+        self.model = model
+        self.batch_size = batch_size
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        """The token ids of a conversation, up to where the assistant's answer begins."""
+        return self.model.encode_chat(messages)
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Yield completions as answers finish. Requests for the same prompt are best placed side by side."""
+        waiting = deque(self._by_prompt(requests))
+        answers: list[_Answer] = []
+        batch = _Batch(self.model)
+        while waiting or answers:
+            admitted: list[tuple[int, ...]] = []
+            while waiting and (not answers or len(answers) + len(waiting[0][1]) <= self.batch_size):
+                prompt, indices = waiting.popleft()
+                reason = self.model.refuse(len(prompt), max(requests[i].max_new_tokens for i in indices))
+                if reason:
+                    yield from (Completion(index, error=reason) for index in indices)
+                    continue
+                row = len(batch.mask) + len(admitted) if batch.cache is not None else len(admitted)
+                answers += [self._start(requests[index], index, row) for index in indices]
+                admitted.append(prompt)
+            if admitted:
+                batch.prefill(admitted)
+            if answers:
+                yield from self._step(batch, answers)
+                answers = [answer for answer in answers if not answer.finished]
+
+    def _by_prompt(self, requests: Sequence[Request]) -> list[tuple[tuple[int, ...], list[int]]]:
+        """Requests grouped by prompt, in parts that fit the batch."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(request.prompt_token_ids, []).append(index)
+        size = self.batch_size
+        return [(p, ids[i : i + size]) for p, ids in groups.items() for i in range(0, len(ids), size)]
+
+    def _start(self, request: Request, index: int, row: int) -> _Answer:
+        completion = Completion(index, token_logprobs=[], end_logprobs=[])
+        numbers = torch.from_numpy(uniforms(request.sample_seed, request.max_new_tokens))
+        return _Answer(request, completion, numbers, row)
+
+    def _step(self, batch: _Batch, answers: list[_Answer]) -> Iterator[Completion]:
+        """Draw one token for every answer; yield those that end and advance the rest."""
+        logprobs = torch.log_softmax(batch.logits.float(), dim=-1)
+        ends = torch.logsumexp(logprobs[:, self.model.end_token_ids], dim=-1).tolist()
+        for answer in answers:
+            answer.completion.end_logprobs.append(ends[answer.row])
+        drawing = [answer for answer in answers if not answer.cut]
+        if drawing:
+            self._draw(logprobs, drawing)
+        for answer in answers:
+            # An answer that was cut needed this step only for the log-probability of ending after its last token.
+            if answer.finished or (
+                answer.cut and len(answer.completion.end_logprobs) > len(answer.completion.token_ids)
+            ):
+                yield self._finish(answer)
+        # Answers with the same prefix and the same next token go on as one row.
+        children: dict[tuple[int, int], int] = {}
+        for answer in answers:
+            if not answer.finished:
+                edge = (answer.row, answer.completion.token_ids[-1])
+                answer.row = children.setdefault(edge, len(children))
+        batch.advance([parent for parent, _ in children], [token for _, token in children])
+
+    def _draw(self, logprobs: Tensor, drawing: list[_Answer]) -> None:
+        """Append the next token to every answer, or mark it as finished."""
+        t, order = sort_logits(logprobs)
+        rows = torch.tensor([answer.row for answer in drawing], device=t.device)
+        numbers = torch.stack([answer.uniforms[len(answer.completion.token_ids)] for answer in drawing])
+        support = t[rows]
+        changed = apply_on_support(support, torch.ones_like(support), [a.request.pipeline for a in drawing])
+        positions = draw(changed, numbers.to(t.device))
+        tokens = order[rows, positions].tolist()
+        values = support.gather(1, positions[:, None]).squeeze(1).tolist()
+        for answer, token, value in zip(drawing, tokens, values, strict=True):
+            completion, request = answer.completion, answer.request
+            if token in self.model.end_token_set:
+                completion.finish_reason = "stop"
+                answer.finished = True
+                continue
+            completion.token_ids.append(token)
+            completion.token_logprobs.append(value)
+            if request.stop and self._stopped(answer):
+                completion.finish_reason, answer.cut = "stop", True
+            elif len(completion.token_ids) == request.max_new_tokens:
+                completion.finish_reason, answer.cut = "length", True
+
+    def _stopped(self, answer: _Answer) -> bool:
+        text = self.model.decode(answer.completion.token_ids)
+        return any(stop in text for stop in answer.request.stop)
+
+    def _finish(self, answer: _Answer) -> Completion:
+        answer.finished = True
+        completion = answer.completion
+        completion.text = self.model.decode(completion.token_ids)
+        cuts = [completion.text.find(stop) for stop in answer.request.stop if stop in completion.text]
+        if cuts:
+            completion.text = completion.text[: min(cuts)]
+        return completion

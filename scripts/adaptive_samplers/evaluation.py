@@ -1,0 +1,328 @@
+"""How learned samplers compare with every heuristic: means, bootstrap intervals and tables.
+
+A prompt is the unit of sampling. Answers of one prompt are averaged over seeds first, and prompts are
+resampled, the same ones for every sampler, so that differences between samplers are paired (Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output
+
+BASE = "temperature_1"  # sampling from the language model as it is
+LEARNED = "learned"
+_COUNTS_IN_MEMORY = 4_000_000
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Where an objective's values stand, and which way is up."""
+
+    table: str
+    column: str
+    higher_is_better: bool
+    label: str
+
+
+OBJECTIVES = {
+    "quality": Objective("quality", "rating", True, "Quality (Bradley-Terry rating)"),
+    "embedding_entropy": Objective("diversity", "embedding_entropy", True, "Diversity (embedding entropy, nats)"),
+    "vendi_score": Objective("diversity", "vendi_score", True, "Diversity (Vendi score)"),
+    "self_bleu": Objective("diversity", "self_bleu", False, "Self-BLEU (lower is more diverse)"),
+    "correctness": Objective("correctness", "score", True, "Correctness (mean score)"),
+}
+
+
+class Interval(NamedTuple):
+    """A mean over prompts with its bootstrap interval; the bounds are NaN for fewer than two prompts."""
+
+    mean: float
+    low: float
+    high: float
+    n_prompts: int
+
+
+def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means `[resamples, systems]` of `values [prompts, systems]` over resampled prompts, NaN left out.
+
+    Drawing how often each prompt occurs, not the prompts themselves, makes a resample one matrix product.
+    """
+    n_prompts = len(values)
+    generator = np.random.default_rng(seed)
+    present = np.isfinite(values)
+    filled = np.where(present, values, 0.0)
+    block = max(1, _COUNTS_IN_MEMORY // n_prompts)
+    means = []
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        counts = generator.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=size).astype(float)
+        with np.errstate(invalid="ignore"):
+            means.append((counts @ filled) / (counts @ present))
+    return np.concatenate(means)
+
+
+def _intervals(values: np.ndarray, resamples: int, confidence: float, seed: int) -> list[Interval]:
+    """One percentile interval per column of `values [prompts, systems]`."""
+    present = np.isfinite(values).sum(axis=0)
+    if not len(values):
+        return [Interval(np.nan, np.nan, np.nan, 0)] * values.shape[1]
+    tail = (1 - confidence) / 2
+    resampled = _resampled_means(values, resamples, seed)
+    intervals = []
+    for column, n_prompts in enumerate(present):
+        mean = low = high = np.nan
+        if n_prompts:
+            mean = float(np.nanmean(values[:, column]))
+        if n_prompts > 1:
+            low, high = (float(bound) for bound in np.nanquantile(resampled[:, column], [tail, 1 - tail]))
+        intervals.append(Interval(mean, low, high, int(n_prompts)))
+    return intervals
+
+
+def bootstrap_mean(values_by_prompt: pd.DataFrame, resamples: int, confidence: float, seed: int) -> Interval:
+    """Mean over prompts with a percentile bootstrap interval.
+
+    Parameters
+    ----------
+    values_by_prompt : DataFrame with the columns prompt_id, value
+        One row an answer. Null values are left out; the values of a prompt are averaged first.
+    resamples : int
+        How many times the prompts are drawn again.
+    confidence : float
+        Coverage of the interval, between 0 and 1.
+    seed : int
+        The same seed draws the same prompts, for samplers with the same prompts.
+    """
+    means = values_by_prompt.dropna(subset="value").groupby("prompt_id")["value"].mean()
+    return _intervals(means.to_numpy(float)[:, None], resamples, confidence, seed)[0]
+
+
+def _prompt_means(objective: str, tables: dict[str, pd.DataFrame], heuristics: pd.DataFrame) -> pd.DataFrame:
+    """An objective's means over seeds: a row per prompt with any value, a column per heuristic_id."""
+    if objective not in OBJECTIVES:
+        raise UserError(f"evaluation.objectives: unknown objective '{objective}'; known: {', '.join(OBJECTIVES)}")
+    source = OBJECTIVES[objective]
+    labels = tables[source.table]
+    unknown = sorted(set(labels["heuristic_id"]) - set(heuristics["heuristic_id"]))
+    if unknown:
+        raise UserError(
+            f"table '{source.table}': heuristic_id {unknown[0]} is not in the table of heuristics; "
+            "the labels are of another run: delete them and run again"
+        )
+    labels = labels.dropna(subset=source.column)
+    means = labels.groupby(["prompt_id", "heuristic_id"])[source.column].mean().unstack()
+    return means.reindex(columns=heuristics["heuristic_id"]).astype(float)
+
+
+def compare_samplers(
+    quality: pd.DataFrame,
+    diversity: pd.DataFrame,
+    correctness: pd.DataFrame,
+    heuristics: pd.DataFrame,
+    objectives: Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """The mean of every objective for every heuristic and learned sampler.
+
+    Parameters
+    ----------
+    quality, diversity, correctness : DataFrame
+        Label tables of the prompts to compare on, of heuristics and learned samplers together.
+    heuristics : DataFrame with the columns heuristic_id, name, family
+        Learned samplers have the family `learned`.
+    objectives : sequence of names in `OBJECTIVES`
+    resamples, confidence, seed
+        See `bootstrap_mean`.
+
+    Returns
+    -------
+    DataFrame
+        A `comparison` table: a row per sampler and objective, in the order given. A sampler without any value
+        of an objective has a null mean and `n_prompts` 0.
+
+    Raises
+    ------
+    UserError
+        If an objective is unknown, or a label's heuristic is not among `heuristics`.
+    """
+    tables = {"quality": quality, "diversity": diversity, "correctness": correctness}
+    rows = []
+    for objective in objectives:
+        means = _prompt_means(objective, tables, heuristics)
+        intervals = _intervals(means.to_numpy(), resamples, confidence, seed)
+        for system, interval in zip(heuristics.itertuples(index=False), intervals, strict=True):
+            kind = LEARNED if system.family == LEARNED else "heuristic"
+            rows.append((system.family, system.name, kind, objective, *interval))
+    columns = ["family", "name", "kind", "objective", *Interval._fields]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def paired_differences(
+    quality: pd.DataFrame,
+    diversity: pd.DataFrame,
+    correctness: pd.DataFrame,
+    heuristics: pd.DataFrame,
+    objectives: Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
+    base: str = BASE,
+) -> pd.DataFrame:
+    """Every learned sampler against the best heuristic of each objective, and against the base.
+
+    The best heuristic is chosen by its mean on these same prompts, which favors the heuristic, not the
+    learned sampler. A difference is learned minus reference, over the prompts that both have; for self-BLEU a
+    negative one is the more diverse. The other parameters are those of `compare_samplers`.
+
+    Parameters
+    ----------
+    base : str
+        Name of the heuristic that leaves the language model as it is; passed over where the run has none.
+
+    Returns
+    -------
+    DataFrame
+        Columns name, reference, objective, difference, low, high, n_prompts; a row less where the best
+        heuristic is the base.
+    """
+    tables = {"quality": quality, "diversity": diversity, "correctness": correctness}
+    names = heuristics.set_index("heuristic_id")["name"]
+    is_learned = (heuristics["family"] == LEARNED).to_numpy()
+    rows = []
+    for objective in objectives:
+        means = _prompt_means(objective, tables, heuristics)
+        ordered = means.loc[:, ~is_learned].mean().dropna()
+        if ordered.empty:
+            continue
+        best = ordered.idxmax() if OBJECTIVES[objective].higher_is_better else ordered.idxmin()
+        references = [best, *(system for system in ordered.index if names[system] == base and system != best)]
+        for learned in means.columns[is_learned]:
+            for reference in references:
+                difference = (means[learned] - means[reference]).dropna().to_numpy()[:, None]
+                interval = _intervals(difference, resamples, confidence, seed)[0]
+                rows.append((names[learned], names[reference], objective, *interval))
+    columns = ["name", "reference", "objective", "difference", "low", "high", "n_prompts"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def best_first(comparison: pd.DataFrame, objective: str) -> list[str]:
+    """Names of all samplers, the best of an objective first and those without a value last."""
+    means = comparison[comparison["objective"] == objective].set_index("name")["mean"]
+    higher_is_better = OBJECTIVES[objective].higher_is_better
+    ordered = means.sort_values(ascending=not higher_is_better, kind="stable", na_position="last").index.tolist()
+    return ordered + [name for name in dict.fromkeys(comparison["name"]) if name not in means.index]
+
+
+def _number(value: float) -> str:
+    """Two decimals without a leading zero, so that four intervals and a name fit in a terminal's line."""
+    text = f"{value:z.2f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    if pd.isna(mean):
+        return "-"
+    if pd.isna(low):
+        return _number(mean)
+    return f"{_number(mean)} [{_number(low)}, {_number(high)}]"
+
+
+def _cells(comparison: pd.DataFrame, objective: str) -> dict[str, str]:
+    rows = comparison[comparison["objective"] == objective]
+    columns = (rows[column] for column in ("name", "mean", "low", "high"))
+    return {name: _cell(*values) for name, *values in zip(*columns, strict=True)}
+
+
+def _prompts_counted(comparison: pd.DataFrame, objective: str) -> str:
+    counts = comparison.loc[comparison["objective"] == objective, "n_prompts"]
+    if counts.empty:
+        return "n = 0"
+    return f"n = {counts.min()}" if counts.min() == counts.max() else f"n = {counts.min()} to {counts.max()}"
+
+
+def render_table(comparison: pd.DataFrame, objectives: Sequence[str], width: int = 100) -> str:
+    """The comparison as plain text: a row per sampler, best quality first, learned ones with an asterisk.
+
+    A name that does not fit beside its numbers within `width` columns stands on a line of its own above them.
+    Samplers are ordered by the first of the objectives if quality is not among them.
+    """
+    order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
+    learned = set(comparison.loc[comparison["kind"] == LEARNED, "name"])
+    cells = {objective: _cells(comparison, objective) for objective in objectives}
+    heads = {objective: (objective, _prompts_counted(comparison, objective)) for objective in objectives}
+    widths = {
+        objective: max(map(len, [*heads[objective], *cells[objective].values()]), default=0) for objective in objectives
+    }
+    numbers_width = sum(widths.values()) + 2 * len(widths)
+    titles = {name: f"* {name}" if name in learned else f"  {name}" for name in order}
+    fitting = [len(title) for title in titles.values() if len(title) <= width - numbers_width]
+    name_width = max([len("  sampler"), *fitting])
+    lines = []
+    for position, title in enumerate(["  sampler", ""]):
+        texts = (heads[objective][position].rjust(widths[objective]) for objective in objectives)
+        lines.append("  ".join([title.ljust(name_width), *texts]))
+    lines.append("-" * (name_width + numbers_width))
+    for name, title in titles.items():
+        numbers = (cells[objective].get(name, "-").rjust(widths[objective]) for objective in objectives)
+        if len(title) > name_width:
+            lines.append(title)
+            title = ""
+        lines.append("  ".join([title.ljust(name_width), *numbers]))
+    lines.append("-" * (name_width + numbers_width))
+    lower = [objective for objective in objectives if not OBJECTIVES[objective].higher_is_better]
+    lines.append("* learned sampler; mean [low, high]: bootstrap interval over n test prompts")
+    if lower:
+        lines.append(f"More is better, except for {', '.join(lower)}.")
+    return "\n".join(lines)
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: "\\" + character for character in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+    }
+)
+
+
+def _latex_cell(mean: float, low: float, high: float) -> str:
+    if pd.isna(mean):
+        return "--"
+    # `z` keeps a rounded zero from showing as -0.00.
+    return f"${mean:z.2f}$" if pd.isna(low) else f"${mean:z.2f}$ [${low:z.2f}$, ${high:z.2f}$]"
+
+
+def write_tables(comparison: pd.DataFrame, csv_path: Path | str, tex_path: Path | str) -> None:
+    """Write the comparison for people: every row and digit as CSV, and a LaTeX table for a paper.
+
+    The LaTeX table has a row per sampler and a column per objective, heuristics first and then learned
+    samplers, the best first in each. It needs the package booktabs.
+    """
+    with atomic_output(csv_path) as temporary:
+        comparison.to_csv(temporary, index=False)
+    objectives = list(dict.fromkeys(comparison["objective"]))
+    order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
+    kinds = comparison.drop_duplicates("name").set_index("name")["kind"]
+    wide = comparison.set_index(["name", "objective"])
+    lines = [rf"\begin{{tabular}}{{l{'r' * len(objectives)}}}", r"\toprule"]
+    lines.append(" & ".join(["Sampler", *(objective.translate(_LATEX) for objective in objectives)]) + r" \\")
+    for kind in ("heuristic", LEARNED):
+        names = [name for name in order if kinds[name] == kind]
+        if names:
+            lines.append(r"\midrule")
+        for name in names:
+            found = [wide.loc[(name, objective), ["mean", "low", "high"]] for objective in objectives]
+            lines.append(" & ".join([name.translate(_LATEX), *(_latex_cell(*values) for values in found)]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", ""]
+    with atomic_output(tex_path) as temporary:
+        temporary.write_text("\n".join(lines))

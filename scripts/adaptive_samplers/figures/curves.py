@@ -1,0 +1,89 @@
+"""How training went."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from adaptive_samplers.figures.style import BLACK, GRAY, Mark, architecture_marks, balanced_columns, new_figure, style
+
+_COLUMNS = 3
+_QUANTITIES = {"loss": "Loss", "kl": "KL (nats)"}
+_IDENTITY = {"color": BLACK, "linestyle": (0, (4, 3)), "linewidth": 1.0}
+_TRAINING = {"linewidth": 0.8, "alpha": 0.45}
+
+
+def _draw_curve(axes: Axes, curve: pd.DataFrame, quantity: str, mark: Mark) -> None:
+    training = curve[curve["split"] == "train"]
+    validation = curve[curve["split"] == "validation"]
+    axes.plot(training["step"], training[quantity], color=mark.color, zorder=2, **_TRAINING)
+    axes.plot(
+        validation["step"],
+        validation[quantity],
+        color=mark.color,
+        marker=mark.marker,
+        markersize=3.5,
+        zorder=3,
+    )
+
+
+def _legend_handles(marks: dict[str, Mark]) -> list[Line2D]:
+    samplers = [
+        Line2D([], [], color=mark.color, marker=mark.marker, markersize=3.5, label=architecture)
+        for architecture, mark in marks.items()
+    ]
+    return [
+        *samplers,
+        Line2D([], [], color=GRAY, marker="o", markersize=3.5, label="validation (marks)"),
+        Line2D([], [], color=GRAY, label="training (thin)", **_TRAINING),
+        Line2D([], [], label="raw logits, test split", **_IDENTITY),
+    ]
+
+
+def curves(
+    curves: Mapping[tuple[str, str], pd.DataFrame], metrics: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> Figure:
+    """Loss and KL by step, a column of panels per weights and a color per architecture.
+
+    Parameters
+    ----------
+    curves : mapping from (architecture, weights) to DataFrame
+        Columns step, split (train or validation), loss, kl (nats).
+    metrics : mapping from (architecture, weights) to mapping
+        With `identity_loss` and `identity_kl`: what the raw logits reach on the test split, drawn dashed.
+    """
+    marks = architecture_marks(architecture for architecture, _ in curves)
+    weights = list(dict.fromkeys(weights for _, weights in curves))
+    columns = balanced_columns(len(weights), _COLUMNS)
+    blocks = math.ceil(len(weights) / columns)
+    with style():
+        figure = new_figure(height=0.8 + 3.4 * blocks)
+        grid = figure.subplots(2 * blocks, columns, squeeze=False)
+        for position, name in enumerate(weights):
+            block, column = divmod(position, columns)
+            for line, (quantity, label) in enumerate(_QUANTITIES.items()):
+                axes = grid[2 * block + line, column]
+                for (architecture, trained_for), curve in curves.items():
+                    if trained_for != name:
+                        continue
+                    _draw_curve(axes, curve, quantity, marks[architecture])
+                    reference = metrics[architecture, name][f"identity_{quantity}"]
+                    axes.axhline(reference, zorder=1, **_IDENTITY)
+                axes.set_ylim(bottom=0)
+                axes.grid()
+                if line == 0:
+                    axes.set_title(name, loc="left")
+                else:
+                    axes.set_xlabel("Step")
+                if column == 0:
+                    axes.set_ylabel(label)
+        for position in range(len(weights), blocks * columns):
+            block, column = divmod(position, columns)
+            grid[2 * block, column].remove()
+            grid[2 * block + 1, column].remove()
+        figure.legend(handles=_legend_handles(marks), loc="outside upper left", ncols=2)
+    return figure

@@ -1,0 +1,172 @@
+"""One style for every figure: sizes, fonts, colors that color-blind readers can tell apart, and saving.
+
+Colors: Okabe and Ito, "Color Universal Design", 2008. Families differ by marker too, so that nothing is told by
+color alone.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output
+
+WIDTH = 7.0  # inches: the text width of a two-column paper
+FONT_SIZE = 9.0
+LINE_HEIGHT = 0.165  # inches of one line of text, with room around it
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GRAY, LIGHT_GRAY = "#777777", "#CCCCCC"
+LEARNED_COLOR = VERMILION
+
+_PARAMETERS = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look the same everywhere
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
+    "axes.labelsize": FONT_SIZE,
+    "xtick.labelsize": FONT_SIZE,
+    "ytick.labelsize": FONT_SIZE,
+    "legend.fontsize": FONT_SIZE,
+    "figure.titlesize": FONT_SIZE,
+    "figure.labelsize": FONT_SIZE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "text.parse_math": False,  # tokens and names may hold dollar signs
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "adaptive-samplers",
+}
+# Without dates and versions, the same data gives the same bytes.
+_METADATA = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+
+
+class Mark(NamedTuple):
+    """How a family, an architecture or a sampler is drawn."""
+
+    color: str
+    marker: str
+
+
+LEARNED_MARK = Mark(LEARNED_COLOR, "*")
+_FAMILIES = {
+    "temperature": Mark(BLUE, "o"),
+    "top_k": Mark(ORANGE, "s"),
+    "top_p": Mark(GREEN, "^"),
+    "min_p": Mark(PURPLE, "D"),
+    "typical": Mark(SKY, "v"),
+    "epsilon": Mark(YELLOW, "P"),
+    "eta": Mark(GRAY, "X"),
+    "pipeline": Mark(BLACK, "h"),
+}
+_OTHER_FAMILIES = [
+    Mark(color, marker) for marker in "p<>8d" for color in (BLUE, ORANGE, GREEN, PURPLE, SKY, GRAY, BLACK)
+]
+_ARCHITECTURES = {
+    "LocalProbabilityTransform": Mark(BLUE, "o"),
+    "SimpleDistributionAwareTransform": Mark(GREEN, "s"),
+    "SamplingNetwork": Mark(VERMILION, "^"),
+}
+_OTHER_ARCHITECTURES = [Mark(color, marker) for marker in "DvPX" for color in (PURPLE, ORANGE, SKY, BLACK)]
+
+
+def _marks(names: Iterable[str], known: dict[str, Mark], others: Sequence[Mark]) -> dict[str, Mark]:
+    names = list(dict.fromkeys(names))
+    unknown = [name for name in names if name not in known]
+    extra = {name: others[position % len(others)] for position, name in enumerate(unknown)}
+    return {name: known.get(name) or extra[name] for name in names}
+
+
+def family_marks(families: Iterable[str]) -> dict[str, Mark]:
+    """A mark for each family of heuristics, in the order in which they first occur."""
+    return _marks(families, _FAMILIES, _OTHER_FAMILIES)
+
+
+def architecture_marks(architectures: Iterable[str]) -> dict[str, Mark]:
+    """A mark for each architecture, in the order in which they first occur."""
+    return _marks(architectures, _ARCHITECTURES, _OTHER_ARCHITECTURES)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The style's settings, whatever the user's own are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_PARAMETERS)
+        yield
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of a size in inches, laid out so that nothing overlaps; no window, no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, stem_path: Path | str, formats: Sequence[str]) -> list[Path]:
+    """Write a figure as `stem_path.{format}` in each of `formats` (pdf, png, svg); the same figure, the same bytes.
+
+    Raises
+    ------
+    UserError
+        If a format is unknown.
+    """
+    stem_path = Path(stem_path)
+    paths = []
+    for form in formats:
+        if form not in _METADATA:
+            raise UserError(f"report.formats: unknown format '{form}'; known: {', '.join(_METADATA)}")
+        # Not with_suffix: names such as a0.7_b0.3 hold dots.
+        path = stem_path.with_name(f"{stem_path.name}.{form}")
+        with style(), atomic_output(path) as temporary:
+            figure.savefig(temporary, format=form, metadata=_METADATA[form])
+        paths.append(path)
+    return paths
+
+
+def balanced_columns(panels: int, most: int) -> int:
+    """How many columns, at most `most`, leave the last row of `panels` the fullest."""
+    most = max(1, min(panels, most))
+    return math.ceil(panels / math.ceil(panels / most))
+
+
+def text_width(figure: Figure, text: str) -> float:
+    """Width of a line of text at the style's size, inches."""
+    with style():
+        drawn = figure.text(0, 0, text, in_layout=False)
+    width = drawn.get_window_extent(figure.canvas.get_renderer()).width / figure.dpi
+    drawn.remove()
+    return width
+
+
+@cache
+def _has_glyph(character: str) -> bool:
+    return get_font(findfont(_PARAMETERS["font.family"])).get_char_index(ord(character)) != 0
+
+
+def printable(text: str) -> str:
+    """`text` with spaces and line ends made visible at its start and end, and unprintable characters escaped."""
+    visible = re.sub(r"^ +| +$", lambda spaces: "\u2423" * len(spaces[0]), text)
+    return "".join(
+        character if character.isprintable() and _has_glyph(character) else ascii(character)[1:-1]
+        for character in visible
+    )

@@ -1,0 +1,277 @@
+"""Quality against diversity."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from adaptive_samplers.evaluation import LEARNED, OBJECTIVES
+from adaptive_samplers.figures.ranking import rows_of
+from adaptive_samplers.figures.style import (
+    GRAY,
+    LEARNED_MARK,
+    LINE_HEIGHT,
+    WIDTH,
+    Mark,
+    family_marks,
+    new_figure,
+    style,
+    text_width,
+)
+
+Obstacles = list[tuple[np.ndarray, float]]
+
+_PLOT_HEIGHT = 3.9  # inches
+_FRONT = {"color": GRAY, "linewidth": 1, "linestyle": (0, (4, 3))}
+_KEY_INDENT = 0.48  # inches before a name in the key: its marker and its number
+
+
+def pareto_front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Indices of the points that no other one equals or beats in both `x` and `y`, by rising `x`."""
+    best = -math.inf
+    front = []
+    for index in np.lexsort((-y, -x)):
+        if y[index] > best:
+            best = y[index]
+            front.append(index)
+    return np.array(front[::-1], dtype=int)
+
+
+def _paired(comparison: pd.DataFrame, diversity: str) -> pd.DataFrame:
+    """A row per sampler that has both objectives, with the columns of each suffixed."""
+    columns = ["mean", "low", "high"]
+    quality = rows_of(comparison, "quality").set_index("name")
+    other = rows_of(comparison, diversity).set_index("name")[columns]
+    both = quality[columns].add_suffix("_quality").join(other.add_suffix("_diversity"), how="inner")
+    return quality[["family", "kind"]].join(both, how="inner")
+
+
+def _short_names(rows: pd.DataFrame) -> dict[str, str]:
+    """Numbers for heuristics and letters for learned samplers, in the order of the key."""
+    numbers, letters = 0, 0
+    short = {}
+    for name, kind in rows["kind"].items():
+        if kind == LEARNED:
+            short[name] = chr(ord("A") + letters % 26) * (1 + letters // 26)
+            letters += 1
+        else:
+            numbers += 1
+            short[name] = str(numbers)
+    return short
+
+
+def _square(center: np.ndarray, reach: float | np.ndarray) -> np.ndarray:
+    """The box (left, bottom, right, top) around `center` that reaches so far to each side."""
+    return np.concatenate([center - reach, center + reach])
+
+
+def _shared_areas(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Areas that `box` shares with each of `others` [n, 4]."""
+    low = np.maximum(box[:2], others[:, :2])
+    high = np.minimum(box[2:], others[:, 2:])
+    return np.clip(high - low, 0, None).prod(axis=1)
+
+
+def _best_place(
+    index: int, points: np.ndarray, size: np.ndarray, frame: np.ndarray, taken: Obstacles, scale: float
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Offset, distance and box, in pixels, of the label of `points[index]` where it costs least.
+
+    A place costs what it covers, what lies outside the frame, its distance, and more if another point is nearer.
+    """
+    area = size.prod()
+    boxes = np.array([box for box, _ in taken])
+    weights = np.array([weight for _, weight in taken])
+    places = []
+    for radius in scale * np.array([8.5, 13, 18, 24]):
+        for angle in np.arange(16) * math.pi / 8 + math.pi / 4:
+            offset = radius * np.array([math.cos(angle), math.sin(angle)])
+            center = points[index] + offset
+            box = _square(center, size / 2)
+            covered = weights @ _shared_areas(box, boxes)
+            outside = area - _shared_areas(box, frame[None])[0]
+            misleading = area * (np.argmin(np.hypot(*(points - center).T)) != index)
+            places.append((covered + 10 * outside + 0.4 * misleading + scale * radius, offset, radius, box))
+    return min(places, key=lambda place: place[0])[1:]
+
+
+def _place_labels(axes: Axes, points: np.ndarray, labels: Sequence[str], obstacles: Obstacles) -> None:
+    """Write each label beside its point where it covers the least, the most crowded points first.
+
+    Parameters
+    ----------
+    points : array [n, 2]
+        In pixels.
+    obstacles : list of (box, weight)
+        What labels should not cover, in pixels, and how bad it is.
+    """
+    figure = axes.get_figure(root=True)
+    renderer = figure.canvas.get_renderer()
+    scale = figure.dpi / 72
+    distances = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
+    crowd = (distances < 25 * scale).sum(axis=1)
+    frame = axes.get_window_extent(renderer).extents
+    taken = list(obstacles)
+    for index in np.argsort(-crowd, kind="stable"):
+        text = axes.annotate(
+            labels[index],
+            axes.transData.inverted().transform(points[index]),
+            xytext=(0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            zorder=6,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )
+        size = np.array(text.get_window_extent(renderer).size)
+        offset, radius, box = _best_place(index, points, size, frame, taken, scale)
+        text.set_position(tuple(offset / scale))
+        taken.append((box, 1.0))
+        if radius > 13 * scale:
+            ends = points[index] + np.array([[0.3], [0.75]]) * offset
+            axes.plot(*axes.transData.inverted().transform(ends).T, color=GRAY, linewidth=0.6, zorder=5)
+
+
+def _boxes_along(points: np.ndarray, step: float) -> list[np.ndarray]:
+    """Squares of side `step` along the line through `points` [n, 2], so that labels can keep off it."""
+    boxes = []
+    for start, end in pairwise(points):
+        if not np.isfinite([start, end]).all():
+            continue
+        count = max(1, int(np.hypot(*(end - start)) / step))
+        boxes += [_square(center, step / 2) for center in np.linspace(start, end, count + 1)]
+    return boxes
+
+
+class KeyLine(NamedTuple):
+    """A line of the key: how its sign is drawn (None in a heading), the short name in the plot, and the text."""
+
+    sign: dict | None
+    short: str
+    text: str
+
+
+def _key_lines(rows: pd.DataFrame, short: dict[str, str], marks: dict[str, Mark]) -> list[KeyLine]:
+    """The key: heuristics, their front, and learned samplers under the name of their architecture."""
+    heuristics = rows[rows["kind"] != LEARNED]
+    lines = [KeyLine(_sign(marks[family]), short[name], name) for name, family in heuristics["family"].items()]
+    if lines:
+        lines.append(KeyLine(_FRONT, "", "Pareto front of the heuristics"))
+    heading = None
+    for name in rows.index[rows["kind"] == LEARNED]:
+        architecture, _, rest = name.partition(" ")
+        if rest and architecture != heading:
+            lines.append(KeyLine(None, "", architecture))
+            heading = architecture
+        lines.append(KeyLine(_sign(LEARNED_MARK), short[name], rest or name))
+    return lines
+
+
+def _draw_key(axes: Axes, lines: Sequence[KeyLine], columns: int) -> None:
+    """Columns of key lines, in axes whose units are inches from the top left corner."""
+    per_column = math.ceil(len(lines) / columns)
+    for position, line in enumerate(lines):
+        column, row = divmod(position, per_column)
+        left = column * WIDTH / columns
+        y = (row + 0.5) * LINE_HEIGHT
+        if line.sign is None:
+            axes.text(left + 0.1, y, line.text, va="center", fontstyle="italic")
+            continue
+        ends = [left + 0.14] if line.sign.get("marker") else [left + 0.04, left + _KEY_INDENT - 0.08]
+        axes.plot(ends, [y] * len(ends), **line.sign)
+        axes.text(left + _KEY_INDENT - 0.06, y, line.short, va="center", ha="right", fontweight="bold")
+        axes.text(left + _KEY_INDENT, y, line.text, va="center")
+
+
+def _sign(mark: Mark) -> dict:
+    return {
+        "marker": mark.marker,
+        "color": mark.color,
+        "markersize": 11 if mark == LEARNED_MARK else 6,
+        "linestyle": "",
+        "markeredgecolor": "black",
+        "markeredgewidth": 0.5,
+    }
+
+
+def _front_line(x: np.ndarray, y: np.ndarray, sign: int) -> np.ndarray:
+    """Corners `[n, 2]` of the staircase that bounds what points reach; `sign` is -1 if less `x` is better."""
+    front = pareto_front(sign * x, y)
+    x, y = x[front], y[front]
+    return np.column_stack([np.repeat(x, 2)[:-1], np.repeat(y, 2)[1:]])
+
+
+def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> Figure:
+    """Quality against diversity of every heuristic and learned sampler, with a key of their names.
+
+    Heuristics are numbered and marked by family, learned samplers are lettered stars with both intervals. The dashed
+    staircase is the heuristics' Pareto front: nothing on the better side of it is a heuristic. Axes point so that
+    better is up and right.
+
+    Parameters
+    ----------
+    comparison : DataFrame
+        A `comparison` table with `quality` and the measure of diversity.
+    diversity : str
+        The measure: embedding_entropy, vendi_score or self_bleu.
+
+    Raises
+    ------
+    UserError
+        If the table lacks one of them.
+    """
+    rows = _paired(comparison, diversity)
+    marks = family_marks(comparison["family"])
+    short = _short_names(rows)
+    lines = _key_lines(rows, short, marks)
+    x, y = rows["mean_diversity"].to_numpy(), rows["mean_quality"].to_numpy()
+    learned = (rows["kind"] == LEARNED).to_numpy()
+    sign = 1 if OBJECTIVES[diversity].higher_is_better else -1
+    drawn_lines = []
+    with style():
+        figure = new_figure(height=1.0)
+        widest = _KEY_INDENT + max(text_width(figure, line.text) for line in lines) + 0.1
+        columns = max(1, min(4, int(WIDTH // widest)))
+        key_height = math.ceil(len(lines) / columns) * LINE_HEIGHT
+        figure.set_size_inches(WIDTH, _PLOT_HEIGHT + key_height)
+        upper, lower = figure.subfigures(2, height_ratios=[_PLOT_HEIGHT, key_height])
+        axes = upper.subplots()
+        key = lower.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(key_height, 0))
+        key.axis("off")
+        _draw_key(key, lines, columns)
+
+        for position, row in enumerate(rows.itertuples(index=False)):
+            if learned[position]:
+                across = np.array([[row.low_diversity, row.mean_quality], [row.high_diversity, row.mean_quality]])
+                up = np.array([[row.mean_diversity, row.low_quality], [row.mean_diversity, row.high_quality]])
+                for bar in (across, up):
+                    axes.plot(*bar.T, color=LEARNED_MARK.color, linewidth=0.9, alpha=0.7, zorder=2)
+                drawn_lines += [across, up]
+            mark = LEARNED_MARK if learned[position] else marks[row.family]
+            axes.plot(x[position], y[position], zorder=4 if learned[position] else 3, **_sign(mark))
+        if not learned.all():
+            front = _front_line(x[~learned], y[~learned], sign)
+            axes.plot(*front.T, zorder=1, **_FRONT)
+            drawn_lines.append(front)
+        axes.margins(0.06)
+        if sign < 0:
+            axes.invert_xaxis()
+        axes.set_xlabel(OBJECTIVES[diversity].label)
+        axes.set_ylabel(OBJECTIVES["quality"].label)
+        axes.grid()
+
+        figure.draw_without_rendering()
+        pixels = figure.dpi / 72
+        points = axes.transData.transform(np.column_stack([x, y]))
+        reach = np.where(learned, 5, 3.5) * pixels
+        obstacles = [(_square(point, size), 2.0) for point, size in zip(points, reach, strict=True)]
+        for line in drawn_lines:
+            obstacles += [(box, 0.7) for box in _boxes_along(axes.transData.transform(line), 2 * pixels)]
+        _place_labels(axes, points, [short[name] for name in rows.index], obstacles)
+    return figure

@@ -1,0 +1,247 @@
+"""Candidates: every prompt answered under every heuristic and seed, shard by shard; and the check that all are there."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from adaptive_samplers.engines.base import Completion, Engine, Request
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output, write_json
+from adaptive_samplers.hashing import content_id, file_sha256
+from adaptive_samplers.heuristics import Pipeline, parse_processors
+from adaptive_samplers.partfile import PartFile
+from adaptive_samplers.progress import progress
+from adaptive_samplers.randomness import sample_seed
+from adaptive_samplers.stage import say
+from adaptive_samplers.tables import KEY, SCHEMAS, to_arrow
+from adaptive_samplers.versions import STAGE_VERSIONS
+
+ROWS_PER_WRITE = 10_000
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What an answer depends on, beside its own key and the model."""
+
+    run_seed: int
+    max_new_tokens: int | dict[str, int]  # one number, or one for each kind of prompt
+    stop: tuple[str, ...]
+    dtype: str
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The settings in a config, or in the slice of it that a rule has."""
+        generation = config["generation"]
+        limit, stop = generation["max_new_tokens"], tuple(generation["stop"])
+        return cls(config["run"]["seed"], limit, stop, config["model"]["dtype"])
+
+    def limit(self, kind: str) -> int:
+        """The longest answer to a prompt of this kind, in tokens."""
+        return self.max_new_tokens if isinstance(self.max_new_tokens, int) else self.max_new_tokens[kind]
+
+
+def shard_of(prompts: pd.DataFrame, shard: int, shards: int) -> pd.DataFrame:
+    """The prompts of one shard: a run of neighbours in the order of their ids, so shards in order keep that order."""
+    ordered = prompts.sort_values("prompt_id")
+    size, rest = divmod(len(ordered), shards)
+    start = shard * size + min(shard, rest)
+    return ordered.iloc[start : start + size + (shard < rest)]
+
+
+def generate(
+    prompts: pd.DataFrame,
+    heuristics: pd.DataFrame,
+    seeds: Sequence[int],
+    engine: Engine,
+    model_hash: str,
+    settings: GenerationSettings,
+    output: Path,
+) -> None:
+    """Sample every (prompt, heuristic, seed) and write the `candidates` table, ordered by seed, prompt and heuristic.
+
+    Finished answers are kept in a part file, so that a job that was killed goes on where it stopped. If `output` is
+    there already, from the same model and settings, its answers are taken over: a new heuristic costs only its own.
+    """
+    pipelines = {row.heuristic_id: parse_processors(row.processors) for row in heuristics.itertuples()}
+    keys, requests = [], []
+    encoded = {row.prompt_id: tuple(engine.encode_chat(json.loads(row.messages))) for row in prompts.itertuples()}
+    for seed in seeds:
+        for prompt in prompts.sort_values("prompt_id").itertuples():
+            for heuristic_id in sorted(pipelines):
+                keys.append((prompt.prompt_id, heuristic_id, seed))
+                requests.append(
+                    Request(
+                        prompt_token_ids=encoded[prompt.prompt_id],
+                        pipeline=pipelines[heuristic_id],
+                        sample_seed=sample_seed(settings.run_seed, prompt.prompt_id, seed),
+                        max_new_tokens=settings.limit(prompt.kind),
+                        stop=settings.stop,
+                    )
+                )
+    fingerprint = content_id(
+        [
+            STAGE_VERSIONS["generate_candidates"],
+            engine.name,
+            model_hash,
+            asdict(settings),
+            _sampler_hashes(pipelines.values()),
+        ]
+    )
+    with PartFile(output, fingerprint) as part:
+        positions = {key: position for position, key in enumerate(keys)}
+        done = {positions[key] for row in part.rows() if (key := (*row["key"],)) in positions}
+        for row in _earlier_rows(output, fingerprint):
+            if (key := (*row["key"],)) in positions and positions[key] not in done:
+                part.append(row)
+                done.add(positions[key])
+        if done:
+            say(f"{len(done)} of {len(keys)} answers were finished before; going on with the rest")
+        left = [position for position in range(len(keys)) if position not in done]
+        bar = progress(total=len(keys), initial=len(done), description="answers", unit=" answers")
+        for completion in engine.generate([requests[position] for position in left]):
+            position = left[completion.index]
+            part.append({"key": keys[position], **_answer_columns(completion)})
+            bar.update()
+        bar.close()
+        _write_candidates(part, keys, requests, engine.name, fingerprint, output)
+        part.remove()
+
+
+def _answer_columns(completion: Completion) -> dict[str, Any]:
+    columns = asdict(completion)
+    del columns["index"]
+    return columns
+
+
+def _earlier_rows(output: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
+    """The answers of an earlier output that had the same fingerprint, as rows of the part file."""
+    if not output.exists():
+        return
+    earlier = pq.ParquetFile(output)
+    if (earlier.schema_arrow.metadata or earlier.metadata.metadata or {}).get(b"fingerprint") != fingerprint.encode():
+        return
+    answer_columns = [field.name for field in fields(Completion) if field.name != "index"]
+    for batch in earlier.iter_batches(ROWS_PER_WRITE, columns=[*KEY, *answer_columns]):
+        for row in batch.to_pylist():
+            # A failure is worth another try.
+            if row["finish_reason"] != "error":
+                yield {"key": [row.pop(column) for column in KEY], **row}
+
+
+def _sampler_hashes(pipelines: Iterable[Pipeline]) -> dict[str, str]:
+    """Hashes of the learned samplers' weights: a sampler that was trained again is another one."""
+    paths = {str(step.value) for pipeline in pipelines for step in pipeline if step.name == "learned"}
+    return {path: file_sha256(Path(path) / "model.safetensors") for path in sorted(paths)}
+
+
+def _write_candidates(
+    part: PartFile,
+    keys: list[tuple],
+    requests: list[Request],
+    engine_name: str,
+    fingerprint: str,
+    output: Path,
+) -> None:
+    """Bring the part file's rows into order and into Parquet, a part at a time."""
+    offsets: dict[tuple, int] = {}
+    with open(part.path, "rb") as file:
+        file.readline()
+        offset = file.tell()
+        for line in file:
+            offsets[tuple(json.loads(line)["key"])] = offset
+            offset += len(line)
+        with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["candidates"]) as writer:
+            writer.add_key_value_metadata({"fingerprint": fingerprint})
+            for start in range(0, len(keys), ROWS_PER_WRITE):
+                rows = []
+                for key, request in zip(keys[start : start + ROWS_PER_WRITE], requests[start:], strict=False):
+                    file.seek(offsets[key])
+                    row = json.loads(file.readline())
+                    del row["key"]
+                    rows.append(
+                        {
+                            **dict(zip(KEY, key, strict=True)),
+                            **row,
+                            "prompt_token_ids": request.prompt_token_ids,
+                            "sample_seed": request.sample_seed,
+                            "engine": engine_name,
+                        }
+                    )
+                writer.write_table(to_arrow("candidates", rows))
+
+
+def verify_candidates(
+    shards: Sequence[Path],
+    prompts: pd.DataFrame,
+    heuristics: pd.DataFrame,
+    seeds: Sequence[int],
+    tolerance: float,
+    output: Path,
+    report: Path,
+    other_prompts: Set[str] = frozenset(),
+) -> None:
+    """Check that every (prompt, heuristic, seed) is there exactly once, and gather the shards into one table.
+
+    A prompt with a missing, duplicated or failed answer is incomplete. Incomplete prompts are dropped, whole, if their
+    share is within `tolerance`; all of their rows are listed in `report` either way. Rows of `other_prompts` that are
+    not among `prompts` are left out.
+
+    Raises
+    ------
+    UserError
+        If more prompts are incomplete than the tolerance allows, or rows belong to no prompt or heuristic of the run.
+    """
+    columns = [*KEY, "finish_reason", "error"]
+    found = pd.concat([pq.read_table(path, columns=columns).to_pandas() for path in shards], ignore_index=True)
+    passed_over = other_prompts - set(prompts.prompt_id)
+    found = found[~found.prompt_id.isin(passed_over)]
+    expected = pd.MultiIndex.from_product([prompts.prompt_id, heuristics.heuristic_id, seeds], names=KEY)
+    index = pd.MultiIndex.from_frame(found[KEY])
+    foreign = found[~index.isin(expected)]
+    if len(foreign):
+        raise UserError(
+            f"{len(foreign)} answers belong to no prompt, heuristic and seed of this run, the first: "
+            f"{foreign.iloc[0][KEY].to_dict()}; delete the shards {[str(path) for path in shards]} and run again"
+        )
+    missing = expected.difference(index).to_frame(index=False)
+    duplicated = found[found.duplicated(KEY, keep="first")][KEY]
+    failed = found[found.finish_reason == "error"][[*KEY, "error"]]
+    incomplete = sorted(set(missing.prompt_id) | set(duplicated.prompt_id) | set(failed.prompt_id))
+    share = len(incomplete) / len(prompts)
+    summary = {
+        "expected": len(expected),
+        "found": len(found),
+        "missing": missing.to_dict("records"),
+        "duplicated": duplicated.to_dict("records"),
+        "failed": failed.to_dict("records"),
+        "dropped_prompts": incomplete,
+        "incomplete_share": share,
+        "tolerance": tolerance,
+        "finish_reasons": found.finish_reason.value_counts().to_dict(),
+    }
+    say(
+        f"{len(found)} of {len(expected)} answers; {len(missing)} missing, {len(duplicated)} duplicated, "
+        f"{len(failed)} failed; {len(incomplete)} of {len(prompts)} prompts incomplete"
+    )
+    if share > tolerance:
+        for kind in ("missing", "duplicated", "failed"):
+            for row in summary[kind]:
+                say(f"{kind}: {row}")
+        raise UserError(
+            f"{len(incomplete)} of {len(prompts)} prompts are incomplete ({share:.1%}), and generation.tolerance allows "
+            f"{tolerance:.1%}; the rows are listed above. Delete the shards concerned and run again, or raise the tolerance"
+        )
+    dropped = pa.array([*incomplete, *sorted(passed_over)], pa.string())
+    with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["candidates"]) as writer:
+        for path in shards:
+            for batch in pq.ParquetFile(path).iter_batches(ROWS_PER_WRITE):
+                kept = pc.invert(pc.is_in(batch["prompt_id"], value_set=dropped))
+                writer.write_batch(batch.filter(kept))
+    write_json(summary, report)

@@ -1,0 +1,99 @@
+"""Sentence embeddings of answers and prompts, computed once per distinct text."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.progress import progress
+
+
+def embed_texts(
+    texts: Iterable[str],
+    model_folder: Path | str,
+    device: str,
+    batch_size: int,
+    trust_remote_code: bool = False,
+) -> pd.DataFrame:
+    """Embed every distinct text with a sentence-transformers model from a local folder.
+
+    Parameters
+    ----------
+    texts : strings; repeated ones are embedded once, and the empty string is a text like any other.
+    model_folder : folder of the model, complete with tokenizer and pooling.
+    device : torch's name of a device, such as `cpu` or `cuda`.
+    batch_size : texts embedded at once.
+    trust_remote_code : whether code that comes with the model may run.
+
+    Returns
+    -------
+    The embeddings table: `text_id` and the unit-length `vector` (float32), sorted by `text_id`.
+
+    Raises
+    ------
+    UserError
+        If the folder is missing or holds no such model.
+
+    References
+    ----------
+    Reimers and Gurevych (2019), Sentence-BERT.
+    """
+    # Texts of like length share a batch, so little of it is padding; the text itself settles the order of the
+    # rest.
+    unique = sorted(set(texts), key=lambda text: (len(text), text))
+    vectors: list[np.ndarray] = []
+    if unique:
+        model = _load_model(Path(model_folder), device, trust_remote_code)
+        with progress(total=len(unique), description="embedding texts", unit="text") as bar:
+            for start in range(0, len(unique), batch_size):
+                batch = unique[start : start + batch_size]
+                encoded = model.encode(
+                    batch,
+                    batch_size=batch_size,
+                    normalize_embeddings=True,
+                    convert_to_numpy=True,
+                    show_progress_bar=False,
+                )
+                vectors.extend(np.asarray(encoded, dtype=np.float32))
+                bar.update(len(batch))
+    table = pd.DataFrame({"text_id": [content_id(text) for text in unique], "vector": vectors})
+    return table.sort_values("text_id", ignore_index=True)
+
+
+def _load_model(folder: Path, device: str, trust_remote_code: bool):
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; the embedder must be fetched before texts are embedded")
+    # Imported here: reading embeddings must not cost the seconds that loading torch does.
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(
+            str(folder), device=device, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: cannot be loaded as a sentence-transformers model ({error})") from error
+
+
+def vectors_for(texts: Sequence[str], embeddings: pd.DataFrame) -> np.ndarray:
+    """The vectors of `texts` [n, d] (float32), in their order, from an embeddings table.
+
+    Raises
+    ------
+    UserError
+        If a text is not in the table.
+    """
+    row_of = {text_id: row for row, text_id in enumerate(embeddings["text_id"])}
+    id_of = {text: content_id(text) for text in set(texts)}
+    missing = sorted(text for text, text_id in id_of.items() if text_id not in row_of)
+    if missing:
+        raise UserError(
+            f"embeddings: {len(missing)} of {len(id_of)} texts have no vector, "
+            f"the first is {missing[0][:60]!r}; delete the embeddings table and run again"
+        )
+    if not len(embeddings):
+        return np.empty((0, 0), dtype=np.float32)
+    matrix = np.stack(embeddings["vector"].to_list()).astype(np.float32, copy=False)
+    return matrix[[row_of[id_of[text]] for text in texts]]

@@ -1,0 +1,56 @@
+"""Features of the pairs that the embedded judge is trained on."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
+from adaptive_samplers.labels.judge import FEATURES, answer_features
+from adaptive_samplers.models.language_model import LanguageModel
+
+COLUMNS = ["prompt", "chosen", "rejected", "corruption"]
+BATCH_SIZE = 16
+
+
+def read_pairs(path: Path) -> pd.DataFrame:
+    """Pairs of a better and a worse answer: JSON lines with `prompt`, `chosen`, `rejected` and `corruption`.
+
+    Raises
+    ------
+    UserError
+        If the file is no JSON lines file or a row lacks a key.
+    """
+    try:
+        pairs = pd.read_json(path, lines=True, dtype=str)
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON lines file ({error})") from error
+    for column in COLUMNS:
+        if column not in pairs or pairs[column].isna().any():
+            row = int(pairs[column].isna().idxmax()) + 1 if column in pairs else 1
+            raise UserError(f"{path}: row {row} lacks the key '{column}'; each needs {', '.join(COLUMNS)}")
+    return pairs[COLUMNS]
+
+
+def pair_features(pairs: pd.DataFrame, model: LanguageModel, embedder: Path, embedder_settings: dict) -> pd.DataFrame:
+    """`prompt`, `corruption`, and `chosen_*` and `rejected_*` for each of the judge's features."""
+    answers = sorted({(row.prompt, text) for row in pairs.itertuples() for text in (row.chosen, row.rejected)})
+    token_ids = [
+        (model.encode_chat([{"role": "user", "content": prompt}]), model.encode(answer)) for prompt, answer in answers
+    ]
+    scored = model.score_answers(token_ids, BATCH_SIZE)
+    texts = {text for pair in answers for text in pair}
+    embeddings = embed_texts(
+        texts, embedder, str(model.device), batch_size=32, trust_remote_code=embedder_settings["trust_remote_code"]
+    )
+    asked = vectors_for([prompt for prompt, _ in answers], embeddings)
+    said = vectors_for([answer for _, answer in answers], embeddings)
+    features = {
+        pair: answer_features(pair[1], tokens, ends, [0] * len(tokens), "stop", relevance)
+        for pair, (tokens, ends), relevance in zip(answers, scored, (asked * said).sum(axis=1), strict=True)
+    }
+    table = pairs[["prompt", "corruption"]].copy()
+    for side in ("chosen", "rejected"):
+        values = [features[row.prompt, getattr(row, side)] for row in pairs.itertuples()]
+        table[[f"{side}_{name}" for name in FEATURES]] = values
+    return table

@@ -1,0 +1,229 @@
+"""Overlap of answers with a reference corpus: which spans of tokens occur there word for word.
+
+The corpus becomes a suffix array on disk (tokengrams), so that a span of any length is looked up in
+microseconds.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output, read_json, write_json
+from adaptive_samplers.progress import progress
+from adaptive_samplers.tables import KEY
+
+TOKENS_FILE = "tokens.bin"
+SUFFIXES_FILE = "suffixes.idx"
+METADATA_FILE = "metadata.json"
+
+
+def read_corpus(paths: Iterable[Path | str]) -> Iterator[str]:
+    """Yield the documents of a corpus: the `text` of each line of a `.jsonl` file, any other file as a whole.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or not UTF-8 text, or a line is not JSON with a string `text`.
+    """
+    for path in map(Path, paths):
+        try:
+            if path.suffix == ".jsonl":
+                yield from _read_json_lines(path)
+            else:
+                yield path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"labels.overlap.corpus: {path} cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"labels.overlap.corpus: {path} is not UTF-8 text (byte {error.start}); convert it first"
+            ) from error
+
+
+def _read_json_lines(path: Path) -> Iterator[str]:
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    f"{path}, line {number}: not JSON ({error.msg}); one object a line is expected"
+                ) from error
+            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+                raise UserError(f"{path}, line {number}: no `text` field that is a string; every line needs one")
+            yield row["text"]
+
+
+def tokenize_corpus(documents: Iterable[str], tokenizer_folder: Path | str) -> Iterator[list[int]]:
+    """Yield the token ids of each document, without special tokens, by the Hugging Face tokenizer in a
+    folder."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
+    for document in progress(documents, description="tokenizing the corpus", unit="document"):
+        # `verbose` off: a document longer than the model's context is no mistake here.
+        yield tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def build_index(documents: Iterable[Sequence[int]], folder: Path | str, vocab_size: int) -> dict:
+    """Write the suffix-array index of a tokenized corpus into `folder`, all of it or nothing.
+
+    Documents are kept apart by a token of their own, with id `vocab_size`, so that no match runs from one
+    into the next.
+
+    Parameters
+    ----------
+    documents : token ids of each document, all below `vocab_size`.
+    folder : gets the tokens (16 bits each, or 32 where the vocabulary needs it), the suffix array and
+        `metadata.json`.
+    vocab_size : number of token ids the tokenizer has.
+
+    Returns
+    -------
+    The metadata: `tokens` and `documents` counted, `vocab_size`, `dtype`, `tokengrams` (its version).
+
+    Raises
+    ------
+    UserError
+        If the corpus holds no token.
+    ValueError
+        If a token id is outside the vocabulary.
+
+    References
+    ----------
+    Liu et al. (2024), Infini-gram: Scaling Unbounded n-gram Language Models to a Trillion Tokens.
+    """
+    from tokengrams import MemmapIndex
+
+    separator = vocab_size
+    # tokengrams reads the tokens as 16 bits exactly when `vocab` is at most 2**16.
+    dtype = np.dtype("<u2" if separator < 2**16 else "<u4")
+    token_count = document_count = 0
+    with atomic_output(folder) as temporary:
+        temporary.mkdir()
+        with open(temporary / TOKENS_FILE, "wb") as file:
+            for document in documents:
+                token_ids = np.asarray(document, dtype=np.int64)
+                if len(token_ids) and not (token_ids.min() >= 0 and token_ids.max() < vocab_size):
+                    raise ValueError(f"document {document_count}: a token id is outside 0 to {vocab_size - 1}")
+                file.write(np.append(token_ids, separator).astype(dtype).tobytes())
+                token_count += len(token_ids)
+                document_count += 1
+        if token_count == 0:
+            raise UserError("labels.overlap.corpus: the corpus holds no text; name at least one file with text")
+        MemmapIndex.build(str(temporary / TOKENS_FILE), str(temporary / SUFFIXES_FILE), vocab=separator + 1)
+        metadata = {
+            "tokens": token_count,
+            "documents": document_count,
+            "vocab_size": vocab_size,
+            "dtype": dtype.name,
+            "tokengrams": version("tokengrams"),
+        }
+        write_json(metadata, temporary / METADATA_FILE)
+    return metadata
+
+
+def open_index(folder: Path | str) -> Callable[[list[int]], bool]:
+    """The function `contains(token_ids)` of an index that `build_index` wrote.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no complete index.
+    """
+    from tokengrams import MemmapIndex
+
+    folder = Path(folder)
+    for name in (METADATA_FILE, TOKENS_FILE, SUFFIXES_FILE):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: {name} is missing, so this is no corpus index; build it again")
+    vocab_size = read_json(folder / METADATA_FILE)["vocab_size"]
+    index = MemmapIndex(str(folder / TOKENS_FILE), str(folder / SUFFIXES_FILE), vocab=vocab_size + 1)
+
+    def contains(token_ids: list[int]) -> bool:
+        # An id outside the corpus's vocabulary occurs nowhere; `vocab_size` itself is the separator of
+        # documents.
+        return max(token_ids) < vocab_size and index.contains(token_ids)
+
+    return contains
+
+
+def match_lengths(token_ids: Sequence[int], contains: Callable[[list[int]], bool]) -> np.ndarray:
+    """For each position, how many tokens from there on occur in the corpus as one span (int32 [n]).
+
+    A match at one position less its first token is a match at the next, so at most 2n + 1 look-ups are
+    needed.
+    """
+    token_ids = [int(token_id) for token_id in token_ids]
+    lengths = np.zeros(len(token_ids), dtype=np.int32)
+    end = 0
+    for start in range(len(token_ids)):
+        end = max(end, start)
+        while end < len(token_ids) and contains(token_ids[start : end + 1]):
+            end += 1
+        lengths[start] = end - start
+    return lengths
+
+
+def greedy_segments(lengths: np.ndarray) -> list[tuple[int, int]]:
+    """Cut an answer from the left into longest matches: (start, matched tokens) of each segment.
+
+    A token that does not occur in the corpus at all is a segment of its own, with 0 matched tokens.
+    """
+    segments = []
+    start = 0
+    while start < len(lengths):
+        matched = int(lengths[start])
+        segments.append((start, matched))
+        start += max(matched, 1)
+    return segments
+
+
+def label_overlap(candidates: pd.DataFrame, index_folder: Path | str, minimum_match: int) -> pd.DataFrame:
+    """The overlap table: how much of each answer is put together from spans of the corpus.
+
+    `coverage` is the share of tokens in greedy segments of at least `minimum_match` matched tokens (null for
+    an answer without tokens), `breaks` the number of greedy segments, unmatched tokens included, and
+    `longest_match` the longest span of the answer, from whatever position, that occurs in the corpus. Failed
+    answers get null values.
+
+    Parameters
+    ----------
+    candidates : the candidates table (key, `token_ids`, `finish_reason`, `error`).
+    index_folder : what `build_index` wrote, with the tokenizer that made the answers' ids.
+    minimum_match : tokens a span must have to count as copied.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no complete index.
+    """
+    contains = open_index(index_folder)
+    coverage: list[float | None] = []
+    breaks: list[int | None] = []
+    longest: list[int | None] = []
+    answered = candidates["finish_reason"].ne("error") & candidates["error"].isna()
+    rows = zip(candidates["token_ids"], answered, strict=True)
+    for token_ids, usable in progress(rows, total=len(candidates), description="matching the corpus", unit="answer"):
+        if not usable:
+            coverage.append(None)
+            breaks.append(None)
+            longest.append(None)
+            continue
+        lengths = match_lengths(token_ids, contains)
+        segments = greedy_segments(lengths)
+        covered = sum(matched for _, matched in segments if matched >= minimum_match)
+        coverage.append(covered / len(lengths) if len(lengths) else None)
+        breaks.append(len(segments))
+        longest.append(int(lengths.max(initial=0)))
+    labels = candidates[KEY].reset_index(drop=True)
+    labels["coverage"] = pd.array(coverage, dtype="Float64")
+    labels["breaks"] = pd.array(breaks, dtype="Int32")
+    labels["longest_match"] = pd.array(longest, dtype="Int32")
+    return labels

@@ -1,0 +1,161 @@
+"""The base language model in process: logits, chat template and the log-probabilities of given answers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from adaptive_samplers.errors import UserError
+
+
+class LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Parameters
+    ----------
+    folder : Path
+        A Hugging Face model folder, as the rule `fetch_model` makes it. Nothing is loaded from anywhere else.
+    dtype : str
+        float32, bfloat16 or float16.
+    device : str
+        `auto` takes a GPU where there is one.
+    trust_remote_code : bool
+        Whether Python files of the model folder may run.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        dtype: str = "float32",
+        device: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.device = torch.device(choose_device(device))
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: no causal language model could be loaded from it ({error})") from error
+        self.model.to(self.device).eval()
+        self.end_token_ids = self._find_end_tokens()
+        self.end_token_set = set(self.end_token_ids)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], folder: Path) -> Self:
+        """The base model of a run's config, fetched into `folder`."""
+        model = config["model"]
+        return cls(folder, model["dtype"], model["device"], model["trust_remote_code"])
+
+    def _find_end_tokens(self) -> list[int]:
+        declared = self.model.generation_config.eos_token_id
+        ids = set(declared if isinstance(declared, list) else [declared]) | {self.tokenizer.eos_token_id}
+        return sorted(token for token in ids if token is not None)
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        """The token ids of a conversation, up to where the assistant's answer begins."""
+        return self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text as it would stand in an answer."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of an answer."""
+        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+
+    def refuse(self, prompt_length: int, max_new_tokens: int) -> str | None:
+        """Why a request cannot be served, or None."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if limit and prompt_length + max_new_tokens > limit:
+            return (
+                f"a prompt of {prompt_length} tokens and an answer of up to {max_new_tokens} exceed "
+                f"the model's context of {limit} tokens"
+            )
+        return None
+
+    def next_logits(self, token_ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+        """The logits after the last token, `[B, V]`, extending the cache in place.
+
+        Parameters
+        ----------
+        token_ids : Tensor [B, L]
+            New tokens, left-padded.
+        mask : Tensor [B, T + L]
+            1 for real tokens, of the cache and the new ones; 0 for padding.
+        """
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -token_ids.shape[1] :]
+        output = self.model(
+            input_ids=token_ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]
+
+    @torch.inference_mode()
+    def answer_logits(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Read given answers: for each (prompt ids, answer ids) yield its position and logits `[len(answer) + 1, V]`.
+
+        Row i of the logits is the distribution before answer token i; the last row is the one after the answer.
+        Answers of similar length are read together, so the order differs from the input's.
+        """
+        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]), reverse=True)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            length = max(len(pairs[i][0]) + len(pairs[i][1]) for i in rows)
+            longest = max(len(pairs[i][1]) for i in rows) + 1
+            token_ids = torch.zeros(len(rows), length, dtype=torch.long)
+            mask = torch.zeros(len(rows), length, dtype=torch.long)
+            for row, i in enumerate(rows):
+                tokens = torch.tensor([*pairs[i][0], *pairs[i][1]])
+                token_ids[row, length - len(tokens) :] = tokens
+                mask[row, length - len(tokens) :] = 1
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            logits = self.model(
+                input_ids=token_ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                position_ids=positions.to(self.device),
+                logits_to_keep=longest,
+                use_cache=False,
+            ).logits
+            for row, i in enumerate(rows):
+                yield i, logits[row, longest - len(pairs[i][1]) - 1 :].float()
+
+    def score_answers(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int
+    ) -> list[tuple[list[float], list[float]]]:
+        """For each (prompt ids, answer ids): log-probabilities, in nats, of the tokens, and of ending
+        before the first token and after each."""
+        scored: list[tuple[list[float], list[float]]] = [([], [])] * len(pairs)
+        for i, logits in self.answer_logits(pairs, batch_size):
+            logprobs = torch.log_softmax(logits, dim=-1)
+            answer = torch.tensor(pairs[i][1], device=logprobs.device, dtype=torch.long)
+            tokens = logprobs[:-1].gather(1, answer[:, None]).squeeze(1)
+            ends = torch.logsumexp(logprobs[:, self.end_token_ids], dim=-1)
+            scored[i] = (tokens.tolist(), ends.tolist())
+        return scored
+
+
+def choose_device(device: str) -> str:
+    """`auto` becomes cuda where a GPU is there, else cpu."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def load_decoder(folder: Path | str, trust_remote_code: bool = False) -> Callable[[Sequence[int]], str]:
+    """`LanguageModel.decode` without the model: the tokenizer is enough."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    return lambda token_ids: tokenizer.decode(token_ids, skip_special_tokens=True)
+
+
+def vocabulary_size(folder: Path | str) -> int:
+    """How many token ids the model in a folder has, added ones included."""
+    return len(AutoTokenizer.from_pretrained(folder, local_files_only=True))

@@ -1,0 +1,110 @@
+"""Small self-contained HTML pages for the report: tables that need no plot."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adaptive_samplers.evaluation import best_first
+from adaptive_samplers.files import atomic_output
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em; max-width: 60em; }
+table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 2px solid #444; }
+tr.learned td { background: #eef5fb; font-weight: 600; }
+"""
+
+
+def page(title: str, parts: Sequence[str], path: Path | str) -> None:
+    """Write an HTML page of `parts`, which are HTML already."""
+    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
+    with atomic_output(path) as temporary:
+        temporary.write_text(
+            f"<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<title>{html.escape(title)}</title>\n"
+            f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        )
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[str] = ()) -> str:
+    """An HTML table; numbers with three decimals, nulls as a dash. `classes` has one class a row."""
+    heads = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    lines = []
+    for position, row in enumerate(rows):
+        kind = f" class='{classes[position]}'" if classes else ""
+        lines.append(f"<tr{kind}>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>")
+    return f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of plain text."""
+    return f"<p>{html.escape(text)}</p>"
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "&ndash;"
+    return f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))
+
+
+def comparison_page(comparison: pd.DataFrame, path: Path | str) -> None:
+    """The comparison, best quality first: a column an objective, with its interval."""
+    objectives = list(dict.fromkeys(comparison["objective"]))
+    order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
+    found = {(row.name, row.objective): row for row in comparison.itertuples(index=False)}
+    rows = []
+    for name in order:
+        cells = [found.get((name, objective)) for objective in objectives]
+        rows.append([name, *("" if cell is None else _interval(cell) for cell in cells)])
+    kinds = comparison.drop_duplicates("name").set_index("name")["kind"]
+    note = paragraph(
+        "Mean over test prompts [bootstrap interval]. Learned samplers are shaded. A dash: nothing to measure."
+    )
+    page("Comparison", [table(["sampler", *objectives], rows, [kinds[name] for name in order]), note], path)
+
+
+def _interval(row: Any) -> str:
+    if pd.isna(row.mean):
+        return "–"
+    return f"{row.mean:.3f}" if pd.isna(row.low) else f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def judge_page(report: dict[str, Any], tournaments: dict[str, Any], path: Path | str) -> None:
+    """The judge's cross-validated accuracy, weights and limits, and what its tournaments came to."""
+    left_out = report["accuracy_corruption_left_out"]
+    accuracy = [
+        [corruption, share, left_out[corruption]] for corruption, share in report["accuracy_by_corruption"].items()
+    ]
+    parts = [
+        paragraph(
+            f"{report['pairs']} pairs of a written and a corrupted answer to {report['prompts']} prompts; "
+            f"{report['left_out']} left out. Accuracy with all pairs of a prompt in one of {report['folds']} folds: "
+            f"{report['accuracy']:.3f}."
+        ),
+        table(["corruption", "accuracy, cross-validated", "accuracy, corruption never seen"], accuracy),
+        table(["feature", "weight (standardized)"], list(report["weights"].items())),
+        "<h2>Limits</h2>",
+        paragraph(report["limits"]),
+        "<h2>Tournaments of this run</h2>",
+        table(["", "number"], list(tournaments.items())),
+    ]
+    page("The judge", parts, path)
+
+
+def completeness_page(reports: dict[str, dict[str, Any]], path: Path | str) -> None:
+    """What was expected, found, missing, duplicated, failed and dropped; every row concerned is listed."""
+    counts = ["expected", "found"]
+    lists = ["missing", "duplicated", "failed", "dropped_prompts"]
+    rows = [
+        [name, *(report[key] for key in counts), *(len(report[key]) for key in lists)]
+        for name, report in reports.items()
+    ]
+    parts = [table(["answers", *counts, *lists], rows)]
+    for name, report in reports.items():
+        parts.append(paragraph(f"{name}: answers ended by {report['finish_reasons']}"))
+        parts += [paragraph(f"{name}, {key}: {row}") for key in lists for row in report[key]]
+    page("Completeness of the candidates", parts, path)

@@ -1,0 +1,17 @@
+"""A sampler as a logits processor of Hugging Face's `generate`."""
+
+import torch
+from transformers import LogitsProcessor
+
+from adaptive_samplers.samplers.base import AdaptiveSampler
+
+
+class AdaptiveLogitsProcessor(LogitsProcessor):
+    """Replaces the scores of every decoding step by `sampler.logits(scores)`."""
+
+    def __init__(self, sampler: AdaptiveSampler) -> None:
+        self.sampler = sampler
+
+    @torch.no_grad()
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return self.sampler.logits(scores)

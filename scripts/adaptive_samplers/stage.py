@@ -1,0 +1,57 @@
+"""What every rule's script has in common: a log, threads, and errors a person can read."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from threadpoolctl import threadpool_limits
+
+from adaptive_samplers.errors import UserError
+
+
+class _Tee:
+    """Writes to the terminal and to the rule's log; as it is no terminal itself, progress comes in lines."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self.streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self.streams:
+            stream.write(text)
+            stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self.streams:
+            stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+def say(message: str) -> None:
+    """A line for the log and the terminal."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def run_stage(main: Callable[[Any], None], snakemake: Any) -> None:
+    """Run a rule's `main(snakemake)` with its log and its threads.
+
+    What it writes to stderr goes to the terminal and to the rule's log. A `UserError` ends the job with its message
+    alone; anything else with its traceback in the log too.
+    """
+    with open(snakemake.log[0], "w") as log, threadpool_limits(snakemake.threads):
+        terminal, sys.stderr = sys.stderr, _Tee(sys.stderr, log)
+        try:
+            if "torch" in sys.modules:
+                sys.modules["torch"].set_num_threads(snakemake.threads)
+            main(snakemake)
+        except UserError as error:
+            say(f"error in rule {snakemake.rule}: {error}")
+            sys.exit(1)
+        except Exception:
+            say(traceback.format_exc())
+            sys.exit(1)
+        finally:
+            sys.stderr = terminal

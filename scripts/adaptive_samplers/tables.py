@@ -1,0 +1,200 @@
+"""The tables that stages exchange: one schema each, checked on write and on read.
+
+Every table is a Parquet file. A candidate's key is `(prompt_id, heuristic_id, seed)`; labels carry the key and their
+own columns only, and are joined once, when scores are made. A failure is a row with its error, never a neutral value.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output
+
+KEY = ["prompt_id", "heuristic_id", "seed"]
+_KEY_FIELDS = [
+    pa.field("prompt_id", pa.string(), nullable=False),
+    pa.field("heuristic_id", pa.string(), nullable=False),
+    pa.field("seed", pa.int64(), nullable=False),
+]
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "prompts": pa.schema(
+        [
+            _required("prompt_id", pa.string()),  # hash of `messages`
+            _required("dataset", pa.string()),
+            _required("kind", pa.string()),  # creative, verifiable, factual or chat
+            _required("messages", pa.string()),  # JSON list of {role, content}
+            pa.field("verifier", pa.string()),
+            pa.field("ground_truth", pa.string()),  # JSON
+            _required("split", pa.string()),  # train, validation or test
+        ]
+    ),
+    "heuristics": pa.schema(
+        [
+            _required("heuristic_id", pa.string()),  # hash of `processors`
+            _required("name", pa.string()),  # temperature_0.7+min_p_0.1
+            _required("family", pa.string()),
+            _required("processors", pa.string()),  # JSON list of {name, params}
+        ]
+    ),
+    "candidates": pa.schema(
+        [
+            *_KEY_FIELDS,
+            _required("prompt_token_ids", pa.list_(pa.int32())),
+            _required("token_ids", pa.list_(pa.int32())),  # without the end-of-turn token
+            _required("text", pa.string()),
+            _required("finish_reason", pa.string()),  # stop, length or error
+            _required("sample_seed", pa.uint64()),
+            _required("engine", pa.string()),
+            pa.field("error", pa.string()),
+            pa.field("token_logprobs", pa.list_(pa.float32())),  # nats, raw base LM, one per token
+            # Nats, of an end-of-turn token before the first token and after each: one entry more than tokens.
+            pa.field("end_logprobs", pa.list_(pa.float32())),
+        ]
+    ),
+    "embeddings": pa.schema(
+        [_required("text_id", pa.string()), _required("vector", pa.list_(pa.float32()))]  # unit length
+    ),
+    "quality": pa.schema(
+        [
+            *_KEY_FIELDS,
+            pa.field("rating", pa.float64()),  # Bradley-Terry, natural logarithm, mean 0 in its group
+            pa.field("rating_stderr", pa.float64()),
+            _required("comparisons", pa.int32()),
+            pa.field("reward", pa.float64()),  # the judge's scalar, where it has one
+        ]
+    ),
+    "diversity": pa.schema(
+        [
+            *_KEY_FIELDS,
+            pa.field("self_bleu", pa.float64()),  # 0 to 1, against the group's other answers
+            pa.field("embedding_entropy", pa.float64()),  # nats, of the group
+            pa.field("vendi_score", pa.float64()),  # effective number of different answers
+            _required("group_size", pa.int32()),
+        ]
+    ),
+    "correctness": pa.schema(
+        [
+            *_KEY_FIELDS,
+            pa.field("verifier", pa.string()),
+            pa.field("score", pa.float64()),  # 0 to 1; null where there is nothing to verify
+            pa.field("detail", pa.string()),
+            pa.field("error", pa.string()),
+        ]
+    ),
+    "overlap": pa.schema(
+        [
+            *_KEY_FIELDS,
+            pa.field("coverage", pa.float64()),  # share of tokens in copied spans
+            pa.field("breaks", pa.int32()),
+            pa.field("longest_match", pa.int32()),  # tokens
+        ]
+    ),
+    "scores": pa.schema(
+        [
+            *_KEY_FIELDS,
+            _required("kind", pa.string()),
+            _required("split", pa.string()),
+            pa.field("quality", pa.float64()),
+            pa.field("diversity", pa.float64()),  # more is more diverse, whatever the measure
+            pa.field("correctness", pa.float64()),
+            _required("z_quality", pa.float64()),  # 0 where the label is null
+            _required("z_diversity", pa.float64()),
+            _required("z_correctness", pa.float64()),
+            pa.field("correct", pa.bool_()),  # null where there is nothing to verify
+        ]
+    ),
+    "training_sets": pa.schema(
+        [
+            *_KEY_FIELDS,
+            _required("weights", pa.string()),  # a0.7_b0.3_c0
+            _required("top_k", pa.int32()),
+            _required("rank", pa.int32()),  # 1 is the best of its prompt and seed
+            _required("score", pa.float64()),
+            _required("split", pa.string()),
+            _required("processors", pa.string()),
+            _required("answer_id", pa.string()),  # hash of prompt and answer tokens, and of how it ended
+            _required("prompt_token_ids", pa.list_(pa.int32())),
+            _required("token_ids", pa.list_(pa.int32())),
+            _required("finish_reason", pa.string()),
+        ]
+    ),
+    "comparison": pa.schema(
+        [
+            _required("family", pa.string()),
+            _required("name", pa.string()),
+            _required("kind", pa.string()),  # heuristic or learned
+            _required("objective", pa.string()),
+            pa.field("mean", pa.float64()),
+            pa.field("low", pa.float64()),
+            pa.field("high", pa.float64()),
+            _required("n_prompts", pa.int64()),
+        ]
+    ),
+}
+
+
+def to_arrow(name: str, data: pd.DataFrame | pa.Table | Iterable[dict[str, Any]]) -> pa.Table:
+    """Bring `data` into the schema `name`.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or unknown, has the wrong type, or is null where the schema forbids it.
+    """
+    schema = SCHEMAS[name]
+    if isinstance(data, pa.Table):
+        table = data
+    elif isinstance(data, pd.DataFrame):
+        unknown = set(data.columns) - set(schema.names)
+        missing = set(schema.names) - set(data.columns)
+        if unknown or missing:
+            raise ValueError(f"table '{name}': missing columns {sorted(missing)}, unknown columns {sorted(unknown)}")
+        table = pa.Table.from_pandas(data, schema=schema, preserve_index=False)
+    else:
+        table = pa.Table.from_pylist(list(data), schema=schema)
+    if table.schema.names != schema.names:
+        table = table.select(schema.names)
+    table = table.cast(schema).replace_schema_metadata(None)
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"table '{name}': column '{field.name}' has {table[field.name].null_count} null values")
+    return table
+
+
+def write_table(name: str, data: pd.DataFrame | pa.Table | Iterable[dict[str, Any]], path: Path | str) -> None:
+    """Write `data` as the table `name` to a Parquet file, atomically."""
+    table = to_arrow(name, data)
+    with atomic_output(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(name: str, path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read the table `name`, or some of its columns, after checking its schema.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no Parquet file or has another schema, as files of another version may.
+    """
+    schema = SCHEMAS[name]
+    try:
+        found = pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: cannot be read as a '{name}' table ({error}); delete it and run again") from error
+    if [(f.name, f.type) for f in found] != [(f.name, f.type) for f in schema]:
+        raise UserError(
+            f"{path}: its columns are not those of a '{name}' table of this version "
+            f"(found {found.names}, expected {schema.names}); delete it and run again"
+        )
+    return pq.read_table(path, columns=columns).to_pandas()

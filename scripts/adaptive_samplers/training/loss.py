@@ -1,0 +1,43 @@
+"""The truncated-logits loss: stay close to the target where it lives, keep off what it cut away."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LossTerms(NamedTuple):
+    """Means over a batch of token-steps.
+
+    Attributes:
+        loss: `kl + gamma * truncated_mass`.
+        kl: KL divergence from the target to the prediction, in nats.
+        truncated_mass: probability that the prediction gives to tokens which the target cut away.
+    """
+
+    loss: Tensor
+    kl: Tensor
+    truncated_mass: Tensor
+
+
+def truncated_logits_loss(predicted_logits: Tensor, target_logits: Tensor, n: Tensor, gamma: float) -> LossTerms:
+    """`KL(target || predicted)` over surviving tokens plus `gamma` times the predicted mass on the others.
+
+    Args:
+        predicted_logits: finite logits at the support points, `[B, S]`.
+        target_logits: the heuristic's logits there, minus infinity where it cut, `[B, S]`.
+        n: how many tokens each point stands for, `[B, S]`; all ones for a whole vocabulary.
+        gamma: weight of the truncated mass.
+    """
+    predicted = log_softmax_with_counts(predicted_logits, n)
+    target = log_softmax_with_counts(target_logits, n)
+    survives = target > -torch.inf
+    difference = torch.where(survives, target - predicted, 0.0)
+    kl = (n * target.exp() * difference).sum(-1).mean()
+    truncated_mass = (n * predicted.exp()).masked_fill(survives, 0.0).sum(-1).mean()
+    return LossTerms(kl + gamma * truncated_mass, kl, truncated_mass)
+
+
+def log_softmax_with_counts(logits: Tensor, n: Tensor) -> Tensor:
+    """Log-probability of a single token at each support point, where point k stands for `n_k` tokens."""
+    return logits - torch.logsumexp(logits + n.log(), dim=-1, keepdim=True)

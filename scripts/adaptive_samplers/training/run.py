@@ -1,0 +1,58 @@
+"""One training run, from a training set and its sketches to a saved sampler with metrics, curves and provenance."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adaptive_samplers.files import atomic_output, write_json
+from adaptive_samplers.models.language_model import choose_device
+from adaptive_samplers.provenance import provenance
+from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.stage import say
+from adaptive_samplers.training.replay import token_steps
+from adaptive_samplers.training.trainer import TrainingSettings, evaluate, evaluate_identity, train
+
+
+def train_on_training_set(
+    training_set: pd.DataFrame,
+    sketches: list[Path],
+    architecture: str,
+    architecture_settings: dict[str, Any],
+    training: dict[str, Any],
+    seed: int,
+    output: Path,
+) -> None:
+    """Train on the prompts of the train split, stop early on the validation split, measure on the test split.
+
+    While it runs, checkpoints lie in `{output}.part`, so that a job that was killed goes on where it stopped.
+    """
+    steps = {split: token_steps(rows, sketches) for split, rows in training_set.groupby("split")}
+    for split in ("train", "validation", "test"):
+        say(f"{len(steps[split]) if split in steps else 0} token-steps in the {split} split")
+    sketch = training["sketch"]
+    sampler = build_sampler(architecture, {**architecture_settings, **sketch}, seed)
+    names = TrainingSettings.__dataclass_fields__
+    settings = TrainingSettings(**{name: training[name] for name in training if name in names}, seed=seed)
+    part = output.with_name(f"{output.name}.part")
+    result = train(sampler.to(choose_device("auto")), steps["train"], steps["validation"], settings, part)
+    metrics = {
+        **evaluate(result.sampler, steps["test"], settings.gamma),
+        **evaluate_identity(steps["test"], settings.gamma),
+        "token_steps": len(steps["test"]),
+        "best_step": result.best_step,
+        "split": "test",
+    }
+    say(f"{architecture}: KL to the targets {metrics['kl']:.4f}, of the raw logits {metrics['identity_kl']:.4f} (test)")
+    with atomic_output(output) as temporary:
+        result.sampler.cpu().save_pretrained(temporary)
+        write_json(metrics, temporary / "metrics.json")
+        pd.DataFrame(result.curves).to_csv(temporary / "curves.csv", index=False)
+        shutil.copytree(part / "tensorboard", temporary / "tensorboard")
+        made_with = {"architecture": architecture, "sampler": architecture_settings, "training": training, "seed": seed}
+        write_json(
+            provenance(made_with, "torch", "safetensors", answers=sorted(set(training_set["answer_id"]))),
+            temporary / "provenance.json",
+        )
+    shutil.rmtree(part)

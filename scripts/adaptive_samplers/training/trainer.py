@@ -1,0 +1,403 @@
+"""Training a sampler on sketched token-steps: deterministic by seed, resumed without a trace after a kill."""
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.progress import progress
+from adaptive_samplers.samplers import AdaptiveSampler
+from adaptive_samplers.training.loss import LossTerms, truncated_logits_loss
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TokenSteps:
+    """Token-steps to learn from, or to measure on.
+
+    Attributes:
+        t: log-probabilities at the support points in nats, `[N, S]` float32.
+        n: how many tokens each point stands for, `[N, S]` float32.
+        target: the logits that a heuristic makes of `t`, minus infinity where it cuts, `[N, S]` float32.
+    """
+
+    t: Tensor
+    n: Tensor
+    target: Tensor
+
+    def __post_init__(self) -> None:
+        if not self.t.shape == self.n.shape == self.target.shape or self.t.dim() != 2:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (self.t, self.n, self.target))
+            raise ValueError(f"t, n and target must all be [token-steps, support points], not {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def select(self, index: Tensor | slice, device: torch.device | None = None) -> "TokenSteps":
+        """Some of the token-steps, on `device`."""
+        return TokenSteps(*(tensor[index].to(device) for tensor in (self.t, self.n, self.target)))
+
+    def fingerprint(self) -> str:
+        """A hash of the content."""
+        digest = blake2b()
+        for tensor in (self.t, self.n, self.target):
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.contiguous().cpu().numpy().data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; see `training` in config/README.md.
+
+    Attributes:
+        learning_rate: highest learning rate of AdamW, reached after the warm-up.
+        batch_size: token-steps a step.
+        steps: optimizer steps; the learning rate falls to 0 by a cosine until then.
+        warmup_steps: steps over which the learning rate rises linearly.
+        gamma: weight of the predicted mass on truncated tokens.
+        weight_decay: of the weight matrices; biases, norms and single parameters have none.
+        gradient_clip: largest norm of the gradient.
+        evaluate_every: steps between validations; a checkpoint is written at each.
+        patience: validations in a row without a better loss before training stops; None never stops early.
+        seed: fixes the order of the token-steps.
+    """
+
+    learning_rate: float
+    batch_size: int
+    steps: int
+    warmup_steps: int
+    gamma: float = 1.0
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    evaluate_every: int = 50
+    patience: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training ends with.
+
+    Attributes:
+        sampler: the sampler with the weights of the best validation.
+        best_step: the step at which they were measured.
+        best_loss: their validation loss.
+        last_step: the last step done, smaller than `steps` after early stopping.
+        curves: rows `{step, split, loss, kl, truncated_mass, learning_rate}`, in the order of steps.
+    """
+
+    sampler: AdaptiveSampler
+    best_step: int
+    best_loss: float
+    last_step: int
+    curves: list[Row]
+
+
+@dataclass
+class TrainingProgress:
+    """All that a run is, beside weights and optimizer: what a checkpoint stores as JSON."""
+
+    fingerprint: str
+    step: int = 0
+    best_step: int = 0
+    best_loss: float = math.inf
+    evaluations_without_improvement: int = 0
+    curves: list[Row] = field(default_factory=list)
+
+    def finished(self, settings: TrainingSettings) -> bool:
+        patience = settings.patience
+        return self.step >= settings.steps or (
+            patience is not None and self.evaluations_without_improvement >= patience
+        )
+
+
+def train(
+    sampler: AdaptiveSampler,
+    train_steps: TokenSteps,
+    validation_steps: TokenSteps,
+    settings: TrainingSettings,
+    folder: Path,
+    log: Callable[[Row], None] | None = None,
+) -> TrainingResult:
+    """Train `sampler` in place, on the device where it is.
+
+    A checkpoint in `folder/checkpoint` that stems from the same data, settings and initial weights is taken up where
+    it ends, and training then gives what it would have given without the interruption; any other is replaced.
+
+    Args:
+        sampler: the sampler with its initial weights.
+        train_steps: token-steps to learn from.
+        validation_steps: token-steps that choose the best weights and stop training early.
+        settings: how to train.
+        folder: where `checkpoint/` and `tensorboard/` are kept.
+        log: called with every row of the curves, in blocks before each checkpoint.
+
+    Raises:
+        UserError: there are no token-steps, or the loss is not finite.
+    """
+    for name, steps in (("training", train_steps), ("validation", validation_steps)):
+        if not len(steps):
+            raise UserError(f"no {name} token-steps: select more answers (scoring.top_k) or prompts of this split")
+
+    optimizer = make_optimizer(sampler, settings)
+    best_weights = copy.deepcopy(sampler.state_dict())
+    checkpoint = folder / "checkpoint" / "checkpoint.safetensors"
+    fingerprint = run_fingerprint(sampler, train_steps, validation_steps, settings)
+    state = load_checkpoint(checkpoint, fingerprint, sampler, optimizer, best_weights)
+    if state is None:
+        state = TrainingProgress(fingerprint)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+    batches = BatchOrder(len(train_steps), settings.batch_size, settings.seed)
+    waiting: list[tuple[int, float, LossTerms]] = []
+    with (
+        SummaryWriter(str(folder / "tensorboard"), purge_step=state.step + 1) as writer,
+        progress(
+            total=settings.steps,
+            initial=state.step,
+            description=f"training {type(sampler).__name__}",
+            unit="step",
+        ) as bar,
+    ):
+
+        def validate_and_save() -> None:
+            """Measure, remember the best weights, report and write the checkpoint."""
+            rows = [curve_row(step, "train", rate, terms) for step, rate, terms in waiting]
+            waiting.clear()
+            measured = evaluate(sampler, validation_steps, settings.gamma, batch_size=1024)
+            rate = learning_rate_at(state.step, settings)
+            rows.append({"step": state.step, "split": "validation", **measured, "learning_rate": rate})
+            report(rows, writer, log)
+            state.curves.extend(rows)
+            if measured["loss"] < state.best_loss:
+                state.best_loss, state.best_step = measured["loss"], state.step
+                state.evaluations_without_improvement = 0
+                for name, tensor in sampler.state_dict().items():
+                    best_weights[name].copy_(tensor)
+            else:
+                state.evaluations_without_improvement += 1
+            bar.set_postfix_str(f"validation loss {measured['loss']:.4f}", refresh=False)
+            save_checkpoint(checkpoint, state, sampler, optimizer, best_weights)
+
+        if not state.curves:
+            validate_and_save()
+        while not state.finished(settings):
+            batch = train_steps.select(batches.at(state.step), device_of(sampler))
+            rate = learning_rate_at(state.step, settings)
+            terms = training_step(sampler, optimizer, batch, rate, settings)
+            state.step += 1
+            waiting.append((state.step, rate, terms))
+            bar.update()
+            if state.step % settings.evaluate_every == 0 or state.step == settings.steps:
+                validate_and_save()
+
+    sampler.load_state_dict(best_weights)
+    sampler.eval()
+    return TrainingResult(sampler, state.best_step, state.best_loss, state.step, state.curves)
+
+
+def training_step(
+    sampler: AdaptiveSampler,
+    optimizer: torch.optim.Optimizer,
+    batch: TokenSteps,
+    learning_rate: float,
+    settings: TrainingSettings,
+) -> LossTerms:
+    """One optimizer step; the loss before it, without gradient."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    terms = truncated_logits_loss(sampler(batch.t, batch.n), batch.target, batch.n, settings.gamma)
+    optimizer.zero_grad()
+    terms.loss.backward()
+    torch.nn.utils.clip_grad_norm_(sampler.parameters(), settings.gradient_clip)
+    optimizer.step()
+    return LossTerms(*(term.detach() for term in terms))
+
+
+def learning_rate_at(step: int, settings: TrainingSettings) -> float:
+    """Linear warm-up, then a cosine that ends at 0 after the last step."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    share_done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return settings.learning_rate * (1 + math.cos(math.pi * share_done)) / 2
+
+
+def make_optimizer(sampler: AdaptiveSampler, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW that decays weight matrices only: it would pull a bias or a truncation threshold off its place."""
+    parameters = list(sampler.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+    )
+
+
+class BatchOrder:
+    """Which token-steps each step takes: one permutation after another, each a function of seed and epoch.
+
+    Nothing is drawn along the way, so the order after a resume needs no stored state.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self._epoch = -1
+        self._permutation = np.empty(0, dtype=np.int64)
+
+    def at(self, step: int) -> Tensor:
+        """Indices of the token-steps of a step, `[batch_size]` int64."""
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = np.divmod(positions, self.size)
+        parts = [self._epoch_order(epoch)[places[epochs == epoch]] for epoch in np.unique(epochs)]
+        return torch.from_numpy(np.concatenate(parts))
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._permutation = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        return self._permutation
+
+
+def evaluate(sampler: AdaptiveSampler, steps: TokenSteps, gamma: float, batch_size: int = 1024) -> dict[str, float]:
+    """Mean `loss`, `kl` (nats) and `truncated_mass` of a sampler's predictions over token-steps."""
+    return _mean_terms(sampler, steps, gamma, batch_size, device_of(sampler))
+
+
+def evaluate_identity(steps: TokenSteps, gamma: float, batch_size: int = 1024) -> dict[str, float]:
+    """The same for the raw logits: `identity_loss`, `identity_kl` and `identity_truncated_mass`."""
+    terms = _mean_terms(lambda t, n: t, steps, gamma, batch_size, steps.t.device)
+    return {f"identity_{name}": value for name, value in terms.items()}
+
+
+@torch.no_grad()
+def _mean_terms(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    steps: TokenSteps,
+    gamma: float,
+    batch_size: int,
+    device: torch.device,
+) -> dict[str, float]:
+    if not len(steps):
+        raise UserError("no token-steps to evaluate on")
+    sums = torch.zeros(len(LossTerms._fields), dtype=torch.float64, device=device)
+    for start in range(0, len(steps), batch_size):
+        batch = steps.select(slice(start, start + batch_size), device)
+        terms = truncated_logits_loss(predict(batch.t, batch.n), batch.target, batch.n, gamma)
+        sums += torch.stack(terms).double() * len(batch)
+    return dict(zip(LossTerms._fields, (sums / len(steps)).tolist(), strict=True))
+
+
+def curve_row(step: int, split: str, learning_rate: float, terms: LossTerms) -> Row:
+    """A row of the loss curves."""
+    values = {name: float(value) for name, value in terms._asdict().items()}
+    return {"step": step, "split": split, **values, "learning_rate": learning_rate}
+
+
+def report(rows: list[Row], writer: SummaryWriter, log: Callable[[Row], None] | None) -> None:
+    """Send rows of the curves to TensorBoard and to `log`; stop if the loss is no number any more."""
+    for row in rows:
+        if not math.isfinite(row["loss"]):
+            raise UserError(
+                f"the {row['split']} loss at step {row['step']} is {row['loss']}: lower training.learning_rate, "
+                "or check that every training target keeps a token"
+            )
+        for name in (*LossTerms._fields, "learning_rate"):
+            writer.add_scalar(f"{name}/{row['split']}", row[name], row["step"])
+        if log is not None:
+            log(row)
+
+
+def device_of(sampler: AdaptiveSampler) -> torch.device:
+    """The device that the sampler's parameters are on."""
+    return next(sampler.parameters()).device
+
+
+def run_fingerprint(
+    sampler: AdaptiveSampler,
+    train_steps: TokenSteps,
+    validation_steps: TokenSteps,
+    settings: TrainingSettings,
+) -> str:
+    """A hash of all that a run's outcome follows from."""
+    weights = blake2b()
+    for tensor in sampler.state_dict().values():
+        weights.update(tensor.contiguous().cpu().numpy().data)
+    return content_id(
+        {
+            "config": sampler.config,
+            "weights": weights.hexdigest(),
+            "settings": asdict(settings),
+            "train": train_steps.fingerprint(),
+            "validation": validation_steps.fingerprint(),
+        },
+        length=32,
+    )
+
+
+def save_checkpoint(
+    path: Path,
+    state: TrainingProgress,
+    sampler: AdaptiveSampler,
+    optimizer: torch.optim.Optimizer,
+    best_weights: dict[str, Tensor],
+) -> None:
+    """Write weights, best weights, optimizer, and progress as JSON metadata: one safetensors file, atomically."""
+    tensors = {f"weights.{name}": tensor for name, tensor in sampler.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best_weights.items()}
+    for name, parameter in sampler.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    with atomic_output(path) as temporary:
+        save_file(contiguous, temporary, metadata={"progress": json.dumps(asdict(state))})
+
+
+def load_checkpoint(
+    path: Path,
+    fingerprint: str,
+    sampler: AdaptiveSampler,
+    optimizer: torch.optim.Optimizer,
+    best_weights: dict[str, Tensor],
+) -> TrainingProgress | None:
+    """Restore a run into `sampler`, `optimizer` and `best_weights`; None if there is none to take up."""
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt", device=str(device_of(sampler))) as file:
+        state = TrainingProgress(**json.loads(file.metadata()["progress"]))
+        if state.fingerprint != fingerprint:
+            return None
+        parameters = dict(sampler.named_parameters())
+        weights = {}
+        for stored in file.keys():  # noqa: SIM118 (not a dictionary)
+            kind, name = stored.split(".", 1)
+            tensor = file.get_tensor(stored)
+            if kind == "weights":
+                weights[name] = tensor
+            elif kind == "best":
+                best_weights[name].copy_(tensor)
+            else:
+                key, name = name.split(".", 1)
+                # AdamW counts its steps on the CPU wherever the parameters are.
+                optimizer.state[parameters[name]][key] = tensor.cpu() if key == "step" else tensor
+        sampler.load_state_dict(weights)
+    return state

@@ -1,0 +1,29 @@
+"""The version of every stage, which is part of its rule's params.
+
+Snakemake reruns a rule when its script changes, but not when a module changes that the script imports, and
+declaring modules as inputs would rerun days of work after a comment. So: raise a stage's version when its output
+would differ for the same input, and only then. tests/unit/test_stage_versions.py fails when a stage's output on a
+small fixed input changes and its version does not.
+"""
+
+STAGE_VERSIONS = {
+    "collect_prompts": 1,
+    "expand_heuristics": 1,
+    "generate_candidates": 1,
+    "verify_candidates": 1,
+    "train_judge": 1,
+    "embed_candidates": 1,
+    "label_quality": 1,
+    "label_diversity": 1,
+    "label_correctness": 1,
+    "index_corpus": 1,
+    "label_overlap": 1,
+    "score_candidates": 1,
+    "select_training_set": 1,
+    "replay_distributions": 1,
+    "train_sampler": 1,
+    "compare_samplers": 1,
+    "probe_distributions": 1,
+    "figures": 1,
+    "tables": 1,
+}

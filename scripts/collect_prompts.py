@@ -1,0 +1,18 @@
+"""Collect the prompts of all sources into one table."""
+
+from pathlib import Path
+
+from adaptive_samplers.prompts import collect_prompts
+from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.tables import write_table
+
+
+def main(snakemake):
+    settings = snakemake.params.settings["prompts"]
+    prompts = collect_prompts(settings["sources"], settings["split"], settings["per_kind"], Path())
+    say(f"{len(prompts)} prompts; {prompts.attrs['duplicates']} duplicates were left out")
+    say(prompts.groupby(["kind", "split"]).size().unstack(fill_value=0).to_string())
+    write_table("prompts", prompts, snakemake.output[0])
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,32 @@
+"""Gather the test answers of heuristics and learned samplers into one table, complete or not at all."""
+
+from pathlib import Path
+
+import pandas as pd
+from adaptive_samplers.generation import verify_candidates
+from adaptive_samplers.heuristics import learned_heuristic
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table, write_table
+
+
+def main(snakemake):
+    settings = snakemake.params.settings
+    prompts = read_table("prompts", snakemake.input.prompts)
+    learned = [
+        learned_heuristic(f"results/{snakemake.wildcards.run}/samplers/{name}") for name in snakemake.params.samplers
+    ]
+    heuristics = pd.concat([read_table("heuristics", snakemake.input.heuristics), pd.DataFrame(learned)])
+    write_table("heuristics", heuristics, snakemake.output.heuristics)
+    verify_candidates(
+        [Path(snakemake.input.candidates), *map(Path, snakemake.input.sampled)],
+        prompts[prompts["split"] == "test"],
+        heuristics,
+        settings["seeds"],
+        settings["generation"]["tolerance"],
+        Path(snakemake.output.candidates),
+        Path(snakemake.output.report),
+        other_prompts=set(prompts["prompt_id"]),
+    )
+
+
+run_stage(main, snakemake)

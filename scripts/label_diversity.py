@@ -1,0 +1,16 @@
+"""Measure how different the answers to a prompt under a heuristic are across seeds."""
+
+from adaptive_samplers.labels.diversity import label_diversity
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import KEY, read_table, write_table
+
+
+def main(snakemake):
+    labels = label_diversity(
+        read_table("candidates", snakemake.input.candidates, [*KEY, "text", "finish_reason", "error"]),
+        read_table("embeddings", snakemake.input.embeddings),
+    )
+    write_table("diversity", labels, snakemake.output.labels)
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,17 @@
+"""Record where a run came from: the whole config, versions, the commit, and the models with hashes and licences."""
+
+from pathlib import Path
+
+from adaptive_samplers.files import read_json, write_json
+from adaptive_samplers.provenance import provenance
+from adaptive_samplers.stage import run_stage
+
+PACKAGES = ["snakemake", "torch", "transformers", "sentence-transformers", "numpy", "pandas", "choix", "sacrebleu"]
+
+
+def main(snakemake):
+    models = [read_json(Path(folder) / "provenance.json") for folder in snakemake.input.models]
+    write_json(provenance(snakemake.config, *PACKAGES, models=models), snakemake.output[0])
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,28 @@
+"""Answer the test prompts with a learned sampler, for all seeds, through the same engine as the heuristics."""
+
+from pathlib import Path
+
+import pandas as pd
+from adaptive_samplers.engines.build import build_engine
+from adaptive_samplers.generation import GenerationSettings, generate
+from adaptive_samplers.heuristics import learned_heuristic
+from adaptive_samplers.models.fetch import model_hash
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table
+
+
+def main(snakemake):
+    prompts = read_table("prompts", snakemake.input.prompts)
+    engine = build_engine(snakemake.config, Path(snakemake.input.model))
+    generate(
+        prompts[prompts["split"] == "test"],
+        pd.DataFrame([learned_heuristic(snakemake.input.sampler)]),
+        snakemake.params.settings["seeds"],
+        engine,
+        model_hash(snakemake.input.model),
+        GenerationSettings.from_config(snakemake.params.settings),
+        Path(snakemake.output[0]),
+    )
+
+
+run_stage(main, snakemake)

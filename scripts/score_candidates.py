@@ -1,0 +1,19 @@
+"""Join the labels and bring them to one scale."""
+
+from adaptive_samplers.selection import score_candidates
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table, write_table
+
+
+def main(snakemake):
+    scores = score_candidates(
+        read_table("prompts", snakemake.input.prompts),
+        read_table("quality", snakemake.input.quality),
+        read_table("diversity", snakemake.input.diversity),
+        read_table("correctness", snakemake.input.correctness),
+        snakemake.params.settings["scoring"]["diversity_measure"],
+    )
+    write_table("scores", scores, snakemake.output[0])
+
+
+run_stage(main, snakemake)

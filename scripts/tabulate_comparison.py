@@ -1,0 +1,15 @@
+"""Write the comparison as CSV, as LaTeX and for the report."""
+
+from adaptive_samplers.evaluation import write_tables
+from adaptive_samplers.pages import comparison_page
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table
+
+
+def main(snakemake):
+    comparison = read_table("comparison", snakemake.input[0])
+    write_tables(comparison, snakemake.output.csv, snakemake.output.tex)
+    comparison_page(comparison, snakemake.output.html)
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,26 @@
+"""Train the embedded judge on pairs of written and corrupted answers; measure it by cross-validation."""
+
+from pathlib import Path
+
+from adaptive_samplers.files import write_json
+from adaptive_samplers.labels.judge import train_feature_reward
+from adaptive_samplers.labels.judge_pairs import pair_features, read_pairs
+from adaptive_samplers.models.language_model import LanguageModel
+from adaptive_samplers.stage import run_stage, say
+
+
+def main(snakemake):
+    config = snakemake.config
+    model = LanguageModel.from_config(config, Path(snakemake.input.model))
+    features = pair_features(
+        read_pairs(Path(snakemake.input.pairs)), model, Path(snakemake.input.embedder), config["labels"]["embedder"]
+    )
+    judge, report = train_feature_reward(
+        features, snakemake.params.settings["labels"]["quality"]["judge"]["regularization"]
+    )
+    say(f"cross-validated accuracy {report['accuracy']:.3f}; by corruption {report['accuracy_by_corruption']}")
+    judge.save(snakemake.output.judge)
+    write_json(report, snakemake.output.report)
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,22 @@
+"""Train one architecture on one training set."""
+
+from pathlib import Path
+
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table
+from adaptive_samplers.training.run import train_on_training_set
+
+
+def main(snakemake):
+    train_on_training_set(
+        read_table("training_sets", snakemake.input.training_set),
+        [Path(path) for path in snakemake.input.sketches],
+        snakemake.wildcards.architecture,
+        snakemake.params.sampler,
+        snakemake.params.settings["training"],
+        snakemake.params.settings["run"]["seed"],
+        Path(snakemake.output[0]),
+    )
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,23 @@
+"""Check that every (prompt, heuristic, seed) was answered exactly once; gather the shards into one table."""
+
+from pathlib import Path
+
+from adaptive_samplers.generation import verify_candidates
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table
+
+
+def main(snakemake):
+    settings = snakemake.params.settings
+    verify_candidates(
+        [Path(path) for path in snakemake.input.shards],
+        read_table("prompts", snakemake.input.prompts),
+        read_table("heuristics", snakemake.input.heuristics),
+        settings["seeds"],
+        settings["generation"]["tolerance"],
+        Path(snakemake.output.candidates),
+        Path(snakemake.output.report),
+    )
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,160 @@
+"""Self-BLEU against sacrebleu, the similarity entropy against eigenvalues, and the table's groups."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.labels.diversity import label_diversity, self_bleu, similarity_entropy
+from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
+from adaptive_samplers.tables import to_arrow
+from conftest import REPOSITORY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sacrebleu.metrics.bleu import BLEU
+
+SENTENCES = [
+    "The lighthouse keeper counted the waves until the storm forgot his name.",
+    "The lighthouse keeper counted ships, and the storm forgot his name.",
+    "A lighthouse keeper, aged 71, counted 1,000.5 waves -\nuntil morning!",
+    'She said: "It\'s &quot;done&quot; &amp; dusted"; then she left.',
+    "the the the the the the",
+    "No.",
+    "",
+]
+
+words = st.sampled_from(["a", "b", "c", "d.", "It's", "&amp;", "3.5", "x-y", "end\n", "<skipped>", "é", "。"])
+answers = st.lists(words, max_size=14).map(" ".join)
+
+
+def sacrebleu_self_bleu(texts):
+    metric = BLEU(effective_order=True)
+    return [
+        metric.sentence_score(text, texts[:index] + texts[index + 1 :]).score / 100 for index, text in enumerate(texts)
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(answers, min_size=2, max_size=6))
+def test_self_bleu_is_sacrebleus_on_random_texts(texts):
+    np.testing.assert_allclose(self_bleu(texts), sacrebleu_self_bleu(texts), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", range(2, len(SENTENCES) + 1))
+def test_self_bleu_is_sacrebleus_on_sentences(size):
+    texts = SENTENCES[-size:]
+    np.testing.assert_allclose(self_bleu(texts), sacrebleu_self_bleu(texts), atol=1e-12)
+
+
+def test_self_bleu_of_equal_texts_is_one_and_of_a_single_text_is_missing():
+    np.testing.assert_allclose(self_bleu([SENTENCES[0]] * 3), 1.0)
+    assert np.isnan(self_bleu([SENTENCES[0]])).all()
+    assert self_bleu([]).shape == (0,)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_similarity_entropy_is_that_of_the_eigenvalues(count, dimensions, seed):
+    vectors = np.random.default_rng(seed).normal(size=(count, dimensions))
+    unit = vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+    eigenvalues = np.linalg.eigvalsh(unit @ unit.T / count)
+    positive = eigenvalues[eigenvalues > 1e-14]
+    assert similarity_entropy(vectors) == pytest.approx(-(positive * np.log(positive)).sum(), abs=1e-9)
+
+
+def test_similarity_entropy_by_hand():
+    assert similarity_entropy(np.eye(5)) == pytest.approx(np.log(5))
+    assert similarity_entropy(np.ones((4, 3))) == pytest.approx(0.0, abs=1e-12)
+    # Two vectors at cosine 0.6: eigenvalues of K / 2 are 0.8 and 0.2.
+    two = np.array([[1.0, 0.0], [3.0, 4.0]])
+    assert similarity_entropy(two) == pytest.approx(-(0.8 * np.log(0.8) + 0.2 * np.log(0.2)), abs=1e-12)
+    # Opposite directions: cosine -1, one eigenvalue of 1.
+    assert similarity_entropy(np.array([[1.0, 2.0], [-1.0, -2.0]])) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("vectors", [np.zeros((2, 3)), np.empty((0, 3)), np.array([[1.0, np.nan]])])
+def test_similarity_entropy_refuses_vectors_without_direction(vectors):
+    with pytest.raises(ValueError, match="vector"):
+        similarity_entropy(vectors)
+
+
+def candidates_of(rows):
+    frame = pd.DataFrame(rows, columns=["prompt_id", "heuristic_id", "seed", "text", "finish_reason", "error"])
+    return frame.astype({"error": object}).where(frame.notna(), None)
+
+
+def embeddings_of(texts, dimensions=4):
+    generator = np.random.default_rng(0)
+    unique = sorted(set(texts), key=content_id)
+    vectors = generator.normal(size=(len(unique), dimensions))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return pd.DataFrame({"text_id": [content_id(text) for text in unique], "vector": list(vectors.astype(np.float32))})
+
+
+def test_table_has_a_row_per_candidate_in_groups_across_seeds():
+    candidates = candidates_of(
+        [
+            ("p1", "h1", 0, SENTENCES[0], "stop", None),
+            ("p1", "h2", 0, SENTENCES[1], "stop", None),  # alone: its other seed failed
+            ("p1", "h1", 1, SENTENCES[1], "length", None),
+            ("p1", "h2", 1, "", "error", "lost"),
+            ("p1", "h1", 2, "", "stop", None),  # an empty answer is an answer
+            ("p2", "h1", 0, "yes", "stop", None),
+            ("p2", "h1", 1, "yes", "stop", None),
+        ]
+    )
+    embeddings = embeddings_of(candidates["text"])
+    table = label_diversity(candidates, embeddings)
+    assert to_arrow("diversity", table).num_rows == len(candidates)
+    assert table[["prompt_id", "heuristic_id", "seed"]].equals(candidates[["prompt_id", "heuristic_id", "seed"]])
+    assert table["group_size"].tolist() == [3, 1, 3, 1, 3, 2, 2]
+
+    group = [SENTENCES[0], SENTENCES[1], ""]
+    entropy = similarity_entropy(vectors_for(group, embeddings))
+    members = table.iloc[[0, 2, 4]]
+    np.testing.assert_allclose(members["self_bleu"], sacrebleu_self_bleu(group), atol=1e-12)
+    np.testing.assert_allclose(members["embedding_entropy"], entropy)
+    np.testing.assert_allclose(members["vendi_score"], np.exp(entropy))
+    np.testing.assert_allclose(table.iloc[5:]["self_bleu"], 1.0)
+    np.testing.assert_allclose(table.iloc[5:]["vendi_score"], 1.0)
+    missing = table.iloc[[1, 3]][["self_bleu", "embedding_entropy", "vendi_score"]]
+    assert missing.isna().all(axis=None)
+    assert to_arrow("diversity", table)["self_bleu"].null_count == 2
+
+
+def test_a_table_of_failures_alone_has_null_values():
+    candidates = candidates_of([("p1", "h1", seed, "", "error", "lost") for seed in range(2)])
+    table = label_diversity(candidates, embeddings_of([]))
+    assert table["group_size"].tolist() == [0, 0]
+    assert table["self_bleu"].isna().all()
+
+
+def test_a_text_without_vector_is_a_clear_error():
+    candidates = candidates_of([("p1", "h1", 0, "known", "stop", None), ("p1", "h1", 1, "unknown", "stop", None)])
+    with pytest.raises(UserError, match="1 of 2 texts have no vector, the first is 'unknown'"):
+        label_diversity(candidates, embeddings_of(["known"]))
+
+
+def test_vectors_come_in_the_order_of_the_texts():
+    embeddings = embeddings_of(["one", "two", ""])
+    vectors = vectors_for(["two", "", "two"], embeddings)
+    assert vectors.shape == (3, 4) and vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors[0], vectors[2])
+    expected = embeddings.set_index("text_id")["vector"][content_id("")]
+    np.testing.assert_array_equal(vectors[1], expected)
+
+
+def test_embedding_without_a_model_folder_is_a_clear_error(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        embed_texts(["text"], tmp_path / "absent", "cpu", 8)
+    assert list(embed_texts([], tmp_path / "absent", "cpu", 8).columns) == ["text_id", "vector"]
+
+
+def test_labels_of_texts_need_no_torch():
+    code = "import sys, adaptive_samplers.labels.diversity, adaptive_samplers.labels.tournament; "
+    code += "sys.exit('torch' in sys.modules)"
+    path = str(REPOSITORY / "scripts")
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"})

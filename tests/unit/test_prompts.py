@@ -1,0 +1,357 @@
+"""Sources become one table of prompts, and what is wrong with them is said plainly."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.labels.correctness import VERIFIERS
+from adaptive_samplers.prompts import KINDS, SPLITS, collect_prompts
+from adaptive_samplers.tables import SCHEMAS, read_table, write_table
+from conftest import REPOSITORY
+
+SPLIT = {"train": 0.5, "validation": 0.2, "test": 0.3}
+RESOURCES = REPOSITORY / "resources"
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def collect(folder, *sources, per_kind=None, split=SPLIT):
+    return collect_prompts(list(sources), split, per_kind, folder)
+
+
+def chats(count):
+    return [{"prompt": f"Hello number {index}", "kind": "chat"} for index in range(count)]
+
+
+# The shipped prompts
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return read_lines(RESOURCES / "prompts.jsonl")
+
+
+def test_shipped_prompts_are_consistent(shipped):
+    table = collect_prompts([{"path": "prompts.jsonl"}], SPLIT, None, RESOURCES)
+    assert len(table) == len(shipped) >= 120
+    assert table.attrs["duplicates"] == 0
+    counts = Counter(table["kind"])
+    assert set(counts) == set(KINDS)
+    assert min(counts.values()) >= 28
+    # The demo's caps can be met in every split.
+    for (_, split), size in table.groupby(["kind", "split"]).size().items():
+        assert size >= {"train": 5, "validation": 2, "test": 4}[split]
+    assert table.groupby(["kind", "split"]).ngroups == len(KINDS) * len(SPLITS)
+
+
+def test_shipped_prompts_say_how_they_are_checked(shipped):
+    for row in shipped:
+        assert set(row) <= {"prompt", "kind", "verifier", "ground_truth"}
+        assert row["prompt"] == row["prompt"].strip()
+        if row["kind"] in ("verifiable", "factual"):
+            assert row["verifier"] in VERIFIERS, row
+            score, detail = VERIFIERS[row["verifier"]]("Purple elephants, 77,777 of them.", row["ground_truth"])
+            assert 0 <= score <= 1 and detail, row
+            assert row["kind"] == "verifiable" or score == 0, row
+        else:
+            assert "verifier" not in row, row
+        if row["kind"] == "factual":
+            assert row["verifier"] == "regex"
+
+
+@pytest.mark.parametrize(
+    ("beginning", "good", "bad"),
+    [
+        ("List three", "1. One\n2. Two\n3. Three", "1. One\n2. Two\n3. Three\n4. Four"),
+        ("List three", "Here they are:\n\n1. One\n2. Two\n3. Three\n", "One, two and three."),
+        ("Write one sentence about the weather", "Today it rains.", "It rains today."),
+        ("Write one sentence about bread", "Bread is good.", "Bread is good. Eat it!"),
+        ("Write two short bullet", "* One\n* Two", "- One\n- Two"),
+        ("Write a question that you could ask your", "Why is that?", "I wonder why."),
+        ("Give me a title", "<<The Snail>>", '"The Snail"'),
+        ("Calculate 2 + 3", "2 + 3 = 5", "2 + 3 = 6"),
+        ("Who painted the Mona Lisa", "It was Leonardo.", "It was Lisa."),
+        ("What is the chemical symbol for gold", "Its symbol is Au.", "Its symbol is Ag."),
+    ],
+)
+def test_shipped_checks_accept_good_and_reject_bad_answers(shipped, beginning, good, bad):
+    rows = [row for row in shipped if row["prompt"].startswith(beginning)]
+    assert rows
+    for row in rows:
+        check = VERIFIERS[row["verifier"]]
+        assert check(good, row["ground_truth"])[0] == 1, row
+        assert check(bad, row["ground_truth"])[0] == 0, row
+
+
+def test_shipped_sums_are_right(shipped):
+    sums = [row for row in shipped if row["prompt"].startswith("Calculate ")]
+    assert sums
+    for row in sums:
+        terms = row["prompt"].removeprefix("Calculate ").removesuffix(".").split(" + ")
+        assert sum(map(int, terms)) == row["ground_truth"]
+
+
+def test_judge_pairs_are_complete_and_share_no_prompt_with_the_prompts(shipped):
+    pairs = read_lines(RESOURCES / "judge_pairs.jsonl")
+    answers = {row["prompt"]: row["answer"] for row in read_lines(RESOURCES / "judge_answers.jsonl")}
+    assert len(answers) >= 40
+    assert not set(answers) & {row["prompt"] for row in shipped}
+    assert all(15 <= len(answer.split()) <= 40 for answer in answers.values())
+    counts = Counter(pair["corruption"] for pair in pairs)
+    written = {"shuffled", "other", "truncated", "repeated"}
+    assert set(counts) == written | {"temperature_1.3", "temperature_1.7"}
+    assert all(counts[corruption] == len(answers) for corruption in written)
+    assert min(counts.values()) >= 40
+    for pair in pairs:
+        assert answers[pair["prompt"]] == pair["chosen"] != pair["rejected"]
+        assert pair["rejected"].strip()
+    assert (RESOURCES / "judge_pairs.jsonl").stat().st_size < 200_000
+
+
+def test_judge_pairs_can_be_made_again(tmp_path):
+    for name in ("make_judge_pairs.py", "judge_answers.jsonl", "judge_pairs.jsonl"):
+        (tmp_path / name).write_bytes((RESOURCES / name).read_bytes())
+    subprocess.run([sys.executable, tmp_path / "make_judge_pairs.py"], check=True, capture_output=True)
+    again = (tmp_path / "judge_pairs.jsonl").read_bytes()
+    assert again == (RESOURCES / "judge_pairs.jsonl").read_bytes()
+
+
+# Reading sources
+
+
+def test_ids_follow_from_the_content_alone(tmp_path):
+    write_lines(tmp_path / "a.jsonl", chats(20))
+    write_lines(tmp_path / "b.jsonl", [{"question": row["prompt"]} for row in reversed(chats(20))])
+    first = collect(tmp_path, {"path": "a.jsonl"})
+    second = collect(tmp_path, {"path": "b.jsonl", "prompt_key": "question", "kind": "creative"})
+    assert list(first.columns) == SCHEMAS["prompts"].names
+    assert first["prompt_id"].tolist() == second["prompt_id"].tolist() == sorted(first["prompt_id"])
+    assert first["split"].tolist() == second["split"].tolist()
+    messages = json.loads(first["messages"][0])
+    assert first["prompt_id"][0] == content_id(messages)
+    assert messages[0]["role"] == "user"
+    assert set(first["dataset"]) == {"a"}
+    assert set(second["kind"]) == {"creative"}
+
+
+def test_the_table_fits_its_schema(tmp_path):
+    rows = [*chats(3), {"prompt": "1 + 1?", "kind": "verifiable", "verifier": "numeric", "ground_truth": 2}]
+    write_lines(tmp_path / "a.jsonl", rows)
+    write_table("prompts", collect(tmp_path, {"path": "a.jsonl"}), tmp_path / "prompts.parquet")
+    table = read_table("prompts", tmp_path / "prompts.parquet")
+    assert table["verifier"].notna().sum() == 1
+    assert json.loads(table.loc[table["verifier"].notna(), "ground_truth"].item()) == 2
+
+
+def test_a_source_has_its_own_keys(tmp_path):
+    rows = [{"q": "Name a river.", "sort": "factual", "check": "exact", "gold": ["Nile", "Rhine"]}]
+    write_lines(tmp_path / "a.jsonl", rows)
+    source = {
+        "path": "a.jsonl",
+        "dataset": "rivers",
+        "prompt_key": "q",
+        "kind_key": "sort",
+        "verifier_key": "check",
+        "ground_truth_key": "gold",
+        "system_prompt": "Be brief.",
+    }
+    row = collect(tmp_path, source).iloc[0]
+    assert (row["dataset"], row["kind"], row["verifier"]) == ("rivers", "factual", "exact")
+    assert json.loads(row["ground_truth"]) == ["Nile", "Rhine"]
+    assert json.loads(row["messages"]) == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Name a river."},
+    ]
+
+
+def test_a_source_can_fix_kind_and_verifier(tmp_path):
+    write_lines(tmp_path / "a.jsonl", [{"prompt": "2 + 2?", "ground_truth": "4"}])
+    row = collect(tmp_path, {"path": "a.jsonl", "kind": "verifiable", "verifier": "numeric"}).iloc[0]
+    assert (row["kind"], row["verifier"], row["ground_truth"]) == ("verifiable", "numeric", '"4"')
+
+
+def test_messages_keep_their_turns_and_their_own_system_prompt(tmp_path):
+    turns = [
+        {"role": "system", "content": "Rhyme."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Bye"},
+        {"role": "user", "content": "Why?"},
+    ]
+    write_lines(tmp_path / "a.jsonl", [{"messages": turns, "kind": "chat"}])
+    row = collect(tmp_path, {"path": "a.jsonl", "system_prompt": "Be brief."}).iloc[0]
+    assert json.loads(row["messages"]) == turns
+
+
+def test_parquet_sources(tmp_path):
+    checks = [{"instruction_id": "punctuation:no_comma", "kwargs": {}}]
+    table = pa.table(
+        {
+            "conversation": [
+                [{"role": "user", "content": "Say hi."}],
+                [{"role": "user", "content": "Say 5."}],
+            ],
+            "verifier": ["instructions", None],
+            "reference": [json.dumps(checks), "5"],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = {
+        "path": "a.parquet",
+        "prompt_key": "conversation",
+        "ground_truth_key": "reference",
+        "kind": "chat",
+    }
+    rows = {json.loads(row.messages)[0]["content"]: row for row in collect(tmp_path, source).itertuples()}
+    assert json.loads(rows["Say hi."].ground_truth) == checks
+    assert rows["Say 5."].verifier is None or pd.isna(rows["Say 5."].verifier)
+    write_table("prompts", collect(tmp_path, source), tmp_path / "out.parquet")
+
+
+def test_duplicates_are_dropped_and_counted(tmp_path):
+    write_lines(tmp_path / "a.jsonl", chats(4))
+    write_lines(tmp_path / "b.jsonl", [*chats(6), *chats(1)])
+    table = collect(tmp_path, {"path": "a.jsonl"}, {"path": "b.jsonl"})
+    assert len(table) == 6
+    assert table.attrs["duplicates"] == 5
+    assert Counter(table["dataset"]) == {"a": 4, "b": 2}
+
+
+def test_a_limit_takes_the_first_rows(tmp_path):
+    # The unreadable line lies beyond the limit, so it is never read.
+    path = write_lines(tmp_path / "a.jsonl", chats(3))
+    path.write_text(path.read_text() + "not json\n")
+    table = collect(tmp_path, {"path": "a.jsonl", "limit": 3})
+    assert len(table) == 3
+
+
+def test_splits_come_near_their_shares_and_ignore_the_order_of_keys(tmp_path):
+    write_lines(tmp_path / "a.jsonl", chats(2000))
+    table = collect(tmp_path, {"path": "a.jsonl"})
+    shares = table["split"].value_counts(normalize=True)
+    for name, share in SPLIT.items():
+        assert shares[name] == pytest.approx(share, abs=0.04)
+    backwards = collect(tmp_path, {"path": "a.jsonl"}, split=dict(reversed(SPLIT.items())))
+    assert table["split"].tolist() == backwards["split"].tolist()
+    only = collect(tmp_path, {"path": "a.jsonl"}, split={"train": 0, "validation": 0, "test": 1})
+    assert set(only["split"]) == {"test"}
+
+
+def test_caps_take_the_lowest_ids_of_each_kind_and_split(tmp_path):
+    write_lines(tmp_path / "a.jsonl", chats(100))
+    everything = collect(tmp_path, {"path": "a.jsonl"})
+    capped = collect(tmp_path, {"path": "a.jsonl"}, per_kind={"train": 3, "validation": 0, "test": None})
+    for name, cap in {"train": 3, "validation": 0, "test": None}.items():
+        expected = everything.loc[everything["split"] == name, "prompt_id"].tolist()[:cap]
+        assert capped.loc[capped["split"] == name, "prompt_id"].tolist() == expected
+    assert capped["prompt_id"].is_monotonic_increasing
+
+
+def test_unusual_line_separators_stay_inside_a_prompt(tmp_path):
+    row = {"prompt": "one\u2028two\x85three", "kind": "chat"}
+    (tmp_path / "a.jsonl").write_text("\ufeff" + json.dumps(row, ensure_ascii=False) + "\r\n\r\n", encoding="utf-8")
+    table = collect(tmp_path, {"path": "a.jsonl"})
+    assert json.loads(table["messages"][0])[0]["content"] == row["prompt"]
+
+
+# What is wrong is named, with the way out
+
+FACT = {"prompt": "Capital of France?", "kind": "factual"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "source", "parts"),
+    [
+        ([*chats(1), {"promt": "Hi", "kind": "chat"}], {}, ["line 2", "'prompt'", "'promt'", "prompt_key"]),
+        (chats(1), {"prompt_key": "promt"}, ["line 1", "'promt'", "did you mean 'prompt'"]),
+        ([{"prompt": "Hi"}], {}, ["line 1", "'kind'", "kind_key", "`kind` for the whole source"]),
+        ([{"prompt": "Hi", "kind": "creatve"}], {}, ["line 1", "'creatve'", "did you mean 'creative'"]),
+        ([{"prompt": "Hi", "kind": "poem!"}], {}, ["unknown kind", "known are creative, verifiable"]),
+        ([{"prompt": " ", "kind": "chat"}], {}, ["line 1", "'prompt'", "empty"]),
+        ([{"prompt": 3, "kind": "chat"}], {}, ["line 1", "'prompt'", "neither text nor a list"]),
+        ([{"messages": [], "kind": "chat"}], {}, ["'messages'", "empty"]),
+        ([{"messages": [{"role": "usr", "content": "Hi"}], "kind": "chat"}], {}, ["did you mean 'user'"]),
+        ([{"messages": [{"role": "user"}], "kind": "chat"}], {}, ["no text as its content"]),
+        ([{"messages": [{"role": "assistant", "content": "Hi"}], "kind": "chat"}], {}, ["last message"]),
+        (
+            [FACT | {"verifier": "regx", "ground_truth": "paris"}],
+            {},
+            ["line 1", "'regx'", "did you mean 'regex'"],
+        ),
+        ([FACT | {"verifier": "regex"}], {}, ["line 1", "'regex'", "'ground_truth'", "ground_truth_key"]),
+        (
+            [FACT | {"verifier": "regex", "ground_trth": "paris"}],
+            {},
+            ["no ground truth", "did you mean 'ground_trth'"],
+        ),
+        (
+            [FACT | {"verifier": "regex", "ground_truth": "("}],
+            {},
+            ["line 1", "cannot use the ground truth '('"],
+        ),
+        ([FACT | {"verifier": "numeric", "ground_truth": "x"}], {}, ["cannot use", "not a number"]),
+        ([FACT | {"kind": "verifiable"}], {}, ["line 1", "no verifier"]),
+        ([FACT], {"verifier_key": "check"}, ["line 1", "'check'", "verifier_key"]),
+        ([["a", "list"]], {}, ["line 1", "not a JSON object"]),
+        ([], {}, ["holds no prompts"]),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, rows, source, parts):
+    write_lines(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError) as caught:
+        collect(tmp_path, {"path": "a.jsonl"} | source)
+    for part in ["a.jsonl", *parts]:
+        assert part in str(caught.value)
+
+
+def test_a_missing_file_is_named_with_its_neighbor(tmp_path):
+    write_lines(tmp_path / "prompts.jsonl", chats(1))
+    with pytest.raises(UserError, match=r"prompt\.jsonl: there is no such file; did you mean 'prompts\.jsonl'"):
+        collect(tmp_path, {"path": "prompt.jsonl"})
+    with pytest.raises(UserError, match=r"nowhere.*prompts\.sources"):
+        collect(tmp_path, {"path": "nowhere/x.jsonl"})
+
+
+@pytest.mark.parametrize("line", [b'{"prompt": "Hi", \n', b'{"prompt": "\xff", "kind": "chat"}\n'])
+def test_an_unreadable_line_is_named(tmp_path, line):
+    (tmp_path / "a.jsonl").write_bytes(json.dumps(chats(1)[0]).encode() + b"\n\n" + line)
+    with pytest.raises(UserError, match=r"a\.jsonl, line 3: not readable as JSON"):
+        collect(tmp_path, {"path": "a.jsonl"})
+
+
+def test_bad_parquet_is_named(tmp_path):
+    (tmp_path / "a.parquet").write_text("not parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: not readable as Parquet"):
+        collect(tmp_path, {"path": "a.parquet"})
+    pq.write_table(pa.table({"prompt": ["Hi", None], "kind": ["chat", "chat"]}), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match=r"b\.parquet, row 2: .* is empty"):
+        collect(tmp_path, {"path": "b.parquet"})
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"train": 0.5, "test": 0.3}, "sum to 0.8"),
+        ({"train": 0.5, "tset": 0.5}, "did you mean 'test'"),
+        ({"train": 1.5, "test": -0.5}, "negative"),
+    ],
+)
+def test_bad_splits(tmp_path, split, message):
+    write_lines(tmp_path / "a.jsonl", chats(1))
+    with pytest.raises(UserError, match=message):
+        collect(tmp_path, {"path": "a.jsonl"}, split=split)
+    with pytest.raises(UserError, match="no source"):
+        collect_prompts([], SPLIT, None, tmp_path)

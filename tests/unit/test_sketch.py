@@ -1,0 +1,148 @@
+"""The sketch keeps what it promises: counts, first moments, exact tops, and small errors everywhere else."""
+
+import pytest
+import torch
+from adaptive_samplers.sketch import DistributionSketch, place_tokens
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+
+def zipf_logits(rows: int, vocabulary: int, seed: int = 0) -> torch.Tensor:
+    """Logits with a head and a long noisy tail, shuffled, of various peakedness."""
+    generator = torch.Generator().manual_seed(seed)
+    exponent = torch.rand(rows, 1, generator=generator) * 1.5 + 0.8
+    logits = -exponent * torch.log(torch.arange(1, vocabulary + 1.0))
+    logits = logits + torch.randn(rows, vocabulary, generator=generator)
+    return logits[:, torch.randperm(vocabulary, generator=generator)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    hnp.arrays("float32", st.integers(1, 60), elements=st.floats(-50, 50, width=16)),
+    st.integers(1, 20),
+    st.integers(2, 12),
+    st.floats(0, 0.9),
+)
+def test_count_and_first_moment_are_kept(values, top, tail, masked_share):
+    logits = torch.from_numpy(values)
+    logits[1 : 1 + int(masked_share * (len(values) - 1))] = -torch.inf
+    sketch = DistributionSketch.from_logits(logits, top, tail)
+
+    kept = logits[logits > -torch.inf]
+    log_probs = kept.double().log_softmax(0)
+    assert sketch.t.shape == sketch.n.shape == (top + tail,)
+    assert sketch.t.isfinite().all() and (sketch.n >= 0).all()
+    assert (sketch.t.diff() <= 0).all()
+    assert sketch.total_count.item() == pytest.approx(len(kept), rel=1e-6)
+    exact = min(top, len(kept))
+    assert torch.allclose(sketch.t[:exact], log_probs.sort(descending=True).values[:exact].float(), atol=2e-5)
+    assert sketch.n[:top].tolist() == [1.0] * exact + [0.0] * (top - exact)
+    moment = (sketch.n.double() * sketch.t.double()).sum().item()
+    assert moment == pytest.approx(log_probs.sum().item(), rel=1e-5, abs=1e-4)
+    assert sketch.t.min().item() == pytest.approx(log_probs.min().item(), abs=2e-5)
+
+
+def test_sums_of_smooth_functions_are_close_to_the_exact_ones():
+    logits = zipf_logits(16, 20_000)
+    sketch = DistributionSketch.from_logits(logits, 128, 128)
+    log_probs = logits.double().log_softmax(-1)
+    probs = log_probs.exp()
+    assert torch.allclose(sketch.entropy().double(), -(probs * log_probs).sum(-1), rtol=3e-4)
+    assert torch.allclose(sketch.max().double(), log_probs.amax(-1), atol=1e-5)
+    assert torch.allclose(sketch.expect(torch.ones_like).double(), torch.ones(16).double(), atol=3e-4)
+    assert torch.allclose(sketch.expect(torch.square).double(), (probs * log_probs**2).sum(-1), rtol=5e-4)
+
+
+def test_the_error_falls_with_the_square_of_the_spacing():
+    logits = zipf_logits(8, 20_000)
+    exact = -(logits.double().log_softmax(-1) * logits.double().softmax(-1)).sum(-1)
+    errors = [
+        (DistributionSketch.from_logits(logits, 32, tail).entropy() - exact).abs().mean().item()
+        for tail in (33, 65, 129)
+    ]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.3)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.3)
+
+
+def test_mass_and_quantile():
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
+    sketch = DistributionSketch.from_logits(logits, 4, 2)
+    below = torch.tensor([0.29, 0.26]).log()
+    assert torch.allclose(sketch.mass_above(below), torch.tensor([0.8, 0.0]))
+    assert torch.allclose(sketch.mass_above(-100.0), torch.ones(2))
+    assert torch.allclose(sketch.quantile(0.75).exp(), torch.tensor([0.3, 0.25]))
+    assert torch.allclose(sketch.quantile(0.3).exp(), torch.tensor([0.5, 0.25]))
+
+
+def test_a_constant_tail_and_ties_at_the_border():
+    logits = torch.zeros(1, 1000)
+    logits[0, 500] = 3.0
+    sketch = DistributionSketch.from_logits(logits, 10, 8)
+    assert sketch.total_count.item() == 1000
+    assert sketch.n[0, 10].item() == 990
+    assert torch.allclose(sketch.entropy(), -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1))
+
+
+def test_many_equal_tokens_between_two_knots_are_counted_exactly():
+    """Added one by one in float32, so many equal fractions would drift by whole tokens."""
+    logits = torch.full((1, 200_000), -3.3337)
+    logits[0, :3] = torch.tensor([5.0, 0.0, -10.0])
+    sketch = DistributionSketch.from_logits(logits, 1, 8)
+    assert sketch.total_count.item() == 200_000
+    moment = (sketch.n.double() * sketch.t.double()).sum()
+    assert moment.item() == pytest.approx(logits.double().log_softmax(-1).sum().item(), rel=1e-7)
+
+
+def test_masked_tokens_are_left_out_however_they_are_written():
+    logits = zipf_logits(3, 500)
+    masked = torch.rand(3, 500, generator=torch.Generator().manual_seed(1)) < 0.4
+    expected = DistributionSketch.from_logits(logits.masked_fill(masked, -torch.inf), 16, 16)
+    lowest = torch.finfo(torch.float32).min
+    written = DistributionSketch.from_logits(logits.masked_fill(masked, lowest), 16, 16)
+    assert expected.total_count.tolist() == (~masked).sum(-1).tolist()
+    assert torch.equal(expected.t, written.t) and torch.equal(expected.n, written.n)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_no_distribution_is_refused(bad):
+    with pytest.raises(ValueError, match="NaN"):
+        DistributionSketch.from_logits(torch.tensor([[0.0, bad]]), 4, 4)
+    with pytest.raises(ValueError, match="masked"):
+        DistributionSketch.from_logits(torch.full((1, 3), -torch.inf), 4, 4)
+    with pytest.raises(ValueError, match="knots"):
+        DistributionSketch.from_logits(torch.zeros(1, 3), 4, 1)
+
+
+def test_blocks_shapes_and_bfloat16(monkeypatch):
+    logits = zipf_logits(6, 300)
+    whole = DistributionSketch.from_logits(logits, 8, 8)
+    monkeypatch.setattr("adaptive_samplers.sketch.BLOCK_ELEMENTS", 700)
+    blocks = DistributionSketch.from_logits(logits.reshape(2, 3, 300), 8, 8)
+    assert blocks.t.shape == (2, 3, 16)
+    assert torch.equal(blocks.t.reshape(6, 16), whole.t) and torch.equal(blocks.n.reshape(6, 16), whole.n)
+    rounded = logits.bfloat16()
+    low, high = (DistributionSketch.from_logits(x, 8, 8) for x in (rounded, rounded.float()))
+    assert low.t.dtype == torch.float32 and torch.equal(low.t, high.t)
+
+
+def test_spreading_the_log_probability_itself_gives_it_back():
+    logits = zipf_logits(4, 2000)
+    logits[:, ::7] = -torch.inf
+    placed = place_tokens(logits, 32, 32)
+    log_probs = logits.log_softmax(-1)
+    spread = placed.spread(placed.sketch.t)
+    assert spread.isfinite().all()
+    assert torch.equal(placed.masked, logits == -torch.inf)
+    assert torch.allclose(spread[~placed.masked], log_probs[~placed.masked], atol=1e-5)
+    top = log_probs.gather(1, placed.top_index)
+    assert torch.allclose(spread.gather(1, placed.top_index), top, atol=1e-6)
+    assert torch.equal(spread.gather(1, placed.top_index), placed.sketch.t[:, :32])
+
+
+def test_tensors_round_trip():
+    sketch = DistributionSketch.from_logits(zipf_logits(3, 200), 8, 8)
+    again = DistributionSketch.from_tensors(sketch.to_tensors())
+    assert torch.equal(again.t, sketch.t) and torch.equal(again.n, sketch.n)
+    with pytest.raises(ValueError, match="shape"):
+        DistributionSketch(sketch.t, sketch.n[:2])
