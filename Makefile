@@ -49,9 +49,13 @@ format: $(VENV)/installed ## rewrite the sources in the project's style
 plan: $(VENV)/installed ## show what would run, and run nothing
 	$(SNAKEMAKE) --configfile $(CONFIG) --dry-run
 
-lock: $(VENV)/installed ## pin requirements.in into requirements.lock
-	$(RUN)/pip-compile --quiet --no-header --no-emit-find-links --no-emit-index-url --strip-extras --allow-unsafe \
-	  --output-file requirements.lock requirements.in
+lock: ## pin requirements.in into requirements.lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet pip-tools==7.6.2
+	.venv-lock/bin/pip-compile --quiet --no-header --no-emit-find-links --no-emit-index-url --strip-extras \
+	  --allow-unsafe --output-file requirements.lock requirements.in
+	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock # the build (cpu, cuda) is the machine's choice
+	rm -rf .venv-lock
 
 clean: ## delete results, logs and the environment; downloaded models stay in the user's cache
 	rm -rf results logs benchmarks .snakemake bench/results.json .pytest_cache .ruff_cache $(VENV)

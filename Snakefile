@@ -38,13 +38,14 @@ localrules:
 
 
 rule all:
+    default_target: True
     input:
         FIGURES,
         TABLES,
+        OVERLAP,
         f"results/{RUN}/evaluation/comparison.parquet",
         f"results/{RUN}/provenance.json",
         f"results/{RUN}/report.html",
-    default_target: True
 
 
 rule figures:

@@ -11,7 +11,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 try:
-    config = load_config(config, Path(workflow.basedir))
+    config = load_config(config, Path.cwd())
 except UserError as error:
     # Without the traceback, which would tell a user nothing.
     raise WorkflowError(str(error)) from None
@@ -24,8 +24,20 @@ EMBEDDER = config["labels"]["embedder"]["name"]
 MODELS = {BASE_MODEL: config["model"], EMBEDDER: config["labels"]["embedder"]}
 WEIGHTS = weight_names(config)
 ARCHITECTURES = list(config["samplers"])
-TRAINING_SETS = expand("{weights}_top{top_k}", weights=WEIGHTS, top_k=config["scoring"]["top_k"])
-SAMPLERS = expand("{architecture}/{training_set}", architecture=ARCHITECTURES, training_set=TRAINING_SETS)
+TRAINING_SETS = expand(
+    "{weights}_top{top_k}", weights=WEIGHTS, top_k=config["scoring"]["top_k"]
+)
+SAMPLERS = expand(
+    "{architecture}/{training_set}",
+    architecture=ARCHITECTURES,
+    training_set=TRAINING_SETS,
+)
+# Overlap is a label like the others, but neither scores nor comparisons need it: it is made where the config says so.
+OVERLAP = [
+    f"results/{RUN}/{part}labels/overlap.parquet"
+    for part in ("", "evaluation/")
+    if config["labels"]["overlap"]["enabled"]
+]
 
 
 wildcard_constraints:

@@ -2,20 +2,26 @@
 
 
 rule sample_with_sampler:
-    message:
-        "Answering the test prompts with {wildcards.architecture}, {wildcards.weights}, top {wildcards.top_k}"
     input:
         prompts="results/{run}/prompts.parquet",
         sampler="results/{run}/samplers/{architecture}/{weights}_top{top_k}",
         model=f"results/{{run}}/models/{BASE_MODEL}",
     output:
-        "results/{run}/evaluation/samplers/{architecture}/{weights}_top{top_k}.parquet",
+        # Kept when it is made again: the answers of a sampler that came out the same are taken over.
+        update(
+            "results/{run}/evaluation/samplers/{architecture}/{weights}_top{top_k}.parquet"
+        ),
     log:
         "logs/{run}/sample_with_sampler/{architecture}/{weights}_top{top_k}.log",
     benchmark:
         "benchmarks/{run}/sample_with_sampler/{architecture}/{weights}_top{top_k}.tsv"
     conda:
         "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=growing(6000),
+        runtime=growing(120),
     params:
         settings=stage(
             "generate_candidates",
@@ -26,23 +32,20 @@ rule sample_with_sampler:
             "generation.max_new_tokens",
             "generation.stop",
         ),
-    threads: 1
-    resources:
-        gpu=1,
-        mem_mb=growing(6000),
-        runtime=growing(120),
+    message:
+        "Answering the test prompts with {wildcards.architecture}, {wildcards.weights}, top {wildcards.top_k}"
     script:
         "../scripts/sample_with_sampler.py"
 
 
 rule gather_evaluation:
-    message:
-        "Gathering the test answers of heuristics and learned samplers"
     input:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
         candidates="results/{run}/candidates.parquet",
-        sampled=expand("results/{{run}}/evaluation/samplers/{sampler}.parquet", sampler=SAMPLERS),
+        sampled=expand(
+            "results/{{run}}/evaluation/samplers/{sampler}.parquet", sampler=SAMPLERS
+        ),
     output:
         candidates="results/{run}/evaluation/candidates.parquet",
         heuristics="results/{run}/evaluation/heuristics.parquet",
@@ -53,20 +56,20 @@ rule gather_evaluation:
         "benchmarks/{run}/gather_evaluation.tsv"
     conda:
         "../envs/language_model.yaml"
-    params:
-        samplers=SAMPLERS,
-        settings=stage("verify_candidates", "seeds", "generation.tolerance"),
     threads: 1
     resources:
         mem_mb=growing(8000),
         runtime=growing(30),
+    params:
+        samplers=SAMPLERS,
+        settings=stage("verify_candidates", "seeds", "generation.tolerance"),
+    message:
+        "Gathering the test answers of heuristics and learned samplers"
     script:
         "../scripts/gather_evaluation.py"
 
 
 use rule embed_candidates as embed_evaluation with:
-    message:
-        "Embedding test answers"
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/evaluation/candidates.parquet",
@@ -78,11 +81,11 @@ use rule embed_candidates as embed_evaluation with:
         "logs/{run}/embed_evaluation.log",
     benchmark:
         "benchmarks/{run}/embed_evaluation.tsv"
+    message:
+        "Embedding test answers"
 
 
 use rule label_quality as label_evaluation_quality with:
-    message:
-        "Judging test answers of heuristics and learned samplers together"
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/evaluation/candidates.parquet",
@@ -96,11 +99,11 @@ use rule label_quality as label_evaluation_quality with:
         "logs/{run}/label_evaluation_quality.log",
     benchmark:
         "benchmarks/{run}/label_evaluation_quality.tsv"
+    message:
+        "Judging test answers of heuristics and learned samplers together"
 
 
 use rule label_diversity as label_evaluation_diversity with:
-    message:
-        "Measuring the diversity of test answers across seeds"
     input:
         candidates="results/{run}/evaluation/candidates.parquet",
         embeddings="results/{run}/evaluation/embeddings.parquet",
@@ -110,11 +113,11 @@ use rule label_diversity as label_evaluation_diversity with:
         "logs/{run}/label_evaluation_diversity.log",
     benchmark:
         "benchmarks/{run}/label_evaluation_diversity.tsv"
+    message:
+        "Measuring the diversity of test answers across seeds"
 
 
 use rule label_correctness as label_evaluation_correctness with:
-    message:
-        "Verifying test answers"
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/evaluation/candidates.parquet",
@@ -124,11 +127,11 @@ use rule label_correctness as label_evaluation_correctness with:
         "logs/{run}/label_evaluation_correctness.log",
     benchmark:
         "benchmarks/{run}/label_evaluation_correctness.tsv"
+    message:
+        "Verifying test answers"
 
 
 use rule label_overlap as label_evaluation_overlap with:
-    message:
-        "Tracing test answers to the corpus"
     input:
         candidates="results/{run}/evaluation/candidates.parquet",
         index="results/{run}/corpus_index",
@@ -138,11 +141,11 @@ use rule label_overlap as label_evaluation_overlap with:
         "logs/{run}/label_evaluation_overlap.log",
     benchmark:
         "benchmarks/{run}/label_evaluation_overlap.tsv"
+    message:
+        "Tracing test answers to the corpus"
 
 
 rule compare_samplers:
-    message:
-        "Comparing learned samplers with every heuristic"
     input:
         heuristics="results/{run}/evaluation/heuristics.parquet",
         quality="results/{run}/evaluation/labels/quality.parquet",
@@ -157,11 +160,13 @@ rule compare_samplers:
         "benchmarks/{run}/compare_samplers.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("compare_samplers", "run.seed", "evaluation"),
     threads: 1
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
+    params:
+        settings=stage("compare_samplers", "run.seed", "evaluation"),
+    message:
+        "Comparing learned samplers with every heuristic"
     script:
         "../scripts/compare_samplers.py"

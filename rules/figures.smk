@@ -1,15 +1,29 @@
 # Figures (PDF for a paper, PNG for the report) and tables. None of these rules needs a model but the probe.
 
-FIGURE_NAMES = ["tradeoff", "ranking", "distributions", "training_curves", "kept_heuristics"]
-TABLE_NAMES = ["comparison.csv", "comparison.tex", "comparison.html", "judge.html", "completeness.html"]
+FIGURE_NAMES = [
+    "tradeoff",
+    "ranking",
+    "distributions",
+    "training_curves",
+    "kept_heuristics",
+]
+TABLE_NAMES = [
+    "comparison.csv",
+    "comparison.tex",
+    "comparison.html",
+    "judge.html",
+    "completeness.html",
+]
 
-FIGURES = expand(f"results/{RUN}/figures/{{name}}.{{format}}", name=FIGURE_NAMES, format=["pdf", "png"])
+FIGURES = expand(
+    f"results/{RUN}/figures/{{name}}.{{format}}",
+    name=FIGURE_NAMES,
+    format=["pdf", "png"],
+)
 TABLES = expand(f"results/{RUN}/tables/{{name}}", name=TABLE_NAMES)
 
 
 rule plot_tradeoff:
-    message:
-        "Plotting quality against diversity"
     input:
         "results/{run}/evaluation/comparison.parquet",
     output:
@@ -26,19 +40,19 @@ rule plot_tradeoff:
         "benchmarks/{run}/plot_tradeoff.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("figures", "scoring.diversity_measure"),
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("figures", "scoring.diversity_measure"),
+    message:
+        "Plotting quality against diversity"
     script:
         "../scripts/plot_tradeoff.py"
 
 
 rule plot_ranking:
-    message:
-        "Plotting the ranking of heuristics and learned samplers"
     input:
         "results/{run}/evaluation/comparison.parquet",
     output:
@@ -55,19 +69,19 @@ rule plot_ranking:
         "benchmarks/{run}/plot_ranking.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("figures"),
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("figures"),
+    message:
+        "Plotting the ranking of heuristics and learned samplers"
     script:
         "../scripts/plot_ranking.py"
 
 
 rule probe_distributions:
-    message:
-        "Looking at distributions of test answers"
     input:
         prompts="results/{run}/prompts.parquet",
         training_set=f"results/{{run}}/training_sets/{TRAINING_SETS[0]}.parquet",
@@ -85,20 +99,20 @@ rule probe_distributions:
         "benchmarks/{run}/probe_distributions.tsv"
     conda:
         "../envs/language_model.yaml"
-    params:
-        settings=stage("probe_distributions", "model.dtype", "report.distributions"),
     threads: 1
     resources:
         gpu=1,
         mem_mb=growing(6000),
         runtime=growing(10),
+    params:
+        settings=stage("probe_distributions", "model.dtype", "report.distributions"),
+    message:
+        "Looking at distributions of test answers"
     script:
         "../scripts/probe_distributions.py"
 
 
 rule plot_distributions:
-    message:
-        "Plotting raw, target and learned distributions"
     input:
         "results/{run}/figures/data/distributions.json",
     output:
@@ -115,19 +129,19 @@ rule plot_distributions:
         "benchmarks/{run}/plot_distributions.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("figures"),
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("figures"),
+    message:
+        "Plotting raw, target and learned distributions"
     script:
         "../scripts/plot_distributions.py"
 
 
 rule plot_training_curves:
-    message:
-        "Plotting training curves"
     input:
         samplers=expand("results/{{run}}/samplers/{sampler}", sampler=SAMPLERS),
     output:
@@ -144,22 +158,25 @@ rule plot_training_curves:
         "benchmarks/{run}/plot_training_curves.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("figures"),
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("figures"),
+    message:
+        "Plotting training curves"
     script:
         "../scripts/plot_training_curves.py"
 
 
 rule plot_kept_heuristics:
-    message:
-        "Plotting which heuristics' answers were kept"
     input:
         heuristics="results/{run}/heuristics.parquet",
-        training_sets=expand("results/{{run}}/training_sets/{training_set}.parquet", training_set=TRAINING_SETS),
+        training_sets=expand(
+            "results/{{run}}/training_sets/{training_set}.parquet",
+            training_set=TRAINING_SETS,
+        ),
     output:
         pdf="results/{run}/figures/kept_heuristics.pdf",
         png=report(
@@ -174,19 +191,19 @@ rule plot_kept_heuristics:
         "benchmarks/{run}/plot_kept_heuristics.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("figures"),
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("figures"),
+    message:
+        "Plotting which heuristics' answers were kept"
     script:
         "../scripts/plot_kept_heuristics.py"
 
 
 rule tabulate_comparison:
-    message:
-        "Writing the comparison for people and for a paper"
     input:
         "results/{run}/evaluation/comparison.parquet",
     output:
@@ -204,19 +221,19 @@ rule tabulate_comparison:
         "benchmarks/{run}/tabulate_comparison.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("tables"),
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("tables"),
+    message:
+        "Writing the comparison for people and for a paper"
     script:
         "../scripts/tabulate_comparison.py"
 
 
 rule tabulate_checks:
-    message:
-        "Writing what is known of the judge and of the candidates"
     input:
         judge="results/{run}/judge/report.json",
         tournaments="results/{run}/labels/quality_report.json",
@@ -241,11 +258,13 @@ rule tabulate_checks:
         "benchmarks/{run}/tabulate_checks.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("tables"),
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("tables"),
+    message:
+        "Writing what is known of the judge and of the candidates"
     script:
         "../scripts/tabulate_checks.py"

@@ -2,8 +2,6 @@
 
 
 rule generate_candidates:
-    message:
-        "Generating answers: seed {wildcards.seed}, shard {wildcards.shard}"
     input:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
@@ -17,6 +15,11 @@ rule generate_candidates:
         "benchmarks/{run}/generate_candidates/seed={seed}/shard={shard}.tsv"
     conda:
         "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=growing(6000),
+        runtime=growing(120),
     params:
         settings=stage(
             "generate_candidates",
@@ -27,18 +30,13 @@ rule generate_candidates:
             "generation.stop",
             "generation.shards",
         ),
-    threads: 1
-    resources:
-        gpu=1,
-        mem_mb=growing(6000),
-        runtime=growing(120),
+    message:
+        "Generating answers: seed {wildcards.seed}, shard {wildcards.shard}"
     script:
         "../scripts/generate_candidates.py"
 
 
 rule verify_candidates:
-    message:
-        "Checking that every prompt was answered under every heuristic and seed"
     input:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
@@ -56,11 +54,13 @@ rule verify_candidates:
         "benchmarks/{run}/verify_candidates.tsv"
     conda:
         "../envs/language_model.yaml"
-    params:
-        settings=stage("verify_candidates", "seeds", "generation.tolerance"),
     threads: 1
     resources:
         mem_mb=growing(8000),
         runtime=growing(30),
+    params:
+        settings=stage("verify_candidates", "seeds", "generation.tolerance"),
+    message:
+        "Checking that every prompt was answered under every heuristic and seed"
     script:
         "../scripts/verify_candidates.py"

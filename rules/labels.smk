@@ -2,8 +2,6 @@
 
 
 rule train_judge:
-    message:
-        "Training the judge on {input.pairs}"
     input:
         pairs=config["labels"]["quality"]["judge"]["pairs"],
         model=f"results/{{run}}/models/{BASE_MODEL}",
@@ -17,20 +15,20 @@ rule train_judge:
         "benchmarks/{run}/train_judge.tsv"
     conda:
         "../envs/labels.yaml"
-    params:
-        settings=stage("train_judge", "model.dtype", "labels.quality.judge"),
     threads: 1
     resources:
         gpu=1,
         mem_mb=growing(6000),
         runtime=growing(30),
+    params:
+        settings=stage("train_judge", "model.dtype", "labels.quality.judge"),
+    message:
+        "Training the judge on {input.pairs}"
     script:
         "../scripts/train_judge.py"
 
 
 rule embed_candidates:
-    message:
-        "Embedding answers and prompts"
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/candidates.parquet",
@@ -44,20 +42,20 @@ rule embed_candidates:
         "benchmarks/{run}/embed_candidates.tsv"
     conda:
         "../envs/labels.yaml"
-    params:
-        settings=stage("embed_candidates"),
     threads: 2
     resources:
         gpu=1,
         mem_mb=growing(6000),
         runtime=growing(60),
+    params:
+        settings=stage("embed_candidates"),
+    message:
+        "Embedding answers and prompts"
     script:
         "../scripts/embed_candidates.py"
 
 
 rule label_quality:
-    message:
-        "Judging answers in a tournament for each prompt and seed"
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/candidates.parquet",
@@ -73,19 +71,24 @@ rule label_quality:
         "benchmarks/{run}/label_quality.tsv"
     conda:
         "../envs/labels.yaml"
-    params:
-        settings=stage("label_quality", "run.seed", "labels.quality.tournament", "labels.quality.tolerance"),
     threads: 1
     resources:
         mem_mb=growing(6000),
         runtime=growing(120),
+    params:
+        settings=stage(
+            "label_quality",
+            "run.seed",
+            "labels.quality.tournament",
+            "labels.quality.tolerance",
+        ),
+    message:
+        "Judging answers in a tournament for each prompt and seed"
     script:
         "../scripts/label_quality.py"
 
 
 rule label_diversity:
-    message:
-        "Measuring the diversity of answers across seeds"
     input:
         candidates="results/{run}/candidates.parquet",
         embeddings="results/{run}/embeddings.parquet",
@@ -97,19 +100,19 @@ rule label_diversity:
         "benchmarks/{run}/label_diversity.tsv"
     conda:
         "../envs/labels.yaml"
-    params:
-        settings=stage("label_diversity"),
     threads: 1
     resources:
         mem_mb=growing(6000),
         runtime=growing(60),
+    params:
+        settings=stage("label_diversity"),
+    message:
+        "Measuring the diversity of answers across seeds"
     script:
         "../scripts/label_diversity.py"
 
 
 rule label_correctness:
-    message:
-        "Verifying answers"
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/candidates.parquet",
@@ -121,19 +124,19 @@ rule label_correctness:
         "benchmarks/{run}/label_correctness.tsv"
     conda:
         "../envs/labels.yaml"
-    params:
-        settings=stage("label_correctness", "labels.correctness"),
     threads: 1
     resources:
         mem_mb=growing(6000),
         runtime=growing(60),
+    params:
+        settings=stage("label_correctness", "labels.correctness"),
+    message:
+        "Verifying answers"
     script:
         "../scripts/label_correctness.py"
 
 
 rule index_corpus:
-    message:
-        "Indexing the corpus {input.corpus}"
     input:
         corpus=config["labels"]["overlap"]["corpus"],
         model=f"results/{{run}}/models/{BASE_MODEL}",
@@ -145,19 +148,19 @@ rule index_corpus:
         "benchmarks/{run}/index_corpus.tsv"
     conda:
         "../envs/labels.yaml"
-    params:
-        settings=stage("index_corpus"),
     threads: 1
     resources:
         mem_mb=growing(8000),
         runtime=growing(120),
+    params:
+        settings=stage("index_corpus"),
+    message:
+        "Indexing the corpus {input.corpus}"
     script:
         "../scripts/index_corpus.py"
 
 
 rule label_overlap:
-    message:
-        "Tracing answers to the corpus"
     input:
         candidates="results/{run}/candidates.parquet",
         index="results/{run}/corpus_index",
@@ -169,11 +172,13 @@ rule label_overlap:
         "benchmarks/{run}/label_overlap.tsv"
     conda:
         "../envs/labels.yaml"
-    params:
-        settings=stage("label_overlap", "labels.overlap.minimum_match"),
     threads: 1
     resources:
         mem_mb=growing(6000),
         runtime=growing(60),
+    params:
+        settings=stage("label_overlap", "labels.overlap.minimum_match"),
+    message:
+        "Tracing answers to the corpus"
     script:
         "../scripts/label_overlap.py"

@@ -2,8 +2,6 @@
 
 
 rule fetch_model:
-    message:
-        "Fetching the model {wildcards.model}"
     output:
         directory("results/{run}/models/{model}"),
     log:
@@ -12,12 +10,14 @@ rule fetch_model:
         "benchmarks/{run}/fetch_model/{model}.tsv"
     conda:
         "../envs/language_model.yaml"
-    params:
-        source=lambda wildcards: MODELS[wildcards.model]["source"],
-        license=lambda wildcards: MODELS[wildcards.model]["license"],
     threads: 1
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
+    params:
+        source=lambda wildcards: MODELS[wildcards.model]["source"],
+        license=lambda wildcards: MODELS[wildcards.model]["license"],
+    message:
+        "Fetching the model {wildcards.model}"
     script:
         "../scripts/fetch_model.py"

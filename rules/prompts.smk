@@ -2,8 +2,6 @@
 
 
 rule collect_prompts:
-    message:
-        "Collecting prompts from {input.sources}"
     input:
         sources=[source["path"] for source in config["prompts"]["sources"]],
     output:
@@ -13,20 +11,20 @@ rule collect_prompts:
     benchmark:
         "benchmarks/{run}/collect_prompts.tsv"
     conda:
-        "../envs/analysis.yaml"
-    params:
-        settings=stage("collect_prompts", "prompts"),
+        "../envs/labels.yaml"
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("collect_prompts", "prompts"),
+    message:
+        "Collecting prompts from {input.sources}"
     script:
         "../scripts/collect_prompts.py"
 
 
 rule expand_heuristics:
-    message:
-        "Expanding the grid of heuristics"
     output:
         "results/{run}/heuristics.parquet",
     log:
@@ -35,11 +33,13 @@ rule expand_heuristics:
         "benchmarks/{run}/expand_heuristics.tsv"
     conda:
         "../envs/language_model.yaml"
-    params:
-        settings=stage("expand_heuristics", "heuristics"),
     threads: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+    params:
+        settings=stage("expand_heuristics", "heuristics"),
+    message:
+        "Expanding the grid of heuristics"
     script:
         "../scripts/expand_heuristics.py"

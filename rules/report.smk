@@ -2,8 +2,6 @@
 
 
 rule record_provenance:
-    message:
-        "Recording where this run came from"
     input:
         models=expand("results/{{run}}/models/{model}", model=MODELS),
         comparison="results/{run}/evaluation/comparison.parquet",
@@ -19,13 +17,13 @@ rule record_provenance:
     resources:
         mem_mb=growing(1000),
         runtime=growing(10),
+    message:
+        "Recording where this run came from"
     script:
         "../scripts/record_provenance.py"
 
 
 rule write_report:
-    message:
-        "Writing the report"
     input:
         FIGURES,
         TABLES,
@@ -43,5 +41,7 @@ rule write_report:
     resources:
         mem_mb=growing(4000),
         runtime=growing(10),
+    message:
+        "Writing the report"
     script:
         "../scripts/write_report.py"

@@ -2,8 +2,6 @@
 
 
 rule score_candidates:
-    message:
-        "Scoring answers"
     input:
         prompts="results/{run}/prompts.parquet",
         quality="results/{run}/labels/quality.parquet",
@@ -17,19 +15,19 @@ rule score_candidates:
         "benchmarks/{run}/score_candidates.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("score_candidates", "scoring.diversity_measure"),
     threads: 1
     resources:
         mem_mb=growing(8000),
         runtime=growing(30),
+    params:
+        settings=stage("score_candidates", "scoring.diversity_measure"),
+    message:
+        "Scoring answers"
     script:
         "../scripts/score_candidates.py"
 
 
 rule select_training_set:
-    message:
-        "Selecting the training set {wildcards.weights}, top {wildcards.top_k}"
     input:
         scores="results/{run}/scores.parquet",
         candidates="results/{run}/candidates.parquet",
@@ -42,11 +40,13 @@ rule select_training_set:
         "benchmarks/{run}/select_training_set/{weights}_top{top_k}.tsv"
     conda:
         "../envs/analysis.yaml"
-    params:
-        settings=stage("select_training_set", "scoring.correct_only"),
     threads: 1
     resources:
         mem_mb=growing(8000),
         runtime=growing(30),
+    params:
+        settings=stage("select_training_set", "scoring.correct_only"),
+    message:
+        "Selecting the training set {wildcards.weights}, top {wildcards.top_k}"
     script:
         "../scripts/select_training_set.py"

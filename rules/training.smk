@@ -2,10 +2,11 @@
 
 
 rule replay_distributions:
-    message:
-        "Replaying the selected answers, shard {wildcards.shard}"
     input:
-        training_sets=expand("results/{{run}}/training_sets/{training_set}.parquet", training_set=TRAINING_SETS),
+        training_sets=expand(
+            "results/{{run}}/training_sets/{training_set}.parquet",
+            training_set=TRAINING_SETS,
+        ),
         model=f"results/{{run}}/models/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers that were replayed before are not read again.
@@ -16,29 +17,30 @@ rule replay_distributions:
         "benchmarks/{run}/replay_distributions/shard={shard}.tsv"
     conda:
         "../envs/language_model.yaml"
-    params:
-        settings=stage("replay_distributions", "model.dtype", "training.sketch", "training.replay_shards"),
     threads: 2
     resources:
         gpu=1,
         mem_mb=growing(8000),
         runtime=growing(120),
+    params:
+        settings=stage(
+            "replay_distributions",
+            "model.dtype",
+            "training.sketch",
+            "training.replay_shards",
+        ),
+    message:
+        "Replaying the selected answers, shard {wildcards.shard}"
     script:
         "../scripts/replay_distributions.py"
 
 
 rule train_sampler:
-    message:
-        "Training {wildcards.architecture} on {wildcards.weights}, top {wildcards.top_k}"
     input:
         training_set="results/{run}/training_sets/{weights}_top{top_k}.parquet",
-        # Ancient: a shard that grew by another training set's answers is the same to this one. What would change
-        # the sketches themselves is among the params.
-        sketches=ancient(
-            expand(
-                "results/{{run}}/sketches/shard={shard}.safetensors",
-                shard=range(config["training"]["replay_shards"]),
-            )
+        sketches=expand(
+            "results/{{run}}/sketches/shard={shard}.safetensors",
+            shard=range(config["training"]["replay_shards"]),
         ),
     output:
         directory("results/{run}/samplers/{architecture}/{weights}_top{top_k}"),
@@ -48,13 +50,14 @@ rule train_sampler:
         "benchmarks/{run}/train_sampler/{architecture}/{weights}_top{top_k}.tsv"
     conda:
         "../envs/language_model.yaml"
-    params:
-        settings=stage("train_sampler", "run.seed", "training"),
-        replay=stage("replay_distributions", "model.dtype"),
-        sampler=lambda wildcards: config["samplers"][wildcards.architecture],
     threads: 1
     resources:
         mem_mb=growing(8000),
         runtime=growing(120),
+    params:
+        settings=stage("train_sampler", "run.seed", "training"),
+        sampler=lambda wildcards: config["samplers"][wildcards.architecture],
+    message:
+        "Training {wildcards.architecture} on {wildcards.weights}, top {wildcards.top_k}"
     script:
         "../scripts/train_sampler.py"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+
 from adaptive_samplers.generation import verify_candidates
 from adaptive_samplers.heuristics import learned_heuristic
 from adaptive_samplers.stage import run_stage

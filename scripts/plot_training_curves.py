@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+
 from adaptive_samplers.figures.curves import curves
 from adaptive_samplers.figures.style import save
 from adaptive_samplers.files import read_json

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+
 from adaptive_samplers.engines.build import build_engine
 from adaptive_samplers.generation import GenerationSettings, generate
 from adaptive_samplers.heuristics import learned_heuristic

@@ -626,6 +626,18 @@ def _check_scoring(config: dict, problems: Problems, base_folder: Path) -> None:
         first_place.setdefault(name, i)
 
 
+def _check_objectives(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not (problems.clean("evaluation", "objectives") and problems.clean("scoring", "diversity_measure")):
+        return
+    objectives = config["evaluation"]["objectives"]
+    for needed, why in (
+        ("quality", "the ranking is made of it"),
+        (config["scoring"]["diversity_measure"], "it is scoring.diversity_measure, and quality is plotted against it"),
+    ):
+        if needed not in objectives:
+            problems.add(("evaluation", "objectives"), f"lacks '{needed}': {why}; add it")
+
+
 def _check_samplers(config: dict, problems: Problems, base_folder: Path) -> None:
     if not problems.clean("samplers"):
         return
@@ -669,6 +681,7 @@ _CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_models,
     _check_heuristics,
     _check_scoring,
+    _check_objectives,
     _check_samplers,
     _check_training,
     _check_overlap,

@@ -14,34 +14,46 @@ def atomic_output(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it into place only if the block ends without an error.
 
     What is written may be a file or a folder. It is flushed to disk before the rename, so that a crash of the machine
-    leaves either the old content or the whole new one.
+    leaves either the old content or the whole new one; of a folder, in an unlucky moment, neither.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, because writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # A killed process with the same number, as containers have them, may have left one.
+    _delete(temporary)
     try:
         yield temporary
-        if temporary.is_dir():
-            if path.is_dir():
-                shutil.rmtree(path)
+        for written in [temporary, *temporary.rglob("*")]:
+            if not written.is_dir():
+                with open(written, "rb") as file:
+                    os.fsync(file.fileno())
+        if temporary.is_dir() and path.is_dir():
+            # A folder cannot be replaced in one step, and one that is half deleted must not stand at `path`.
+            old = path.with_name(f".{path.stem}.{os.getpid()}.old")
+            _delete(old)
+            os.replace(path, old)
+            os.replace(temporary, path)
+            _delete(old)
         else:
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _delete(temporary)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(value: Any, path: Path | str) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic_output(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path | str) -> Any:
     """Read a JSON file."""
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Candidates: every prompt answered under every heuristic and seed, shard by shard; and the check that all are there."""
+"""Candidates: every prompt answered under every heuristic and seed, shard by shard; the check that all are there."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -108,8 +108,12 @@ def generate(
         for completion in engine.generate([requests[position] for position in left]):
             position = left[completion.index]
             part.append({"key": keys[position], **_answer_columns(completion)})
+            done.add(position)
             bar.update()
         bar.close()
+        for position in set(left) - done:
+            lost = Completion(position, error="the engine gave no answer")
+            part.append({"key": keys[position], **_answer_columns(lost)})
         _write_candidates(part, keys, requests, engine.name, fingerprint, output)
         part.remove()
 
@@ -230,13 +234,15 @@ def verify_candidates(
         f"{len(found)} of {len(expected)} answers; {len(missing)} missing, {len(duplicated)} duplicated, "
         f"{len(failed)} failed; {len(incomplete)} of {len(prompts)} prompts incomplete"
     )
+    write_json(summary, report)
     if share > tolerance:
         for kind in ("missing", "duplicated", "failed"):
             for row in summary[kind]:
                 say(f"{kind}: {row}")
         raise UserError(
-            f"{len(incomplete)} of {len(prompts)} prompts are incomplete ({share:.1%}), and generation.tolerance allows "
-            f"{tolerance:.1%}; the rows are listed above. Delete the shards concerned and run again, or raise the tolerance"
+            f"{len(incomplete)} of {len(prompts)} prompts are incomplete ({share:.1%}), and generation.tolerance "
+            f"allows {tolerance:.1%}; the rows are listed above. Delete the shards concerned and run again, or raise "
+            "the tolerance"
         )
     dropped = pa.array([*incomplete, *sorted(passed_over)], pa.string())
     with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["candidates"]) as writer:
@@ -244,4 +250,3 @@ def verify_candidates(
             for batch in pq.ParquetFile(path).iter_batches(ROWS_PER_WRITE):
                 kept = pc.invert(pc.is_in(batch["prompt_id"], value_set=dropped))
                 writer.write_batch(batch.filter(kept))
-    write_json(summary, report)

@@ -87,9 +87,9 @@ def top_p(t: Tensor, n: Tensor, parameter: Tensor) -> Tensor:
     """Keep the smallest set of most probable tokens whose mass reaches p (nucleus; Holtzman et al. 2020)."""
     mass = n * support_probabilities(t, n)
     before = mass.cumsum(-1) - mass
-    # Only one of several most probable tokens is kept if it suffices: ties are cut where the sum reaches p.
-    kept = before < parameter
-    kept[..., 0] = True
+    # Only one of several most probable tokens is kept if it suffices: ties are cut where the sum reaches p. Nothing is
+    # before the first token that is left, so that one is kept even where p is 0.
+    kept = before < parameter.clamp(min=torch.finfo(t.dtype).tiny)
     return t.masked_fill(~kept, -math.inf)
 
 
@@ -156,6 +156,8 @@ def parse_processors(processors: str | Sequence[dict[str, Any]]) -> Pipeline:
         processors = json.loads(processors)
     pipeline = []
     for item in processors:
+        if set(item) != {"name", "params"}:
+            raise ValueError(f"a processor has a name and params, not {item}")
         if item["name"] != "learned" and item["name"] not in HEURISTICS:
             raise ValueError(f"unknown processor '{item['name']}'; known: learned, {', '.join(sorted(HEURISTICS))}")
         expected = "path" if item["name"] == "learned" else HEURISTICS[item["name"]].parameter
@@ -166,8 +168,15 @@ def parse_processors(processors: str | Sequence[dict[str, Any]]) -> Pipeline:
 
 
 def pipeline_name(pipeline: Pipeline) -> str:
-    """`temperature_0.7+min_p_0.05`: steps in the order in which they are applied."""
-    return "+".join(f"{step.name}_{step.value:g}" for step in pipeline)
+    """`temperature_0.7+min_p_0.05`: steps in the order in which they are applied.
+
+    A learned sampler is named by the end of its path, `learned_{architecture}/{weights}_top{k}`.
+    """
+    return "+".join(f"{step.name}_{_value_name(step.value)}" for step in pipeline)
+
+
+def _value_name(value: float | str) -> str:
+    return "/".join(PurePath(value).parts[-2:]) if isinstance(value, str) else f"{value:g}"
 
 
 def expand_heuristics(grid: Sequence[dict[str, Any]], pipelines: Sequence[Sequence[dict[str, float]]]) -> list[dict]:
@@ -249,12 +258,24 @@ def apply_on_support(t: Tensor, n: Tensor, pipelines: Sequence[Pipeline]) -> Ten
                 changed = _apply_learned(group[1], part_t, part_n)
             else:
                 values = torch.tensor([[pipelines[row][step].value] for row in rows], dtype=t.dtype, device=t.device)
-                changed = HEURISTICS[group[0]].transform(part_t, part_n, values)
+                transform = HEURISTICS[group[0]].transform
+                # What a network makes of descending logits need not descend.
+                behind_learned = any(before.name == "learned" for row in rows for before in pipelines[row][:step])
+                if behind_learned:
+                    changed = _apply_in_order(transform, part_t, part_n, values)
+                else:
+                    changed = transform(part_t, part_n, values)
             if everything:
                 t = changed
             else:
                 t[rows] = changed
     return t
+
+
+def _apply_in_order(transform: Transform, t: Tensor, n: Tensor, parameter: Tensor) -> Tensor:
+    """Apply a heuristic to logits that are in no order."""
+    ordered, order = torch.sort(t, dim=-1, descending=True, stable=True)
+    return torch.empty_like(t).scatter_(-1, order, transform(ordered, n.gather(-1, order), parameter))
 
 
 def _apply_learned(path: str, t: Tensor, n: Tensor) -> Tensor:
@@ -267,7 +288,10 @@ def _apply_learned(path: str, t: Tensor, n: Tensor) -> Tensor:
         if bool((n == 1).all()):
             return sampler.logits(t)
         kept = torch.isfinite(t) & (n > 0)
-        return sampler(t - torch.logsumexp(t + n.log(), -1, keepdim=True), n).masked_fill(~kept, -math.inf)
+        log_probs = t - torch.logsumexp(t + n.log(), -1, keepdim=True)
+        # A network cannot read minus infinity: removed points repeat the smallest one that is left, with no count.
+        smallest = log_probs.masked_fill(~kept, math.inf).amin(-1, keepdim=True)
+        return sampler(log_probs.where(kept, smallest), n * kept).masked_fill(~kept, -math.inf)
 
 
 def sort_logits(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,10 +317,10 @@ def sort_logits(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
-    """Apply one pipeline a row to logits over the vocabulary, `[R, V] -> [R, V]`."""
+    """Apply one pipeline a row to logits over the vocabulary, `[R, V] -> [R, V]` float32."""
     t, token_ids = sort_logits(logits)
     t = apply_on_support(t, torch.ones_like(t), pipelines)
-    return torch.empty_like(logits).scatter_(-1, token_ids, t)
+    return torch.empty_like(t).scatter_(-1, token_ids, t)
 
 
 def draw(t: Tensor, uniforms: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ def page(title: str, parts: Sequence[str], path: Path | str) -> None:
     with atomic_output(path) as temporary:
         temporary.write_text(
             f"<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<title>{html.escape(title)}</title>\n"
-            f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+            f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
+            encoding="utf-8",
         )
 
 

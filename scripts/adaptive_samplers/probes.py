@@ -10,7 +10,7 @@ import torch
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import apply_to_logits, parse_processors, pipeline_name
-from adaptive_samplers.labels.quality import question_of
+from adaptive_samplers.messages import question_of
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.samplers import load_sampler
 from adaptive_samplers.sketch import masked_log_softmax
@@ -43,7 +43,8 @@ def probe_distributions(
     UserError
         If no answer of the test split was selected.
     """
-    rows = training_set[training_set["split"] == "test"].drop_duplicates("answer_id").head(CANDIDATE_ANSWERS)
+    answered = (training_set["split"] == "test") & (training_set["token_ids"].map(len) > 0)
+    rows = training_set[answered].drop_duplicates("answer_id").head(CANDIDATE_ANSWERS)
     if rows.empty:
         raise UserError(
             "no answer to a test prompt was selected, so no distributions can be shown; raise scoring.top_k"

@@ -102,7 +102,7 @@ def _check_split(split: dict[str, float]) -> None:
             raise UserError(f"prompts.split: unknown split '{name}'; {_nearest(name, SPLITS)}")
         if share < 0:
             raise UserError(f"prompts.split.{name}: the share {share:g} is negative; shares sum to 1")
-    if abs(sum(split.values()) - 1) > 1e-9:
+    if abs(sum(split.values()) - 1) > 1e-6:
         raise UserError(f"prompts.split: the shares sum to {sum(split.values()):g}; make them sum to 1")
 
 

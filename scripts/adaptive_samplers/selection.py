@@ -28,7 +28,7 @@ def score_candidates(
     Returns
     -------
     DataFrame
-        The `scores` table, in the order of `quality`.
+        The `scores` table, in the order of its key.
     """
     table = quality[[*KEY, "rating"]].rename(columns={"rating": "quality"})
     measure = diversity[KEY].assign(diversity=diversity[diversity_measure] * DIVERSITY_MEASURES[diversity_measure])
@@ -50,7 +50,8 @@ def score_candidates(
 def z_score(values: pd.Series) -> pd.Series:
     """`(value - mean) / standard deviation`; 0 for nulls and where all values are equal."""
     deviation = values.std(ddof=0)
-    if not deviation > 0:
+    # Rounding can give equal values a deviation of 1e-17, and z-scores of 1 with it.
+    if not (values.max() > values.min() and deviation > 0):
         return pd.Series(0.0, index=values.index)
     return ((values - values.mean()) / deviation).fillna(0.0)
 
@@ -95,8 +96,8 @@ def select_training_set(
     table = table[(table["finish_reason"] != "error") & table["quality"].notna()]
     if table.empty:
         raise UserError(
-            f"training set {weights_name}_top{top_k}: no answer is left; none of {len(scores)} was labelled and correct. "
-            "Look at labels/correctness.parquet, or set scoring.correct_only to false"
+            f"training set {weights_name}_top{top_k}: no answer is left; none of {len(scores)} was labelled and "
+            "correct. Look at labels/correctness.parquet, or set scoring.correct_only to false"
         )
     table["answer_id"] = [
         answer_id(*columns)

@@ -153,23 +153,32 @@ def to_arrow(name: str, data: pd.DataFrame | pa.Table | Iterable[dict[str, Any]]
         If a column is missing or unknown, has the wrong type, or is null where the schema forbids it.
     """
     schema = SCHEMAS[name]
-    if isinstance(data, pa.Table):
-        table = data
-    elif isinstance(data, pd.DataFrame):
-        unknown = set(data.columns) - set(schema.names)
-        missing = set(schema.names) - set(data.columns)
-        if unknown or missing:
-            raise ValueError(f"table '{name}': missing columns {sorted(missing)}, unknown columns {sorted(unknown)}")
-        table = pa.Table.from_pandas(data, schema=schema, preserve_index=False)
-    else:
-        table = pa.Table.from_pylist(list(data), schema=schema)
-    if table.schema.names != schema.names:
-        table = table.select(schema.names)
-    table = table.cast(schema).replace_schema_metadata(None)
+    try:
+        if isinstance(data, pa.Table):
+            _check_columns(name, data.schema.names)
+            table = data.select(schema.names)
+        elif isinstance(data, pd.DataFrame):
+            _check_columns(name, data.columns)
+            table = pa.Table.from_pandas(data, schema=schema, preserve_index=False)
+        else:
+            rows = list(data)
+            for columns in {frozenset(row) for row in rows}:
+                _check_columns(name, columns)
+            table = pa.Table.from_pylist(rows, schema=schema)
+        table = table.cast(schema).replace_schema_metadata(None)
+    except pa.ArrowTypeError as error:
+        raise ValueError(f"table '{name}': {error}") from error
     for field in schema:
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"table '{name}': column '{field.name}' has {table[field.name].null_count} null values")
     return table
+
+
+def _check_columns(name: str, columns: Iterable[str]) -> None:
+    unknown = set(columns) - set(SCHEMAS[name].names)
+    missing = set(SCHEMAS[name].names) - set(columns)
+    if unknown or missing:
+        raise ValueError(f"table '{name}': missing columns {sorted(missing)}, unknown columns {sorted(unknown)}")
 
 
 def write_table(name: str, data: pd.DataFrame | pa.Table | Iterable[dict[str, Any]], path: Path | str) -> None:

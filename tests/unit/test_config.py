@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
+from snakemake.utils import update_config
+
 from adaptive_samplers.config import (
     FAMILY_PARAMETERS,
     SCHEMA_PATH,
@@ -19,8 +22,6 @@ from adaptive_samplers.config import (
     with_key_table,
 )
 from adaptive_samplers.errors import UserError
-from jsonschema import Draft202012Validator
-from snakemake.utils import update_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
@@ -178,7 +179,8 @@ BAD_CONFIGS = [
     ("training.batch_size", True, "training.batch_size", ["true is a truth value", "a whole number"]),
     ("evaluation.objectives", ["qualty"], "evaluation.objectives[0]", ["Did you mean 'quality'?"]),
     ("evaluation.confidence", 95, "evaluation.confidence", ["95 is out of range", "above 0 and below 1"]),
-    ("report.formats", ["pfd"], "report.formats[0]", ["pdf, png or svg", "Did you mean 'pdf'?"]),
+    ("evaluation.objectives", ["self_bleu", "embedding_entropy"], "evaluation.objectives", ["'quality'"]),
+    ("evaluation.objectives", ["quality", "self_bleu"], "evaluation.objectives", ["'embedding_entropy'"]),
 ]
 
 

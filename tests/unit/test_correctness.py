@@ -6,10 +6,11 @@ import sys
 
 import pandas as pd
 import pytest
+
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels import correctness
 from adaptive_samplers.labels.correctness import VERIFIERS, label_correctness, verifier
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 
 def instruction(name: str, **arguments) -> list[dict]:

@@ -6,15 +6,16 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sacrebleu.metrics.bleu import BLEU
+
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.labels.diversity import label_diversity, self_bleu, similarity_entropy
 from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
 from adaptive_samplers.tables import to_arrow
-from conftest import REPOSITORY
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sacrebleu.metrics.bleu import BLEU
+from support import REPOSITORY
 
 SENTENCES = [
     "The lighthouse keeper counted the waves until the storm forgot his name.",

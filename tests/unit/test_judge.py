@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judge import (
     FEATURES,
@@ -15,8 +18,6 @@ from adaptive_samplers.labels.judge import (
     train_feature_reward,
     trim_to_sentence,
 )
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit
 
 
 def ends_of(pieces):
@@ -58,7 +59,7 @@ def test_distinct_2():
 
 def test_features_of_finished_and_cut_answers():
     pieces = ["One", " two", ".", " One", " two", " One"]
-    token_logprobs, end_logprobs = [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0], [-9.0, -8.0, -0.5, -7.0, -6.0, -4.0]
+    token_logprobs, end_logprobs = [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0], [-10.0, -9.0, -8.0, -0.5, -7.0, -6.0, -4.0]
     arguments = ("".join(pieces), token_logprobs, end_logprobs, ends_of(pieces))
     finished = answer_features(*arguments, "stop", 0.25)
     np.testing.assert_allclose(finished, [0.25, -3.5, -4.0, 1.0])
@@ -69,16 +70,23 @@ def test_features_of_finished_and_cut_answers():
 
 def test_distinct_2_is_that_of_the_trimmed_text():
     pieces = ["a", " b", " c", ".", " a", " b", " a", " b"]
-    arguments = ("".join(pieces), [-1.0] * 8, [-1.0] * 8, ends_of(pieces))
+    arguments = ("".join(pieces), [-1.0] * 8, [-1.0] * 9, ends_of(pieces))
     assert answer_features(*arguments, "length", 0.0)[3] == 1
     assert answer_features(*arguments, "stop", 0.0)[3] < 1
 
 
-def test_an_answer_without_tokens_has_no_log_probabilities():
-    features = answer_features("", [], [], [], "stop", 0.1)
-    assert features[0] == 0.1 and np.isnan(features[1:3]).all() and features[3] == 1
-    with pytest.raises(ValueError, match="one of each per token"):
-        answer_features("a", [-1.0], [], [1], "stop", 0.1)
+def test_in_an_empty_answer_the_end_is_all_that_was_drawn():
+    np.testing.assert_allclose(answer_features("", [], [-1.5], [], "stop", 0.1), [0.1, -1.5, -1.5, 1.0])
+    assert np.isnan(answer_features("", [], [-1.5], [], "error", 0.1)).all()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ends", "offsets"),
+    [([-1.0], [], [1]), ([-1.0], [-1.0], [1]), ([-1.0], [-1.0] * 3, [1]), ([], [], []), ([-1.0], [-1.0] * 2, [])],
+)
+def test_one_end_more_than_tokens_is_needed(tokens, ends, offsets):
+    with pytest.raises(ValueError, match="one of each per token, and one end more"):
+        answer_features("a", tokens, ends, offsets, "stop", 0.1)
 
 
 @pytest.fixture

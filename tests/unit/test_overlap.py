@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.overlap import (
     build_index,
@@ -15,8 +18,6 @@ from adaptive_samplers.labels.overlap import (
     read_corpus,
 )
 from adaptive_samplers.tables import to_arrow
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 
 def occurs(span, documents):

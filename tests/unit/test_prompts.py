@@ -9,12 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.labels.correctness import VERIFIERS
 from adaptive_samplers.prompts import KINDS, SPLITS, collect_prompts
 from adaptive_samplers.tables import SCHEMAS, read_table, write_table
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 SPLIT = {"train": 0.5, "validation": 0.2, "test": 0.3}
 RESOURCES = REPOSITORY / "resources"

@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_sketch import zipf_logits
+
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers import ARCHITECTURES, AdaptiveSampler, SamplingNetwork, build_sampler
-from test_sketch import zipf_logits
 
 CONFIGS = [
     ("LocalProbabilityTransform", {"hidden_dims": 24}),

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from adaptive_samplers.sketch import DistributionSketch, place_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from adaptive_samplers.sketch import DistributionSketch, place_tokens
 
 
 def zipf_logits(rows: int, vocabulary: int, seed: int = 0) -> torch.Tensor:

@@ -4,6 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, log_softmax
+
 from adaptive_samplers.labels import tournament
 from adaptive_samplers.labels.tournament import (
     Comparison,
@@ -13,10 +18,6 @@ from adaptive_samplers.labels.tournament import (
     run_tournaments,
 )
 from adaptive_samplers.tables import to_arrow
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit, log_softmax
 
 
 def group_of(count):

@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from safetensors import safe_open
+from test_sketch import zipf_logits
+
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
@@ -16,8 +19,6 @@ from adaptive_samplers.training import (
     truncated_logits_loss,
 )
 from adaptive_samplers.training.trainer import BatchOrder, learning_rate_at
-from safetensors import safe_open
-from test_sketch import zipf_logits
 
 LOCAL = ("LocalProbabilityTransform", {"hidden_dims": 24})
 NETWORK = ("SamplingNetwork", {"d_model": 8, "d_ff": 12, "n_blocks": 1, "n_heads": 2, "scale": True})

@@ -63,7 +63,8 @@ def kept(training_sets: Mapping[str, pd.DataFrame], heuristics: pd.DataFrame) ->
     with style():
         figure = new_figure(height=1.0)
         room = WIDTH - max(text_width(figure, name) for name in heuristics["name"])
-        columns = balanced_columns(len(shares), min(_COLUMNS, int(room // _PANEL_WIDTH)))
+        panel = max(_PANEL_WIDTH, *(text_width(figure, weights) + 0.1 for weights in shares))
+        columns = balanced_columns(len(shares), min(_COLUMNS, int(room // panel)))
         blocks = math.ceil(len(shares) / columns)
         figure.set_size_inches(WIDTH, 0.4 + blocks * (0.6 + 1.1 * LINE_HEIGHT * len(heuristics)))
         grid = figure.subplots(blocks, columns, squeeze=False, sharex=True, sharey=True)

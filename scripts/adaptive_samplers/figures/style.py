@@ -134,7 +134,7 @@ def save(figure: Figure, stem_path: Path | str, formats: Sequence[str]) -> list[
     paths = []
     for form in formats:
         if form not in _METADATA:
-            raise UserError(f"report.formats: unknown format '{form}'; known: {', '.join(_METADATA)}")
+            raise UserError(f"unknown figure format '{form}'; known: {', '.join(_METADATA)}")
         # Not with_suffix: names such as a0.7_b0.3 hold dots.
         path = stem_path.with_name(f"{stem_path.name}.{form}")
         with style(), atomic_output(path) as temporary:

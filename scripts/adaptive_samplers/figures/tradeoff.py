@@ -173,12 +173,26 @@ def _key_lines(rows: pd.DataFrame, short: dict[str, str], marks: dict[str, Mark]
     return lines
 
 
-def _draw_key(axes: Axes, lines: Sequence[KeyLine], columns: int) -> None:
+def _into_columns(lines: Sequence[KeyLine], columns: int) -> list[list[KeyLine]]:
+    """Split the key into at most so many columns, as short as they can be with no heading at the end of one."""
+    for height in range(math.ceil(len(lines) / columns), len(lines) + 1):
+        split, rest = [], list(lines)
+        while rest:
+            size = min(height, len(rest))
+            while 1 < size < len(rest) and rest[size - 1].sign is None:
+                size -= 1
+            split.append(rest[:size])
+            rest = rest[size:]
+        if len(split) <= columns:
+            break
+    return split
+
+
+def _draw_key(axes: Axes, key_columns: Sequence[Sequence[KeyLine]]) -> None:
     """Columns of key lines, in axes whose units are inches from the top left corner."""
-    per_column = math.ceil(len(lines) / columns)
-    for position, line in enumerate(lines):
-        column, row = divmod(position, per_column)
-        left = column * WIDTH / columns
+    placed = [(column, row, line) for column, lines in enumerate(key_columns) for row, line in enumerate(lines)]
+    for column, row, line in placed:
+        left = column * WIDTH / len(key_columns)
         y = (row + 0.5) * LINE_HEIGHT
         if line.sign is None:
             axes.text(left + 0.1, y, line.text, va="center", fontstyle="italic")
@@ -238,13 +252,14 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
         figure = new_figure(height=1.0)
         widest = _KEY_INDENT + max(text_width(figure, line.text) for line in lines) + 0.1
         columns = max(1, min(4, int(WIDTH // widest)))
-        key_height = math.ceil(len(lines) / columns) * LINE_HEIGHT
+        key_columns = _into_columns(lines, columns)
+        key_height = max(map(len, key_columns)) * LINE_HEIGHT
         figure.set_size_inches(WIDTH, _PLOT_HEIGHT + key_height)
         upper, lower = figure.subfigures(2, height_ratios=[_PLOT_HEIGHT, key_height])
         axes = upper.subplots()
         key = lower.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(key_height, 0))
         key.axis("off")
-        _draw_key(key, lines, columns)
+        _draw_key(key, key_columns)
 
         for position, row in enumerate(rows.itertuples(index=False)):
             if learned[position]:

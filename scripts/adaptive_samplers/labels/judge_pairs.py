@@ -19,10 +19,12 @@ def read_pairs(path: Path) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the file is no JSON lines file or a row lacks a key.
+        If the file cannot be read, is no JSON lines file, or a row lacks a key.
     """
     try:
         pairs = pd.read_json(path, lines=True, dtype=str)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); correct labels.quality.judge.pairs") from error
     except ValueError as error:
         raise UserError(f"{path}: is no JSON lines file ({error})") from error
     for column in COLUMNS:

@@ -1,6 +1,5 @@
 """Quality: a tournament between the answers to each prompt and seed, judged by the configured judge."""
 
-import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,15 +9,11 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.embeddings import vectors_for
 from adaptive_samplers.labels.judge import FEATURES, FeatureReward, answer_features, trim_to_sentence
 from adaptive_samplers.labels.tournament import Comparison, run_tournaments
+from adaptive_samplers.messages import question_of
 from adaptive_samplers.progress import progress
 from adaptive_samplers.tables import KEY
 
 Decode = Callable[[Sequence[int]], str]
-
-
-def question_of(messages: str) -> str:
-    """The last thing the user said, of a conversation in JSON: what an answer should be relevant to."""
-    return [message["content"] for message in json.loads(messages) if message["role"] == "user"][-1]
 
 
 def token_ends(token_ids: Sequence[int], finish_reason: str, decode: Decode) -> list[int]:

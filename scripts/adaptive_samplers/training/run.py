@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.provenance import provenance
@@ -13,6 +14,8 @@ from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.stage import say
 from adaptive_samplers.training.replay import token_steps
 from adaptive_samplers.training.trainer import TrainingSettings, evaluate, evaluate_identity, train
+
+SPLITS = ("train", "validation", "test")
 
 
 def train_on_training_set(
@@ -26,17 +29,29 @@ def train_on_training_set(
 ) -> None:
     """Train on the prompts of the train split, stop early on the validation split, measure on the test split.
 
-    While it runs, checkpoints lie in `{output}.part`, so that a job that was killed goes on where it stopped.
+    Checkpoints lie in `{output}.checkpoint` and stay there. A job that was killed goes on where it stopped, and one
+    that runs again with the same token-steps and settings, because another training set made a shard grow, ends at
+    once.
+
+    Raises
+    ------
+    UserError
+        If no answer of one of the splits was selected.
     """
-    steps = {split: token_steps(rows, sketches) for split, rows in training_set.groupby("split")}
-    for split in ("train", "validation", "test"):
-        say(f"{len(steps[split]) if split in steps else 0} token-steps in the {split} split")
+    steps = {split: token_steps(training_set[training_set["split"] == split], sketches) for split in SPLITS}
+    for split, found in steps.items():
+        say(f"{len(found)} token-steps in the {split} split")
+        if not len(found):
+            raise UserError(
+                f"no answer to a prompt of the {split} split was selected; select more answers (scoring.top_k) or "
+                "prompts of this split (prompts.per_kind)"
+            )
     sketch = training["sketch"]
     sampler = build_sampler(architecture, {**architecture_settings, **sketch}, seed)
     names = TrainingSettings.__dataclass_fields__
     settings = TrainingSettings(**{name: training[name] for name in training if name in names}, seed=seed)
-    part = output.with_name(f"{output.name}.part")
-    result = train(sampler.to(choose_device("auto")), steps["train"], steps["validation"], settings, part)
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    result = train(sampler.to(choose_device("auto")), steps["train"], steps["validation"], settings, checkpoint)
     metrics = {
         **evaluate(result.sampler, steps["test"], settings.gamma),
         **evaluate_identity(steps["test"], settings.gamma),
@@ -49,10 +64,9 @@ def train_on_training_set(
         result.sampler.cpu().save_pretrained(temporary)
         write_json(metrics, temporary / "metrics.json")
         pd.DataFrame(result.curves).to_csv(temporary / "curves.csv", index=False)
-        shutil.copytree(part / "tensorboard", temporary / "tensorboard")
+        shutil.copytree(checkpoint / "tensorboard", temporary / "tensorboard")
         made_with = {"architecture": architecture, "sampler": architecture_settings, "training": training, "seed": seed}
         write_json(
             provenance(made_with, "torch", "safetensors", answers=sorted(set(training_set["answer_id"]))),
             temporary / "provenance.json",
         )
-    shutil.rmtree(part)

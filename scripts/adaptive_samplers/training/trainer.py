@@ -23,6 +23,7 @@ from adaptive_samplers.hashing import content_id
 from adaptive_samplers.progress import progress
 from adaptive_samplers.samplers import AdaptiveSampler
 from adaptive_samplers.training.loss import LossTerms, truncated_logits_loss
+from adaptive_samplers.versions import STAGE_VERSIONS
 
 Row = dict[str, Any]
 
@@ -344,6 +345,7 @@ def run_fingerprint(
         weights.update(tensor.contiguous().cpu().numpy().data)
     return content_id(
         {
+            "version": STAGE_VERSIONS["train_sampler"],
             "config": sampler.config,
             "weights": weights.hexdigest(),
             "settings": asdict(settings),

@@ -1,0 +1,229 @@
+"""The real DAG: complete, repeatable, and stale exactly where it should be."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from adaptive_samplers import AdaptiveSampler
+from adaptive_samplers.tables import KEY, read_table
+from support import REPOSITORY, working_directory
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.model]
+
+FIGURES = ["tradeoff", "ranking", "distributions", "training_curves", "kept_heuristics"]
+PLOTTING = {f"plot_{name}" for name in FIGURES}
+ENDINGS = {"all", "write_report"}
+AFTER_TRAINING = {
+    "sample_with_sampler",
+    "gather_evaluation",
+    "embed_evaluation",
+    "label_evaluation_quality",
+    "label_evaluation_diversity",
+    "label_evaluation_correctness",
+    "compare_samplers",
+    "probe_distributions",
+    "plot_tradeoff",
+    "plot_ranking",
+    "plot_distributions",
+    "plot_training_curves",
+    "tabulate_comparison",
+    "tabulate_checks",
+    "record_provenance",
+    *ENDINGS,
+}
+BEFORE_TRAINING = {"embed_candidates", "label_quality", "label_diversity", "label_correctness", "score_candidates"}
+SELECTION = {"select_training_set", "replay_distributions", "train_sampler", "plot_kept_heuristics"}
+
+
+def test_everything_is_made(workflow):
+    for name in FIGURES:
+        assert workflow.result(f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert workflow.result(f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    comparison = read_table("comparison", workflow.result("evaluation/comparison.parquet"))
+    assert set(comparison["kind"]) == {"heuristic", "learned"}
+    assert len(comparison["name"].unique()) == 4 + 3
+    assert (comparison.query("objective == 'quality'")["n_prompts"] == 4).all()
+    report = json.loads(workflow.result("candidates_report.json").read_text())
+    assert report["expected"] == report["found"] == 16 * 4 * 2
+    assert report["missing"] == report["duplicated"] == report["failed"] == []
+    for architecture in ("LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"):
+        folder = workflow.result(f"samplers/{architecture}/a0.7_b0.3_c0_top2")
+        assert type(AdaptiveSampler.from_pretrained(folder)).__name__ == architecture
+        curves = pd.read_csv(folder / "curves.csv")
+        assert set(curves["split"]) == {"train", "validation"}
+        assert list((folder / "tensorboard").glob("events*"))
+
+
+def test_provenance_names_hashes_and_licences_of_what_was_fetched(workflow):
+    provenance = json.loads(workflow.result("provenance.json").read_text())
+    models = {model["name"]: model for model in provenance["models"]}
+    base = models["smollm2-135m-instruct"]
+    assert base["license"] == "Apache-2.0"
+    assert base["source"]["sha256"] == "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+    assert len(base["files"]["model.safetensors"]["sha256"]) == 64
+    assert "all-minilm-l6-v2" in models
+    assert provenance["settings"]["run"]["name"] == "smoke"
+    assert provenance["versions"]["torch"].startswith("2.13.0")
+
+
+def test_progress_is_readable_in_the_logs(workflow):
+    logs = workflow.folder / "logs" / "smoke"
+    for path, words in {
+        "generate_candidates/seed=0/shard=0.log": "answers: 100%",
+        "replay_distributions/shard=0.log": "replay: 100%",
+        "train_sampler/SamplingNetwork/a0.7_b0.3_c0_top2.log": "training SamplingNetwork: 100%",
+        "label_quality.log": "judging answers: 100%",
+    }.items():
+        text = (logs / path).read_text()
+        assert words in text
+        assert "\r" not in text
+
+
+def test_nothing_is_to_be_done_again(workflow):
+    done = workflow.run()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout
+
+
+def test_a_new_title_reruns_nothing(workflow):
+    assert workflow.planned(config={"run": {"title": "Another title"}}) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generation": {"batch_size": 3}},
+        {"model": {"device": "cpu"}},
+    ],
+)
+def test_how_the_work_is_done_reruns_nothing(workflow, change):
+    assert workflow.planned(config=change) == {}
+
+
+def test_a_training_rate_reruns_training_and_what_follows(workflow):
+    planned = workflow.planned(config={"training": {"learning_rate": 0.002}})
+    assert set(planned) == {"train_sampler", *AFTER_TRAINING}
+    assert planned["train_sampler"] == 3
+
+
+def test_an_architecture_reruns_its_own_training_only(workflow):
+    planned = workflow.planned(config={"samplers": {"LocalProbabilityTransform": {"hidden_dims": 32}}})
+    assert set(planned) == {"train_sampler", *AFTER_TRAINING}
+    assert planned["train_sampler"] == planned["sample_with_sampler"] == 1
+
+
+def test_another_interval_reruns_the_comparison_only(workflow):
+    planned = workflow.planned(config={"evaluation": {"confidence": 0.9}})
+    assert set(planned) == {
+        "compare_samplers", "plot_tradeoff", "plot_ranking", "tabulate_comparison", "record_provenance", *ENDINGS
+    }  # fmt: skip
+
+
+def test_a_tournament_setting_reruns_quality_and_what_follows(workflow):
+    planned = workflow.planned(config={"labels": {"quality": {"tournament": {"schedule": "round_robin"}}}})
+    assert "label_quality" in planned
+    assert not {"generate_candidates", "label_diversity", "label_correctness", "embed_candidates"} & set(planned)
+
+
+def test_another_weight_reruns_selection_and_replays_only_new_answers(workflow):
+    weights = [{"diversity": 0.7, "quality": 0.3, "correctness": 0.0}, {"diversity": 0.0, "quality": 1.0}]
+    change = {"scoring": {"weights": weights}}
+    planned = workflow.planned(config=change)
+    assert set(planned) == {*SELECTION, *AFTER_TRAINING}
+    assert planned["select_training_set"] == 1
+    # The old weights' samplers are looked at again, for their shard grows, and found to be finished.
+    assert planned["train_sampler"] == 6
+    before = workflow.result("sketches/shard=0.safetensors").read_bytes()
+    done = workflow.run("results/smoke/sketches/shard=0.safetensors", config=change)
+    assert done.returncode == 0, done.stdout
+    log = (workflow.folder / "logs/smoke/replay_distributions/shard=0.log").read_text()
+    answers, new = (int(words.split()[0]) for words in log.splitlines()[0].split(", "))
+    assert 0 < new < answers
+    # Back at the old weights nothing has to be read: the file holds what it held.
+    done = workflow.run()
+    assert done.returncode == 0, done.stdout
+    assert ", 0 of them not replayed before" in done.stdout
+    assert workflow.result("sketches/shard=0.safetensors").read_bytes() == before
+
+
+def test_another_heuristic_generates_only_its_own_answers(workflow):
+    change = {"heuristics": {"pipelines": [[{"top_k": 5}]]}}
+    done = workflow.run("results/smoke/candidates/seed=0/shard=0.parquet", config=change)
+    assert done.returncode == 0, done.stdout
+    assert "64 of 80 answers were finished before" in done.stdout
+    done = workflow.run()
+    assert done.returncode == 0, done.stdout
+    assert "64 of 64 answers were finished before" in done.stdout
+
+
+def test_a_deleted_shard_is_made_again_with_what_depends_on_it(workflow):
+    shard = workflow.result("candidates/seed=1/shard=0.parquet")
+    before, comparison = pd.read_parquet(shard), workflow.result("evaluation/comparison.parquet").read_bytes()
+    shard.unlink()
+    planned = workflow.planned()
+    assert planned["generate_candidates"] == 1
+    assert {"verify_candidates", *BEFORE_TRAINING, *SELECTION, *AFTER_TRAINING} <= set(planned)
+    done = workflow.run()
+    assert done.returncode == 0, done.stdout
+    pd.testing.assert_frame_equal(pd.read_parquet(shard), before)
+    assert workflow.result("evaluation/comparison.parquet").read_bytes() == comparison
+
+
+def test_a_killed_generation_keeps_every_finished_answer(workflow, tmp_path):
+    killed = working_directory(tmp_path / "work")
+    change = {"run": {"name": "killed"}, "seeds": [0], "generation": {"batch_size": 8}}
+    target = "results/killed/candidates/seed=0/shard=0.parquet"
+    part = killed.folder / f"{target}.part"
+    process = subprocess.Popen(
+        killed.command(target, config=change),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (part.exists() and len(part.read_text().splitlines()) > 12):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    whole = part.read_text()[: part.read_text().rindex("\n") + 1]
+    kept = {tuple(row["key"]): row["token_ids"] for row in map(json.loads, whole.splitlines()[1:])}
+    assert 12 <= len(kept) < 64
+    # A kill may leave half a line; it must cost that row alone.
+    part.write_text(whole + '{"key": ["half')
+    assert killed.run("--unlock", config=change).returncode == 0
+    done = killed.run(target, config=change)
+    assert done.returncode == 0, done.stdout
+    assert f"{len(kept)} of 64 answers were finished before" in done.stdout
+    answers = read_table("candidates", killed.folder / target)
+    assert len(answers) == 64
+    assert not answers.duplicated(KEY).any()
+    assert not part.exists()
+    found = {tuple(row[:3]): list(row[3]) for row in answers[[*KEY, "token_ids"]].itertuples(index=False)}
+    assert all(found[key] == tokens for key, tokens in kept.items())
+    # And they are the answers of a run that nobody killed.
+    undisturbed = read_table("candidates", workflow.result("candidates/seed=0/shard=0.parquet"))
+    assert [list(ids) for ids in undisturbed["token_ids"]] == [list(ids) for ids in answers["token_ids"]]
+
+
+def test_bad_config_is_one_clear_message_before_any_job(workflow):
+    done = workflow.run(config={"heuristics": {"grid": [{"family": "topp", "values": [0.9]}]}})
+    assert done.returncode != 0
+    assert "heuristics.grid[0].family" in done.stdout
+    assert "top_p" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "Select jobs" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--lint"], ["--dry-run", "--profile", "slurm"]])
+def test_the_workflow_itself_is_in_order(arguments):
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

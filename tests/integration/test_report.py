@@ -1,0 +1,63 @@
+"""The HTML report, in a real browser."""
+
+import os
+import shutil
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.browser]
+
+ENTRIES = {
+    "Results": ["Quality against diversity", "Ranking by quality", "Comparison table"],
+    "Training": ["Raw, target and learned distributions", "Training curves", "Heuristics kept per weight"],
+    "Checks": ["The judge: accuracy and limits", "Completeness of the candidates"],
+}
+
+
+@pytest.fixture
+def browser(tmp_path):
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if not all(programs):
+        message = "Chromium and its driver are not installed (Debian: apt-get install chromium chromium-driver)"
+        # CI installs them, so there their absence is an error.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument("--window-size=1600,1000")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
+    yield driver
+    driver.quit()
+
+
+def by_text(text: str) -> tuple[str, str]:
+    return By.XPATH, f"//*[normalize-space(text())='{text}']"
+
+
+def test_the_report_shows_every_figure(workflow, browser):
+    path = workflow.result("report.html")
+    assert path.stat().st_size > 500_000
+    browser.get(path.as_uri())
+    wait = WebDriverWait(browser, 20)
+    wait.until(lambda page: "Smoke test" in page.find_element(By.TAG_NAME, "body").text)
+    for category, entries in ENTRIES.items():
+        browser.get(path.as_uri())
+        wait.until(lambda page, category=category: page.find_elements(*by_text(category)))[0].click()
+        for entry in entries:
+            wait.until(lambda page, entry=entry: page.find_elements(*by_text(entry)))
+    # Open a figure: the image is in the page itself, decoded, and of the size of the file.
+    browser.get(path.as_uri())
+    wait.until(lambda page: page.find_elements(*by_text("Results")))[0].click()
+    row = wait.until(lambda page: page.find_elements(*by_text("Quality against diversity")))[0]
+    row.find_element(By.XPATH, "./ancestor::tr//a | ./ancestor::tr//button").click()
+    image = wait.until(lambda page: [i for i in page.find_elements(By.TAG_NAME, "img") if i.size["width"] > 300])[0]
+    assert image.get_attribute("src").startswith("data:image/png")
+    assert browser.execute_script("return arguments[0].naturalWidth", image) > 1000
+    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not severe, severe

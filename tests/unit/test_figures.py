@@ -1,0 +1,338 @@
+"""Figures hold what they should, do not overlap, and are the same bytes for the same data."""
+
+import json
+import subprocess
+import sys
+from itertools import combinations
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from docutils.core import publish_parts
+from jinja2 import Environment, StrictUndefined
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+from PIL import Image
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.evaluation import OBJECTIVES
+from adaptive_samplers.figures.curves import curves
+from adaptive_samplers.figures.distributions import REST, distributions
+from adaptive_samplers.figures.ranking import ranking
+from adaptive_samplers.figures.selection import by_family_and_temperature, kept
+from adaptive_samplers.figures.style import (
+    FONT_SIZE,
+    LEARNED_COLOR,
+    WIDTH,
+    balanced_columns,
+    family_marks,
+    printable,
+    save,
+)
+from adaptive_samplers.figures.tradeoff import pareto_front, tradeoff
+from support import REPOSITORY
+
+ARCHITECTURES = ["LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"]
+WEIGHTS = ["a0_b1_c0 top2", "a0.7_b0.3_c0 top2"]
+CUTS = {"top_k": 10, "top_p": 0.9, "min_p": 0.1, "typical": 0.9, "epsilon": 0.01, "eta": 0.01}
+HEURISTICS = [
+    *(("temperature", f"temperature_{value:g}") for value in (0.3, 0.5, 0.7, 1.0)),
+    *((family, f"temperature_0.7+{family}_{value:g}") for family, value in CUTS.items()),
+    *((family, f"{family}_{value:g}") for family, value in CUTS.items()),
+    ("pipeline", "top_k_50+top_p_0.95+temperature_0.8"),
+]
+LEARNED = [("learned", f"{architecture} {weights}") for architecture in ARCHITECTURES for weights in WEIGHTS]
+
+
+def comparison_of(samplers, objectives=("quality", "embedding_entropy", "self_bleu")):
+    generator = np.random.default_rng(0)
+    rows = []
+    for family, name in samplers:
+        trade = generator.uniform(0, 1)
+        for objective in objectives:
+            up = objective == "embedding_entropy"
+            mean = (trade if up else 1 - trade) + generator.normal(0, 0.1)
+            kind = "learned" if family == "learned" else "heuristic"
+            rows.append((family, name, kind, objective, mean, mean - 0.1, mean + 0.1, 16))
+    columns = ["family", "name", "kind", "objective", "mean", "low", "high", "n_prompts"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def panel(learned=ARCHITECTURES):
+    return {
+        "context": "What does $5 buy?\nassistant\nFive dollars buy",
+        "chosen_token": " a",
+        "heuristic": "temperature_0.7+min_p_0.1",
+        "tokens": [" a", " $", "\n", "\u6d77", " you"],
+        "raw": [0.4, 0.2, 0.1, 0.05, 0.05],
+        "target": [0.7, 0.3, 0.0, 0.0, 0.0],
+        "learned": {name: [0.6, 0.25, 0.05, 0.0, 0.0] for name in learned},
+        "tail_mass": {"raw": 0.2, "target": 0.0} | dict.fromkeys(learned, 0.1),
+    }
+
+
+def training_curves(weights=WEIGHTS):
+    histories, metrics = {}, {}
+    for architecture in ARCHITECTURES:
+        for name in weights:
+            step = np.arange(0, 100, 10)
+            loss = np.exp(-step / 30)
+            parts = [
+                pd.DataFrame({"step": step, "split": split, "loss": loss, "kl": loss / 2, "learning_rate": 0.003})
+                for split in ("train", "validation")
+            ]
+            histories[architecture, name] = pd.concat(parts, ignore_index=True)
+            metrics[architecture, name] = {"identity_loss": 1.5, "identity_kl": 0.75}
+    return histories, metrics
+
+
+def heuristics_table():
+    return pd.DataFrame(HEURISTICS, columns=["family", "name"])
+
+
+def training_sets(weights=WEIGHTS):
+    names = [name for _, name in HEURISTICS]
+    return {name: pd.DataFrame({"name": [names[0]] * 3 + [names[1]]}) for name in weights}
+
+
+ALL = {
+    "tradeoff": lambda: tradeoff(comparison_of(HEURISTICS + LEARNED)),
+    "ranking": lambda: ranking(comparison_of(HEURISTICS + LEARNED)),
+    "distributions": lambda: distributions([panel()] * 3),
+    "curves": lambda: curves(*training_curves()),
+    "kept": lambda: kept(training_sets(), heuristics_table()),
+}
+
+
+def texts(figure):
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+
+
+def strings(figure):
+    return {text.get_text() for text in texts(figure)}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_saved_files_are_whole_and_the_same_twice(name, tmp_path):
+    first = save(ALL[name](), tmp_path / "first" / f"{name}_a0.7", ["pdf", "png", "svg"])
+    second = save(ALL[name](), tmp_path / "second" / f"{name}_a0.7", ["pdf", "png", "svg"])
+    assert [path.name for path in first] == [f"{name}_a0.7.{form}" for form in ("pdf", "png", "svg")]
+    for one, other in zip(first, second, strict=True):
+        assert one.stat().st_size > 5_000
+        assert one.read_bytes() == other.read_bytes()
+    assert b"/Subtype /CIDFontType2" in first[0].read_bytes() or b"/FontFile2" in first[0].read_bytes()
+    assert b"/Type3" not in first[0].read_bytes()
+    with Image.open(first[1]) as image:
+        assert image.width == round(200 * WIDTH)
+        assert image.height >= 400
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == sorted(path.name for path in first)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_text_is_large_enough_inside_the_figure_and_apart(name, monkeypatch):
+    figure = ALL[name]()
+    figure.draw_without_rendering()
+    drawn = []
+    draw = Text.draw
+
+    def record(text, renderer, *arguments, **options):
+        if text.get_visible() and text.get_text().strip():
+            drawn.append((text.get_text(), text.get_fontsize(), text.get_window_extent(renderer)))
+        return draw(text, renderer, *arguments, **options)
+
+    # Ticks outside an axis exist but are never drawn, so what is drawn is what counts.
+    monkeypatch.setattr(Text, "draw", record)
+    figure.canvas.draw()
+    width, height = figure.canvas.get_width_height()
+    assert len(drawn) > 20
+    for text, size, box in drawn:
+        assert size >= FONT_SIZE
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, text
+    for (one, _, first), (other, _, second) in combinations(drawn, 2):
+        shared = first.intersection(first, second)
+        smaller = min(first.width * first.height, second.width * second.height)
+        assert shared is None or shared.width * shared.height < 0.15 * smaller, (one, other)
+
+
+def test_unknown_format_is_named(tmp_path):
+    with pytest.raises(UserError, match="unknown format 'jpeg'"):
+        save(ranking(comparison_of(HEURISTICS)), tmp_path / "ranking", ["jpeg"])
+
+
+def test_tradeoff_labels_every_sampler_without_overlap():
+    figure = tradeoff(comparison_of(HEURISTICS + LEARNED))
+    shown = strings(figure)
+    assert {name for _, name in HEURISTICS} <= shown
+    assert {*ARCHITECTURES, *WEIGHTS, "Pareto front of the heuristics"} <= shown
+    axes = figure.axes[0]
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    labels = {text.get_text(): text.get_window_extent(renderer) for text in axes.texts}
+    assert set(labels) == {str(number + 1) for number in range(len(HEURISTICS))} | set("ABCDEF")
+    for (one, first), (other, second) in combinations(labels.items(), 2):
+        shared = first.intersection(first, second)
+        assert shared is None or shared.width * shared.height < 0.1 * first.width * first.height, (one, other)
+    stars = [line for line in axes.lines if line.get_marker() == "*"]
+    assert len(stars) == len(LEARNED)
+    assert {to_hex(line.get_color()).upper() for line in stars} == {LEARNED_COLOR}
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_no_heading_ends_a_column_of_the_key(count):
+    figure = tradeoff(comparison_of(HEURISTICS[:count] + LEARNED))
+    key = figure.axes[1]
+    places = {text.get_text(): text.get_position() for text in key.texts}
+    for architecture, letter in zip(ARCHITECTURES, "ACE", strict=True):
+        (left, top), (right, bottom) = places[architecture], places[letter]
+        assert 0 < bottom - top < 0.2 and abs(right - left) < 0.5
+    assert max(y for _, y in places.values()) <= key.get_ylim()[0]
+
+
+@pytest.mark.parametrize("diversity", ["embedding_entropy", "self_bleu"])
+def test_tradeoff_points_to_more_diversity_and_better_quality(diversity):
+    axes = tradeoff(comparison_of(HEURISTICS + LEARNED), diversity).axes[0]
+    assert axes.xaxis_inverted() == (not OBJECTIVES[diversity].higher_is_better)
+    assert axes.get_xlabel() == OBJECTIVES[diversity].label
+
+
+def test_pareto_front_against_brute_force():
+    generator = np.random.default_rng(2)
+    x, y = generator.integers(0, 12, (2, 60)).astype(float)
+    front = pareto_front(x, y)
+    points = {(x[index], y[index]) for index in front}
+    undominated = {
+        (a, b)
+        for a, b in zip(x, y, strict=True)
+        if not any(c >= a and d >= b and (c > a or d > b) for c, d in zip(x, y, strict=True))
+    }
+    assert points == undominated and len(points) == len(front)
+    assert (np.diff(x[front]) > 0).all() and (np.diff(y[front]) < 0).all()
+
+
+def test_ranking_order_and_highlights():
+    comparison = comparison_of(HEURISTICS + LEARNED)
+    axes = ranking(comparison).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    expected = comparison.query("objective == 'quality'").sort_values("mean")["name"].tolist()
+    assert labels == expected
+    highlighted = {label.get_text() for label in axes.get_yticklabels() if label.get_color() == LEARNED_COLOR}
+    assert highlighted == {name for _, name in LEARNED}
+    lowest_on_top = [label.get_text() for label in ranking(comparison, "self_bleu").axes[0].get_yticklabels()][-1]
+    rows = comparison.query("objective == 'self_bleu'").set_index("name")["mean"]
+    assert lowest_on_top == rows.idxmin()
+
+
+@pytest.mark.parametrize("samplers", [HEURISTICS[:2], HEURISTICS[:1] + LEARNED[:1], LEARNED[:2], HEURISTICS[:1]])
+def test_few_samplers(samplers, tmp_path):
+    comparison = comparison_of(samplers)
+    comparison.loc[0, ["low", "high"]] = np.nan  # a single prompt has no interval
+    save(tradeoff(comparison), tmp_path / "tradeoff", ["png"])
+    save(ranking(comparison), tmp_path / "ranking", ["png"])
+
+
+def test_missing_objectives_are_named():
+    comparison = comparison_of(HEURISTICS + LEARNED, objectives=["quality"])
+    save_nothing = pd.concat([comparison, comparison.assign(objective="correctness", mean=np.nan)])
+    assert len(ranking(save_nothing).axes[0].get_yticklabels()) == len(HEURISTICS + LEARNED)
+    for draw in (lambda: ranking(save_nothing, "correctness"), lambda: tradeoff(save_nothing)):
+        with pytest.raises(UserError, match=r"evaluation\.objectives"):
+            draw()
+
+
+def test_distributions_show_tokens_and_all_series():
+    figure = distributions([panel(), panel(ARCHITECTURES[:1])])
+    shown = strings(figure)
+    assert {"\u2423a", "\u2423$", "\\n", "\\u6d77", REST, "raw", "target", *ARCHITECTURES} <= shown
+    axes = [axes for axes in figure.axes if axes.get_xlabel() == "Probability"]
+    assert len(axes) == 2
+    assert [bar.get_width() for bar in axes[0].patches] == pytest.approx([*panel()["raw"], 0.2])
+    bold = [label.get_text() for label in axes[0].get_yticklabels() if label.get_fontweight() == "bold"]
+    assert bold == ["\u2423a"]
+    assert any("Five dollars buy \u2192 \u2423a\ntemperature_0.7+min_p_0.1" in text for text in shown)
+
+
+def test_long_contexts_are_cut_at_their_start():
+    long = panel() | {"context": "word " * 2000 + "the end", "heuristic": "top_k_50+" * 20}
+    figure = distributions([long, panel()])
+    title = next(text for text in strings(figure) if "the end" in text)
+    assert title.startswith("\u2026") and title.splitlines()[0].endswith("the end \u2192 \u2423a")
+
+
+def test_curves_have_a_column_per_weights_and_the_identity():
+    figure = curves(*training_curves())
+    titled = [axes for axes in figure.axes if axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in titled] == WEIGHTS
+    assert len(figure.axes) == 4
+    dashed = {line.get_ydata()[0] for axes in figure.axes for line in axes.lines if len(set(line.get_ydata())) == 1}
+    assert dashed == {1.5, 0.75}
+    assert set(ARCHITECTURES) <= strings(figure)
+    assert len(curves(*training_curves([f"w{number}" for number in range(5)])).axes) == 10
+
+
+def test_kept_shares_and_order():
+    shuffled = heuristics_table().sample(frac=1, random_state=1)
+    figure = kept(training_sets(), shuffled)
+    axes = figure.axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert sorted(labels) == sorted(name for _, name in HEURISTICS)
+    widths = dict(zip(labels, [bar.get_width() for bar in axes.patches], strict=True))
+    assert widths["temperature_0.3"] == 75 and widths["temperature_0.5"] == 25
+    assert sum(widths.values()) == 100
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [f"{name}\nn = 4" for name in WEIGHTS]
+
+
+def test_heuristics_are_ordered_by_family_then_temperature():
+    table = pd.DataFrame(
+        [
+            ("top_k", "top_k_10"),
+            ("temperature", "temperature_1"),
+            ("top_k", "temperature_0.7+top_k_10"),
+            ("temperature", "temperature_1e-05"),
+            ("temperature", "temperature_0.3"),
+        ],
+        columns=["family", "name"],
+    )
+    assert by_family_and_temperature(table)["name"].tolist() == [
+        "temperature_0.7+top_k_10",
+        "top_k_10",
+        "temperature_1e-05",
+        "temperature_0.3",
+        "temperature_1",
+    ]
+
+
+def test_style_helpers():
+    assert [balanced_columns(panels, 3) for panels in (1, 2, 3, 4, 5, 6, 7)] == [1, 2, 3, 2, 3, 3, 3]
+    marks = family_marks([f"family_{number}" for number in range(20)] + ["top_k", "top_p"])
+    assert len(set(marks.values())) == 22
+    assert printable("  a b \t\u0007") == "\u2423\u2423a b \\t\\x07"
+    assert printable("$x_1$") == "$x_1$"
+
+
+def test_figures_and_evaluation_need_no_torch():
+    modules = ["evaluation", *(f"figures.{name}" for name in ("style", "distributions", "tradeoff", "ranking"))]
+    modules += ["figures.curves", "figures.selection"]
+    code = (
+        f"import sys; sys.path.insert(0, {json.dumps(str(REPOSITORY / 'scripts'))})\n"
+        + "".join(f"import adaptive_samplers.{module}\n" for module in modules)
+        + "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'matplotlib.pyplot')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+CAPTIONS = sorted((REPOSITORY / "report").glob("*.rst"))
+
+
+@pytest.mark.parametrize("path", CAPTIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("preset", ["config.yaml", "presets/smoke.yaml"])
+def test_captions_render_for_every_config(path, preset):
+    config = yaml.safe_load((REPOSITORY / "config" / preset).read_text())
+    config["run"]["title"] = "\u5b66\u4e60 a_b"  # wide characters need a longer underline
+    config["seeds"] = [0]
+    snakemake = SimpleNamespace(config=config, wildcards={"run": "demo"})
+    text = Environment(undefined=StrictUndefined).from_string(path.read_text()).render(snakemake=snakemake)
+    strict = {"halt_level": 2, "report_level": 2}
+    html = publish_parts(text, writer="html", settings_overrides=strict)["html_body"]
+    assert "{{" not in html and "1 seeds" not in html

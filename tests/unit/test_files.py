@@ -1,0 +1,157 @@
+"""Atomic output, hashes of files, and part files that survive a kill at any byte."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from adaptive_samplers import files
+from adaptive_samplers.files import atomic_output, read_json, write_json
+from adaptive_samplers.hashing import file_sha256
+from adaptive_samplers.partfile import PartFile
+from support import REPOSITORY
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with atomic_output(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists() and temporary.parent == path.parent and temporary.suffix == ".txt"
+        temporary.write_text("whole")
+    assert path.read_text() == "whole" and names(path.parent) == ["a.txt"]
+    with pytest.raises(RuntimeError, match="stop"), atomic_output(path) as temporary:
+        temporary.write_text("broken")
+        raise RuntimeError("stop")
+    assert path.read_text() == "whole" and names(path.parent) == ["a.txt"]
+
+
+def test_a_folder_replaces_the_old_one(tmp_path):
+    path = tmp_path / "a0.7_b0.3"  # what follows the dot is no suffix
+    for content in ("old", "new"):
+        with atomic_output(path) as temporary:
+            (temporary / "sub").mkdir(parents=True)
+            (temporary / "sub" / content).write_text(content)
+        assert names(path / "sub") == [content] and names(tmp_path) == ["a0.7_b0.3"]
+    with pytest.raises(RuntimeError, match="stop"), atomic_output(path) as temporary:
+        temporary.mkdir()
+        raise RuntimeError("stop")
+    assert names(path / "sub") == ["new"] and names(tmp_path) == ["a0.7_b0.3"]
+
+
+def test_a_folder_is_never_deleted_in_place(tmp_path, monkeypatch):
+    """A crash while the old folder is being deleted must not leave half of it under its name."""
+    path = tmp_path / "folder"
+    (path / "old").mkdir(parents=True)
+    deleted = []
+    monkeypatch.setattr(files.shutil, "rmtree", lambda folder, **options: deleted.append(str(folder)))
+    with atomic_output(path) as temporary:
+        (temporary / "new").mkdir(parents=True)
+    assert names(path) == ["new"] and str(path) not in deleted
+
+
+def test_what_a_killed_process_left_is_not_in_the_way(tmp_path):
+    with atomic_output(tmp_path / "folder") as temporary:
+        pass_on = temporary
+        temporary.mkdir()
+    pass_on.mkdir()
+    (pass_on / "stale").touch()
+    with atomic_output(tmp_path / "folder") as temporary:
+        temporary.mkdir()  # as the stages do, without exist_ok
+    assert names(tmp_path / "folder") == [] and names(tmp_path) == ["folder"]
+
+
+def test_output_that_was_not_written_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_output(tmp_path / "a.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_everything_is_flushed_before_the_rename(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(files.os, "fsync", lambda number: flushed.append(os.readlink(f"/proc/self/fd/{number}")))
+    with atomic_output(tmp_path / "folder") as temporary:
+        (temporary / "sub").mkdir(parents=True)
+        (temporary / "sub" / "a").write_text("a")
+        (temporary / "b").write_text("b")
+        assert not flushed
+    assert sorted(os.path.basename(path) for path in flushed) == ["a", "b"]
+
+
+def test_json_in_any_locale(tmp_path):
+    value = {"b": [1, 2.5, None, True], "a": "naïve 終わり"}
+    write_json(value, tmp_path / "v.json")
+    assert read_json(tmp_path / "v.json") == value and names(tmp_path) == ["v.json"]
+    code = f"from adaptive_samplers.files import *; write_json(read_json({str(tmp_path / 'v.json')!r}), 'w.json')"
+    subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code],
+        check=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(REPOSITORY / "scripts"), "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"},
+    )
+    assert (tmp_path / "w.json").read_bytes() == (tmp_path / "v.json").read_bytes()
+
+
+def test_the_hash_of_a_file(tmp_path):
+    content = os.urandom(3_000_001)
+    (tmp_path / "f").write_bytes(content)
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(content).hexdigest()
+
+
+ROWS = [{"key": ["p", "h", i], "text": f"line\nbreak {i} 終"} for i in range(4)]
+
+
+def part_with(path, rows, fingerprint="one"):
+    with PartFile(path, fingerprint) as part:
+        for row in rows:
+            part.append(row)
+        return list(part.rows())
+
+
+def test_rows_come_back_in_order(tmp_path):
+    path = tmp_path / "new" / "out.parquet"
+    assert part_with(path, ROWS[:2]) == ROWS[:2]
+    assert part_with(path, ROWS[2:]) == ROWS
+    assert names(path.parent) == ["out.parquet.part"]
+    with PartFile(path, "one") as part:
+        assert list(part.rows()) == ROWS
+        part.remove()
+    assert names(path.parent) == []
+
+
+def test_a_kill_at_any_byte_loses_only_the_row_that_was_being_written(tmp_path):
+    path = tmp_path / "out"
+    part_with(path, ROWS[:3])
+    whole = (tmp_path / "out.part").read_bytes()
+    for size in range(len(whole) + 1):
+        (tmp_path / "out.part").write_bytes(whole[:size])
+        kept = max(0, whole[:size].count(b"\n") - 1)  # the first line is the header
+        assert part_with(path, [ROWS[3]]) == [*ROWS[:kept], ROWS[3]]
+
+
+def test_rows_of_another_fingerprint_are_dropped(tmp_path, capsys):
+    path = tmp_path / "out"
+    part_with(path, ROWS)
+    assert part_with(path, ROWS[:1], fingerprint="two") == ROWS[:1]
+    assert "out.part: rows of another configuration" in capsys.readouterr().err
+
+
+def test_rows_survive_the_process(tmp_path):
+    """Once `append` has returned, SIGKILL does not take the row away."""
+    code = (
+        "import os, signal; from adaptive_samplers.partfile import PartFile\n"
+        f"part = PartFile({str(tmp_path / 'out')!r}, 'one').__enter__()\n"
+        f"[part.append(row) for row in {ROWS!r}]\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(REPOSITORY / "scripts")})
+    assert done.returncode == -9
+    lines = (tmp_path / "out.part").read_text().splitlines()
+    assert [json.loads(line) for line in lines[1:]] == ROWS
+    assert part_with(tmp_path / "out", []) == ROWS

@@ -1,0 +1,144 @@
+"""HTML pages, read back with a parser; provenance."""
+
+import re
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adaptive_samplers import provenance
+from adaptive_samplers.pages import comparison_page, completeness_page, judge_page, page, paragraph, table
+
+
+class Reader(HTMLParser):
+    """Collects the texts of table cells by row, of all elements by tag, and checks that tags are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.rows, self.texts, self.classes = [], [], {}, []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+            self.classes.append(dict(attributes).get("class"))
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open:
+            return
+        if self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+        else:
+            self.texts.setdefault(self.open[-1], []).append(data)
+
+
+def test_text_is_escaped(tmp_path):
+    nasty = "<script>'&\"</script>"
+    page(nasty, [paragraph(nasty), table([nasty], [[nasty]])], tmp_path / "p.html")
+    text = (tmp_path / "p.html").read_text(encoding="utf-8")
+    read = Reader(text)
+    assert "script" not in read.texts and read.rows == [[nasty], [nasty]]
+    assert read.texts["h1"] == read.texts["title"] == read.texts["p"] == [nasty]
+    assert text.startswith("<!DOCTYPE html>") and "http" not in text  # self-contained
+
+
+def test_cells():
+    rows = [["a", 1.23456, 7], ["b", None, np.float64("nan")], ["c", np.float64(2), True]]
+    read = Reader(table(["x", "y", "z"], rows, ["heuristic", "learned", "heuristic"]))
+    assert read.rows[1:] == [["a", "1.235", "7"], ["b", "–", "–"], ["c", "2.000", "True"]]
+    assert read.classes == [None, "heuristic", "learned", "heuristic"]
+
+
+def test_comparison_is_best_first_with_intervals(tmp_path):
+    columns = ["family", "name", "kind", "objective", "mean", "low", "high", "n_prompts"]
+    rows = [
+        ("temperature", "temperature_1", "heuristic", "quality", 0.1, -0.2, 0.4, 9),
+        ("learned", "SamplingNetwork a0 top2", "learned", "quality", 0.5, 0.25, 0.75, 9),
+        ("temperature", "temperature_1", "heuristic", "correctness", np.nan, np.nan, np.nan, 0),
+        ("learned", "SamplingNetwork a0 top2", "learned", "correctness", 0.5, np.nan, np.nan, 1),
+        ("top_p", "top_p_0.9", "heuristic", "quality", 0.3, 0.2, 0.4, 9),
+    ]
+    comparison_page(pd.DataFrame(rows, columns=columns), tmp_path / "c.html")
+    read = Reader((tmp_path / "c.html").read_text(encoding="utf-8"))
+    assert read.rows == [
+        ["sampler", "quality", "correctness"],
+        ["SamplingNetwork a0 top2", "0.500 [0.250, 0.750]", "0.500"],
+        ["top_p_0.9", "0.300 [0.200, 0.400]", ""],
+        ["temperature_1", "0.100 [-0.200, 0.400]", "–"],
+    ]
+    assert read.classes == [None, "learned", "heuristic", "heuristic"]
+
+
+def test_the_judge_and_its_limits(tmp_path):
+    report = {
+        "pairs": 12,
+        "prompts": 4,
+        "left_out": 1,
+        "folds": 4,
+        "accuracy": 0.875,
+        "accuracy_by_corruption": {"shuffled": 1.0, "truncated": 0.75},
+        "accuracy_corruption_left_out": {"shuffled": 0.5, "truncated": None},
+        "weights": {"relevance": 1.5},
+        "limits": "It cannot tell a < b.",
+    }
+    judge_page(report, {"groups": 3, "first_preference": None}, tmp_path / "j.html")
+    read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
+    assert ["shuffled", "1.000", "0.500"] in read.rows and ["truncated", "0.750", "–"] in read.rows
+    assert ["groups", "3"] in read.rows and ["first_preference", "–"] in read.rows
+    assert "It cannot tell a < b." in read.texts["p"] and "0.875" in read.texts["p"][0]
+
+
+def test_every_row_that_is_not_complete_is_listed(tmp_path):
+    row = {"prompt_id": "p1", "heuristic_id": "h1", "seed": 2}
+    report = {
+        "expected": 24,
+        "found": 23,
+        "missing": [row],
+        "duplicated": [],
+        "failed": [{**row, "error": "<oom>"}],
+        "dropped_prompts": ["p1"],
+        "finish_reasons": {"stop": 22, "error": 1},
+    }
+    completeness_page({"heuristics": report}, tmp_path / "c.html")
+    read = Reader((tmp_path / "c.html").read_text(encoding="utf-8"))
+    assert read.rows[1] == ["heuristics", "24", "23", "1", "0", "1", "1"]
+    texts = "\n".join(read.texts["p"])
+    assert str(row) in texts and "<oom>" in texts and "dropped_prompts: p1" in texts and "'stop': 22" in texts
+
+
+def test_provenance_names_versions_and_commit():
+    made = provenance.provenance({"seed": 3}, "numpy", "no-such-package", answers=["a"])
+    assert made["settings"] == {"seed": 3} and made["answers"] == ["a"]
+    assert made["versions"]["numpy"] == np.__version__ and made["versions"]["no-such-package"] == "not installed"
+    assert {"python", "adaptive_samplers"} <= set(made["versions"])
+
+
+def test_the_commit_says_whether_files_were_changed(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tmp_path)]
+    module = tmp_path / "provenance.py"
+    monkeypatch.setattr(provenance, "__file__", str(module))
+    assert provenance.commit() is None  # no repository
+    module.write_text("one")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"], ["tag", "-a", "v1", "-m", "v1"]):
+        subprocess.run([*git, *command], check=True)
+    clean = provenance.commit()
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    module.write_text("two")
+    assert provenance.commit() == f"{clean}-dirty"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.commit() is None  # no git
+
+
+@pytest.mark.parametrize("packages", [(), ("torch",)])
+def test_versions_can_be_compared(packages):
+    assert set(provenance.versions(*packages)) == {"adaptive_samplers", "python", *packages}

@@ -1,0 +1,175 @@
+"""Quality labels from candidates to ratings; and the judge's pairs as they are read."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.labels.judge import FeatureReward
+from adaptive_samplers.labels.judge_pairs import read_pairs
+from adaptive_samplers.labels.quality import features_of, label_quality, texts_to_embed, token_ends
+from adaptive_samplers.tables import KEY, read_table, write_table
+
+WORDS = ["One", " two", ".", " three", " four", " one", " two", "!"]
+TOURNAMENT = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
+# Only the relevance counts here, so that rewards are known: 10 times it.
+JUDGE = FeatureReward(np.array([10.0, 0.0, 0.0, 0.0]), np.zeros(4), np.ones(4))
+
+
+def decode(token_ids):
+    return "".join(WORDS[token] for token in token_ids)
+
+
+PROMPTS = pd.DataFrame(
+    {
+        "prompt_id": ["a", "b"],
+        "messages": [
+            json.dumps([{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Question {i}"}])
+            for i in "ab"
+        ],
+    }
+)
+
+
+def candidate(prompt, heuristic, seed, token_ids, finish_reason="stop"):
+    failed = finish_reason == "error"
+    return {
+        "prompt_id": prompt,
+        "heuristic_id": heuristic,
+        "seed": seed,
+        "token_ids": [] if failed else token_ids,
+        "text": "" if failed else decode(token_ids),
+        "finish_reason": finish_reason,
+        "token_logprobs": None if failed else [-1.0 - token for token in token_ids],
+        "end_logprobs": None if failed else [-9.0, *(-0.5 * position for position in range(len(token_ids)))],
+    }
+
+
+CANDIDATES = pd.DataFrame(
+    [
+        candidate("b", "h1", 0, [0, 1, 2]),
+        candidate("a", "h2", 0, [0, 1, 2, 3, 4], "length"),
+        candidate("a", "h1", 0, [3, 4]),
+        candidate("a", "h3", 0, [], "error"),
+        candidate("b", "h2", 0, []),
+        candidate("a", "h1", 1, [5, 6, 7]),
+        candidate("a", "h2", 1, [5, 6]),
+    ]
+)
+
+
+def embeddings_of(texts):
+    """A unit vector for each text; the angle to the questions' common one follows from the text's length."""
+    rows = []
+    for text in texts:
+        angle = 0.0 if text.startswith("Question") else 0.3 + 0.05 * len(text)
+        rows.append({"text_id": content_id(text), "vector": [np.cos(angle), np.sin(angle)]})
+    return pd.DataFrame(rows)
+
+
+EMBEDDINGS = embeddings_of(texts_to_embed(PROMPTS, CANDIDATES, decode))
+
+
+def test_texts_to_embed_are_questions_answers_and_what_the_judge_sees():
+    assert texts_to_embed(PROMPTS, CANDIDATES, decode) == {
+        "Question a",
+        "Question b",
+        "One two.",
+        "One two. three four",  # cut at the limit: judged up to its last sentence, the text above
+        " three four",
+        "",
+        " one two!",
+        " one two",
+    }
+
+
+def test_token_ends():
+    assert token_ends([0, 1, 2], "length", decode) == [3, 7, 8]
+    assert token_ends([0, 1, 2], "stop", decode) == [0, 0, 0]
+
+
+def test_features_by_hand():
+    features = features_of(PROMPTS, CANDIDATES, EMBEDDINGS, decode)
+    assert features.shape == (7, 4) and np.isnan(features[3]).all()
+    # Cut at the limit: three tokens, `One two.`
+    np.testing.assert_allclose(features[1], [np.cos(0.3 + 0.05 * 8), -2.0, -1.0, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(features[0], features[1], rtol=1e-6)
+    np.testing.assert_allclose(features[2], [np.cos(0.3 + 0.05 * 11), -4.5, -0.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(features[4], [np.cos(0.3), -9.0, -9.0, 1.0], rtol=1e-6)
+
+
+def test_failed_answers_alone():
+    failed = CANDIDATES[CANDIDATES["finish_reason"] == "error"]
+    assert np.isnan(features_of(PROMPTS, failed, EMBEDDINGS, decode)).all()
+    labels, summary = label_quality(PROMPTS, failed, EMBEDDINGS, JUDGE, decode, TOURNAMENT, 0.0, seed=1)
+    assert labels["rating"].isna().all() and summary["calls"] == 0
+
+
+def test_ratings_follow_the_rewards_within_their_group(tmp_path):
+    labels, summary = label_quality(PROMPTS, CANDIDATES, EMBEDDINGS, JUDGE, decode, TOURNAMENT, 0.0, seed=1)
+    assert labels[KEY].equals(CANDIDATES[KEY])  # in the order of the candidates
+    expected = 10 * features_of(PROMPTS, CANDIDATES, EMBEDDINGS, decode)[:, 0]
+    np.testing.assert_allclose(labels["reward"], expected)
+    for _, group in labels.dropna(subset="rating").groupby(["prompt_id", "seed"]):
+        assert group["rating"].sum() == pytest.approx(0, abs=1e-6) and len(group) == 2
+        assert group["rating"].rank().tolist() == group["reward"].rank().tolist()
+        assert (group["comparisons"] == 1).all()
+    failed = labels[labels["heuristic_id"] == "h3"].iloc[0]
+    assert np.isnan(failed["rating"]) and np.isnan(failed["reward"]) and failed["comparisons"] == 0
+    assert (summary["groups"], summary["calls"], summary["failed"]) == (3, 3, 0)
+    write_table("quality", labels, tmp_path / "q.parquet")
+    assert read_table("quality", tmp_path / "q.parquet")["rating"].isna().sum() == 1
+
+
+def test_candidates_as_their_table_gives_them(tmp_path):
+    more = {"prompt_token_ids": [[1]] * 7, "sample_seed": 1, "engine": "test", "error": None}
+    write_table("candidates", CANDIDATES.assign(**more), tmp_path / "c.parquet")
+    table = read_table("candidates", tmp_path / "c.parquet", [*CANDIDATES.columns])
+    features = features_of(PROMPTS, table, EMBEDDINGS, decode)
+    np.testing.assert_allclose(features, features_of(PROMPTS, CANDIDATES, EMBEDDINGS, decode), rtol=1e-6)
+
+
+def test_failed_judge_calls_are_no_ties(tmp_path):
+    broken = CANDIDATES.copy()
+    broken.at[0, "token_logprobs"] = [-1.0, np.nan, -1.0]
+    with pytest.raises(UserError, match=r"1 of 3 judge calls failed \(33\.3%\).*allows 30\.0%.*'b', 'h1', 0"):
+        label_quality(PROMPTS, broken, EMBEDDINGS, JUDGE, decode, TOURNAMENT, 0.3, seed=1)
+    labels, summary = label_quality(PROMPTS, broken, EMBEDDINGS, JUDGE, decode, TOURNAMENT, 0.34, seed=1)
+    assert summary["failed"] == 1 and labels[labels["prompt_id"] == "b"]["rating"].isna().all()
+
+
+PAIR = {"prompt": "Why?", "chosen": "Because.", "rejected": "because why because", "corruption": "shuffled"}
+
+
+def write_pairs(folder, *rows):
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_pairs_are_read_as_text(tmp_path):
+    numbers = {"prompt": "1", "chosen": "2.0", "rejected": "2024-01-01", "corruption": "x", "comment": "left out"}
+    pairs = read_pairs(write_pairs(tmp_path, PAIR, "", numbers))
+    assert list(pairs.columns) == list(PAIR) and len(pairs) == 2
+    assert pairs.to_dict("records") == [PAIR, {key: numbers[key] for key in PAIR}]
+
+
+@pytest.mark.parametrize("key", sorted(PAIR))
+@pytest.mark.parametrize("null", [False, True])
+def test_a_pair_that_lacks_a_key(tmp_path, key, null):
+    row = {**PAIR, key: None} if null else {name: value for name, value in PAIR.items() if name != key}
+    with pytest.raises(UserError, match=rf"pairs\.jsonl: row 3 lacks the key '{key}'"):
+        read_pairs(write_pairs(tmp_path, PAIR, PAIR, row))
+    with pytest.raises(UserError, match=rf"pairs\.jsonl: row 1 lacks the key '{key}'"):
+        read_pairs(write_pairs(tmp_path, row))
+
+
+@pytest.mark.parametrize("text", ["not json", "{", "", "[1]"])
+def test_a_file_that_holds_no_pairs(tmp_path, text):
+    with pytest.raises(UserError, match=r"pairs\.jsonl: "):
+        read_pairs(write_pairs(tmp_path, text))
+    with pytest.raises(UserError, match=r"absent.*cannot be read.*judge\.pairs"):
+        read_pairs(tmp_path / "absent.jsonl")
