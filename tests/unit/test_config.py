@@ -366,7 +366,7 @@ def test_config_slice_is_nested_sorted_and_stable(good, folder):
             "scoring": {
                 "weights": [
                     {"correctness": 0.0, "diversity": 0.0, "quality": 1.0},
-                    {"correctness": 0.0, "diversity": 0.7, "quality": 0.3},
+                    {"correctness": 0.0, "diversity": 0.5, "quality": 0.5},
                 ]
             },
             "training": {"sketch": {"tail": 128, "top": 128}},
@@ -398,7 +398,7 @@ def test_config_slice_of_an_unknown_key(good, folder):
 
 
 def test_weight_names(good, folder):
-    assert weight_names(load_config(good, folder)) == ["a0_b1_c0", "a0.7_b0.3_c0"]
+    assert weight_names(load_config(good, folder)) == ["a0_b1_c0", "a0.5_b0.5_c0"]
     for weights in (
         {"diversity": 0.25, "quality": 1e-5, "correctness": 1e6},
         {"diversity": 0.0, "quality": 1.0, "correctness": 2.5},

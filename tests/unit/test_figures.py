@@ -157,7 +157,7 @@ def test_text_is_large_enough_inside_the_figure_and_apart(name, monkeypatch):
 
 
 def test_unknown_format_is_named(tmp_path):
-    with pytest.raises(UserError, match="unknown format 'jpeg'"):
+    with pytest.raises(UserError, match="unknown figure format 'jpeg'"):
         save(ranking(comparison_of(HEURISTICS)), tmp_path / "ranking", ["jpeg"])
 
 
