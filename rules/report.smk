@@ -28,7 +28,6 @@ rule write_report:
         FIGURES,
         TABLES,
         f"results/{RUN}/provenance.json",
-        front_page="report/workflow.rst",
     output:
         "results/{run}/report.html",
     log:

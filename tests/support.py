@@ -62,5 +62,4 @@ def working_directory(folder: Path) -> Workflow:
     (folder / "config").mkdir(parents=True)
     shutil.copy(REPOSITORY / "config" / "config.yaml", folder / "config" / "config.yaml")
     (folder / "resources").symlink_to(REPOSITORY / "resources")
-    (folder / "report").symlink_to(REPOSITORY / "report")
     return Workflow(folder)

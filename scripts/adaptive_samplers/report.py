@@ -13,7 +13,7 @@ from adaptive_samplers.files import atomic_output
 from adaptive_samplers.stage import say
 
 
-def write_report(config: dict[str, Any], output: Path) -> None:
+def write_report(config: dict[str, Any], snakefile: Path, output: Path) -> None:
     """Run `snakemake --report` on the figures and tables of the run that `config` describes.
 
     It runs beside the Snakemake that called, which holds the lock on this folder, and only reads.
@@ -26,7 +26,7 @@ def write_report(config: dict[str, Any], output: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, atomic_output(output) as temporary:
         configfile = Path(folder) / "config.yaml"
         configfile.write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", "--nolock", "--cores", "1", "--quiet", "all"]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--nolock", "--cores", "1"]
         command += ["--configfile", str(configfile), "--report", str(temporary), "--", "figures", "tables"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         say(done.stdout + done.stderr)
