@@ -43,6 +43,8 @@ rule all:
         FIGURES,
         TABLES,
         OVERLAP,
+        # Files on the way are asked for too: one that was deleted is made again, with what depends on it.
+        INTERMEDIATE,
         f"results/{RUN}/evaluation/comparison.parquet",
         f"results/{RUN}/provenance.json",
         f"results/{RUN}/report.html",

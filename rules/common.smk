@@ -32,11 +32,43 @@ SAMPLERS = expand(
     architecture=ARCHITECTURES,
     training_set=TRAINING_SETS,
 )
+LABELS = ["quality", "diversity", "correctness"]
 # Overlap is a label like the others, but neither scores nor comparisons need it: it is made where the config says so.
 OVERLAP = [
     f"results/{RUN}/{part}labels/overlap.parquet"
     for part in ("", "evaluation/")
     if config["labels"]["overlap"]["enabled"]
+]
+
+INTERMEDIATE = [
+    *expand(
+        f"results/{RUN}/{{name}}.parquet",
+        name=["prompts", "heuristics", "candidates", "embeddings", "scores"],
+    ),
+    *expand(
+        f"results/{RUN}/{{part}}labels/{{label}}.parquet",
+        part=["", "evaluation/"],
+        label=LABELS,
+    ),
+    *expand(
+        f"results/{RUN}/candidates/seed={{seed}}/shard={{shard}}.parquet",
+        seed=SEEDS,
+        shard=SHARDS,
+    ),
+    *expand(
+        f"results/{RUN}/training_sets/{{training_set}}.parquet",
+        training_set=TRAINING_SETS,
+    ),
+    *expand(
+        f"results/{RUN}/sketches/shard={{shard}}.safetensors",
+        shard=range(config["training"]["replay_shards"]),
+    ),
+    *expand(f"results/{RUN}/samplers/{{sampler}}", sampler=SAMPLERS),
+    *expand(f"results/{RUN}/evaluation/samplers/{{sampler}}.parquet", sampler=SAMPLERS),
+    *expand(
+        f"results/{RUN}/evaluation/{{name}}.parquet",
+        name=["candidates", "heuristics", "embeddings"],
+    ),
 ]
 
 

@@ -31,7 +31,7 @@ rule plot_tradeoff:
         png=report(
             "results/{run}/figures/tradeoff.png",
             caption="../report/tradeoff.rst",
-            category="Results",
+            category="Comparison",
             labels={"figure": "Quality against diversity"},
         ),
     log:
@@ -60,7 +60,7 @@ rule plot_ranking:
         png=report(
             "results/{run}/figures/ranking.png",
             caption="../report/ranking.rst",
-            category="Results",
+            category="Comparison",
             labels={"figure": "Ranking by quality"},
         ),
     log:
@@ -212,7 +212,7 @@ rule tabulate_comparison:
         html=report(
             "results/{run}/tables/comparison.html",
             caption="../report/comparison.rst",
-            category="Results",
+            category="Comparison",
             labels={"figure": "Comparison table"},
         ),
     log:

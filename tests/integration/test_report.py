@@ -11,7 +11,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 pytestmark = [pytest.mark.pipeline, pytest.mark.browser]
 
 ENTRIES = {
-    "Results": ["Quality against diversity", "Ranking by quality", "Comparison table"],
+    "Comparison": ["Quality against diversity", "Ranking by quality", "Comparison table"],
     "Training": ["Raw, target and learned distributions", "Training curves", "Heuristics kept per weight"],
     "Checks": ["The judge: accuracy and limits", "Completeness of the candidates"],
 }
@@ -53,7 +53,7 @@ def test_the_report_shows_every_figure(workflow, browser):
             wait.until(lambda page, entry=entry: page.find_elements(*by_text(entry)))
     # Open a figure: the image is in the page itself, decoded, and of the size of the file.
     browser.get(path.as_uri())
-    wait.until(lambda page: page.find_elements(*by_text("Results")))[0].click()
+    wait.until(lambda page: page.find_elements(*by_text("Comparison")))[0].click()
     row = wait.until(lambda page: page.find_elements(*by_text("Quality against diversity")))[0]
     row.find_element(By.XPATH, "./ancestor::tr//a | ./ancestor::tr//button").click()
     image = wait.until(lambda page: [i for i in page.find_elements(By.TAG_NAME, "img") if i.size["width"] > 300])[0]
