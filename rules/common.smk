@@ -18,6 +18,7 @@ except UserError as error:
 
 RUN = config["run"]["name"]
 SHARDS = range(config["generation"]["shards"])
+REPLAY_SHARDS = range(config["training"]["replay_shards"])
 SEEDS = config["seeds"]
 BASE_MODEL = config["model"]["name"]
 EMBEDDER = config["labels"]["embedder"]["name"]
@@ -61,7 +62,7 @@ INTERMEDIATE = [
     ),
     *expand(
         f"results/{RUN}/sketches/shard={{shard}}.safetensors",
-        shard=range(config["training"]["replay_shards"]),
+        shard=REPLAY_SHARDS,
     ),
     *expand(f"results/{RUN}/samplers/{{sampler}}", sampler=SAMPLERS),
     *expand(f"results/{RUN}/evaluation/samplers/{{sampler}}.parquet", sampler=SAMPLERS),

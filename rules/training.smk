@@ -40,7 +40,7 @@ rule train_sampler:
         training_set="results/{run}/training_sets/{weights}_top{top_k}.parquet",
         sketches=expand(
             "results/{{run}}/sketches/shard={shard}.safetensors",
-            shard=range(config["training"]["replay_shards"]),
+            shard=REPLAY_SHARDS,
         ),
     output:
         directory("results/{run}/samplers/{architecture}/{weights}_top{top_k}"),

@@ -1,16 +1,11 @@
-"""Shared by all tests: the library is imported from the place where the workflow's scripts find it."""
+"""Shared by all tests. The library is found through `pythonpath` in pyproject.toml."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
