@@ -35,7 +35,7 @@ rule write_report:
     benchmark:
         "benchmarks/{run}/write_report.tsv"
     conda:
-        "../envs/analysis.yaml"
+        "../envs/report.yaml"
     threads: 1
     resources:
         mem_mb=growing(4000),
