@@ -1,21 +1,22 @@
 """The distribution sketch: a few hundred support points that stand for a whole next-token distribution.
 
 A permutation-equivariant sampler sees the vocabulary as a multiset of log-probabilities, so everything it computes is
-a function of one log-probability and of sums `sum_i g(logp_i)`. A sketch keeps what such sums need: the `top` largest
-log-probabilities as they are, and `tail` evenly spaced knots over the rest, each with a fractional count. A tail token
-shares its unit count between its two neighboring knots in proportion to closeness. So the number of tokens and the sum
-of their log-probabilities are kept, and `sum_k n_k g(t_k)` differs from the exact sum by at most
-`max|g''| * spacing**2 / 8` for each tail token.
+a function of one log-probability and of sums `sum_i g(logp_i)`. A sketch keeps what such sums need. The tokens, most
+probable first, are cut into groups of neighbors; a support point is a group's mean log-probability with the number of
+its tokens. The `top` most probable tokens are groups of their own. So the number of tokens and the sum of their
+log-probabilities are kept, ranks are known at every group's end, and a sum differs from the exact one by at most
+`max|g''| * width**2 / 8` for each token of a group that spans `width` nats (docs/library.md has what was measured).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # Some models write the most negative number of their data type where they mean minus infinity. No language
-# model means a logit below this one, and a knot range that reached down there would resolve nothing.
+# model means a logit below this one, and a range of log-probabilities that reached down there would resolve nothing.
 MASKED_BELOW = -1e30
 
 # Rows are sketched in blocks of about this many logits, which bounds the memory of the intermediate results.
@@ -28,8 +29,8 @@ class DistributionSketch:
 
     Attributes:
         t: log-probabilities of the support points in nats, `[..., S]` float32, descending.
-        n: how many tokens each point stands for, `[..., S]` float32, fractional in the tail. A point with
-            count 0 only fills up the row; it repeats a log-probability that the row contains.
+        n: how many tokens each point stands for, `[..., S]` float32. A point with count 0 only fills up the
+            row; it repeats a log-probability that the row contains.
     """
 
     t: Tensor
@@ -45,10 +46,13 @@ class DistributionSketch:
     def from_logits(cls, logits: Tensor, top: int, tail: int) -> "DistributionSketch":
         """Sketch the distributions `softmax(logits)`.
 
+        The groups of the tail share its probability and its range of log-probabilities: each has at most `2 / tail`
+        of the one and spans at most `2 / tail` of the other, unless a single token has more.
+
         Args:
             logits: `[..., V]`, any floating type. Tokens at minus infinity (or below `MASKED_BELOW`) are left out.
-            top: how many of the largest log-probabilities to keep exactly (at least 1).
-            tail: how many knots to lay over the rest (at least 2).
+            top: how many of the most probable tokens to keep exactly (at least 1).
+            tail: how many groups to make of the rest (at least 2).
 
         Returns:
             A sketch of shape `[..., top + tail]`, on the device of the logits.
@@ -56,13 +60,26 @@ class DistributionSketch:
         Raises:
             ValueError: a row holds NaN or plus infinity, or no token that is not masked.
         """
-        rows = logits.reshape(-1, logits.shape[-1])
-        block = max(1, BLOCK_ELEMENTS // max(1, rows.shape[-1]))
-        sketches = [place_tokens(part, top, tail).sketch for part in rows.split(block)]
-        shape = (*logits.shape[:-1], top + tail)
-        t = torch.cat([sketch.t for sketch in sketches]).reshape(shape)
-        n = torch.cat([sketch.n for sketch in sketches]).reshape(shape)
-        return cls(t, n)
+        if top < 1 or tail < 2:
+            raise ValueError(f"a sketch needs at least 1 top point and 2 groups, not {top} and {tail}")
+        return _in_blocks(logits, lambda rows: _sketch_sorted(sorted_log_probs(rows), top, tail))
+
+    @classmethod
+    def from_distinct_values(cls, logits: Tensor) -> "DistributionSketch":
+        """The loss-free sketch: a point for each distinct logit.
+
+        Worth it where there are few, as among the logits of a model in bfloat16: about 3,000 in a vocabulary of
+        128,000. Arguments, devices and errors are those of `from_logits`; the number of points is that of the row
+        with the most.
+        """
+
+        def sketch(rows: Tensor) -> DistributionSketch:
+            s = sorted_log_probs(rows)
+            steps = (s[:, 1:] < s[:, :-1]) & s[:, 1:].isfinite()
+            number = torch.nn.functional.pad(steps.cumsum(-1), (1, 0))
+            return _merge(s, s.isfinite().double(), number, int(number.amax()) + 1)
+
+        return _in_blocks(logits, sketch)
 
     @property
     def log_probs(self) -> Tensor:
@@ -87,16 +104,30 @@ class DistributionSketch:
         return self.t[..., 0]
 
     def mass_above(self, threshold: Tensor | float) -> Tensor:
-        """Probability of the tokens at or above `threshold` nats (a number or a tensor `[...]`), `[...]`."""
+        """Probability of the points at or above `threshold` nats (a number or a tensor `[...]`), `[...]`."""
         threshold = torch.as_tensor(threshold, dtype=self.t.dtype, device=self.t.device)
         return self.expect(lambda t: (t >= threshold[..., None]).to(t.dtype))
 
     def quantile(self, mass: Tensor | float) -> Tensor:
-        """The largest log-probability (nats) such that tokens at or above it hold at least `mass`, `[...]`."""
+        """The largest log-probability (nats) such that points at or above it hold at least `mass`, `[...]`."""
         mass = torch.as_tensor(mass, dtype=self.t.dtype, device=self.t.device)
         cumulative = (self.n * self.t.exp()).cumsum(-1)
         index = (cumulative < mass[..., None]).sum(-1, keepdim=True).clamp(max=self.t.shape[-1] - 1)
         return self.t.gather(-1, index).squeeze(-1)
+
+    def resample(self, top: int, tail: int) -> "DistributionSketch":
+        """A coarser sketch, `[..., top + tail]`: of the points below the first `top`, neighbors are put together.
+
+        Raises:
+            ValueError: fewer than 1 top point or 2 groups are asked for, or more points than there are.
+        """
+        points = self.t.shape[-1]
+        if top < 1 or tail < 2 or top + tail > points:
+            raise ValueError(f"cannot make {top} top points and {tail} groups of {points} points")
+        t, n = self.t.reshape(-1, points), self.n.reshape(-1, points).double()
+        shape = (*self.t.shape[:-1], top + tail)
+        coarser = _merge(t, n, _group_numbers(t, n, top, tail), top + tail)
+        return DistributionSketch(coarser.t.reshape(shape), coarser.n.reshape(shape))
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The tensors to store, by name."""
@@ -108,89 +139,100 @@ class DistributionSketch:
         return cls(tensors["t"], tensors["n"])
 
 
-@dataclass(frozen=True)
-class PlacedTokens:
-    """A sketch together with where every token of the vocabulary lies on it.
+def check_rows(log_normalizers: Tensor) -> None:
+    """Refuse rows that are no distributions, by the log-sum-exp or the largest element `[B]` of their logits.
 
-    Attributes:
-        sketch: the sketch, `[B, top + tail]`.
-        top: how many of its points are exact; the knots follow them.
-        masked: which tokens are left out, `[B, V]` bool.
-        top_index: ids of the tokens that have a support point of their own, most probable first, `[B, min(top, V)]`.
-        knot: for every other token the knot above it, counted from the first knot, `[B, V]` int64.
-        fraction: how far it lies from that knot to the next, in `[0, 1]`, `[B, V]` float32.
+    Raises:
+        ValueError: a row holds NaN or plus infinity, or no token that is not masked.
     """
-
-    sketch: DistributionSketch
-    top: int
-    masked: Tensor
-    top_index: Tensor
-    knot: Tensor
-    fraction: Tensor
-
-    def spread(self, values: Tensor) -> Tensor:
-        """Carry a function of the log-probability from the support points `[B, S]` to all tokens `[B, V]`.
-
-        The top tokens take the value of their own point; the others get it by linear interpolation between
-        knots. What masked tokens get is finite and means nothing.
-        """
-        knots = values[:, self.top :]
-        spread = torch.lerp(knots.gather(1, self.knot), knots.gather(1, self.knot + 1), self.fraction)
-        return spread.scatter(1, self.top_index, values[:, : self.top_index.shape[1]])
+    # Any of the three mistakes shows in the whole row.
+    if not (log_normalizers.isfinite() & (log_normalizers > MASKED_BELOW)).all():
+        raise ValueError("logits hold NaN, plus infinity, or a row with every token masked")
 
 
-def masked_log_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities in float32 nats of logits `[..., V]`, minus infinity where masked, and the mask.
+def mask_and_check(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits `[..., V]` with minus infinity where masked, the mask, and their log-sum-exp `[..., 1]`.
+
+    They are float64 where the logits are, else float32.
 
     Raises:
         ValueError: a row holds NaN or plus infinity, or no token that is not masked.
     """
     masked = logits <= MASKED_BELOW
-    kept = logits.float().masked_fill(masked, -torch.inf)
+    kept = logits.to(torch.promote_types(logits.dtype, torch.float32)).masked_fill(masked, -torch.inf)
+    log_normalizer = kept.logsumexp(-1, keepdim=True)
+    check_rows(log_normalizer)
+    return kept, masked, log_normalizer
+
+
+def masked_log_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities in nats of logits `[..., V]`, minus infinity where masked, and the mask; see `mask_and_check`."""
+    kept, masked, log_normalizer = mask_and_check(logits)
     # PyTorch's log_softmax adds in one chain and loses 1e-4 nats on a flat vocabulary; its logsumexp loses 1e-6.
-    log_probs = kept - kept.logsumexp(-1, keepdim=True)
-    # Any of the three mistakes turns the whole row into NaN, so that its largest element tells.
-    if not log_probs.amax(-1).isfinite().all():
-        raise ValueError("logits hold NaN, plus infinity, or a row with every token masked")
-    return log_probs, masked
+    return kept - log_normalizer, masked
 
 
-def place_tokens(logits: Tensor, top: int, tail: int) -> PlacedTokens:
-    """Sketch logits `[B, V]` and keep where each token lies; see `DistributionSketch.from_logits`."""
-    if top < 1 or tail < 2:
-        raise ValueError(f"a sketch needs at least 1 top point and 2 knots, not {top} and {tail}")
-    log_probs, masked = masked_log_softmax(logits)
-    vocabulary = log_probs.shape[-1]
-    kept = min(top, vocabulary)
-    smallest = log_probs.masked_fill(masked, torch.inf).amin(-1, keepdim=True)
+def sorted_log_probs(logits: Tensor) -> Tensor:
+    """Log-probabilities of logits `[B, V]` in descending order, float32 nats; masked tokens last, at minus infinity.
 
-    # One more than is kept, because the largest log-probability of the tail is where the knots begin.
-    largest_values, largest_index = log_probs.topk(min(top + 1, vocabulary), dim=-1)
-    top_index = largest_index[:, :kept]
-    top_values = largest_values[:, :kept].maximum(smallest)
-    top_counts = (~masked).gather(1, top_index).float()
-    padding = top - kept
-    top_values = torch.cat([top_values, smallest.expand(-1, padding)], dim=-1)
-    top_counts = torch.nn.functional.pad(top_counts, (0, padding))
+    Raises:
+        ValueError: a row holds NaN or plus infinity, or no token that is not masked.
+    """
+    log_probs, _ = masked_log_softmax(logits)
+    if log_probs.device.type != "cpu":
+        return log_probs.sort(-1, descending=True).values
+    # NumPy sorts plain numbers with vector instructions, PyTorch with their indices along.
+    return torch.from_numpy(-np.sort(-log_probs.numpy(), axis=-1))
 
-    # Where no tail is left, this and `smallest` coincide, and all knots with them.
-    largest_of_tail = largest_values[:, -1:].maximum(smallest) if vocabulary > top else smallest
-    in_tail = (~masked).scatter(1, top_index, False)
-    steps = torch.linspace(0, 1, tail, device=logits.device)
-    knots = torch.lerp(largest_of_tail, smallest, steps)
-    spacing = (largest_of_tail - smallest) / (tail - 1)
-    position = (largest_of_tail - log_probs) / torch.where(spacing > 0, spacing, 1.0)
-    position = position.clamp(0, tail - 1)
-    knot = position.long().clamp(max=tail - 2)
-    fraction = position - knot
 
-    # Whole tokens and fractions are summed apart and in float64: in float32, a hundred thousand equal
-    # fractions added one by one would all be rounded the same way.
-    tokens = torch.zeros(knots.shape, dtype=torch.float64, device=logits.device)
-    tokens.scatter_add_(1, knot, in_tail.double())
-    moved_down = torch.zeros_like(tokens).scatter_add_(1, knot, fraction.double() * in_tail)
-    tail_counts = tokens - moved_down + moved_down.roll(1, dims=1)
+def _in_blocks(logits: Tensor, sketch: Callable[[Tensor], DistributionSketch]) -> DistributionSketch:
+    """Sketch logits `[..., V]` block by block of rows; rows with fewer points are filled up."""
+    rows = logits.reshape(-1, logits.shape[-1])
+    block = max(1, BLOCK_ELEMENTS // max(1, rows.shape[-1]))
+    parts = [sketch(part) for part in rows.split(block)]
+    points = max(part.t.shape[-1] for part in parts)
+    shape = (*logits.shape[:-1], points)
 
-    t = torch.cat([top_values, knots], dim=-1)
-    n = torch.cat([top_counts, tail_counts.float()], dim=-1)
-    return PlacedTokens(DistributionSketch(t, n), top, masked, top_index, knot, fraction)
+    def fill(values: Tensor, last: Tensor) -> Tensor:
+        return torch.cat([values, last.expand(-1, points - values.shape[-1])], dim=-1)
+
+    t = torch.cat([fill(part.t, part.t[:, -1:]) for part in parts])
+    n = torch.cat([fill(part.n, torch.zeros_like(part.n[:, -1:])) for part in parts])
+    return DistributionSketch(t.reshape(shape), n.reshape(shape))
+
+
+def _sketch_sorted(s: Tensor, top: int, tail: int) -> DistributionSketch:
+    """Sketch sorted log-probabilities `[B, V]`."""
+    n = s.isfinite().double()
+    return _merge(s, n, _group_numbers(s, n, top, tail), top + tail)
+
+
+def _group_numbers(t: Tensor, n: Tensor, top: int, tail: int) -> Tensor:
+    """The group of each point: its own place for the first `top`, then places shared evenly among the rest.
+
+    What is shared is half probability, half range of log-probabilities: where a distribution is flat, the groups must
+    be narrow in probability, and where it is peaked, they must still resolve the range.
+    """
+    first = torch.arange(min(top, t.shape[-1]), device=t.device).expand(len(t), -1)
+    if t.shape[-1] <= top:
+        return first
+    t, n = t[:, top:].double(), n[:, top:]
+    lowest = t.masked_fill(n == 0, torch.inf).amin(-1, keepdim=True).minimum(t[:, :1])
+    depth = t[:, :1] - t
+    span = (t[:, :1] - lowest).clamp(min=torch.finfo(torch.float64).tiny)
+    mass = n * t.exp()
+    before = mass.cumsum(-1) - mass
+    share = before / mass.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    rest = ((share + depth / span) / 2 * tail).nan_to_num(posinf=tail).clamp(0, tail - 1).long()
+    return torch.cat([first, top + rest], dim=-1)
+
+
+def _merge(t: Tensor, n: Tensor, number: Tensor, groups: int) -> DistributionSketch:
+    """Put points `[B, S]` of the same group number together: their mean, weighted by count, and summed count."""
+    counts = torch.zeros(len(t), groups, dtype=torch.float64, device=t.device)
+    sums = torch.zeros_like(counts)
+    counts.scatter_add_(1, number, n)
+    sums.scatter_add_(1, number, torch.where(n > 0, t.double() * n, 0.0))
+    # An empty group repeats the point before it; the first is never empty.
+    means = torch.where(counts > 0, sums / counts, torch.inf).cummin(-1).values
+    return DistributionSketch(means.float(), counts.float())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from adaptive_samplers.sketch import DistributionSketch, place_tokens
+from adaptive_samplers.sketch import DistributionSketch
 
 
 def zipf_logits(rows: int, vocabulary: int, seed: int = 0) -> torch.Tensor:
@@ -31,17 +31,66 @@ def test_count_and_first_moment_are_kept(values, top, tail, masked_share):
     sketch = DistributionSketch.from_logits(logits, top, tail)
 
     kept = logits[logits > -torch.inf]
-    log_probs = kept.double().log_softmax(0)
+    log_probs = kept.double().log_softmax(0).sort(descending=True).values
     assert sketch.t.shape == sketch.n.shape == (top + tail,)
     assert sketch.t.isfinite().all() and (sketch.n >= 0).all()
     assert (sketch.t.diff() <= 0).all()
-    assert sketch.total_count.item() == pytest.approx(len(kept), rel=1e-6)
+    assert sketch.total_count.item() == len(kept)
     exact = min(top, len(kept))
-    assert torch.allclose(sketch.t[:exact], log_probs.sort(descending=True).values[:exact].float(), atol=2e-5)
+    assert torch.allclose(sketch.t[:exact], log_probs[:exact].float(), atol=2e-5)
     assert sketch.n[:top].tolist() == [1.0] * exact + [0.0] * (top - exact)
+    # Every point is the mean of the tokens between the ranks that the counts before it and with it say.
+    ends = sketch.n.long().cumsum(0).tolist()
+    for point, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if end > start:
+            assert sketch.t[point].item() == pytest.approx(log_probs[start:end].mean().item(), abs=2e-5)
     moment = (sketch.n.double() * sketch.t.double()).sum().item()
     assert moment == pytest.approx(log_probs.sum().item(), rel=1e-5, abs=1e-4)
-    assert sketch.t.min().item() == pytest.approx(log_probs.min().item(), abs=2e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays("float32", st.integers(5, 80), elements=st.floats(-30, 30, width=16)), st.integers(2, 12))
+def test_groups_of_the_tail_are_narrow_in_probability_and_in_range(values, tail):
+    logits = torch.from_numpy(values)
+    sketch = DistributionSketch.from_logits(logits, 2, tail)
+    s = logits.double().log_softmax(0).sort(descending=True).values[2:]
+    ends = (sketch.n[2:].long().cumsum(0)).tolist()
+    for start, end in zip([0, *ends], ends, strict=False):
+        if end - start > 1:
+            group = s[start:end]
+            # The last token may lie on the border, so that what comes before it is what is bounded.
+            assert group[:-1].exp().sum() <= 2 / tail * s.exp().sum() * (1 + 1e-4) + 1e-12
+            assert group[0] - group[-1] <= 2 / tail * (s[0] - s[-1]) * (1 + 1e-4) + 1e-4
+
+
+def test_distinct_values_lose_nothing():
+    logits = zipf_logits(5, 30_000).bfloat16()
+    logits[:, ::9] = -torch.inf
+    sketch = DistributionSketch.from_distinct_values(logits)
+    for row in range(5):
+        values, counts = logits[row][logits[row] > -torch.inf].float().unique(return_counts=True)
+        points = len(values)
+        assert points < 4000 and sketch.n[row, :points].tolist() == counts.flip(0).tolist()
+        expected = logits[row].double().log_softmax(0)[logits[row] > -torch.inf].unique().flip(0)
+        assert torch.allclose(sketch.t[row, :points].double(), expected, atol=2e-5)
+        assert not sketch.n[row, points:].any()
+    assert sketch.t.shape[-1] == max(int((row > 0).sum()) for row in sketch.n)
+
+
+def test_resampling_keeps_counts_moments_and_the_top():
+    logits = zipf_logits(6, 5000)
+    sketch = DistributionSketch.from_logits(logits, 200, 100)
+    coarse = sketch.resample(20, 60)
+    assert coarse.t.shape == (6, 80)
+    assert torch.equal(coarse.t[:, :20], sketch.t[:, :20])
+    assert torch.equal(coarse.total_count, sketch.total_count)
+    moments = [(x.n.double() * x.t.double()).sum(-1) for x in (coarse, sketch)]
+    assert torch.allclose(*moments, rtol=1e-6)
+    assert torch.allclose(coarse.entropy(), sketch.entropy(), rtol=2e-3)
+    directly = DistributionSketch.from_logits(logits, 20, 60)
+    assert torch.allclose(coarse.entropy(), directly.entropy(), rtol=2e-3)
+    with pytest.raises(ValueError, match="300 points"):
+        sketch.resample(200, 101)
 
 
 def test_sums_of_smooth_functions_are_close_to_the_exact_ones():
@@ -81,12 +130,12 @@ def test_a_constant_tail_and_ties_at_the_border():
     logits[0, 500] = 3.0
     sketch = DistributionSketch.from_logits(logits, 10, 8)
     assert sketch.total_count.item() == 1000
-    assert sketch.n[0, 10].item() == 990
+    assert sketch.n[0, :10].tolist() == [1.0] * 10
     assert torch.allclose(sketch.entropy(), -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1))
 
 
-def test_many_equal_tokens_between_two_knots_are_counted_exactly():
-    """Added one by one in float32, so many equal fractions would drift by whole tokens."""
+def test_many_equal_tokens_are_averaged_exactly():
+    """Added one by one in float32, so many equal numbers would drift."""
     logits = torch.full((1, 200_000), -3.3337)
     logits[0, :3] = torch.tensor([5.0, 0.0, -10.0])
     sketch = DistributionSketch.from_logits(logits, 1, 8)
@@ -111,7 +160,7 @@ def test_what_is_no_distribution_is_refused(bad):
         DistributionSketch.from_logits(torch.tensor([[0.0, bad]]), 4, 4)
     with pytest.raises(ValueError, match="masked"):
         DistributionSketch.from_logits(torch.full((1, 3), -torch.inf), 4, 4)
-    with pytest.raises(ValueError, match="knots"):
+    with pytest.raises(ValueError, match="groups"):
         DistributionSketch.from_logits(torch.zeros(1, 3), 4, 1)
 
 
@@ -125,20 +174,6 @@ def test_blocks_shapes_and_bfloat16(monkeypatch):
     rounded = logits.bfloat16()
     low, high = (DistributionSketch.from_logits(x, 8, 8) for x in (rounded, rounded.float()))
     assert low.t.dtype == torch.float32 and torch.equal(low.t, high.t)
-
-
-def test_spreading_the_log_probability_itself_gives_it_back():
-    logits = zipf_logits(4, 2000)
-    logits[:, ::7] = -torch.inf
-    placed = place_tokens(logits, 32, 32)
-    log_probs = logits.log_softmax(-1)
-    spread = placed.spread(placed.sketch.t)
-    assert spread.isfinite().all()
-    assert torch.equal(placed.masked, logits == -torch.inf)
-    assert torch.allclose(spread[~placed.masked], log_probs[~placed.masked], atol=1e-5)
-    top = log_probs.gather(1, placed.top_index)
-    assert torch.allclose(spread.gather(1, placed.top_index), top, atol=1e-6)
-    assert torch.equal(spread.gather(1, placed.top_index), placed.sketch.t[:, :32])
 
 
 def test_tensors_round_trip():

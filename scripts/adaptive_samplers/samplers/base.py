@@ -11,10 +11,12 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, silu
+from torch.nn.functional import silu
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.sketch import masked_log_softmax, place_tokens
+from adaptive_samplers.samplers.passes import Grid, passes_for
+from adaptive_samplers.samplers.truncation import truncate
+from adaptive_samplers.sketch import mask_and_check
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessor
@@ -52,15 +54,15 @@ class AdaptiveSampler(
     registered under its class name, which `config.json` carries as `architecture`, together with the
     arguments of its constructor.
 
-    Args:
-        top: exact support points of the sketch that `logits` evaluates on.
-        tail: knots of that sketch.
+    Attributes:
+        intervals: how many intervals between knots the smooth part is interpolated over. Halving their number makes
+            the error four times as large; docs/library.md has what was measured.
     """
 
-    def __init__(self, *, top: int = 256, tail: int = 256) -> None:
+    intervals = 1024
+
+    def __init__(self) -> None:
         super().__init__()
-        self.top = top
-        self.tail = tail
         # The mixin has gathered the constructor's arguments by now; it writes this dictionary as config.json.
         self._hub_mixin_config = {"architecture": type(self).__name__, **(self._hub_mixin_config or {})}
 
@@ -95,7 +97,9 @@ class AdaptiveSampler(
 
         Args:
             logits: a language model's logits `[..., V]`, any floating type. Tokens at minus infinity stay there.
-            exact: evaluate the network on every token instead of on a sketch; the reference, far slower.
+            exact: evaluate the network on every token instead of on a few knots; the reference, far slower. It can
+                be differentiated, and is computed in float64 if sampler and logits are. In float32 it agrees with
+                published implementations, and loses as many digits as they do: compare with it in float64.
 
         Returns:
             `[..., V]` float32, defined up to a constant per row.
@@ -104,33 +108,35 @@ class AdaptiveSampler(
             ValueError: a row holds NaN or plus infinity, or no token that is not masked.
         """
         rows = logits.reshape(-1, logits.shape[-1])
-        output, masked = self._on_every_token(rows) if exact else self._through_sketch(rows)
-        return output.masked_fill(masked, -torch.inf).reshape(logits.shape)
-
-    def _through_sketch(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        placed = place_tokens(logits, self.top, self.tail)
-        smooth, scale, threshold = self.smooth_and_truncation(placed.sketch.t, placed.sketch.n)
-        # Truncation can be as sharp as a step, so it is not interpolated but applied to every token.
-        return truncate(placed.spread(smooth), scale, threshold), placed.masked
-
-    def _on_every_token(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        log_probs, masked = masked_log_softmax(logits)
-        smallest = log_probs.masked_fill(masked, torch.inf).amin(-1, keepdim=True)
-        return self(log_probs.maximum(smallest), (~masked).float()), masked
+        if exact:
+            kept, masked, _ = mask_and_check(rows)
+            # PyTorch's own, as published samplers were trained and run with, and not the more accurate one.
+            log_probs = kept.log_softmax(-1)
+            smallest = log_probs.masked_fill(masked, torch.inf).amin(-1, keepdim=True)
+            output = self(log_probs.maximum(smallest), (~masked).to(log_probs)).masked_fill(masked, -torch.inf)
+        else:
+            output = passes_for(rows.device).spread(rows, *self._at_knots(rows))
+        return output.reshape(logits.shape)
 
     @torch.no_grad()
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw a token for each row of `logits` `[..., V]`: token ids `[...]`, int64.
 
-        One uniform number a row and the inverse of the cumulative distribution, in float64.
+        One uniform number a row and the inverse of the cumulative distribution. No output logits are stored.
+
+        Raises:
+            ValueError: a row holds NaN or plus infinity, or no token that is not masked.
         """
-        probabilities = self.logits(logits).double().softmax(-1)
-        cumulative = probabilities.cumsum(-1)
-        total = cumulative[..., -1:]
-        uniform = torch.rand(total.shape, dtype=total.dtype, device=total.device, generator=generator)
-        # Strictly below the total even after rounding, so that the token found has a probability above 0.
-        target = (uniform * total).minimum(total.nextafter(torch.zeros_like(total)))
-        return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+        rows = logits.reshape(-1, logits.shape[-1])
+        uniforms = torch.rand(len(rows), dtype=torch.float64, device=rows.device, generator=generator)
+        return passes_for(rows.device).draw(rows, *self._at_knots(rows), uniforms).reshape(logits.shape[:-1])
+
+    @torch.inference_mode()
+    def _at_knots(self, logits: Tensor) -> tuple[Grid, Tensor, Tensor, Tensor]:
+        """Condense logits `[B, V]` and evaluate the architecture at the knots, as `spread` and `draw` want it."""
+        condensed = passes_for(logits.device).condense(logits, self.intervals)
+        dtype = next(self.parameters()).dtype
+        return condensed.grid, *self.smooth_and_truncation(condensed.sketch.t.to(dtype), condensed.sketch.n.to(dtype))
 
     def as_logits_processor(self) -> "LogitsProcessor":
         """This sampler as a Hugging Face `LogitsProcessor`.
@@ -191,14 +197,6 @@ def _weights_file(model_id: str, options: dict[str, Any]) -> Path:
         return Path(hf_hub_download(model_id, "model.safetensors", **{key: options.get(key) for key in hub_keys}))
     except EntryNotFoundError as error:
         raise UserError(f"{model_id}: the hub has no model.safetensors for it") from error
-
-
-def truncate(smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
-    """Soft truncation `smooth + logsigmoid(smooth * scale + threshold)` of `[B, S]` by `[B, 1]` and `[B, 1]`.
-
-    Well above `-threshold / scale` nothing changes; well below, a logit sinks by `scale` nats per nat.
-    """
-    return smooth + logsigmoid(smooth * scale + threshold)
 
 
 def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler:

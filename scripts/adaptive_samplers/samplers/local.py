@@ -14,12 +14,10 @@ class LocalProbabilityTransform(AdaptiveSampler):
 
     Args:
         hidden_dims: hidden features of the SwiGLU layer.
-        top: exact support points of the sketch.
-        tail: knots of the sketch.
     """
 
-    def __init__(self, hidden_dims: int = 64, *, top: int = 256, tail: int = 256) -> None:
-        super().__init__(top=top, tail=tail)
+    def __init__(self, hidden_dims: int = 64) -> None:
+        super().__init__()
         self.mlp = SwiGLU(1, hidden_dims, 1)
         self.truncation_scale = nn.Parameter(torch.tensor(1.0))
         self.truncation_threshold = nn.Parameter(torch.tensor(10.0))

@@ -15,14 +15,10 @@ class SimpleDistributionAwareTransform(AdaptiveSampler):
     Args:
         hidden_dims: features per log-probability, and hidden features of the SwiGLU layer.
         use_dynamic_truncation: let scale and threshold be functions of the statistics instead of two constants.
-        top: exact support points of the sketch.
-        tail: knots of the sketch.
     """
 
-    def __init__(
-        self, hidden_dims: int = 64, use_dynamic_truncation: bool = True, *, top: int = 256, tail: int = 256
-    ) -> None:
-        super().__init__(top=top, tail=tail)
+    def __init__(self, hidden_dims: int = 64, use_dynamic_truncation: bool = True) -> None:
+        super().__init__()
         self.local_mlp = nn.Sequential(nn.Linear(1, hidden_dims), nn.SiLU())
         self.global_mlp = SwiGLU(hidden_dims + 2, hidden_dims, 1)
         if use_dynamic_truncation:

@@ -1,0 +1,93 @@
+"""The knots on which a sampler is evaluated for one decoding step, and what is known of a distribution there."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adaptive_samplers.sketch import DistributionSketch
+
+# Where logits reach further below the largest than this, in nats, three quarters of the intervals cover the first
+# `REACH` nats and the others all that lies below: a few stray logits must not cost the rest its resolution.
+REACH = 40.0
+NEAR_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the knots of each row lie, as a map from `largest - logit` to a position between 0 and `intervals`.
+
+    The position is `min(d, split) * near + max(d - split, 0) * far` with `d = largest - logit`, so it is linear
+    between neighboring knots, which are the whole numbers.
+
+    Attributes:
+        intervals: number of intervals between neighboring knots.
+        largest: the largest logit, `[B]` float32.
+        split: how far below it the coarse part begins, in nats, `[B]` float32.
+        near: intervals a nat above the split, `[B]` float32.
+        far: intervals a nat below it, `[B]` float32.
+    """
+
+    intervals: int
+    largest: Tensor
+    split: Tensor
+    near: Tensor
+    far: Tensor
+
+    @classmethod
+    def between(cls, intervals: int, largest: Tensor, smallest: Tensor) -> "Grid":
+        """Knots from the largest to the smallest logit that is not masked, both `[B]`."""
+        depth = (largest - smallest).double()
+        wide = depth > REACH
+        # Where all logits are equal, every token lies on the first knot.
+        evenly = torch.where(depth > 0, intervals / depth, 0.0)
+        split = torch.where(wide, REACH, depth)
+        near = torch.where(wide, NEAR_SHARE * intervals / REACH, evenly)
+        far = torch.where(wide, (1 - NEAR_SHARE) * intervals / (depth - REACH), 0.0)
+        return cls(intervals, largest, split.float(), near.float(), far.float())
+
+    def position(self, logits: Tensor) -> Tensor:
+        """Where logits `[B, V]` lie among the knots, `[B, V]` in `[0, intervals]`."""
+        # Finite also where a token is masked: infinity times 0 would be no number.
+        depth = (self.largest[:, None] - logits).clamp(max=torch.finfo(torch.float32).max)
+        split = self.split[:, None]
+        position = depth.minimum(split) * self.near[:, None] + (depth - split).clamp(min=0) * self.far[:, None]
+        return position.clamp(0, self.intervals)
+
+    def knots(self) -> Tensor:
+        """The knots' distances below the largest logit, nats, `[B, intervals + 1]` float64."""
+        places = torch.arange(self.intervals + 1, dtype=torch.float64, device=self.largest.device)
+        split, near, far = (value.double()[:, None] for value in (self.split, self.near, self.far))
+        turn = split * near
+        above = torch.where(near > 0, places.minimum(turn) / near, 0.0)
+        below = torch.where(far > 0, (places - turn).clamp(min=0) / far, 0.0)
+        return above + below
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """Logits `[B, V]` condensed to a sketch on the knots of a grid.
+
+    Attributes:
+        grid: where the knots are.
+        sketch: log-probabilities and counts of the knots, `[B, intervals + 1]`. A token shares its unit count
+            between its two neighboring knots in proportion to closeness, so that sums of a function g over the
+            tokens are met up to `max|g''| * spacing**2 / 8` a token.
+    """
+
+    grid: Grid
+    sketch: DistributionSketch
+
+    @classmethod
+    def from_sums(cls, grid: Grid, tokens: Tensor, moved: Tensor, log_normalizer: Tensor) -> "Condensed":
+        """Put together what a pass over the vocabulary has summed.
+
+        Args:
+            grid: where the knots are.
+            tokens: tokens in each interval, `[B, intervals + 1]` float64; the last column has those on the last knot.
+            moved: sum of how far they lie from the knot above them, in intervals, of the same shape.
+            log_normalizer: log-sum-exp of the logits, `[B]` float64.
+        """
+        counts = tokens - moved + moved.roll(1, dims=1)
+        t = (grid.largest.double() - log_normalizer)[:, None] - grid.knots()
+        return cls(grid, DistributionSketch(t.float(), counts.float()))
