@@ -23,6 +23,7 @@ include: "rules/selection.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/figures.smk"
+include: "rules/learnability.smk"
 include: "rules/report.smk"
 
 
@@ -34,6 +35,7 @@ localrules:
     all,
     figures,
     tables,
+    learnability,
     report,
 
 
@@ -58,6 +60,11 @@ rule figures:
 rule tables:
     input:
         TABLES,
+
+
+rule learnability:
+    input:
+        LEARNABILITY,
 
 
 rule report:

@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from adaptive_samplers.config import config_slice, load_config, weight_names
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 try:
@@ -81,6 +82,7 @@ wildcard_constraints:
     weights=r"a[^_/]+_b[^_/]+_c[^_/]+",
     top_k=r"\d+",
     architecture="|".join(ARCHITECTURES),
+    heuristic=r"[^/]+",
 
 
 def stage(name, *keys):

@@ -1,7 +1,8 @@
 """The configuration: defaults, validation before any job starts, and the slices of it that rules depend on.
 
-What a config may hold is said once, in config/schemas/config.schema.yaml. This module fills in the schema's defaults,
-turns what JSON Schema finds wrong into sentences, and adds the checks that a schema cannot express. All problems are
+What a config may hold is said once, in config/schemas/config.schema.yaml, and of heuristics in their definitions. This
+module fills in the schema's defaults, turns what JSON Schema finds wrong into sentences, and adds the checks that a
+schema cannot express. All problems are
 reported together, a line each.
 """
 
@@ -15,43 +16,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
+from adaptive_samplers.heuristics.pipelines import configured_pipeline, grid_pipelines
+from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
 
 SCHEMA_PATH = Path(__file__).resolve().parents[2] / "config" / "schemas" / "config.schema.yaml"
 
 KeyPath = tuple[str | int, ...]
 Schema = Mapping[str, Any]
-
-
-class FamilyParameter(NamedTuple):
-    """The one parameter of a family of heuristics: its name, which numbers it takes, and the same in words."""
-
-    name: str
-    is_valid: Callable[[float], bool]
-    allowed: str
-
-
-def _is_probability(value: float) -> bool:
-    return 0 < value < 1
-
-
-FAMILY_PARAMETERS: dict[str, FamilyParameter] = {
-    "temperature": FamilyParameter("temperature", lambda value: value > 0, "a number above 0"),
-    "top_k": FamilyParameter(
-        "k", lambda value: value >= 1 and float(value).is_integer(), "a whole number of at least 1"
-    ),
-    "top_p": FamilyParameter("p", lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
-    "min_p": FamilyParameter("p", lambda value: 0 <= value <= 1, "a number of at least 0 and at most 1"),
-    "typical": FamilyParameter("mass", _is_probability, "a number above 0 and below 1"),
-    "epsilon": FamilyParameter("epsilon", _is_probability, "a number above 0 and below 1"),
-    "eta": FamilyParameter("epsilon", _is_probability, "a number above 0 and below 1"),
-}
 
 
 def load_config(raw: Mapping[str, Any], base_folder: Path) -> dict[str, Any]:
@@ -404,7 +383,7 @@ def _translate(error: ValidationError, path: KeyPath, problems: Problems) -> Non
     elif error.validator in ("minItems", "minLength", "minProperties"):
         problems.add(path, f"is empty; {allowed}")
     elif error.validator == "maxProperties":
-        problems.add(path, f"has {len(value)} keys ({_join(value)}); {allowed}")
+        problems.add(path, f"has {len(value)} keys ({_join(map(str, value))}); {allowed}")
     elif error.validator == "pattern":
         problems.add(path, f"{_show(value)} is not allowed; {allowed}")
     else:
@@ -514,15 +493,14 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
         return
     chains = [
         *_grid_chains(config["heuristics"].get("grid"), problems),
-        *_pipeline_chains(config["heuristics"].get("pipelines"), problems, base_folder),
+        *_pipeline_chains(("heuristics", "pipelines"), config["heuristics"].get("pipelines"), problems, base_folder),
     ]
-    first_place: dict[tuple, KeyPath] = {}
+    first_place: dict[Pipeline, KeyPath] = {}
     for path, chain in chains:
         if chain in first_place and problems.clean(*path):
-            name = "+".join(f"{family}_{value}" for family, value in chain)
             first = first_place[chain]
             where = "in the same entry" if first == path else f"in {dotted(first)}"
-            problems.add(path, f"{name} is already listed {where}; allowed: each heuristic once")
+            problems.add(path, f"{pipeline_name(chain)} is already listed {where}; allowed: each heuristic once")
         first_place.setdefault(chain, path)
     if problems.clean("heuristics"):
         if len(chains) < 2:
@@ -539,69 +517,116 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
                     )
 
 
-def _grid_chains(grid: Any, problems: Problems) -> list[tuple[KeyPath, tuple]]:
-    """The chains of a grid with the entries that they come from; checks values on the way and makes k whole."""
+def _grid_chains(grid: Any, problems: Problems) -> list[tuple[KeyPath, Pipeline]]:
+    """The chains of a grid with the entries that they come from; checks settings on the way and types them."""
     chains = []
     for index, block in enumerate(grid if isinstance(grid, list) else []):
-        path = ("heuristics", "grid", index)
+        path: KeyPath = ("heuristics", "grid", index)
         if not problems.clean(*path):
             continue
+        degrees = block["temperatures"]
+        block["temperatures"] = [
+            _check_setting("temperature", value, (*path, "temperatures", i), problems)
+            for i, value in enumerate(degrees)
+        ]
         family, values = block["family"], block.get("values")
-        for i, value in enumerate(block["temperatures"]):
-            _check_parameter("temperature", value, (*path, "temperatures", i), problems)
-        if family == "temperature":
+        if family not in HEURISTICS:
+            message = f"{_show(family)} is not known; allowed: {_join(HEURISTICS, 'or')}{suggest(family, HEURISTICS)}"
+            problems.add((*path, "family"), message)
+        elif family == "temperature":
             if values is not None:
                 message = "the family 'temperature' takes no values; allowed: its temperatures, in `temperatures`"
                 problems.add((*path, "values"), message)
+        elif not HEURISTICS[family].parameters:
+            if values is not None:
+                problems.add((*path, "values"), f"the family '{family}' takes no values; leave them out")
         elif values is None:
-            needed = FAMILY_PARAMETERS[family]
-            message = f"is missing; the family '{family}' needs a list of its parameter {needed.name}: {needed.allowed}"
+            message = f"is missing; the family '{family}' needs a list, each {_allowed_setting(HEURISTICS[family])}"
             problems.add((*path, "values"), message)
         else:
-            for i, value in enumerate(values):
-                _check_parameter(family, value, (*path, "values", i), problems)
+            block["values"] = [
+                _check_setting(family, value, (*path, "values", i), problems) for i, value in enumerate(values)
+            ]
         if problems.clean(*path):
-            if family == "top_k":
-                block["values"] = [int(value) for value in values]
-            chains += [(path, chain) for chain in _block_chains(block)]
+            chains += [(path, chain) for chain in grid_pipelines(block)]
     return chains
 
 
-def _block_chains(block: Mapping[str, Any]) -> list[tuple]:
-    family = block["family"]
-    if family == "temperature":
-        return [((family, value),) for value in block["temperatures"]]
-    # A temperature of 1 changes nothing, so that it is no step of its own (see `heuristics.expand_heuristics`).
-    heats = [() if value == 1 else (("temperature", value),) for value in block["temperatures"]]
-    return [(*heat, (family, value)) for value in block["values"] for heat in heats]
-
-
-def _pipeline_chains(pipelines: Any, problems: Problems, base_folder: Path) -> list[tuple[KeyPath, tuple]]:
+def _pipeline_chains(
+    key: KeyPath, pipelines: Any, problems: Problems, base_folder: Path
+) -> list[tuple[KeyPath, Pipeline]]:
+    """The chains of explicit pipelines with their places; checks settings on the way and types them."""
     chains = []
     for index, steps in enumerate(pipelines if isinstance(pipelines, list) else []):
-        path = ("heuristics", "pipelines", index)
+        path = (*key, index)
         if not problems.clean(*path):
             continue
         for i, step in enumerate(steps):
-            ((name, value),) = step.items()
-            if name == "learned":
-                kind = "folder with a saved sampler's config.json"
-                _check_exists((*path, i, name), value, base_folder, _is_saved_sampler, kind, problems)
+            ((name, setting),) = step.items()
+            place = (*path, i, str(name))
+            if name in HEURISTICS:
+                step[name] = _check_setting(name, setting, place, problems)
+            elif name != LEARNED:
+                known = [*HEURISTICS, LEARNED]
+                problems.add(place, f"unknown processor; allowed: {_join(known, 'or')}{suggest(name, known)}")
+            elif not isinstance(setting, str):
+                problems.add(place, f"{_wrong_type(setting, {})}; allowed: the folder of a saved sampler")
             else:
-                _check_parameter(name, value, (*path, i, name), problems)
+                kind = "folder with a saved sampler's config.json"
+                _check_exists(place, setting, base_folder, _is_saved_sampler, kind, problems)
         if problems.clean(*path):
-            chains.append((path, tuple(item for step in steps for item in step.items())))
+            chains.append((path, configured_pipeline(steps)))
     return chains
+
+
+def _check_setting(family: str, setting: Any, path: KeyPath, problems: Problems) -> Any:
+    """The setting of a family with its numbers typed; what is wrong with it is added to the problems."""
+    parameters = HEURISTICS[family].parameters
+    if len(parameters) == 1:
+        ((name, numbers),) = parameters.items()
+        return _check_number(family, name, setting, numbers, path, problems)
+    if not parameters:
+        if setting is not None:
+            problems.add(path, f"{family} takes no parameters; allowed: {family}: null")
+        return None
+    if not isinstance(setting, Mapping):
+        allowed = _allowed_setting(HEURISTICS[family])
+        problems.add(path, f"{_wrong_type(setting, {})}; {family} has several parameters; allowed: {allowed}")
+        return setting
+    for key in setting:
+        if key not in parameters:
+            message = f"unknown parameter of {family}; allowed: {_join(parameters)}{suggest(key, parameters)}"
+            problems.add((*path, str(key)), message)
+    for name, numbers in parameters.items():
+        if name not in setting:
+            problems.add((*path, name), f"is missing; {family} needs it; allowed: {numbers}")
+    return {
+        name: _check_number(family, name, value, parameters[name], (*path, name), problems)
+        for name, value in setting.items()
+        if name in parameters
+    }
+
+
+def _check_number(family: str, name: str, value: Any, numbers: Numbers, path: KeyPath, problems: Problems) -> Any:
+    kind = {"type": "number"}
+    if not _is_type(value, ["number"]):
+        advice = _type_advice(value, kind)
+        problems.add(path, f"{_wrong_type(value, kind)}; allowed as {family}'s {name}: {numbers}{advice}")
+    elif value not in numbers:
+        problems.add(path, f"{_show(value)} is out of range for {family}'s {name}; allowed: {numbers}")
+    else:
+        return numbers.typed(value)
+    return value
+
+
+def _allowed_setting(heuristic: Heuristic) -> str:
+    """What a family's setting may be: `p: a number above 0 and at most 1`, or a map of several."""
+    words = [f"{name}: {numbers}" for name, numbers in heuristic.parameters.items()]
+    return words[0] if len(words) == 1 else f"a map with {_join(words)}"
 
 
 def _is_saved_sampler(place: Path) -> bool:
     return (place / "config.json").is_file()
-
-
-def _check_parameter(family: str, value: float, path: KeyPath, problems: Problems) -> None:
-    parameter = FAMILY_PARAMETERS[family]
-    if not parameter.is_valid(value):
-        problems.add(path, f"{_show(value)} is out of range for {family}; allowed: {parameter.allowed}")
 
 
 def _check_scoring(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -636,6 +661,20 @@ def _check_objectives(config: dict, problems: Problems, base_folder: Path) -> No
     ):
         if needed not in objectives:
             problems.add(("evaluation", "objectives"), f"lacks '{needed}': {why}; add it")
+
+
+def _check_learnability(config: dict, problems: Problems, base_folder: Path) -> None:
+    key = ("evaluation", "learnability", "heuristics")
+    if not problems.clean(*key):
+        return
+    chains = _pipeline_chains(key, _at(config, key), problems, base_folder)
+    seen: set[Pipeline] = set()
+    for path, chain in chains:
+        if any(step.name == LEARNED for step in chain):
+            problems.add(path, "holds a learned sampler; allowed: heuristics")
+        if chain in seen:
+            problems.add(path, f"{pipeline_name(chain)} is already listed; allowed: each heuristic once")
+        seen.add(chain)
 
 
 def _check_samplers(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -682,6 +721,7 @@ _CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_heuristics,
     _check_scoring,
     _check_objectives,
+    _check_learnability,
     _check_samplers,
     _check_training,
     _check_overlap,
@@ -696,16 +736,30 @@ def document_keys() -> str:
     """A Markdown table of every key: what it may hold, its default, its meaning and what runs again."""
     header = ["Key", "Allowed", "Default", "Meaning", "What runs again"]
     rows = [header, ["---"] * len(header), *_rows(_schema(), "", "", {})]
+    return _table(rows)
+
+
+def document_families() -> str:
+    """A Markdown table of the families of heuristics: their parameters and what they do."""
+    rows = [["Family", "Parameters", "What it does"], ["---"] * 3]
+    for name, heuristic in HEURISTICS.items():
+        parameters = "; ".join(f"`{key}`: {numbers}" for key, numbers in heuristic.parameters.items())
+        rows.append([f"`{name}`", parameters or "none", heuristic.summary])
+    return _table(rows)
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def with_key_table(text: str) -> str:
-    """The text of config/README.md with its table of keys made anew."""
+    """The text of config/README.md with its tables of keys and of heuristics made anew."""
     before, _, rest = text.partition(TABLE_BEGIN)
     _, end, after = rest.partition(TABLE_END)
     if not end:
         raise UserError(f"config/README.md lacks the lines '{TABLE_BEGIN}' and '{TABLE_END}' around its table of keys")
-    return f"{before}{TABLE_BEGIN}\n\n{document_keys()}\n\n{TABLE_END}{after}"
+    families = f"The families of heuristics:\n\n{document_families()}"
+    return f"{before}{TABLE_BEGIN}\n\n{document_keys()}\n\n{families}\n\n{TABLE_END}{after}"
 
 
 @cache

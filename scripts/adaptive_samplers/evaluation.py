@@ -326,3 +326,24 @@ def write_tables(comparison: pd.DataFrame, csv_path: Path | str, tex_path: Path 
     lines += [r"\bottomrule", r"\end{tabular}", ""]
     with atomic_output(tex_path) as temporary:
         temporary.write_text("\n".join(lines))
+
+
+def write_learnability(rows: pd.DataFrame, csv_path: Path | str, tex_path: Path | str) -> None:
+    """Write how well architectures learn heuristics: every number as CSV, and KL divergences as LaTeX for a paper.
+
+    The LaTeX table has a row per heuristic and a column per architecture, beside that of the raw logits. It needs the
+    package booktabs.
+    """
+    with atomic_output(csv_path) as temporary:
+        rows.to_csv(temporary, index=False)
+    architectures = list(dict.fromkeys(rows["architecture"]))
+    divergences = rows.set_index(["heuristic", "architecture"])["kl"]
+    raw = rows.drop_duplicates("heuristic").set_index("heuristic")["identity_kl"]
+    lines = [rf"\begin{{tabular}}{{l{'r' * (1 + len(architectures))}}}", r"\toprule"]
+    lines += [" & ".join(["Heuristic", "raw logits", *architectures]) + r" \\", r"\midrule"]
+    for heuristic in raw.index:
+        values = [raw[heuristic], *(divergences[heuristic, architecture] for architecture in architectures)]
+        lines.append(" & ".join([heuristic.translate(_LATEX), *(f"{value:.4f}" for value in values)]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", ""]
+    with atomic_output(tex_path) as temporary:
+        temporary.write_text("\n".join(lines))

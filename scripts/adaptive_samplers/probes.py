@@ -9,7 +9,15 @@ import pandas as pd
 import torch
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.heuristics import apply_to_logits, parse_processors, pipeline_name
+from adaptive_samplers.heuristics import (
+    Pipeline,
+    apply_along_answers,
+    apply_to_logits,
+    is_stateful,
+    parse_processors,
+    pipeline_name,
+    sort_logits,
+)
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.samplers import load_sampler
@@ -54,7 +62,8 @@ def probe_distributions(
     for position, logits in model.answer_logits(pairs, batch_size=4):
         log_probs, _ = masked_log_softmax(logits[: len(pairs[position][1])])
         entropies = -(log_probs.exp() * log_probs).nan_to_num(0.0).sum(-1)
-        steps += [(float(entropy), position, step, logits[step].cpu()) for step, entropy in enumerate(entropies)]
+        logits = logits.cpu()
+        steps += [(float(entropy), position, step, logits[: step + 1]) for step, entropy in enumerate(entropies)]
     steps.sort(key=lambda step: step[:3])
     places = torch.linspace(0, len(steps) - 1, count + 2)[1:-1].round().int().tolist()
     questions = dict(zip(prompts["prompt_id"], prompts["messages"].map(question_of), strict=True))
@@ -68,10 +77,10 @@ def _describe(
     model: LanguageModel,
     samplers: Mapping[str, Path],
 ) -> dict[str, Any]:
-    entropy, _, position, logits = step
-    logits = logits[None]
+    entropy, _, position, upto = step
+    logits = upto[-1:]
     pipeline = parse_processors(json.loads(row["processors"]))
-    outputs = {"raw": logits, "target": apply_to_logits(logits, [pipeline])}
+    outputs = {"raw": logits, "target": _target(upto, row["token_ids"][:position], pipeline)}
     with torch.no_grad():
         outputs |= {name: load_sampler(str(path), "cpu").logits(logits) for name, path in samplers.items()}
     probabilities = {name: output.double().softmax(-1)[0] for name, output in outputs.items()}
@@ -89,6 +98,17 @@ def _describe(
         "learned": values,
         "tail_mass": {name: 1 - float(p[shown].sum()) for name, p in probabilities.items()},
     }
+
+
+def _target(logits: torch.Tensor, token_ids: Sequence[int], pipeline: Pipeline) -> torch.Tensor:
+    """What a pipeline makes of the last of the logits `[L, V]`, after those before it chose `token_ids`: `[1, V]`."""
+    if not is_stateful(pipeline):
+        return apply_to_logits(logits[-1:], [pipeline])
+    t, order = sort_logits(logits)
+    chosen = torch.zeros(len(logits))
+    chosen[:-1] = logits[:-1].log_softmax(-1).gather(1, torch.tensor(token_ids)[:, None]).squeeze(1)
+    target = apply_along_answers(t, None, [0, len(logits)], [pipeline], chosen).t[-1:]
+    return torch.empty_like(target).scatter_(-1, order[-1:], target)
 
 
 def _texts(model: LanguageModel, token_ids: Sequence[int]) -> list[str]:

@@ -166,7 +166,10 @@ def mask_and_check(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def masked_log_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities in nats of logits `[..., V]`, minus infinity where masked, and the mask; see `mask_and_check`."""
+    """Log-probabilities in nats of logits `[..., V]`, minus infinity where masked, and the mask.
+
+    Precision and errors are those of `mask_and_check`.
+    """
     kept, masked, log_normalizer = mask_and_check(logits)
     # PyTorch's log_softmax adds in one chain and loses 1e-4 nats on a flat vocabulary; its logsumexp loses 1e-6.
     return kept - log_normalizer, masked

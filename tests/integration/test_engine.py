@@ -26,7 +26,7 @@ GRID = [
     {"family": "top_p", "values": [0.9], "temperatures": [0.8]},
     {"family": "min_p", "values": [0.1], "temperatures": [1.0]},
 ]
-HEURISTICS = pd.DataFrame(expand_heuristics(GRID, []))
+HEURISTICS = pd.DataFrame(expand_heuristics(GRID, [[{"mirostat": {"tau": 3, "eta": 0.5}}]]))
 
 
 def make_requests(model: LanguageModel, max_new_tokens: int = 12, stop: tuple[str, ...] = ()) -> list[Request]:

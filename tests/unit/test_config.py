@@ -3,6 +3,8 @@
 import copy
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from jsonschema import Draft202012Validator
 from snakemake.utils import update_config
 
 from adaptive_samplers.config import (
-    FAMILY_PARAMETERS,
     SCHEMA_PATH,
     config_slice,
     load_config,
@@ -22,6 +23,7 @@ from adaptive_samplers.config import (
     with_key_table,
 )
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.heuristics import HEURISTICS, expand_heuristics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
@@ -130,9 +132,52 @@ BAD_CONFIGS = [
         "heuristics.pipelines.0.1",
         {"topp": 1},
         "heuristics.pipelines[0][1].topp",
-        ["processor", "Did you mean 'top_p'?"],
+        ["unknown processor", "Did you mean 'top_p'?"],
     ),
-    ("heuristics.pipelines.0.0", {"top_k": 2.5}, "heuristics.pipelines[0][0].top_k", ["2.5 is not a whole number"]),
+    ("heuristics.pipelines.0.0", {"top_k": 2.5}, "heuristics.pipelines[0][0].top_k", ["top_k's k", "a whole number"]),
+    ("heuristics.pipelines.0.0", {"top_k": None}, "heuristics.pipelines[0][0].top_k", ["is empty", "a whole number"]),
+    ("heuristics.pipelines.0.0", {3: 1}, "heuristics.pipelines[0][0].3", ["unknown processor"]),
+    ("heuristics.pipelines.0.0", {3: 1, 4: 2}, "heuristics.pipelines[0][0]", ["has 2 keys (3 and 4)"]),
+    (
+        "heuristics.pipelines.0.0",
+        {"learned": 5},
+        "heuristics.pipelines[0][0].learned",
+        ["5 is a whole number", "folder"],
+    ),
+    ("heuristics.pipelines.0.0", {"p_less": 1}, "heuristics.pipelines[0][0].p_less", ["takes no parameters", "null"]),
+    ("heuristics.pipelines.0.0", {"mirostat": 3}, "heuristics.pipelines[0][0].mirostat", ["several", "tau", "eta"]),
+    (
+        "heuristics.pipelines.0.0",
+        {"mirostat": {"tau": 3}},
+        "heuristics.pipelines[0][0].mirostat.eta",
+        ["is missing", "mirostat needs it", "a number above 0"],
+    ),
+    (
+        "heuristics.pipelines.0.0",
+        {"mirostat": {"tau": 3, "eta": 0.1, "mue": 1}},
+        "heuristics.pipelines[0][0].mirostat.mue",
+        ["unknown parameter of mirostat", "tau and eta"],
+    ),
+    (
+        "heuristics.grid.1",
+        {"family": "quadratic", "values": [{"smoothing_factor": 0.2, "curve": 5}]},
+        "heuristics.grid[1].values[0].curve",
+        ["5 is out of range for quadratic's curve", "at least 1 and at most 3"],
+    ),
+    (
+        "heuristics.grid.1",
+        {"family": "quadratic"},
+        "heuristics.grid[1].values",
+        ["'quadratic' needs", "smoothing_factor: a number above 0", "curve"],
+    ),
+    (
+        "heuristics.grid.1",
+        {"family": "p_less", "values": [1]},
+        "heuristics.grid[1].values",
+        ["'p_less' takes no values"],
+    ),
+    ("heuristics.grid.1.family", None, "heuristics.grid[1].family", ["is empty", "text"]),
+    ("heuristics.grid.1.temperatures", ["x"], "heuristics.grid[1].temperatures[0]", ["'x' is text", "temperature"]),
     ("heuristics.pipelines.0.0", {"min_p": 2}, "heuristics.pipelines[0][0].min_p", ["2 is out of range for min_p"]),
     ("heuristics.pipelines.0.0", {"top_k": 5, "top_p": 1}, "heuristics.pipelines[0][0]", ["2 keys", "one processor"]),
     ("heuristics.pipelines.0.0", {"learned": "samplr"}, "heuristics.pipelines[0][0].learned", ["mean 'sampler'?"]),
@@ -430,22 +475,41 @@ def test_schema_is_valid_closed_and_documented():
     check(SCHEMA, "")
 
 
-def test_schema_knows_the_families_and_verifiers_of_the_code():
+def test_schema_knows_the_verifiers_of_the_code():
     from adaptive_samplers.labels.correctness import VERIFIERS
 
-    heuristics = SCHEMA["properties"]["heuristics"]["properties"]
-    assert heuristics["grid"]["items"]["properties"]["family"]["enum"] == list(FAMILY_PARAMETERS)
-    assert list(heuristics["pipelines"]["items"]["items"]["properties"]) == [*FAMILY_PARAMETERS, "learned"]
     source = SCHEMA["properties"]["prompts"]["properties"]["sources"]["items"]["properties"]
     assert set(source["verifier"]["enum"]) == {*VERIFIERS, None}
 
 
-def test_parameters_are_those_of_the_heuristics():
-    from adaptive_samplers.heuristics import HEURISTICS
+def test_every_family_can_stand_in_a_grid_and_in_a_pipeline(good, folder):
+    """With settings on the limit of their ranges or a little inside, and no other way to write a number's type."""
+    settings = {}
+    for name, heuristic in HEURISTICS.items():
+        values = {
+            key: next(value for value in (1, 0.5, 2) if value in numbers)
+            for key, numbers in heuristic.parameters.items()
+        }
+        settings[name] = None if not values else values if len(values) > 1 else next(iter(values.values()))
+    grid = [
+        {"family": name, "temperatures": [0.7]} | ({} if setting is None else {"values": [setting]})
+        for name, setting in settings.items()
+        if name != "temperature"
+    ]
+    pipelines = [[{name: setting}] for name, setting in settings.items()]
+    config = load_config(changed(good, ("heuristics", {"grid": grid, "pipelines": pipelines})), folder)
+    rows = expand_heuristics(config["heuristics"]["grid"], config["heuristics"]["pipelines"])
+    assert len({row["heuristic_id"] for row in rows}) == len(rows) == 2 * len(HEURISTICS) - 1
+    as_whole = json.loads(
+        json.dumps(config), parse_float=lambda text: int(text[:-2]) if text.endswith(".0") else float(text)
+    )
+    assert json.dumps(load_config(as_whole, folder)) == json.dumps(config)
 
-    assert {name: parameter.name for name, parameter in FAMILY_PARAMETERS.items()} == {
-        name: heuristic.parameter for name, heuristic in HEURISTICS.items()
-    }
+
+def test_a_config_is_checked_without_torch():
+    """Snakemake reads the config in every job: torch would add seconds to each."""
+    code = "import sys, adaptive_samplers.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "scripts", check=False).returncode == 0
 
 
 def test_readme_has_every_key():
@@ -465,6 +529,8 @@ def test_readme_has_every_key():
     for key in keys(read_yaml("config.yaml"), "")[1:]:
         # The embedder's source has the same keys as the model's, which are listed there.
         listed = key.replace("labels.embedder.source.", "model.source.")
+        # A step of a pipeline has its family as key; these have a table of their own.
+        listed = listed.removeprefix("heuristics.pipelines[][].")
         assert listed.endswith("]") or f"| `{listed}` |" in readme, key
 
 

@@ -11,13 +11,21 @@ import torch
 from adaptive_samplers import AdaptiveSampler
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
-from adaptive_samplers.heuristics import apply_to_logits, expand_heuristics, parse_processors
+from adaptive_samplers.heuristics import (
+    apply,
+    apply_on_support,
+    apply_to_logits,
+    expand_heuristics,
+    initial_state,
+    next_states,
+    parse_processors,
+    sort_logits,
+)
 from adaptive_samplers.probes import TOKENS_SHOWN, probe_distributions
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.selection import answer_id
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.tables import SCHEMAS, read_table, write_table
-from adaptive_samplers.training import replay as replay_module
 from adaptive_samplers.training import trainer
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, shard_fingerprint, token_steps
 from adaptive_samplers.training.run import train_on_training_set
@@ -107,6 +115,11 @@ def test_every_token_step_is_sketched(tiny_model, training_set, tmp_path):
         expected = DistributionSketch.from_logits(logits, TOP, TAIL)
         torch.testing.assert_close(shard.sketch.t[start:end], expected.t, rtol=0, atol=2e-4)
         torch.testing.assert_close(shard.sketch.n[start:end], expected.n, rtol=0, atol=2e-3)
+        tokens = torch.tensor(row["token_ids"], dtype=torch.long)
+        chosen = logits[: len(tokens)].log_softmax(-1).gather(1, tokens[:, None]).squeeze(1)
+        got = shard.chosen_log_probs[start:end]
+        torch.testing.assert_close(got[: len(tokens)], chosen, rtol=0, atol=2e-4)
+        assert (got[len(tokens) :] == 0).all()
 
 
 @pytest.mark.parametrize("shards", [2, 40])
@@ -135,6 +148,7 @@ def test_what_was_replayed_before_is_taken_over(tiny_model, training_set, tmp_pa
         old, new = (slice(s.starts[i], s.starts[i + 1]) for s, i in ((before, place), (after, now)))
         assert torch.equal(before.sketch.t[old], after.sketch.t[new])
         assert torch.equal(before.sketch.n[old], after.sketch.n[new])
+        assert torch.equal(before.chosen_log_probs[old], after.chosen_log_probs[new])
     replayed(training_set[2:4], model, tmp_path)  # fewer: nothing is read, and the others are dropped
     assert model.read == 11 and len(SketchShard.load(path).answer_ids) == 2
 
@@ -156,7 +170,7 @@ def test_an_answer_beyond_the_context_is_refused(tiny_model, training_set, tmp_p
 
 
 def test_targets_are_what_the_heuristic_makes_of_the_logits(tiny_model, training_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(replay_module, "TARGETS_AT_ONCE", 7)  # many blocks, and steps of an answer in two of them
+    monkeypatch.setattr(apply, "ROWS_AT_ONCE", 7)  # many blocks, and steps of an answer in two of them
     vocabulary = len(tiny_model.tokenizer)
     paths = replayed(training_set, tiny_model, tmp_path, top=vocabulary, tail=2)  # every token has its own point
     steps = token_steps(training_set, paths)
@@ -170,6 +184,59 @@ def test_targets_are_what_the_heuristic_makes_of_the_logits(tiny_model, training
     got = steps.target[:, :vocabulary].softmax(-1)
     torch.testing.assert_close(got, torch.cat(expected), rtol=1e-3, atol=2e-5)
     assert len(steps) == sum(map(len, expected)) > steps.select(slice(0, 3)).t.shape[0]
+
+
+STATEFUL = json.dumps(
+    [{"name": "temperature", "params": {"temperature": 1.5}}, {"name": "mirostat", "params": {"tau": 2.0, "eta": 0.5}}]
+)
+
+
+def one_step_at_a_time(logits, tokens, pipeline):
+    """What a stateful pipeline makes of the logits `[L, V]`, given the tokens that were chosen: `[L, V]`."""
+    state, made = initial_state(pipeline), []
+    for position, row in enumerate(logits):
+        t, order = sort_logits(row[None].log_softmax(-1))
+        support = apply_on_support(t, None, [pipeline], [state])
+        made.append(torch.empty_like(t).scatter_(-1, order, support.t)[0])
+        if position < len(tokens):
+            left = torch.where(support.n > 0, t, torch.inf)
+            chosen = row.log_softmax(-1)[tokens[position]]
+            place = (left - chosen).abs().argmin(-1, keepdim=True)  # a random token may have been cut
+            (state,) = next_states([pipeline], [state], support.log_probs.gather(1, place)[0])
+    return torch.stack(made)
+
+
+def test_targets_of_stateful_heuristics_follow_the_answer(tiny_model, training_set, tmp_path):
+    """Among answers of heuristics without state, whose targets are as if alone."""
+    vocabulary = len(tiny_model.tokenizer)
+    paths = replayed(training_set, tiny_model, tmp_path, top=vocabulary, tail=2)
+    mixed = training_set.copy()
+    mixed.loc[mixed.index % 2 == 0, "processors"] = STATEFUL
+    steps, plain = token_steps(mixed, paths), token_steps(training_set, paths)
+    position, followed = 0, 0
+    for name in SketchShard.load(paths[0]).answer_ids:
+        for row in mixed[mixed["answer_id"] == name].itertuples():
+            count = len(row.token_ids) + (row.finish_reason == "stop")
+            span = slice(position, position + count)
+            position += count
+            if row.processors != STATEFUL:
+                assert torch.equal(steps.target[span], plain.target[span])
+                continue
+            logits = logits_one_by_one(tiny_model, row.prompt_token_ids, row.token_ids, count)
+            expected = one_step_at_a_time(logits, row.token_ids, parse_processors(STATEFUL))
+            got = steps.target[span, :vocabulary].softmax(-1)
+            expected = expected.softmax(-1).sort(dim=-1, descending=True).values
+            torch.testing.assert_close(got, expected, rtol=1e-3, atol=2e-5)
+            followed += count
+    assert position == len(steps) and followed > 10
+
+
+def test_cuts_inside_a_group_are_in_the_targets(tiny_model, training_set, tmp_path):
+    paths = replayed(training_set, tiny_model, tmp_path)
+    top_k = json.dumps([{"name": "top_k", "params": {"k": 100}}])
+    steps = token_steps(training_set.assign(processors=top_k), paths)
+    assert (steps.kept.sum(-1) == 100).all() and ((steps.kept > 0) & (steps.kept < steps.n)).any()
+    assert torch.equal(steps.kept > 0, steps.target.isfinite())
 
 
 def test_an_answer_that_was_not_replayed_is_a_clear_error(tiny_model, training_set, tmp_path):
@@ -204,7 +271,7 @@ def test_a_training_run(tiny_model, training_set, tmp_path):
     assert {"config.json", "model.safetensors", "metrics.json", "curves.csv", "tensorboard", "provenance.json"} <= names
     assert sorted(path.name for path in output.parent.iterdir()) == [output.name, f"{output.name}.checkpoint"]
     sampler = AdaptiveSampler.from_pretrained(output)
-    assert (sampler.config["architecture"], sampler.config["top"], sampler.config["tail"]) == (LOCAL[0], TOP, TAIL)
+    assert sampler.config["architecture"] == LOCAL[0]
 
     metrics = read_json(output / "metrics.json")
     test_steps = token_steps(training_set[training_set["split"] == "test"], paths)
@@ -262,7 +329,7 @@ def prompts(training_set):
 @pytest.fixture
 def samplers(tmp_path):
     folder = tmp_path / LOCAL[0] / "a0_b1_c0_top2"
-    build_sampler(LOCAL[0], {**LOCAL[1], "top": TOP, "tail": TAIL}, seed=1).save_pretrained(folder)
+    build_sampler(*LOCAL, seed=1).save_pretrained(folder)
     return {LOCAL[0]: folder}
 
 
@@ -307,6 +374,22 @@ def test_probes_of_answers_by_a_learned_sampler(tiny_model, training_set, prompt
     for probe in probes:
         assert probe["heuristic"] == "learned_LocalProbabilityTransform/a0_b1_c0_top2"
         np.testing.assert_allclose(probe["target"], probe["learned"][LOCAL[0]], rtol=1e-4)
+
+
+def test_probes_of_stateful_heuristics_follow_the_answer(tiny_model, training_set, prompts):
+    probes = probe_distributions(training_set.assign(processors=STATEFUL), prompts, tiny_model, {}, count=4)
+    expected = {}
+    answered = training_set[(training_set["split"] == "test") & (training_set["token_ids"].map(len) > 0)]
+    for row in answered.itertuples():
+        logits = logits_one_by_one(tiny_model, row.prompt_token_ids, row.token_ids, len(row.token_ids))
+        targets = one_step_at_a_time(logits, row.token_ids, parse_processors(STATEFUL))
+        for position, target in enumerate(targets):
+            shown = logits[position].topk(TOKENS_SHOWN).indices
+            context = tiny_model.decode(row.token_ids[:position])[-60:]
+            expected[context, tiny_model.decode([row.token_ids[position]])] = target.softmax(-1)[shown]
+    for probe in probes:
+        got = probe["target"]
+        np.testing.assert_allclose(got, expected[probe["context"], probe["chosen_token"]], rtol=2e-3, atol=1e-6)
 
 
 def test_probes_need_a_test_answer_with_tokens(tiny_model, training_set, prompts, samplers):

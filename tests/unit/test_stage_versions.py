@@ -166,7 +166,7 @@ def golden_generation(_):
     for row in logits:
         rows = row.expand(len(pipelines), -1)
         t, order = sort_logits(rows.log_softmax(-1))
-        changed = apply_on_support(t, torch.ones_like(t), pipelines)
+        changed = apply_on_support(t, None, pipelines).t
         kept.append(changed.isfinite().sum(-1).tolist())
         for seed in range(3):
             number = uniforms(sample_seed(20260101, "a", seed), 4)[3]
@@ -318,7 +318,7 @@ def golden_training(folder: Path):
     }
     settings = TrainingSettings(0.01, 8, 6, 2, evaluate_every=3, seed=1)
     for architecture, config in architectures.items():
-        sampler = build_sampler(architecture, {**config, "top": 8, "tail": 6}, seed=1)
+        sampler = build_sampler(architecture, config, seed=1)
         trained = train(sampler, steps, steps, settings, folder / architecture)
         results.append([architecture, trained.best_step, evaluate(trained.sampler, steps, 1.0), trained.curves])
     return results

@@ -11,6 +11,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
 from adaptive_samplers.training import (
+    LossTerms,
     TokenSteps,
     TrainingSettings,
     evaluate,
@@ -27,7 +28,7 @@ NETWORK = ("SamplingNetwork", {"d_model": 8, "d_ff": 12, "n_blocks": 1, "n_heads
 def token_steps(rows: int, seed: int, temperature: float = 0.7, cut: float = -torch.inf) -> TokenSteps:
     sketch = DistributionSketch.from_logits(zipf_logits(rows, 2000, seed), 32, 32)
     target = (sketch.t / temperature).masked_fill(sketch.t < sketch.max()[:, None] + cut, -torch.inf)
-    return TokenSteps(sketch.t, sketch.n, target)
+    return TokenSteps(sketch.t, sketch.n, target, sketch.n * target.isfinite())
 
 
 def settings(**changes) -> TrainingSettings:
@@ -58,7 +59,7 @@ def test_loss_over_a_whole_vocabulary():
     predicted = zipf_logits(4, 80, seed=1)
     target = zipf_logits(4, 80, seed=2)
     target[target < -4] = -torch.inf
-    terms = truncated_logits_loss(predicted, target, torch.ones(4, 80), gamma=0.7)
+    terms = truncated_logits_loss(predicted, target, torch.ones(4, 80), target.isfinite().float(), gamma=0.7)
     assert [float(term) for term in terms] == pytest.approx(naive_loss(predicted, target, 0.7), rel=1e-5)
 
 
@@ -66,9 +67,26 @@ def test_loss_on_counts_is_the_loss_over_as_many_equal_tokens():
     counts = torch.tensor([1, 1, 3, 2, 0, 5])
     predicted = torch.tensor([[2.0, 1.0, 0.5, -1.0, -1.0, -2.0]], requires_grad=True)
     target = torch.tensor([[3.0, 1.0, 0.0, -torch.inf, -1.0, -torch.inf]])
-    terms = truncated_logits_loss(predicted, target, counts[None].float(), gamma=2.0)
+    n = counts[None].float()
+    terms = truncated_logits_loss(predicted, target, n, n * target.isfinite(), gamma=2.0)
     repeated = [x.detach().repeat_interleave(counts, dim=1) for x in (predicted, target)]
     assert [term.item() for term in terms] == pytest.approx(naive_loss(*repeated, 2.0), rel=1e-5)
+    terms.loss.backward()
+    assert predicted.grad.isfinite().all() and predicted.grad[0, 4] == 0
+
+
+def test_loss_where_a_part_of_a_group_survives():
+    """As over the tokens one by one, of which the surviving ones stand first in their group."""
+    n, kept = torch.tensor([1, 4, 3, 2, 0]), torch.tensor([1, 4, 1, 0, 0])
+    predicted = torch.tensor([[2.0, 1.0, 0.5, -1.0, -1.0]], requires_grad=True)
+    target = torch.tensor([[3.0, 1.0, 0.0, -torch.inf, 7.0]])
+    terms = truncated_logits_loss(predicted, target, n[None].float(), kept[None].float(), gamma=2.0)
+    place = torch.repeat_interleave(torch.arange(5), n)
+    rank = torch.arange(len(place)) - (n.cumsum(0) - n)[place]
+    alone = target[:, place].masked_fill(rank >= kept[place], -torch.inf)
+    assert [term.item() for term in terms] == pytest.approx(
+        naive_loss(predicted.detach()[:, place], alone, 2.0), rel=1e-5
+    )
     terms.loss.backward()
     assert predicted.grad.isfinite().all() and predicted.grad[0, 4] == 0
 
@@ -78,18 +96,14 @@ def test_loss_on_the_sketch_is_the_loss_on_the_vocabulary():
     logits = zipf_logits(8, 20_000)
     sketch = DistributionSketch.from_logits(logits, 256, 256)
     log_probs, _ = masked_log_softmax(logits)
-    ones = torch.ones_like(log_probs)
     cut = sketch.t[:, 100:101]
-    with torch.no_grad():
-        exact = truncated_logits_loss(
-            sampler(log_probs, ones), (log_probs / 0.8).masked_fill(log_probs < cut, -torch.inf), ones, 1.0
-        )
-        sketched = truncated_logits_loss(
-            sampler(sketch.t, sketch.n),
-            (sketch.t / 0.8).masked_fill(sketch.t < cut, -torch.inf),
-            sketch.n,
-            1.0,
-        )
+
+    def loss(t: torch.Tensor, n: torch.Tensor) -> LossTerms:
+        target = (t / 0.8).masked_fill(t < cut, -torch.inf)
+        with torch.no_grad():
+            return truncated_logits_loss(sampler(t, n), target, n, n * target.isfinite(), 1.0)
+
+    exact, sketched = loss(log_probs, torch.ones_like(log_probs)), loss(sketch.t, sketch.n)
     assert [float(x) for x in sketched] == pytest.approx([float(x) for x in exact], rel=1e-3)
 
 
@@ -213,8 +227,8 @@ def test_what_cannot_be_trained_on_is_said(tmp_path):
     for train_set, validation_set, name in ((nothing, steps, "training"), (steps, nothing, "validation")):
         with pytest.raises(UserError, match=f"no {name} token-steps"):
             train(build_sampler(*LOCAL, seed=0), train_set, validation_set, settings(), tmp_path)
-    broken = TokenSteps(steps.t, steps.n, torch.full_like(steps.t, torch.nan))
+    broken = TokenSteps(steps.t, steps.n, torch.full_like(steps.t, torch.nan), steps.kept)
     with pytest.raises(UserError, match="learning_rate"):
         train(build_sampler(*LOCAL, seed=0), broken, steps, settings(), tmp_path)
     with pytest.raises(ValueError, match="support points"):
-        TokenSteps(steps.t, steps.n[:3], steps.target)
+        TokenSteps(steps.t, steps.n, steps.target, steps.kept[:3])

@@ -15,19 +15,32 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from adaptive_samplers.engines.base import Completion, Request
-from adaptive_samplers.heuristics import apply_on_support, draw, sort_logits
+from adaptive_samplers.heuristics import (
+    State,
+    Support,
+    apply_on_support,
+    draw,
+    initial_state,
+    is_stateful,
+    next_states,
+    sort_logits,
+)
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.randomness import uniforms
 
 
 @dataclass
 class _Answer:
-    """An answer in flight: its request, what it has so far, and the row of the batch that holds its prefix."""
+    """An answer in flight: its request, what it has so far, and the row of the batch that holds its prefix.
+
+    Answers may share a row, but what a pipeline remembers belongs to its answer alone.
+    """
 
     request: Request
     completion: Completion
     uniforms: Tensor
     row: int
+    state: State
     cut: bool = False  # its tokens are complete without an end-of-turn token
     finished: bool = False
 
@@ -148,7 +161,7 @@ class TransformersEngine:
     def _start(self, request: Request, index: int, row: int) -> _Answer:
         completion = Completion(index, token_logprobs=[], end_logprobs=[])
         numbers = torch.from_numpy(uniforms(request.sample_seed, request.max_new_tokens))
-        return _Answer(request, completion, numbers, row)
+        return _Answer(request, completion, numbers, row, initial_state(request.pipeline))
 
     def _step(self, batch: _Batch, answers: list[_Answer]) -> Iterator[Completion]:
         """Draw one token for every answer; yield those that end and advance the rest."""
@@ -179,8 +192,10 @@ class TransformersEngine:
         rows = torch.tensor([answer.row for answer in drawing], device=t.device)
         numbers = torch.stack([answer.uniforms[len(answer.completion.token_ids)] for answer in drawing])
         support = t[rows]
-        changed = apply_on_support(support, torch.ones_like(support), [a.request.pipeline for a in drawing])
-        positions = draw(changed, numbers.to(t.device))
+        pipelines = [answer.request.pipeline for answer in drawing]
+        changed = apply_on_support(support, None, pipelines, [answer.state for answer in drawing])
+        positions = draw(changed.t, numbers.to(t.device))
+        self._remember(drawing, changed, positions)
         tokens = order[rows, positions].tolist()
         values = support.gather(1, positions[:, None]).squeeze(1).tolist()
         for answer, token, value in zip(drawing, tokens, values, strict=True):
@@ -195,6 +210,17 @@ class TransformersEngine:
                 completion.finish_reason, answer.cut = "stop", True
             elif len(completion.token_ids) == request.max_new_tokens:
                 completion.finish_reason, answer.cut = "length", True
+
+    @staticmethod
+    def _remember(drawing: list[_Answer], support: Support, positions: Tensor) -> None:
+        """Bring the states of stateful pipelines up to the tokens that were drawn."""
+        rows = [row for row, answer in enumerate(drawing) if is_stateful(answer.request.pipeline)]
+        if rows:
+            answers = [drawing[row] for row in rows]
+            log_probs = support.rows(rows).log_probs.gather(1, positions[rows, None]).squeeze(1)
+            states = next_states([a.request.pipeline for a in answers], [a.state for a in answers], log_probs)
+            for answer, state in zip(answers, states, strict=True):
+                answer.state = state
 
     def _stopped(self, answer: _Answer) -> bool:
         text = self.model.decode(answer.completion.token_ids)

@@ -20,21 +20,23 @@ class LossTerms(NamedTuple):
     truncated_mass: Tensor
 
 
-def truncated_logits_loss(predicted_logits: Tensor, target_logits: Tensor, n: Tensor, gamma: float) -> LossTerms:
+def truncated_logits_loss(
+    predicted_logits: Tensor, target_logits: Tensor, n: Tensor, kept: Tensor, gamma: float
+) -> LossTerms:
     """`KL(target || predicted)` over surviving tokens plus `gamma` times the predicted mass on the others.
 
     Args:
         predicted_logits: finite logits at the support points, `[B, S]`.
-        target_logits: the heuristic's logits there, minus infinity where it cut, `[B, S]`.
+        target_logits: the heuristic's logits there; of no meaning where it kept nothing, `[B, S]`.
         n: how many tokens each point stands for, `[B, S]`; all ones for a whole vocabulary.
+        kept: how many of them survive the heuristic, `[B, S]`.
         gamma: weight of the truncated mass.
     """
+    survives = kept > 0
     predicted = log_softmax_with_counts(predicted_logits, n)
-    target = log_softmax_with_counts(target_logits, n)
-    survives = target > -torch.inf
-    difference = torch.where(survives, target - predicted, 0.0)
-    kl = (n * target.exp() * difference).sum(-1).mean()
-    truncated_mass = (n * predicted.exp()).masked_fill(survives, 0.0).sum(-1).mean()
+    target = log_softmax_with_counts(target_logits.masked_fill(~survives, -torch.inf), kept)
+    kl = (kept * target.exp() * torch.where(survives, target - predicted, 0.0)).sum(-1).mean()
+    truncated_mass = ((n - kept) * predicted.exp()).sum(-1).mean()
     return LossTerms(kl + gamma * truncated_mass, kl, truncated_mass)
 
 

@@ -17,16 +17,15 @@ from torch import Tensor
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.heuristics import apply_on_support, parse_processors
+from adaptive_samplers.heuristics import apply_along_answers, parse_processors
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.progress import progress
-from adaptive_samplers.sketch import DistributionSketch
+from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
 from adaptive_samplers.stage import say
 from adaptive_samplers.training.trainer import TokenSteps
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 BATCH_SIZE = 8  # answers read at once
-TARGETS_AT_ONCE = 4096  # token-steps whose targets are computed at once
 ANSWER_ID_BYTES = 8  # of `selection.answer_id`
 
 
@@ -40,12 +39,15 @@ class SketchShard:
     starts : Tensor [A + 1] of int64
     token_ids : Tensor [N] of int32
         The token that was chosen at each step; -1 where the answer ended.
+    chosen_log_probs : Tensor [N] of float32
+        Its log-probability under the language model, in nats; 0 where the answer ended.
     sketch : DistributionSketch [N, S]
     """
 
     answer_ids: list[str]
     starts: Tensor
     token_ids: Tensor
+    chosen_log_probs: Tensor
     sketch: DistributionSketch
 
     def save(self, path: Path, fingerprint: str) -> None:
@@ -55,6 +57,7 @@ class SketchShard:
             "answer_ids": torch.tensor(ids, dtype=torch.uint8).reshape(len(ids), ANSWER_ID_BYTES),
             "starts": self.starts,
             "token_ids": self.token_ids,
+            "chosen_log_probs": self.chosen_log_probs,
             **self.sketch.to_tensors(),
         }
         with atomic_output(path) as temporary:
@@ -66,7 +69,8 @@ class SketchShard:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         ids = [bytes(row).hex() for row in tensors["answer_ids"].numpy()]
-        return cls(ids, tensors["starts"], tensors["token_ids"], DistributionSketch.from_tensors(tensors))
+        columns = [tensors[name] for name in ("starts", "token_ids", "chosen_log_probs")]
+        return cls(ids, *columns, DistributionSketch.from_tensors(tensors))
 
 
 def shard_fingerprint(path: Path) -> str | None:
@@ -108,12 +112,14 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
     points = top + tail
     sketch = DistributionSketch(torch.zeros(int(starts[-1]), points), torch.zeros(int(starts[-1]), points))
     chosen = torch.full((int(starts[-1]),), -1, dtype=torch.int32)
+    chosen_log_probs = torch.zeros(int(starts[-1]))
     for row, (tokens, place) in enumerate(zip(answers["token_ids"], known, strict=True)):
         span = slice(int(starts[row]), int(starts[row + 1]))
         chosen[span][: len(tokens)] = torch.tensor(np.asarray(tokens), dtype=torch.int32)
         if place is not None:
             old = slice(int(earlier.starts[place]), int(earlier.starts[place + 1]))
             sketch.t[span], sketch.n[span] = earlier.sketch.t[old], earlier.sketch.n[old]
+            chosen_log_probs[span] = earlier.chosen_log_probs[old]
 
     pairs = [(answers["prompt_token_ids"][row].tolist(), answers["token_ids"][row].tolist()) for row in new]
     for prompt, answer in pairs:
@@ -125,9 +131,12 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
         made = DistributionSketch.from_logits(logits[: lengths[row]], top, tail)
         span = slice(int(starts[row]), int(starts[row + 1]))
         sketch.t[span], sketch.n[span] = made.t.cpu(), made.n.cpu()
+        tokens = torch.tensor(pairs[position][1], dtype=torch.long, device=logits.device)
+        log_probs, _ = masked_log_softmax(logits[: len(tokens)])
+        chosen_log_probs[span][: len(tokens)] = log_probs.gather(1, tokens[:, None]).squeeze(1).cpu()
         bar.update()
     bar.close()
-    SketchShard(answers["answer_id"].tolist(), starts, chosen, sketch).save(path, fingerprint)
+    SketchShard(answers["answer_id"].tolist(), starts, chosen, chosen_log_probs, sketch).save(path, fingerprint)
 
 
 def _steps(row: pd.Series) -> int:
@@ -145,7 +154,7 @@ def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenStep
     wanted: dict[str, list[str]] = {}
     for row in training_set.itertuples():
         wanted.setdefault(row.answer_id, []).append(row.processors)
-    t, n, pipelines = [], [], []
+    t, n, log_probs, starts, pipelines = [], [], [], [0], []
     for path in shards:
         shard = SketchShard.load(path)
         for place, answer in enumerate(shard.answer_ids):
@@ -153,7 +162,9 @@ def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenStep
             for processors in wanted.get(answer, []):
                 t.append(shard.sketch.t[span])
                 n.append(shard.sketch.n[span])
-                pipelines += [parse_processors(processors)] * (span.stop - span.start)
+                log_probs.append(shard.chosen_log_probs[span])
+                starts.append(starts[-1] + span.stop - span.start)
+                pipelines.append(parse_processors(processors))
         found = set(shard.answer_ids)
         wanted = {answer: chains for answer, chains in wanted.items() if answer not in found}
     if wanted:
@@ -163,10 +174,7 @@ def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenStep
         )
     if not t:
         empty = torch.zeros(0, 1)
-        return TokenSteps(empty, empty, empty)
+        return TokenSteps(empty, empty, empty, empty)
     t, n = torch.cat(t), torch.cat(n)
-    targets = [
-        apply_on_support(t[i : i + TARGETS_AT_ONCE], n[i : i + TARGETS_AT_ONCE], pipelines[i : i + TARGETS_AT_ONCE])
-        for i in range(0, len(t), TARGETS_AT_ONCE)
-    ]
-    return TokenSteps(t, n, torch.cat(targets))
+    target = apply_along_answers(t, n, starts, pipelines, torch.cat(log_probs))
+    return TokenSteps(t, n, target.t, target.n)

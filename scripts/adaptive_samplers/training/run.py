@@ -46,10 +46,8 @@ def train_on_training_set(
                 f"no answer to a prompt of the {split} split was selected; select more answers (scoring.top_k) or "
                 "prompts of this split (prompts.per_kind)"
             )
-    sketch = training["sketch"]
-    sampler = build_sampler(architecture, {**architecture_settings, **sketch}, seed)
-    names = TrainingSettings.__dataclass_fields__
-    settings = TrainingSettings(**{name: training[name] for name in training if name in names}, seed=seed)
+    sampler = build_sampler(architecture, architecture_settings, seed)
+    settings = TrainingSettings.from_config(training, seed)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     result = train(sampler.to(choose_device("auto")), steps["train"], steps["validation"], settings, checkpoint)
     metrics = {

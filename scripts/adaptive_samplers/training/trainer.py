@@ -35,29 +35,35 @@ class TokenSteps:
     Attributes:
         t: log-probabilities at the support points in nats, `[N, S]` float32.
         n: how many tokens each point stands for, `[N, S]` float32.
-        target: the logits that a heuristic makes of `t`, minus infinity where it cuts, `[N, S]` float32.
+        target: the logits that a heuristic makes of `t`, minus infinity where it keeps nothing, `[N, S]` float32.
+        kept: how many of the tokens at each point the heuristic keeps, `[N, S]` float32.
     """
 
     t: Tensor
     n: Tensor
     target: Tensor
+    kept: Tensor
 
     def __post_init__(self) -> None:
-        if not self.t.shape == self.n.shape == self.target.shape or self.t.dim() != 2:
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (self.t, self.n, self.target))
-            raise ValueError(f"t, n and target must all be [token-steps, support points], not {shapes}")
+        shapes = [tuple(tensor.shape) for tensor in self._tensors]
+        if len(set(shapes)) != 1 or self.t.dim() != 2:
+            raise ValueError(f"t, n, target and kept must all be [token-steps, support points], not {shapes}")
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return (self.t, self.n, self.target, self.kept)
 
     def __len__(self) -> int:
         return len(self.t)
 
     def select(self, index: Tensor | slice, device: torch.device | None = None) -> "TokenSteps":
         """Some of the token-steps, on `device`."""
-        return TokenSteps(*(tensor[index].to(device) for tensor in (self.t, self.n, self.target)))
+        return TokenSteps(*(tensor[index].to(device) for tensor in self._tensors))
 
     def fingerprint(self) -> str:
         """A hash of the content."""
         digest = blake2b()
-        for tensor in (self.t, self.n, self.target):
+        for tensor in self._tensors:
             digest.update(str(tuple(tensor.shape)).encode())
             digest.update(tensor.contiguous().cpu().numpy().data)
         return digest.hexdigest()
@@ -77,6 +83,8 @@ class TrainingSettings:
         gradient_clip: largest norm of the gradient.
         evaluate_every: steps between validations; a checkpoint is written at each.
         patience: validations in a row without a better loss before training stops; None never stops early.
+        precision: `float32`, or `bfloat16` for the matrix products of the forward and backward pass; weights, losses
+            and validations are float32 either way.
         seed: fixes the order of the token-steps.
     """
 
@@ -89,7 +97,14 @@ class TrainingSettings:
     gradient_clip: float = 1.0
     evaluate_every: int = 50
     patience: int | None = None
+    precision: str = "float32"
     seed: int = 0
+
+    @classmethod
+    def from_config(cls, training: dict[str, Any], seed: int) -> "TrainingSettings":
+        """What the config's `training` says of it; other keys there are of other stages."""
+        names = cls.__dataclass_fields__.keys() - {"seed"}
+        return cls(**{name: value for name, value in training.items() if name in names}, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -224,7 +239,10 @@ def training_step(
     """One optimizer step; the loss before it, without gradient."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    terms = truncated_logits_loss(sampler(batch.t, batch.n), batch.target, batch.n, settings.gamma)
+    low = settings.precision == "bfloat16"
+    with torch.autocast(device_of(sampler).type, torch.bfloat16, enabled=low):
+        predicted = sampler(batch.t, batch.n)
+    terms = truncated_logits_loss(predicted.float(), batch.target, batch.n, batch.kept, settings.gamma)
     optimizer.zero_grad()
     terms.loss.backward()
     torch.nn.utils.clip_grad_norm_(sampler.parameters(), settings.gradient_clip)
@@ -303,7 +321,7 @@ def _mean_terms(
     sums = torch.zeros(len(LossTerms._fields), dtype=torch.float64, device=device)
     for start in range(0, len(steps), batch_size):
         batch = steps.select(slice(start, start + batch_size), device)
-        terms = truncated_logits_loss(predict(batch.t, batch.n), batch.target, batch.n, gamma)
+        terms = truncated_logits_loss(predict(batch.t, batch.n), batch.target, batch.n, batch.kept, gamma)
         sums += torch.stack(terms).double() * len(batch)
     return dict(zip(LossTerms._fields, (sums / len(steps)).tolist(), strict=True))
 

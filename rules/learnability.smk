@@ -1,0 +1,101 @@
+# Which architecture can learn which heuristic: the target `learnability`. Its jobs read the sketches that are there.
+
+LEARNABLE = {
+    pipeline_name(configured_pipeline(steps)): steps
+    for steps in config["evaluation"]["learnability"]["heuristics"]
+}
+LEARNED_HEURISTICS = expand(
+    "results/{{run}}/learnability/{architecture}/{heuristic}.json",
+    architecture=ARCHITECTURES,
+    heuristic=LEARNABLE,
+)
+LEARNABILITY = [
+    f"results/{RUN}/{name}"
+    for name in (
+        "figures/learnability.pdf",
+        "figures/learnability.png",
+        "tables/learnability.csv",
+        "tables/learnability.tex",
+    )
+]
+
+
+rule learn_heuristic:
+    input:
+        training_sets=expand(
+            "results/{{run}}/training_sets/{training_set}.parquet",
+            training_set=TRAINING_SETS,
+        ),
+        sketches=expand(
+            "results/{{run}}/sketches/shard={shard}.safetensors",
+            shard=REPLAY_SHARDS,
+        ),
+    output:
+        "results/{run}/learnability/{architecture}/{heuristic}.json",
+    log:
+        "logs/{run}/learn_heuristic/{architecture}/{heuristic}.log",
+    benchmark:
+        "benchmarks/{run}/learn_heuristic/{architecture}/{heuristic}.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        settings=stage("train_sampler", "run.seed", "training"),
+        sampler=lambda wildcards: config["samplers"][wildcards.architecture],
+        heuristic=lambda wildcards: LEARNABLE[wildcards.heuristic],
+        steps=config["evaluation"]["learnability"]["steps"],
+    message:
+        "{wildcards.architecture} learns {wildcards.heuristic}"
+    script:
+        "../scripts/learn_heuristic.py"
+
+
+rule plot_learnability:
+    input:
+        LEARNED_HEURISTICS,
+    output:
+        pdf="results/{run}/figures/learnability.pdf",
+        png="results/{run}/figures/learnability.png",
+    log:
+        "logs/{run}/plot_learnability.log",
+    benchmark:
+        "benchmarks/{run}/plot_learnability.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        settings=stage("figures"),
+    message:
+        "Plotting which architecture learns which heuristic"
+    script:
+        "../scripts/plot_learnability.py"
+
+
+rule tabulate_learnability:
+    input:
+        LEARNED_HEURISTICS,
+    output:
+        csv="results/{run}/tables/learnability.csv",
+        tex="results/{run}/tables/learnability.tex",
+    log:
+        "logs/{run}/tabulate_learnability.log",
+    benchmark:
+        "benchmarks/{run}/tabulate_learnability.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        settings=stage("tables"),
+    message:
+        "Writing which architecture learns which heuristic"
+    script:
+        "../scripts/tabulate_learnability.py"

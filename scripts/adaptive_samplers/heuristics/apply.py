@@ -1,0 +1,252 @@
+"""Pipelines at work: on supports and logits, from token to token, and the draw."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptive_samplers.heuristics.pipelines import Pipeline
+from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED
+from adaptive_samplers.heuristics.support import Support
+
+# What the steps of an answer's pipeline remember, in the order of steps; most remember nothing.
+State = tuple[tuple[float, ...], ...]
+
+# Token-steps of recorded answers are computed in blocks of so many.
+ROWS_AT_ONCE = 4096
+
+
+@cache
+def initial_state(pipeline: Pipeline) -> State:
+    """What a pipeline remembers before the first token."""
+    return tuple(
+        () if step.name == LEARNED else tuple(start(*step.values) for start in HEURISTICS[step.name].start.values())
+        for step in pipeline
+    )
+
+
+def is_stateful(pipeline: Pipeline) -> bool:
+    """Whether what a pipeline does at a token depends on the tokens before it."""
+    return any(initial_state(pipeline))
+
+
+def next_states(pipelines: Sequence[Pipeline], states: Sequence[State], log_probs: Tensor) -> list[State]:
+    """What pipelines remember after a draw.
+
+    Parameters
+    ----------
+    pipelines, states : sequences of R
+    log_probs : Tensor [R]
+        The log-probability of each drawn token under the distribution that it was drawn from, in nats.
+    """
+    changed = [list(state) for state in states]
+    for step, name, rows in _alike(pipelines):
+        if name != LEARNED and HEURISTICS[name].start:
+            heuristic = HEURISTICS[name]
+            parameters = _columns([pipelines[row][step].values for row in rows], log_probs)
+            state = _columns([states[row][step] for row in rows], log_probs)
+            named = dict(zip(heuristic.start, state, strict=True))
+            updated = heuristic.update(log_probs[rows, None], *parameters, **named)
+            values = torch.cat([updated[key] for key in heuristic.start], dim=-1).tolist()
+            for row, value in zip(rows, values, strict=True):
+                changed[row][step] = tuple(value)
+    return [tuple(state) for state in changed]
+
+
+def apply_on_support(
+    t: Tensor, n: Tensor | None, pipelines: Sequence[Pipeline], states: Sequence[State] | None = None
+) -> Support:
+    """Apply one pipeline a row to sorted supports.
+
+    Rows that take the same heuristic at the same step are computed together, whatever their parameters.
+
+    Parameters
+    ----------
+    t : Tensor [R, S]
+        Logits, descending.
+    n : Tensor [R, S], or None
+        Counts; None stands for a full vocabulary, one token a point.
+    pipelines : sequence of R pipelines
+    states : sequence of R, or None
+        What the pipelines remember; None stands for the first token of an answer.
+
+    Returns
+    -------
+    Support
+        `t` are the new logits on the same points, -inf where nothing is left, and `n` how many tokens are left.
+    """
+    support = Support.of(t, n)
+    states = [initial_state(pipeline) for pipeline in pipelines] if states is None else states
+    for step, name, rows in _alike(pipelines):
+        # Indexing copies: where all rows take part, the support itself is used.
+        everything = len(rows) == len(t)
+        part = support if everything else support.rows(rows)
+        processors = [pipelines[row][step] for row in rows]
+        if name == LEARNED:
+            changed = _apply_learned(processors[0].value, part)
+        else:
+            heuristic = HEURISTICS[name]
+            parameters = _columns([processor.values for processor in processors], t)
+            state = dict(zip(heuristic.start, _columns([states[row][step] for row in rows], t), strict=True))
+            # What a network makes of descending logits need not descend.
+            if any(before.name == LEARNED for row in rows for before in pipelines[row][:step]):
+                order = part.t.argsort(dim=-1, descending=True, stable=True)
+                changed = heuristic(part.take(order), *parameters, **state).take(order.argsort(-1))
+            else:
+                changed = heuristic(part, *parameters, **state)
+        support = changed if everything else _with_rows(support, rows, changed)
+    return support
+
+
+def _alike(pipelines: Sequence[Pipeline]) -> Iterator[tuple[int, str, list[int]]]:
+    """Step by step, the rows that take the same heuristic, or the same learned sampler: (step, its name, rows)."""
+    for step in range(max(map(len, pipelines), default=0)):
+        groups: dict[tuple, list[int]] = {}
+        for row, pipeline in enumerate(pipelines):
+            if step < len(pipeline):
+                processor = pipeline[step]
+                key = (LEARNED, *processor.values) if processor.name == LEARNED else (processor.name,)
+                groups.setdefault(key, []).append(row)
+        for key, rows in groups.items():
+            yield step, key[0], rows
+
+
+def _columns(values: Sequence[Sequence[float]], like: Tensor) -> list[Tensor]:
+    """A tensor `[R, 1]` for each of the values that every row has."""
+    return [like.new_tensor(column)[:, None] for column in zip(*values, strict=True)]
+
+
+def _with_rows(support: Support, rows: list[int], part: Support) -> Support:
+    """The support with some rows replaced, in place: `apply_on_support` owns its tensors."""
+    pairs = [(support.t, part.t), (support.n, part.n), *zip(support.span or (), part.span or (), strict=True)]
+    for tensor, values in pairs:
+        tensor[rows] = values
+    return Support(support.t, support.n, support.span)
+
+
+def _apply_learned(path: str, support: Support) -> Support:
+    """A learned sampler on a full vocabulary, or on a sketch."""
+    # Samplers are loaded only where a pipeline has one.
+    from adaptive_samplers.samplers import load_sampler
+
+    sampler = load_sampler(path, str(support.t.device))
+    left = support.n > 0
+    with torch.no_grad():
+        if support.span is None:
+            return Support(sampler.logits(support.t), support.n, None)
+        # A network cannot read minus infinity: removed points repeat the smallest one that is left, with no count.
+        smallest = support.log_probs.masked_fill(~left, torch.inf).amin(-1, keepdim=True)
+        logits = sampler(support.log_probs.where(left, smallest), support.n)
+    order = logits.masked_fill(~left, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    return Support.of(logits.gather(-1, order), support.n.gather(-1, order)).take(order.argsort(-1))
+
+
+def apply_along_answers(
+    t: Tensor,
+    n: Tensor | None,
+    starts: Sequence[int],
+    pipelines: Sequence[Pipeline],
+    chosen_log_probs: Tensor,
+) -> Support:
+    """Apply the pipelines of recorded answers at each of their token-steps.
+
+    Stateful pipelines are followed step after step, all answers at once.
+
+    Parameters
+    ----------
+    t, n : Tensor [N, S]
+        The token-steps of one answer after another; `n` is None for a full vocabulary.
+    starts : sequence of A + 1
+        Answer i has the token-steps `starts[i]` to `starts[i + 1]`.
+    pipelines : sequence of A
+    chosen_log_probs : Tensor [N]
+        The log-probability, by the normalized `t`, of the token that was chosen at each step. Of a stateful pipeline
+        only; the token is taken to be the nearest of those that were left.
+
+    Returns
+    -------
+    Support [N, S]
+    """
+    lengths = [end - start for start, end in pairwise(starts)]
+    logits, counts = torch.empty_like(t), torch.empty_like(t)
+
+    def fill(rows: list[int], answers: list[int], states: list[State]) -> Support:
+        support = apply_on_support(t[rows], None if n is None else n[rows], [pipelines[i] for i in answers], states)
+        logits[rows], counts[rows] = support.t, support.n
+        return support
+
+    plain = [i for i, pipeline in enumerate(pipelines) if not is_stateful(pipeline)]
+    places = [(starts[i] + step, i) for i in plain for step in range(lengths[i])]
+    for first in range(0, len(places), ROWS_AT_ONCE):
+        rows, answers = zip(*places[first : first + ROWS_AT_ONCE], strict=True)
+        fill(list(rows), list(answers), [initial_state(pipelines[i]) for i in answers])
+
+    followed = [i for i, pipeline in enumerate(pipelines) if is_stateful(pipeline)]
+    for first in range(0, len(followed), ROWS_AT_ONCE):
+        states = {i: initial_state(pipelines[i]) for i in followed[first : first + ROWS_AT_ONCE]}
+        for step in range(max(lengths[i] for i in states)):
+            answers = [i for i in states if step < lengths[i]]
+            rows = [starts[i] + step for i in answers]
+            support = fill(rows, answers, [states[i] for i in answers])
+            distance = (t[rows].log_softmax(-1) if n is None else t[rows]) - chosen_log_probs[rows, None]
+            nearest = distance.abs().masked_fill(support.n <= 0, torch.inf).argmin(-1, keepdim=True)
+            drawn = support.log_probs.gather(-1, nearest).squeeze(-1)
+            following = next_states([pipelines[i] for i in answers], [states[i] for i in answers], drawn)
+            states.update(zip(answers, following, strict=True))
+    return Support(logits, counts, None)
+
+
+def sort_logits(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Float32 logits in descending order and the token ids in that order; equal logits in the order of their ids."""
+    logits = logits.float()
+    if logits.device.type != "cpu":
+        return torch.sort(logits, dim=-1, descending=True, stable=True)
+    # NumPy's vectorized sort of plain integers is five times faster here than a sort of values with their indices, so
+    # each value and its id are packed into one integer: the float's bits, mapped to descend, above the id's.
+    values = logits.numpy()
+    ids = np.arange(values.shape[-1], dtype=np.int64)
+    t, order = np.empty_like(values), np.empty(values.shape, dtype=np.int64)
+    for row, value in enumerate(values):
+        bits = (value + 0.0).view(np.int32)  # adding zero makes -0.0 equal to 0.0
+        packed = np.where(bits < 0, bits & 0x7FFFFFFF, ~bits).astype(np.int64)
+        packed <<= 32
+        packed |= ids
+        packed.sort()
+        packed &= 0xFFFFFFFF
+        order[row] = packed
+        t[row] = value[packed]
+    return torch.from_numpy(t), torch.from_numpy(order)
+
+
+def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
+    """Apply one pipeline a row to logits over the vocabulary, `[R, V] -> [R, V]` float32."""
+    t, token_ids = sort_logits(logits)
+    t = apply_on_support(t, None, pipelines).t
+    return torch.empty_like(t).scatter_(-1, token_ids, t)
+
+
+def draw(t: Tensor, uniforms: Tensor) -> Tensor:
+    """Positions drawn by inverse CDF along sorted supports, one uniform number a row.
+
+    Along the sorted order the same uniform number gives similar tokens under similar heuristics: common random numbers,
+    which make paired comparisons sharper.
+
+    Parameters
+    ----------
+    t : Tensor [R, V]
+        Logits, -inf where removed.
+    uniforms : Tensor [R]
+        Numbers in [0, 1), float64.
+
+    Returns
+    -------
+    Tensor [R]
+        Positions, int64.
+    """
+    cumulative = torch.exp(t - t.amax(-1, keepdim=True)).cumsum(-1, dtype=torch.float64)
+    target = uniforms[:, None].to(cumulative) * cumulative[:, -1:]
+    # `right` passes over points without mass, so that a removed token can never be drawn.
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

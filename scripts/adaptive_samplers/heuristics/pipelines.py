@@ -1,0 +1,148 @@
+"""Pipelines, chains of heuristics: from configs, to and from tables, their names and ids. Needs no torch."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED, parameter_names
+
+Setting = float | str | Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Processor:
+    """One step of a pipeline: a heuristic with its parameters, or a learned sampler with the folder it is saved in.
+
+    Attributes
+    ----------
+    name : str
+        A heuristic, or `learned`.
+    values : tuple
+        The values of its parameters, in the order of `parameter_names(name)`.
+    """
+
+    name: str
+    values: tuple[float | str, ...] = ()
+
+    @property
+    def value(self) -> float | str:
+        """The value of the only parameter of a step that has one."""
+        (value,) = self.values
+        return value
+
+    def describe(self) -> dict[str, Any]:
+        """The interchange form, `{name, params}`."""
+        return {"name": self.name, "params": dict(zip(parameter_names(self.name), self.values, strict=True))}
+
+    @classmethod
+    def configured(cls, name: str, setting: Setting) -> "Processor":
+        """A step as configs write it: a value for one parameter, a map for several, None for none."""
+        names = parameter_names(name)
+        values = [setting] if len(names) == 1 else [(setting or {})[parameter] for parameter in names]
+        if name != LEARNED:
+            ranges = HEURISTICS[name].parameters.values()
+            values = [numbers.typed(value) for numbers, value in zip(ranges, values, strict=True)]
+        return cls(name, tuple(values))
+
+
+Pipeline = tuple[Processor, ...]
+
+
+def parse_processors(processors: str | Sequence[dict[str, Any]]) -> Pipeline:
+    """A pipeline from its interchange form: a JSON string, or the list `[{name, params}, ...]`.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or the parameters are not those of the heuristic.
+    """
+    if isinstance(processors, str):
+        processors = json.loads(processors)
+    pipeline = []
+    for item in processors:
+        if set(item) != {"name", "params"}:
+            raise ValueError(f"a processor has a name and params, not {item}")
+        name, params = item["name"], item["params"]
+        if name != LEARNED and name not in HEURISTICS:
+            raise ValueError(f"unknown processor '{name}'; known: {LEARNED}, {', '.join(sorted(HEURISTICS))}")
+        expected = parameter_names(name)
+        if set(params) != set(expected):
+            known = f"the parameters {list(expected)}" if expected else "no parameters"
+            raise ValueError(f"processor '{name}' takes {known}, not {params}")
+        pipeline.append(Processor(name, tuple(params[parameter] for parameter in expected)))
+    return tuple(pipeline)
+
+
+def pipeline_name(pipeline: Pipeline) -> str:
+    """`temperature_0.7+min_p_0.05`: steps in the order in which they are applied.
+
+    Of several parameters the names are given too, `quadratic_smoothing_factor_0.2_curve_1`. A learned sampler is named
+    by the end of its path, `learned_{architecture}/{weights}_top{k}`.
+    """
+    return "+".join(_step_name(step) for step in pipeline)
+
+
+def _step_name(step: Processor) -> str:
+    if step.name == LEARNED:
+        return f"{LEARNED}_{'/'.join(PurePath(step.value).parts[-2:])}"
+    values = [f"{value:g}" for value in step.values]
+    if len(values) > 1:
+        values = [f"{name}_{value}" for name, value in zip(parameter_names(step.name), values, strict=True)]
+    return "_".join([step.name, *values])
+
+
+def grid_pipelines(block: Mapping[str, Any]) -> Iterator[Pipeline]:
+    """The pipelines of a block of `heuristics.grid`: every value of its family at every temperature.
+
+    The temperature comes first, as in Hugging Face's `generate`; a temperature of 1 changes nothing and is left out,
+    except where it is all there is.
+    """
+    for setting in block.get("values") or [None]:
+        for degrees in block.get("temperatures") or [1.0]:
+            heat = Processor.configured("temperature", degrees)
+            if block["family"] == "temperature":
+                yield (heat,)
+            else:
+                step = Processor.configured(block["family"], setting)
+                yield (step,) if degrees == 1 else (heat, step)
+
+
+def configured_pipeline(steps: Sequence[Mapping[str, Setting]]) -> Pipeline:
+    """An entry of `heuristics.pipelines`."""
+    return tuple(Processor.configured(name, setting) for step in steps for name, setting in step.items())
+
+
+def expand_heuristics(
+    grid: Sequence[Mapping[str, Any]], pipelines: Sequence[Sequence[Mapping[str, Setting]]]
+) -> list[dict]:
+    """The rows of the `heuristics` table: the grid, then explicit pipelines."""
+    chains = [(block["family"], pipeline) for block in grid for pipeline in grid_pipelines(block)]
+    chains += [("pipeline", configured_pipeline(steps)) for steps in pipelines]
+    rows = []
+    for family, chain in chains:
+        described = [step.describe() for step in chain]
+        rows.append(
+            {
+                "heuristic_id": content_id(described),
+                "name": pipeline_name(chain),
+                "family": family,
+                "processors": json.dumps(described),
+            }
+        )
+    return rows
+
+
+def learned_heuristic(folder: str) -> dict[str, str]:
+    """The row of the `heuristics` table for a sampler saved in `.../{architecture}/{weights}_top{k}`."""
+    architecture, training_set = PurePath(folder).parts[-2:]
+    weights, top_k = training_set.rsplit("_", 1)
+    described = [Processor(LEARNED, (str(folder),)).describe()]
+    return {
+        "heuristic_id": content_id(described),
+        "name": f"{architecture} {weights} {top_k}",
+        "family": LEARNED,
+        "processors": json.dumps(described),
+    }

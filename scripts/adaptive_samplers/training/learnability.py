@@ -1,0 +1,128 @@
+"""Which architecture can learn which heuristic: each learns each alone, on recorded distributions of the real model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.heuristics import Pipeline, pipeline_name
+from adaptive_samplers.models.language_model import choose_device
+from adaptive_samplers.samplers import AdaptiveSampler, build_sampler
+from adaptive_samplers.stage import say
+from adaptive_samplers.training.loss import log_softmax_with_counts
+from adaptive_samplers.training.replay import token_steps
+from adaptive_samplers.training.trainer import (
+    TokenSteps,
+    TrainingSettings,
+    device_of,
+    evaluate,
+    evaluate_identity,
+    train,
+)
+
+SPLITS = ("train", "validation", "test")
+BATCH_SIZE = 1024
+
+
+def learn_heuristic(
+    answers: pd.DataFrame,
+    sketches: list[Path],
+    pipeline: Pipeline,
+    architecture: str,
+    architecture_settings: dict[str, Any],
+    training: dict[str, Any],
+    seed: int,
+    checkpoint: Path,
+) -> dict[str, Any]:
+    """Train one architecture to do what one heuristic does, and measure it on the prompts of the test split.
+
+    Parameters
+    ----------
+    answers : DataFrame
+        Replayed answers with `answer_id` and `split`; several rows of one answer count once.
+    sketches : list of Path
+        The shards that hold their distributions.
+    pipeline : Pipeline
+        The heuristic.
+    training : dict
+        The config's `training`, with the number of steps meant for this.
+    checkpoint : Path
+        Folder in which training is taken up after a kill.
+
+    Returns
+    -------
+    dict
+        `architecture`, `heuristic`, the means over held-out token-steps of `kl` (nats), `truncated_mass` and
+        `kept_overlap`, `identity_kl` and `identity_truncated_mass` of the raw logits, `token_steps`, `best_step`.
+
+    Raises
+    ------
+    UserError
+        If there is no answer of one of the splits.
+    """
+    processors = json.dumps([step.describe() for step in pipeline])
+    asked = answers.drop_duplicates("answer_id").assign(processors=processors)
+    steps = {}
+    for split in SPLITS:
+        steps[split] = token_steps(asked[asked["split"] == split], sketches)
+        if not len(steps[split]):
+            raise UserError(
+                f"no answer to a prompt of the {split} split was replayed; select more answers (scoring.top_k) or "
+                "prompts of this split (prompts.per_kind)"
+            )
+    sampler = build_sampler(architecture, architecture_settings, seed).to(choose_device("auto"))
+    settings = TrainingSettings.from_config(training, seed)
+    result = train(sampler, steps["train"], steps["validation"], settings, checkpoint)
+    measured = evaluate(result.sampler, steps["test"], settings.gamma)
+    identity = evaluate_identity(steps["test"], settings.gamma)
+    name = pipeline_name(pipeline)
+    say(f"{architecture}, {name}: KL {measured['kl']:.4f}, of the raw logits {identity['identity_kl']:.4f} (test)")
+    return {
+        "architecture": architecture,
+        "heuristic": name,
+        "kl": measured["kl"],
+        "identity_kl": identity["identity_kl"],
+        "truncated_mass": measured["truncated_mass"],
+        "identity_truncated_mass": identity["identity_truncated_mass"],
+        "kept_overlap": kept_overlap(result.sampler, steps["test"]),
+        "token_steps": len(steps["test"]),
+        "best_step": result.best_step,
+    }
+
+
+@torch.no_grad()
+def kept_overlap(sampler: AdaptiveSampler, steps: TokenSteps) -> float | None:
+    """Mean overlap (intersection over union, counted in tokens) of what a heuristic keeps and what a sampler keeps.
+
+    A sampler removes nothing outright. A token counts as kept if it has at least half of the odds against the most
+    probable token that it has in the raw distribution. This is meant for heuristics that only cut: the result is None
+    where the heuristic cuts nothing, or changes the odds of what it keeps.
+    """
+    overlaps = []
+    for start in range(0, len(steps), BATCH_SIZE):
+        batch = steps.select(slice(start, start + BATCH_SIZE), device_of(sampler))
+        if _changes_odds(batch):
+            return None
+        lost = _odds(batch.t, batch.n) - _odds(sampler(batch.t, batch.n), batch.n)
+        predicted = batch.n.where(lost <= torch.tensor(2.0).log(), 0.0)
+        both = batch.kept.minimum(predicted).sum(-1)
+        overlaps.append(both / batch.kept.maximum(predicted).sum(-1))
+    cuts = bool((steps.kept < steps.n).any())
+    return float(torch.cat(overlaps).mean()) if cuts else None
+
+
+def _odds(logits: Tensor, n: Tensor) -> Tensor:
+    """Log odds of a token at each point against the most probable one, `[B, S]`."""
+    log_probs = log_softmax_with_counts(logits, n)
+    return log_probs - log_probs.masked_fill(n <= 0, -torch.inf).amax(-1, keepdim=True)
+
+
+def _changes_odds(steps: TokenSteps) -> bool:
+    survives = steps.kept > 0
+    change = (steps.target - steps.t).where(survives, torch.nan)
+    first = change.nan_to_num(-torch.inf).amax(-1, keepdim=True)
+    return bool(((first - change).where(survives, 0.0) > 1e-3).any())
