@@ -46,7 +46,10 @@ rule learn_heuristic:
         settings=stage("train_sampler", "run.seed", "training"),
         sampler=lambda wildcards: config["samplers"][wildcards.architecture],
         heuristic=lambda wildcards: LEARNABLE[wildcards.heuristic],
-        steps=config["evaluation"]["learnability"]["steps"],
+        training={
+            key: config["evaluation"]["learnability"][key]
+            for key in ("learning_rate", "steps")
+        },
     message:
         "{wildcards.architecture} learns {wildcards.heuristic}"
     script:

@@ -23,7 +23,7 @@ def main(snakemake):
         configured_pipeline(snakemake.params.heuristic),
         snakemake.wildcards.architecture,
         snakemake.params.sampler,
-        settings["training"] | {"steps": snakemake.params.steps, "patience": None},
+        settings["training"] | snakemake.params.training | {"patience": None},
         settings["run"]["seed"],
         output.with_suffix(".checkpoint"),
     )

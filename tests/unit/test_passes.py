@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_samplers.samplers.passes import compiled, portable
-from adaptive_samplers.samplers.passes.grid import REACH
+from adaptive_samplers.samplers.passes.grid import REACH, between, on_every
 
 INTERVALS = 128
 
@@ -156,3 +156,23 @@ def test_rows_do_not_depend_on_threads_or_batch_mates():
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+def test_coarser_knots_serve_cubics_exactly(stride):
+    logits = torch.randn(3, 4000, generator=torch.Generator().manual_seed(2)) * torch.tensor([[1.0], [4.0], [30.0]])
+    sketch = portable.condense(logits, 1024).sketch
+    coarse = on_every(stride, sketch)
+    assert coarse.t.shape == (3, 1024 // stride + 1)
+    for power in range(4):
+        # In the knots' own positions, because it is in these that interpolation is cubic.
+        place = torch.linspace(-1, 1, 1025) ** power
+        of_all, of_some = (sketch.n * place).sum(-1), (coarse.n * place[::stride]).sum(-1)
+        assert torch.allclose(of_all, of_some, rtol=1e-4, atol=0.05)
+        assert torch.allclose(between(stride, place[::stride].expand(3, -1)), place.expand(3, -1), atol=1e-5)
+
+
+def test_cubics_do_not_reach_across_the_change_of_spacing():
+    values = torch.arange(257.0).clamp(min=192)[None]  # a bend at the 192nd of 256 intervals
+    fine = between(4, values)[0]
+    assert torch.allclose(fine, (torch.arange(1025.0) / 4).clamp(min=192), atol=1e-3)

@@ -15,6 +15,7 @@ from torch.nn.functional import silu
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers.passes import Grid, passes_for
+from adaptive_samplers.samplers.passes.grid import INTERVALS, between, on_every
 from adaptive_samplers.samplers.truncation import truncate
 from adaptive_samplers.sketch import mask_and_check
 
@@ -55,11 +56,11 @@ class AdaptiveSampler(
     arguments of its constructor.
 
     Attributes:
-        intervals: how many intervals between knots the smooth part is interpolated over. Halving their number makes
-            the error four times as large; docs/library.md has what was measured.
+        stride: for a decoding step, the architecture is evaluated on every so many knots of the grid, and the smooth
+            part of its output carried to the others by cubics; docs/library.md has what was measured.
     """
 
-    intervals = 1024
+    stride = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,9 +135,11 @@ class AdaptiveSampler(
     @torch.inference_mode()
     def _at_knots(self, logits: Tensor) -> tuple[Grid, Tensor, Tensor, Tensor]:
         """Condense logits `[B, V]` and evaluate the architecture at the knots, as `spread` and `draw` want it."""
-        condensed = passes_for(logits.device).condense(logits, self.intervals)
+        condensed = passes_for(logits.device).condense(logits, INTERVALS)
+        sketch = on_every(self.stride, condensed.sketch)
         dtype = next(self.parameters()).dtype
-        return condensed.grid, *self.smooth_and_truncation(condensed.sketch.t.to(dtype), condensed.sketch.n.to(dtype))
+        smooth, scale, threshold = self.smooth_and_truncation(sketch.t.to(dtype), sketch.n.to(dtype))
+        return condensed.grid, between(self.stride, smooth), scale, threshold
 
     def as_logits_processor(self) -> "LogitsProcessor":
         """This sampler as a Hugging Face `LogitsProcessor`.

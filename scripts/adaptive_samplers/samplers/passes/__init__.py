@@ -3,16 +3,47 @@
 What lies between is a network on a few knots; these passes are all that costs anything per token.
 """
 
+import logging
+from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import torch
 
-from adaptive_samplers.samplers.passes import compiled, portable
+from adaptive_samplers.samplers.passes import portable
 from adaptive_samplers.samplers.passes.grid import Condensed, Grid
 
 __all__ = ["Condensed", "Grid", "passes_for"]
 
+logger = logging.getLogger(__name__)
+
+# The modules that serve one kind of device faster than plain PyTorch, and the package that each needs. They are
+# imported when first wanted, as both packages are slow to import and may be missing.
+FAST_PASSES = {"cpu": ("compiled", "numba"), "cuda": ("fused", "triton")}
+
 
 def passes_for(device: torch.device) -> ModuleType:
-    """The module whose `condense`, `spread` and `draw` serve this device best."""
-    return compiled if device.type == "cpu" else portable
+    """The module whose `condense`, `spread` and `draw` serve this device best.
+
+    Where the package that it needs cannot be imported, it is the one in plain PyTorch, and a warning is logged once.
+    """
+    return _passes_for_kind(device.type)
+
+
+@cache
+def _passes_for_kind(kind: str) -> ModuleType:
+    if kind not in FAST_PASSES:
+        return portable
+    module, package = FAST_PASSES[kind]
+    try:
+        return import_module(f"{__name__}.{module}")
+    except ImportError as error:
+        logger.warning(
+            "Learned samplers run on %s in plain PyTorch, which is slower, as it goes over the vocabulary many times: "
+            "the package %s cannot be imported (%s). Install it with `pip install %s`.",
+            kind,
+            package,
+            error,
+            package,
+        )
+        return portable

@@ -25,6 +25,8 @@ COUNT_BITS = 40
 TABLES = 4
 
 FLOOR = np.float32(MASKED_BELOW)
+# A negative number's bits, mapped as `_in_order` does.
+FLOOR_IN_ORDER = np.int32(FLOOR.view(np.int32) ^ np.int32(0x7FFFFFFF))
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
@@ -66,15 +68,23 @@ def _log1p(z):
     return (series * square + TWO) * ratio
 
 
+@njit(inline="always", **OPTIONS)
+def _in_order(bits):
+    """The bits of a float32 as an integer of the same order, and back."""
+    return np.int32(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))
+
+
 @njit(**OPTIONS)
 def _extremes(row):
-    largest = MINUS_INFINITY
-    smallest = np.float32(np.inf)
-    for i in range(row.size):
-        value = row[i]
-        largest = max(largest, value)
-        smallest = min(smallest, value if value > FLOOR else smallest)
-    return largest, smallest
+    """The largest logit and the smallest that is not masked, by integers, whose comparisons are vectorized."""
+    bits = row.view(np.int32)
+    lowest, highest = np.int32(-(2**31)), np.int32(2**31 - 1)
+    largest, smallest = lowest, highest
+    for i in range(bits.size):
+        value = _in_order(bits[i])
+        largest = np.int32(max(largest, value))
+        smallest = np.int32(min(smallest, value if value > FLOOR_IN_ORDER else highest))
+    return np.int32(_in_order(largest)).view(np.float32), np.int32(_in_order(smallest)).view(np.float32)
 
 
 @njit(**OPTIONS)

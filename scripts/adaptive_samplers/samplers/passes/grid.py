@@ -1,11 +1,16 @@
 """The knots on which a sampler is evaluated for one decoding step, and what is known of a distribution there."""
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from adaptive_samplers.sketch import DistributionSketch
+
+# Intervals between neighboring knots: so many that a function is as good as linear in between. They cost little.
+INTERVALS = 1024
 
 # Where logits reach further below the largest than this, in nats, three quarters of the intervals cover the first
 # `REACH` nats and the others all that lies below: a few stray logits must not cost the rest its resolution.
@@ -91,3 +96,40 @@ class Condensed:
         counts = tokens - moved + moved.roll(1, dims=1)
         t = (grid.largest.double() - log_normalizer)[:, None] - grid.knots()
         return cls(grid, DistributionSketch(t.float(), counts.float()))
+
+
+def on_every(stride: int, sketch: DistributionSketch) -> DistributionSketch:
+    """The sketch on every `stride`-th knot of a grid, such that sums of any cubic function stay the same.
+
+    Counts are moved by the transpose of the interpolation that `between` does; some may become slightly negative.
+    """
+    if stride == 1:
+        return sketch
+    return DistributionSketch(sketch.t[:, ::stride], sketch.n @ _cubic(sketch.n.shape[1] - 1, stride, sketch.n.device))
+
+
+def between(stride: int, values: Tensor) -> Tensor:
+    """Values on every `stride`-th knot carried to all knots, by the cubic through the four nearest."""
+    if stride == 1:
+        return values
+    return values.float() @ _cubic((values.shape[1] - 1) * stride, stride, values.device).T
+
+
+@cache
+@torch.inference_mode(False)  # what is kept must be of use in training too
+def _cubic(intervals: int, stride: int, device: torch.device) -> Tensor:
+    """The matrix `[intervals + 1, intervals / stride + 1]` of cubic Lagrange interpolation.
+
+    Where the knots' spacing may change, no four of them are taken from both sides.
+    """
+    ends = [0, round(NEAR_SHARE * intervals / stride), intervals // stride]
+    matrix = torch.zeros(intervals + 1, ends[-1] + 1, dtype=torch.float64)
+    for row in range(intervals + 1):
+        place = row / stride
+        low, high = ends[:2] if place <= ends[1] else ends[1:]
+        first = min(max(int(place) - 1, low), high - 3)
+        nodes = range(first, first + 4)
+        for node in nodes:
+            others = [other for other in nodes if other != node]
+            matrix[row, node] = math.prod((place - other) / (node - other) for other in others)
+    return matrix.float().to(device)
