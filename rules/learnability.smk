@@ -46,9 +46,11 @@ rule learn_heuristic:
         settings=stage("train_sampler", "run.seed", "training"),
         sampler=lambda wildcards: config["samplers"][wildcards.architecture],
         heuristic=lambda wildcards: LEARNABLE[wildcards.heuristic],
-        training={
-            key: config["evaluation"]["learnability"][key]
-            for key in ("learning_rate", "steps")
+        training=lambda wildcards: {
+            "learning_rate": config["evaluation"]["learnability"]["learning_rates"][
+                wildcards.architecture
+            ],
+            "steps": config["evaluation"]["learnability"]["steps"],
         },
     message:
         "{wildcards.architecture} learns {wildcards.heuristic}"

@@ -107,6 +107,25 @@ def test_how_the_work_is_done_reruns_nothing(workflow, change):
     assert workflow.planned(config=change) == {}
 
 
+def test_the_target_learnability(workflow):
+    assert set(workflow.planned("learnability")) <= {
+        "learn_heuristic",
+        "plot_learnability",
+        "tabulate_learnability",
+        "learnability",
+    }
+    done = workflow.run("learnability")
+    assert done.returncode == 0, done.stdout
+    table = pd.read_csv(workflow.result("tables/learnability.csv"))
+    assert len(table) == 3 * 2 and (table["kl"] < table["identity_kl"]).any()
+    assert workflow.result("figures/learnability.png").read_bytes().startswith(b"\x89PNG")
+    # Another heuristic is learned beside those that were.
+    pipelines = [[{"temperature": 0.7}], [{"top_p": 0.9}], [{"top_k": 5}]]
+    more = {"evaluation": {"learnability": {"heuristics": pipelines}}}
+    assert workflow.planned("learnability", config=more)["learn_heuristic"] == 3
+    assert workflow.planned("all", config=more) == {}
+
+
 def test_a_training_rate_reruns_training_and_what_follows(workflow):
     planned = workflow.planned(config={"training": {"learning_rate": 0.002}})
     assert set(planned) == {"train_sampler", *AFTER_TRAINING}

@@ -20,6 +20,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.evaluation import OBJECTIVES
 from adaptive_samplers.figures.curves import curves
 from adaptive_samplers.figures.distributions import REST, distributions
+from adaptive_samplers.figures.learnability import learnability
 from adaptive_samplers.figures.ranking import ranking
 from adaptive_samplers.figures.selection import by_family_and_temperature, kept
 from adaptive_samplers.figures.style import (
@@ -97,7 +98,19 @@ def training_sets(weights=WEIGHTS):
     return {name: pd.DataFrame({"name": [names[0]] * 3 + [names[1]]}) for name in weights}
 
 
+def learned_heuristics():
+    rows = []
+    for number, (family, value) in enumerate([("temperature", 0.7), *CUTS.items()]):
+        for column, architecture in enumerate(ARCHITECTURES):
+            kl = 0.2 * 0.1 ** (number * column / 2)
+            overlap = None if family == "temperature" else 1 - kl
+            name = f"{family}_{value:g}"
+            rows.append((architecture, name, kl, 0.25, overlap))
+    return pd.DataFrame(rows, columns=["architecture", "heuristic", "kl", "identity_kl", "kept_overlap"])
+
+
 ALL = {
+    "learnability": lambda: learnability(learned_heuristics()),
     "tradeoff": lambda: tradeoff(comparison_of(HEURISTICS + LEARNED)),
     "ranking": lambda: ranking(comparison_of(HEURISTICS + LEARNED)),
     "distributions": lambda: distributions([panel()] * 3),
@@ -154,6 +167,14 @@ def test_text_is_large_enough_inside_the_figure_and_apart(name, monkeypatch):
         shared = first.intersection(first, second)
         smaller = min(first.width * first.height, second.width * second.height)
         assert shared is None or shared.width * shared.height < 0.15 * smaller, (one, other)
+
+
+def test_learnability_tells_each_cell():
+    shown = strings(learnability(learned_heuristics()))
+    assert {"LocalProbabilityTransform", "temperature_0.7", "eta_0.01"} <= {text.replace("\n", "") for text in shown}
+    assert "0.2000 (80%)" in shown  # nothing is kept or cut by a temperature
+    assert "0.2000 (80%)\nkept 0.80" in shown
+    assert "0.0020 (0.8%)\nkept 1.00" in shown
 
 
 def test_unknown_format_is_named(tmp_path):

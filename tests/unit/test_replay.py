@@ -27,6 +27,7 @@ from adaptive_samplers.selection import answer_id
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.tables import SCHEMAS, read_table, write_table
 from adaptive_samplers.training import trainer
+from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, shard_fingerprint, token_steps
 from adaptive_samplers.training.run import train_on_training_set
 
@@ -288,6 +289,21 @@ def test_a_training_run(tiny_model, training_set, tmp_path):
     again = tmp_path / "again"
     train_on_training_set(training_set, paths, *LOCAL, TRAINING, 3, again)
     assert (again / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
+
+
+def test_learning_a_single_heuristic(tiny_model, training_set, tmp_path):
+    paths = replayed(training_set, tiny_model, tmp_path)
+    pipeline = parse_processors([{"name": "temperature", "params": {"temperature": 0.5}}])
+    row = learn_heuristic(training_set, paths, pipeline, *LOCAL, TRAINING, 3, tmp_path / "checkpoint")
+    assert (row["architecture"], row["heuristic"], row["kept_overlap"]) == (LOCAL[0], "temperature_0.5", None)
+    # Answers of the test split, each once, whatever heuristics they are listed with.
+    test_answers = training_set[training_set["split"] == "test"].drop_duplicates("answer_id")
+    assert row["token_steps"] == len(token_steps(test_answers, paths))
+    assert 0 < row["kl"] < row["identity_kl"] / 2
+    assert learn_heuristic(training_set, paths, pipeline, *LOCAL, TRAINING, 3, tmp_path / "checkpoint") == row
+    with pytest.raises(UserError, match="no answer to a prompt of the test split"):
+        rest = training_set[training_set["split"] != "test"]
+        learn_heuristic(rest, paths, pipeline, *LOCAL, TRAINING, 3, tmp_path / "other")
 
 
 def test_a_run_that_was_finished_ends_at_once_unless_training_changed(tiny_model, training_set, tmp_path, monkeypatch):

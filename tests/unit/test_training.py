@@ -232,3 +232,18 @@ def test_what_cannot_be_trained_on_is_said(tmp_path):
         train(build_sampler(*LOCAL, seed=0), broken, steps, settings(), tmp_path)
     with pytest.raises(ValueError, match="support points"):
         TokenSteps(steps.t, steps.n, steps.target, steps.kept[:3])
+
+
+def test_low_precision_learns_too_and_keeps_full_weights(tmp_path):
+    results = {}
+    for precision in ("float32", "bfloat16"):
+        sampler = build_sampler(*NETWORK, seed=1)
+        losses = [evaluate(sampler, token_steps(24, 2), 1.0)["loss"]]
+        trained = train(
+            sampler, token_steps(64, 1), token_steps(24, 2), settings(precision=precision), tmp_path / precision
+        )
+        losses.append(evaluate(trained.sampler, token_steps(24, 2), 1.0)["loss"])
+        assert losses[1] < losses[0] / 2
+        assert {parameter.dtype for parameter in trained.sampler.parameters()} == {torch.float32}
+        results[precision] = losses[1]
+    assert results["float32"] != results["bfloat16"]

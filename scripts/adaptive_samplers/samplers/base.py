@@ -138,8 +138,12 @@ class AdaptiveSampler(
         condensed = passes_for(logits.device).condense(logits, INTERVALS)
         sketch = on_every(self.stride, condensed.sketch)
         dtype = next(self.parameters()).dtype
-        smooth, scale, threshold = self.smooth_and_truncation(sketch.t.to(dtype), sketch.n.to(dtype))
+        smooth, scale, threshold = self._evaluate(sketch.t.to(dtype), sketch.n.to(dtype))
         return condensed.grid, between(self.stride, smooth), scale, threshold
+
+    def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`smooth_and_truncation` where no gradients are wanted; for an architecture that has a quicker way then."""
+        return self.smooth_and_truncation(t, n)
 
     def as_logits_processor(self) -> "LogitsProcessor":
         """This sampler as a Hugging Face `LogitsProcessor`.

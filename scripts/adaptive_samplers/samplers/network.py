@@ -1,5 +1,9 @@
 """The sampling network: a small transformer over the vocabulary as a set, with linear attention."""
 
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, softplus
@@ -119,3 +123,20 @@ class SamplingNetwork(AdaptiveSampler):
             smooth = self.multiplier * smooth
         scale, threshold = softplus(self.truncation_head(context)).split(1, dim=-1)
         return smooth, scale, threshold
+
+    def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # Somebody may have put another function in the definition's place, for example one of torch.compile.
+        defined_here = getattr(self.smooth_and_truncation, "__func__", None) is SamplingNetwork.smooth_and_truncation
+        compiled = _compiled_network()
+        if compiled is None or not defined_here or t.device.type != "cpu" or t.dtype != torch.float32:
+            return super()._evaluate(t, n)
+        return compiled.smooth_and_truncation(self, t, n)
+
+
+@cache
+def _compiled_network() -> ModuleType | None:
+    """The module with this architecture compiled, imported when first wanted, or None where numba is missing."""
+    try:
+        return import_module("adaptive_samplers.samplers.passes.compiled_network")
+    except ImportError:  # the passes, which need numba as well, have warned of it
+        return None

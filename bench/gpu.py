@@ -1,0 +1,257 @@
+"""Speed of learned samplers on a CUDA device; docs/gpu.md says how to read it.
+
+    python bench/gpu.py                     writes bench/gpu_results.json and prints a table
+    python bench/gpu.py --output FILE       writes there
+    python bench/gpu.py --batches 1 64      these batches instead of 1, 16 and 64
+
+First the kernels' results are compared with the definition and with the network on every token, on the device and on
+the logits that are then timed; if they do not agree, nothing is timed.
+"""
+
+import argparse
+import copy
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent / "scripts"))
+
+import torch  # noqa: E402 (after the library's place is known)
+from torch import Tensor  # noqa: E402
+
+from adaptive_samplers.files import write_json  # noqa: E402
+from adaptive_samplers.provenance import versions  # noqa: E402
+from adaptive_samplers.samplers import AdaptiveSampler, build_sampler  # noqa: E402
+from adaptive_samplers.samplers.passes import passes_for, portable  # noqa: E402
+from adaptive_samplers.samplers.passes.grid import INTERVALS  # noqa: E402
+
+VOCABULARY = 128_256
+BATCHES = (1, 16, 64)
+WARM_UPS = 10
+REPEATS = 200
+# Evaluating the network on every token takes long.
+SLOW_REPEATS = 10
+# What it holds in memory at once for one row at this vocabulary, generously.
+BYTES_A_ROW = 2**29
+# Total variation between the distributions that are sampled from; the project's bar for the worst case.
+TOLERANCE = 1e-4
+
+Work = Callable[[], Any]
+Row = dict[str, Any]
+
+
+def logits_like_a_language_models(batch: int, vocabulary: int, device: str) -> Tensor:
+    """A few likely tokens over a wide bell of unlikely ones, in bfloat16 as models give them."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(batch, vocabulary, generator=generator) * 2.5
+    logits[:, :64] += torch.linspace(14, 4, 64)
+    return logits.to(device=device, dtype=torch.bfloat16)
+
+
+def total_variation(some: Tensor, other: Tensor) -> float:
+    """The largest of the rows' distances between two distributions given by logits `[B, V]`."""
+    return ((some.double().softmax(-1) - other.double().softmax(-1)).abs().sum(-1) / 2).amax().item()
+
+
+@torch.no_grad()
+def disagreements(sampler: AdaptiveSampler, plain: AdaptiveSampler, logits: Tensor) -> list[str]:
+    """What is wrong with the results on this device, in words; empty if nothing is.
+
+    They are compared with the definition, and with the same network in plain PyTorch on every token.
+    """
+    wrong = []
+    passes = passes_for(logits.device)
+    ours, definition = (module.condense(logits, INTERVALS) for module in (passes, portable))
+    for name in ("t", "n"):
+        one, other = getattr(ours.sketch, name), getattr(definition.sketch, name)
+        if not torch.allclose(one, other, atol=1e-2 if name == "n" else 1e-4, rtol=1e-5):
+            wrong.append(f"condensed {name}: differs from the definition by {(one - other).abs().amax().item():.1e}")
+
+    # A temperature and a cut, which truncates much: any function of the log-probability would do.
+    scale, threshold = (torch.full((len(logits), 1), value, device=logits.device) for value in (2.0, 18.0))
+    arguments = (logits, definition.grid, 0.8 * definition.sketch.t, scale, threshold)
+    output = portable.spread(*arguments)
+    distance = total_variation(passes.spread(*arguments), output)
+    if not distance < TOLERANCE:
+        wrong.append(f"output logits: total variation from the definition is {distance:.1e}")
+
+    uniforms = torch.rand(len(logits), dtype=torch.float64, device=logits.device)
+    cumulative = torch.nn.functional.pad(output.double().softmax(-1).cumsum(-1), (1, 0))
+    drawn = passes.draw(*arguments, uniforms)[:, None].clamp(0, logits.shape[-1] - 1)
+    before, after = (cumulative.gather(1, drawn + step).squeeze(1) for step in (0, 1))
+    if not ((before - TOLERANCE <= uniforms) & (uniforms <= after + TOLERANCE)).all():
+        wrong.append("drawn tokens: not those at which the cumulative distribution passes the uniform number")
+
+    # Float64, as float32 on every token loses more digits than the sketch does; a row at a time, as it is large.
+    exact = copy.deepcopy(plain).double()
+    distance = max(
+        total_variation(sampler.logits(row[None]), exact.logits(row[None].double(), exact=True)) for row in logits[:4]
+    )
+    if not distance < TOLERANCE:
+        wrong.append(f"output logits: total variation from the network on every token is {distance:.1e}")
+    return wrong
+
+
+@torch.no_grad()
+def graph_disagreements(sampler: AdaptiveSampler, logits: Tensor) -> list[str]:
+    """The same for a CUDA graph that was captured on other logits, and for a row that is no distribution."""
+    incoming = logits.flip(-1)
+    results = {}
+    replay = captured(lambda: results.update(logits=sampler.logits(incoming), tokens=sampler.sample(incoming)))
+    wrong = []
+    incoming.copy_(logits)
+    replay()
+    distance = total_variation(results["logits"], sampler.logits(logits))
+    if not distance < TOLERANCE:
+        wrong.append(f"output logits of a CUDA graph: total variation from those outside is {distance:.1e}")
+    incoming[0] = torch.nan
+    replay()
+    if not (results["logits"][0].isnan().all() and results["tokens"][0] == -1):
+        wrong.append("a row of NaN in a CUDA graph: should give NaN logits and token -1")
+    return wrong
+
+
+def seconds(work: Work, repeats: int = REPEATS) -> float:
+    """The median time on the device of one call, by CUDA events."""
+    for _ in range(min(WARM_UPS, repeats)):
+        work()
+    events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeats)]
+    for begin, end in events:
+        begin.record()
+        work()
+        end.record()
+    torch.cuda.synchronize()
+    return statistics.median(begin.elapsed_time(end) for begin, end in events) / 1000
+
+
+def captured(work: Work) -> Work:
+    """Replay `work` as a CUDA graph. Compiled functions are compiled before it is captured."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+def on_every_token(sampler: AdaptiveSampler, logits: Tensor) -> Work:
+    """Evaluate the network on every token of as many rows at once as fit into memory."""
+    free, _ = torch.cuda.mem_get_info()
+    parts = logits.split(max(1, free // 2 // BYTES_A_ROW))
+    return lambda: [sampler.logits(part, exact=True) for part in parts]
+
+
+def exponential_race(logits: Tensor) -> Tensor:
+    """What torch.multinomial does for one draw, without its checks, for which the host would have to wait."""
+    probabilities = torch.softmax(logits, -1, dtype=torch.float32)
+    return (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1)
+
+
+def with_compiled_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
+    """The same sampler, whose network on the knots is compiled by PyTorch."""
+    compiled = copy.deepcopy(sampler)
+    compiled.smooth_and_truncation = torch.compile(compiled.smooth_and_truncation, dynamic=False)
+    return compiled
+
+
+def with_fused_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
+    """The same sampler, whose network on the knots runs in the project's own kernels."""
+    from adaptive_samplers.samplers import fused_network
+
+    fused = copy.deepcopy(sampler)
+    fused.smooth_and_truncation = partial(fused_network.smooth_and_truncation, fused)
+    return fused
+
+
+def cases(samplers: dict[str, AdaptiveSampler], logits: Tensor) -> Iterator[Row]:
+    """Rows with baseline and ours in the row's unit, for samplers by what their rows' names end in."""
+    sampler = samplers[""]
+    every_token = seconds(on_every_token(sampler, logits), SLOW_REPEATS)
+    softmax = seconds(lambda: torch.multinomial(torch.softmax(logits, -1, dtype=torch.float32), 1))
+    for suffix, variant in samplers.items():
+        for name in ("logits", "sample"):
+            ours = seconds(partial(getattr(variant, name), logits))
+            row = {"name": f"core/gpu_{name}{suffix}", "unit": "seconds a decode step", "ours": ours}
+            yield {**row, "against": "the network on every token, eager", "baseline": every_token}
+            yield {**row, "against": "torch.softmax and torch.multinomial", "baseline": softmax}
+
+    incoming = torch.empty_like(logits)
+    copying = seconds(captured(lambda: incoming.copy_(logits)))
+
+    def added_by(work: Callable[[Tensor], Any]) -> float:
+        """Seconds that a graph takes more than one in which logits are only copied in."""
+        return seconds(captured(lambda: work(incoming.copy_(logits)))) - copying
+
+    plain = added_by(exponential_race)
+    for suffix, variant in samplers.items():
+        for name in ("logits", "sample"):
+            added = added_by(getattr(variant, name))
+            row = {"name": f"core/gpu_graph_{name}{suffix}", "unit": "microseconds added to a decode step"}
+            for against, baseline in (
+                ("the network on every token, eager", every_token),
+                ("torch.softmax and what torch.multinomial does, in a CUDA graph", plain),
+            ):
+                yield {**row, "against": against, "baseline": baseline * 1e6, "ours": added * 1e6}
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=FOLDER / "gpu_results.json")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    return parser.parse_args(arguments)
+
+
+@torch.no_grad()
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    if not torch.cuda.is_available():
+        print("bench/gpu.py: there is no CUDA device here, so nothing was measured", file=sys.stderr)
+        return 2
+    sampler = build_sampler("SamplingNetwork", {}, seed=0).eval().to("cuda")
+    samplers = {"": sampler, "_compiled_network": with_compiled_network(sampler)}
+    passes = passes_for(torch.device("cuda")).__name__.split(".")[-1]
+    if passes == "fused":
+        samplers["_fused_network"] = with_fused_network(sampler)
+    setting = {
+        "threads": torch.get_num_threads(),
+        "hardware": torch.cuda.get_device_name(),
+        "passes": passes,
+        "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "versions": {**versions("torch", "triton", "numpy"), "cuda": torch.version.cuda},
+    }
+    results = []
+    print(f"{setting['hardware']}, {passes} passes, TF32 {'on' if setting['allow_tf32'] else 'off'}")
+    print(f"{'name':<40} {'batch':>5} {'baseline':>10} {'ours':>10} {'ratio':>9}  against")
+    for batch in options.batches:
+        logits = logits_like_a_language_models(batch, VOCABULARY, "cuda")
+        for variant in samplers.values():
+            wrong = disagreements(variant, sampler, logits) + graph_disagreements(variant, logits)
+            if wrong:
+                print(f"bench/gpu.py: wrong results at batch {batch}:", *wrong, sep="\n  ", file=sys.stderr)
+                return 1
+        for case in cases(samplers, logits):
+            row = {
+                **case,
+                "ratio": case["baseline"] / case["ours"],
+                "batch": batch,
+                "vocabulary": VOCABULARY,
+                **setting,
+            }
+            results.append(row)
+            numbers = f"{row['baseline']:>10.3g} {row['ours']:>10.3g} {row['ratio']:>8.1f}x"
+            print(f"{row['name']:<40} {batch:>5} {numbers}  {row['against']} ({row['unit']})", flush=True)
+    write_json(results, options.output)
+    print(f"written to {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
