@@ -163,29 +163,30 @@ def sampled_from(samplers: dict[str, AdaptiveSampler], rows: list[Tensor]) -> It
 
 def kept(rows: list[Tensor]) -> Iterator[dict]:
     """Probability that heuristics keep, on sketches against full logits; and whether the kept sets agree."""
-    for chain in CHAINS:
-        pipeline = configured_pipeline(chain)
-        errors, differing, exact_cuts = [], 0, 0
-        for row in rows:
-            ordered, _ = sort_logits(masked_log_softmax(row[None])[0])
-            full = apply_on_support(ordered, None, [pipeline])
-            sketch = DistributionSketch.from_logits(row[None], *SKETCH)
-            ours = apply_on_support(sketch.t, sketch.n, [pipeline])
-            # Kept probability is that of the distribution before the cuts, at the temperature of the chain.
-            heat = [step for step in chain if "temperature" in step]
-            before = apply_on_support(ordered, None, [configured_pipeline(heat)] if heat else [()])
-            before_sketch = apply_on_support(sketch.t, sketch.n, [configured_pipeline(heat)] if heat else [()])
-            mass = float((full.n * before.probabilities).sum())
-            errors.append(abs(mass - float((ours.n * before_sketch.probabilities).sum())))
-            if full.n.sum() < SKETCH[0]:
-                exact_cuts += 1
-                differing += int(not torch.equal(full.n[:, : SKETCH[0]], ours.n[:, : SKETCH[0]]))
+    pipelines = [configured_pipeline(chain) for chain in CHAINS]
+    # Kept probability is that of the distribution before the cuts, at the temperature of the chain.
+    heats = [configured_pipeline([step for step in chain if "temperature" in step]) for chain in CHAINS]
+    errors, exact_cuts, differing = [], torch.zeros(len(CHAINS)), torch.zeros(len(CHAINS))
+    for row in rows:
+        ordered, _ = sort_logits(masked_log_softmax(row[None])[0])
+        sketch = DistributionSketch.from_logits(row[None], *SKETCH)
+        counts, masses = [], []
+        for t, n in ((ordered, None), (sketch.t, sketch.n)):
+            t, n = t.expand(len(CHAINS), -1), None if n is None else n.expand(len(CHAINS), -1)
+            left = apply_on_support(t, n, pipelines).n
+            masses.append((left * apply_on_support(t, n, heats).probabilities).double().sum(-1))
+            counts.append(left)
+        errors.append((masses[0] - masses[1]).abs())
+        is_exact = counts[0].sum(-1) < SKETCH[0]
+        exact_cuts += is_exact
+        differing += is_exact & (counts[0][:, : SKETCH[0]] != counts[1][:, : SKETCH[0]]).any(-1)
+    for number, pipeline in enumerate(pipelines):
         yield {
             "what": "difference of kept probability, sketch against all logits",
             "of": pipeline_name(pipeline),
-            **summary(errors),
-            "cuts_in_exact_part": exact_cuts,
-            "of_these_different": differing,
+            **summary([float(error[number]) for error in errors]),
+            "cuts_in_exact_part": int(exact_cuts[number]),
+            "of_these_different": int(differing[number]),
         }
 
 

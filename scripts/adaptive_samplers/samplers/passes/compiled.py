@@ -30,6 +30,8 @@ FLOOR_IN_ORDER = np.int32(FLOOR.view(np.int32) ^ np.int32(0x7FFFFFFF))
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
+# What is compiled is kept on disk beside its source and made again when that file changes, but not when only a function
+# of another file does that was compiled into it: after a change here, touch compiled_network.py too.
 # Reordered sums are what lets a loop be vectorized; nothing here relies on infinities or NaN being ruled out.
 OPTIONS = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
@@ -40,7 +42,7 @@ OPTIONS = {
 
 
 @njit(inline="always", **OPTIONS)
-def _exp(x):
+def exp(x):
     """exp(x) for x <= 0, float32, to 2e-6 of its value: Cephes' polynomial, which vectorizes as no call does."""
     x = max(x, np.float32(-87.3))
     power = np.floor(x * np.float32(1.4426950408889634) + HALF)
@@ -56,7 +58,7 @@ def _exp(x):
 
 
 @njit(inline="always", **OPTIONS)
-def _log1p(z):
+def log1p(z):
     """log(1 + z) for 0 <= z <= 1, float32, to 2e-7: the series of the inverse hyperbolic tangent."""
     ratio = z / (TWO + z)
     square = ratio * ratio
@@ -96,7 +98,7 @@ def _sum_block(block, intervals, largest, split, near, far, places):
     for i in range(block.size):
         value = max(block[i], FLOOR)
         depth = largest - value
-        total += _exp(-depth)
+        total += exp(-depth)
         place = min(min(depth, split) * near + max(depth - split, ZERO) * far, last)
         places[i] = np.int32(place) if value > FLOOR else np.int32((intervals + 1) * FRACTION)
     return total
@@ -154,7 +156,7 @@ def _truncate_block(block, values, scale, threshold, output):
     for i in range(block.size):
         value = values[i]
         argument = value * scale + threshold
-        value += min(argument, ZERO) - _log1p(_exp(-abs(argument)))
+        value += min(argument, ZERO) - log1p(exp(-abs(argument)))
         output[i] = value if block[i] > FLOOR else MINUS_INFINITY
 
 
@@ -186,7 +188,7 @@ def _weigh_block(output, size, reference):
     """Turn output logits into weights relative to `reference`; their sum."""
     total = ZERO
     for i in range(size):
-        weight = _exp(output[i] - reference) if output[i] > FLOOR else ZERO
+        weight = exp(output[i] - reference) if output[i] > FLOOR else ZERO
         output[i] = weight
         total += weight
     return total
@@ -202,7 +204,7 @@ def _draw_row(row, place, knots, truncation, uniform):
     reference = MINUS_INFINITY
     for knot in range(knots.size):
         argument = knots[knot] * truncation[0] + truncation[1]
-        reference = max(reference, knots[knot] + min(argument, ZERO) - _log1p(_exp(-abs(argument))))
+        reference = max(reference, knots[knot] + min(argument, ZERO) - log1p(exp(-abs(argument))))
     masses = np.zeros((row.size + BLOCK - 1) // BLOCK)
     for number in range(masses.size):
         block = row[number * BLOCK : (number + 1) * BLOCK]
@@ -233,7 +235,7 @@ def _draw_row(row, place, knots, truncation, uniform):
 def condense(logits: Tensor, intervals: int) -> Condensed:
     """See `portable.condense`."""
     rows = _as_array(logits)
-    extremes = np.array(_for_each_row(lambda row: _extremes(rows[row]), len(rows)), dtype=np.float32)
+    extremes = np.array(for_each_row(lambda row: _extremes(rows[row]), len(rows)), dtype=np.float32)
     largest, smallest = torch.from_numpy(extremes).unbind(1)
     check_rows(largest)
     grid = Grid.between(intervals, largest, smallest)
@@ -241,7 +243,7 @@ def condense(logits: Tensor, intervals: int) -> Condensed:
     tokens = np.empty((len(rows), intervals + 1))
     moved = np.empty_like(tokens)
     log_normalizer = torch.tensor(
-        _for_each_row(lambda row: _condense_row(rows[row], intervals, *place[row], tokens[row], moved[row]), len(rows)),
+        for_each_row(lambda row: _condense_row(rows[row], intervals, *place[row], tokens[row], moved[row]), len(rows)),
         dtype=torch.float64,
     )
     check_rows(log_normalizer)
@@ -253,7 +255,7 @@ def spread(logits: Tensor, grid: Grid, smooth: Tensor, scale: Tensor, threshold:
     rows, place, knots = _as_array(logits), _as_table(grid), _as_array(smooth)
     truncation = _as_array(torch.cat([scale, threshold], dim=1))
     output = np.empty_like(rows)
-    _for_each_row(lambda row: _spread_row(rows[row], place[row], knots[row], truncation[row], output[row]), len(rows))
+    for_each_row(lambda row: _spread_row(rows[row], place[row], knots[row], truncation[row], output[row]), len(rows))
     return torch.from_numpy(output)
 
 
@@ -262,7 +264,7 @@ def draw(logits: Tensor, grid: Grid, smooth: Tensor, scale: Tensor, threshold: T
     rows, place, knots = _as_array(logits), _as_table(grid), _as_array(smooth)
     truncation = _as_array(torch.cat([scale, threshold], dim=1))
     numbers = uniforms.tolist()
-    drawn = _for_each_row(
+    drawn = for_each_row(
         lambda row: _draw_row(rows[row], place[row], knots[row], truncation[row], numbers[row]), len(rows)
     )
     return torch.tensor(drawn, dtype=torch.int64)
@@ -281,7 +283,7 @@ def _workers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="adaptive-samplers")
 
 
-def _for_each_row(work: Callable[[int], object], rows: int) -> list:
+def for_each_row(work: Callable[[int], object], rows: int) -> list:
     """The results of all rows, on as many threads as PyTorch may use."""
     threads = min(torch.get_num_threads(), rows)
     if threads <= 1:
