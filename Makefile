@@ -58,4 +58,4 @@ lock: ## pin requirements.in into requirements.lock
 	rm -rf .venv-lock
 
 clean: ## delete results, logs and the environment; downloaded models stay in the user's cache
-	rm -rf results logs benchmarks .snakemake bench/results.json .pytest_cache .ruff_cache $(VENV)
+	rm -rf results logs benchmarks .snakemake bench/*.json .pytest_cache .ruff_cache $(VENV)

@@ -2,10 +2,10 @@
 
 A permutation-equivariant sampler sees the vocabulary as a multiset of log-probabilities, so everything it computes is
 a function of one log-probability and of sums `sum_i g(logp_i)`. A sketch keeps what such sums need. The tokens, most
-probable first, are cut into groups of neighbors; a support point is a group's mean log-probability with the number of
-its tokens. The `top` most probable tokens are groups of their own. So the number of tokens and the sum of their
-log-probabilities are kept, ranks are known at every group's end, and a sum differs from the exact one by at most
-`max|g''| * width**2 / 8` for each token of a group that spans `width` nats (docs/library.md has what was measured).
+probable first, are cut into groups of neighbors; a support point is the logarithm of a group's mean probability with the
+number of its tokens. The `top` most probable tokens are groups of their own. So the number of tokens and their
+probability are kept, ranks are known at every group's end, and a sum differs from the exact one by an amount of the
+order of the square of a group's width in nats (docs/measurements.md).
 """
 
 from collections.abc import Callable
@@ -231,11 +231,13 @@ def _group_numbers(t: Tensor, n: Tensor, top: int, tail: int) -> Tensor:
 
 
 def _merge(t: Tensor, n: Tensor, number: Tensor, groups: int) -> DistributionSketch:
-    """Put points `[B, S]` of the same group number together: their mean, weighted by count, and summed count."""
-    counts = torch.zeros(len(t), groups, dtype=torch.float64, device=t.device)
-    sums = torch.zeros_like(counts)
-    counts.scatter_add_(1, number, n)
-    sums.scatter_add_(1, number, torch.where(n > 0, t.double() * n, 0.0))
+    """Put points `[B, S]` of the same group number together: count and probability are summed."""
+    t = t.double().masked_fill(n == 0, -torch.inf)
+    counts = torch.zeros(len(t), groups, dtype=torch.float64, device=t.device).scatter_add_(1, number, n)
+    # Relative to the largest of a group, as the probabilities themselves may be too small even for float64.
+    largest = torch.full_like(counts, -torch.inf).scatter_reduce_(1, number, t, "amax")
+    weights = torch.where(n > 0, n * (t - largest.gather(1, number)).exp(), 0.0)
+    means = torch.zeros_like(counts).scatter_add_(1, number, weights) / counts
     # An empty group repeats the point before it; the first is never empty.
-    means = torch.where(counts > 0, sums / counts, torch.inf).cummin(-1).values
-    return DistributionSketch(means.float(), counts.float())
+    points = torch.where(counts > 0, largest + means.log(), torch.inf).cummin(-1).values
+    return DistributionSketch(points.float(), counts.float())

@@ -414,7 +414,7 @@ def test_config_slice_is_nested_sorted_and_stable(good, folder):
                     {"correctness": 0.0, "diversity": 0.5, "quality": 0.5},
                 ]
             },
-            "training": {"sketch": {"tail": 128, "top": 128}},
+            "training": {"sketch": {"tail": 64, "top": 96}},
         }
     )
 

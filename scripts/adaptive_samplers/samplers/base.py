@@ -57,7 +57,7 @@ class AdaptiveSampler(
 
     Attributes:
         stride: for a decoding step, the architecture is evaluated on every so many knots of the grid, and the smooth
-            part of its output carried to the others by cubics; docs/library.md has what was measured.
+            part of its output carried to the others by cubics; docs/measurements.md has what was measured.
     """
 
     stride = 1
