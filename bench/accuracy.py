@@ -216,7 +216,9 @@ def losses(sampler: AdaptiveSampler, rows: list[Tensor]) -> Iterator[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1000, help="distributions of each kind")
-    count = parser.parse_args().rows
+    parser.add_argument("--kinds", nargs="+", choices=["real", "synthetic"], default=["real", "synthetic"])
+    arguments = parser.parse_args()
+    count = arguments.rows
     torch.set_num_threads(1)
     results = []
     real = list(at_temperatures(real_rows(count)))
@@ -227,15 +229,16 @@ def main() -> None:
         "LocalProbabilityTransform": build_sampler("LocalProbabilityTransform", {}, seed=1).eval(),
     }
     kinds = {"real": lambda: real, "synthetic": lambda: list(at_temperatures(synthetic_rows(count)))}
-    for kind, make in kinds.items():
-        rows = make()
+    for kind in arguments.kinds:
+        rows = kinds[kind]()
         meta = {
             "kind": kind,
             "vocabulary": len(rows[0]),
             "hardware": platform.machine(),
             "versions": versions("torch", "transformers", "numpy", "numba"),
         }
-        for part in (kept(rows), losses(network, rows[:: max(1, len(rows) // 100)]), sampled_from(samplers, rows)):
+        parts = (sampled_from(samplers, rows), losses(network, rows[:: max(1, len(rows) // 100)]), kept(rows))
+        for part in parts:
             for result in part:
                 results.append({**result, **meta})
                 numbers = {key: value for key, value in result.items() if isinstance(value, (int, float))}

@@ -165,7 +165,13 @@ rule compare_samplers:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        settings=stage("compare_samplers", "run.seed", "evaluation"),
+        settings=stage(
+            "compare_samplers",
+            "run.seed",
+            "evaluation.objectives",
+            "evaluation.resamples",
+            "evaluation.confidence",
+        ),
     message:
         "Comparing learned samplers with every heuristic"
     script:
