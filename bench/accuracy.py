@@ -4,7 +4,8 @@
     python bench/accuracy.py --rows 40    a quick look
 
 Real distributions are the embedded model's (V = 49,152) along the project's prompts, synthetic ones are heavy-tailed,
-bell-shaped, flat and peaked (V = 128,256); all at temperatures from 0.3 to 3. Writes bench/accuracy.json.
+bell-shaped, flat and peaked (V = 128,256); all at temperatures from 0.3 to 3. Of the synthetic ones, nine in ten are
+rounded to bfloat16, as models on GPUs give them. Writes bench/accuracy.json.
 """
 
 import argparse
@@ -109,7 +110,8 @@ def synthetic_rows(count: int, vocabulary: int = 128_256) -> Iterator[Tensor]:
         else:
             row = 2 * normal
             row[number % vocabulary] = row.max() + 8
-        yield row
+        row = row / TEMPERATURES[number % len(TEMPERATURES)]
+        yield row if number % 10 == 0 else row.bfloat16().float()
 
 
 def trained_network(rows: Tensor) -> AdaptiveSampler:
@@ -129,6 +131,19 @@ def trained_network(rows: Tensor) -> AdaptiveSampler:
         torch.nn.utils.clip_grad_norm_(sampler.parameters(), 1.0)
         optimizer.step()
     return sampler.eval()
+
+
+def exact_logits(precise: AdaptiveSampler, row: Tensor) -> Tensor:
+    """A float64 sampler's output on every token of a row `[V]`, `[1, V]`.
+
+    Equal logits get equal output. Where there are few distinct ones, as in bfloat16, each is evaluated once, with the
+    number of its tokens.
+    """
+    values, place, counts = row.double().unique(return_inverse=True, return_counts=True)
+    if 4 * len(values) > len(row):
+        return precise.logits(row[None].double(), exact=True)
+    log_probs = values - torch.logsumexp(values + counts.log(), 0)
+    return precise(log_probs[None], counts[None].double())[:, place]
 
 
 def total_variation(one: Tensor, other: Tensor) -> float:
@@ -153,7 +168,7 @@ def sampled_from(samplers: dict[str, AdaptiveSampler], rows: list[Tensor]) -> It
         fast, single = [], []
         for number, row in enumerate(rows):
             with torch.no_grad():
-                exact = precise.logits(row[None].double(), exact=True)
+                exact = exact_logits(precise, row)
                 fast.append(total_variation(sampler.logits(row[None]), exact))
                 if number % 20 == 0:
                     single.append(total_variation(sampler.logits(row[None], exact=True), exact))
@@ -228,7 +243,7 @@ def main() -> None:
         "SimpleDistributionAwareTransform": build_sampler("SimpleDistributionAwareTransform", {}, seed=1).eval(),
         "LocalProbabilityTransform": build_sampler("LocalProbabilityTransform", {}, seed=1).eval(),
     }
-    kinds = {"real": lambda: real, "synthetic": lambda: list(at_temperatures(synthetic_rows(count)))}
+    kinds = {"real": lambda: real, "synthetic": lambda: list(synthetic_rows(count))}
     for kind in arguments.kinds:
         rows = kinds[kind]()
         meta = {

@@ -2,8 +2,8 @@
 
 A permutation-equivariant sampler sees the vocabulary as a multiset of log-probabilities, so everything it computes is
 a function of one log-probability and of sums `sum_i g(logp_i)`. A sketch keeps what such sums need. The tokens, most
-probable first, are cut into groups of neighbors; a support point is the logarithm of a group's mean probability with the
-number of its tokens. The `top` most probable tokens are groups of their own. So the number of tokens and their
+probable first, are cut into groups of neighbors; a support point is the logarithm of a group's mean probability, with
+the number of its tokens. The `top` most probable tokens are groups of their own. So the number of tokens and their
 probability are kept, ranks are known at every group's end, and a sum differs from the exact one by an amount of the
 order of the square of a group's width in nats (docs/measurements.md).
 """
