@@ -10,6 +10,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_sketch import zipf_logits
 from transformers import (
     EpsilonLogitsWarper,
     EtaLogitsWarper,
@@ -45,15 +46,6 @@ from adaptive_samplers.heuristics.apply import apply_along_answers
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.sketch import DistributionSketch
 from support import REPOSITORY
-
-
-def zipf_logits(rows: int, vocabulary: int, seed: int = 0) -> torch.Tensor:
-    """Logits with a head and a long noisy tail, shuffled, of various peakedness."""
-    generator = torch.Generator().manual_seed(seed)
-    exponent = torch.rand(rows, 1, generator=generator) * 1.5 + 0.8
-    logits = -exponent * torch.log(torch.arange(1, vocabulary + 1.0))
-    logits = logits + torch.randn(rows, vocabulary, generator=generator)
-    return logits[:, torch.randperm(vocabulary, generator=generator)]
 
 
 def step_of(name: str, *values: float | str) -> Processor:
