@@ -39,7 +39,7 @@ def learnability(rows: pd.DataFrame) -> Figure:
             for column, architecture in enumerate(architectures):
                 cell = cells.loc[(heuristic, architecture)]
                 part = cell["kl"] / cell["identity_kl"]
-                text = f"{cell['kl']:.4f} ({100 * part:.2g}%)"
+                text = f"{cell['kl']:.4f} ({_percent(part)})"
                 if pd.notna(cell["kept_overlap"]):
                     text += f"\nkept {cell['kept_overlap']:.2f}"
                 light = part < (_BEST * _WORST) ** 0.5
@@ -50,9 +50,15 @@ def learnability(rows: pd.DataFrame) -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, extend="min")
+        bar.set_ticks([0.003, 0.01, 0.03, 0.1, 0.3, 1], labels=["0.3%", "1%", "3%", "10%", "30%", "100%"])
+        bar.ax.minorticks_off()
         bar.set_label("KL divergence as a share of the raw logits'")
         bar.outline.set_visible(False)
     return figure
+
+
+def _percent(share: float) -> str:
+    return "< 0.1%" if share < 0.001 else f"{100 * share:.2g}%" if share < 0.995 else f"{100 * share:.0f}%"
 
 
 def _two_lines(name: str) -> str:
