@@ -60,7 +60,7 @@ class AdaptiveSampler(
             part of its output carried to the others by cubics; docs/measurements.md has what was measured.
     """
 
-    stride = 1
+    stride = 2
 
     def __init__(self) -> None:
         super().__init__()

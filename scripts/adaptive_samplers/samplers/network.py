@@ -87,7 +87,7 @@ class SamplingNetwork(AdaptiveSampler):
     """
 
     # A knot costs as much as a token does in the evaluation of the whole vocabulary.
-    stride = 2
+    stride = 4
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from adaptive_samplers.sketch import MASKED_BELOW, check_rows
 
 BLOCK = 2048
 # Positions are counted in these parts of an interval, so that a token's count and its fraction add up in one integer.
-FRACTION_BITS = 20
+FRACTION_BITS = 19
 FRACTION = 1 << FRACTION_BITS
 COUNT_BITS = 40
 # One table would make every token wait for the one before it, as neighbors often fall into the same interval.

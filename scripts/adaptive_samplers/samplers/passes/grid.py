@@ -9,8 +9,9 @@ from torch import Tensor
 
 from adaptive_samplers.sketch import DistributionSketch
 
-# Intervals between neighboring knots: so many that a function is as good as linear in between. They cost little.
-INTERVALS = 1024
+# Intervals between neighboring knots: so many that a function is as good as linear in between. They cost little; a
+# trained network needs them, for its sums over the tokens more than for anything else.
+INTERVALS = 2048
 
 # Where logits reach further below the largest than this, in nats, three quarters of the intervals cover the first
 # `REACH` nats and the others all that lies below: a few stray logits must not cost the rest its resolution.
