@@ -43,7 +43,7 @@ class Workflow:
 
     def planned(self, *arguments: str, config: dict[str, Any] | None = None) -> dict[str, int]:
         """How many jobs of each rule a dry run plans."""
-        done = self.run("--dry-run", "--quiet", "rules", *arguments, config=config)
+        done = self.run("--quiet", "rules", "--dry-run", *arguments, config=config)
         assert done.returncode == 0, done.stdout
         jobs = {}
         for line in done.stdout.splitlines():
