@@ -107,20 +107,41 @@ def on_every(stride: int, sketch: DistributionSketch) -> DistributionSketch:
     """
     if stride == 1:
         return sketch
-    counts = sketch.n @ _interpolation(sketch.n.shape[1] - 1, stride, sketch.n.device)
-    return DistributionSketch(sketch.t[:, ::stride], counts)
+    place, weight = _coarser(sketch.n.shape[1] - 1, stride, sketch.n.device)
+    return DistributionSketch(sketch.t[:, ::stride], (sketch.n[:, place] * weight).sum(-1))
 
 
 def between(stride: int, values: Tensor) -> Tensor:
     """Values on every `stride`-th knot carried to all knots, such that lines between these follow the cubics."""
     if stride == 1:
         return values
-    return values.float() @ _interpolation((values.shape[1] - 1) * stride, stride, values.device).T
+    place, weight = _finer((values.shape[1] - 1) * stride, stride, values.device)
+    return (values.float()[:, place] * weight).sum(-1)
 
 
 @cache
 @torch.inference_mode(False)  # what is kept must be of use in training too
-def _cubic(intervals: int, stride: int, device: torch.device) -> Tensor:
+def _finer(intervals: int, stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return tuple(tensor.to(device) for tensor in _sparse_rows(_interpolation(intervals, stride)))
+
+
+@cache
+@torch.inference_mode(False)
+def _coarser(intervals: int, stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return tuple(tensor.to(device) for tensor in _sparse_rows(_interpolation(intervals, stride).T))
+
+
+def _sparse_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns and values of what is not 0 in each row of a matrix, filled up with zeros.
+
+    As a whole, the matrix would have to come from memory at every token: it does not fit into a processor's caches
+    beside what a language model leaves there.
+    """
+    order = (matrix == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, : int((matrix != 0).sum(1).max())]
+    return order, matrix.gather(1, order).float()
+
+
+def _cubic(intervals: int, stride: int) -> Tensor:
     """The matrix `[intervals + 1, intervals / stride + 1]` of cubic Lagrange interpolation.
 
     Where the knots' spacing may change, no four of them are taken from both sides.
@@ -135,21 +156,19 @@ def _cubic(intervals: int, stride: int, device: torch.device) -> Tensor:
         for node in nodes:
             others = [other for other in nodes if other != node]
             matrix[row, node] = math.prod((place - other) / (node - other) for other in others)
-    return matrix.float().to(device)
+    return matrix
 
 
-@cache
-@torch.inference_mode(False)
-def _interpolation(intervals: int, stride: int, device: torch.device) -> Tensor:
+def _interpolation(intervals: int, stride: int) -> Tensor:
     """From every `stride`-th knot to all of them: `_cubic`, less what lines between the latter overestimate.
 
     On the mean over an interval, a line is above a convex function by a twelfth of the second difference.
     """
-    matrix = _cubic(intervals, stride, torch.device("cpu")).double()
+    matrix = _cubic(intervals, stride)
     excess = torch.zeros_like(matrix)
     excess[1:-1] = (matrix[2:] - 2 * matrix[1:-1] + matrix[:-2]) / 12
     excess[_turn(intervals)] = 0
-    return (matrix - excess).float().to(device)
+    return matrix - excess
 
 
 def _turn(intervals: int) -> int:
