@@ -76,6 +76,19 @@ def _in_order(bits):
     return np.int32(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))
 
 
+@njit(inline="always", **OPTIONS)
+def _position(depth, split, near, far, last):
+    """See `grid.Grid`."""
+    return min(min(depth, split) * near + max(depth - split, ZERO) * far, last)
+
+
+@njit(inline="always", **OPTIONS)
+def _truncate(value, scale, threshold):
+    """See `truncation.truncate`."""
+    argument = value * scale + threshold
+    return value + (min(argument, ZERO) - log1p(exp(-abs(argument))))
+
+
 @njit(**OPTIONS)
 def _extremes(row):
     """The largest logit and the smallest that is not masked, by integers, whose comparisons are vectorized."""
@@ -99,8 +112,11 @@ def _sum_block(block, intervals, largest, split, near, far, places):
         value = max(block[i], FLOOR)
         depth = largest - value
         total += exp(-depth)
-        place = min(min(depth, split) * near + max(depth - split, ZERO) * far, last)
-        places[i] = np.int32(place) if value > FLOOR else np.int32((intervals + 1) * FRACTION)
+        places[i] = (
+            np.int32(_position(depth, split, near, far, last))
+            if value > FLOOR
+            else np.int32((intervals + 1) * FRACTION)
+        )
     return total
 
 
@@ -138,7 +154,7 @@ def _place_block(block, last, place, numbers, values):
     for i in range(block.size):
         # Finite also where a token is masked: infinity times 0 would be no number, and no place in a table.
         depth = largest - max(block[i], FLOOR)
-        position = min(min(depth, split) * near + max(depth - split, ZERO) * far, last)
+        position = _position(depth, split, near, far, last)
         interval = np.int32(position)
         numbers[i] = interval
         values[i] = position - np.float32(interval)
@@ -154,10 +170,7 @@ def _interpolate_block(size, numbers, values, knots, steps):
 @njit(**OPTIONS)
 def _truncate_block(block, values, scale, threshold, output):
     for i in range(block.size):
-        value = values[i]
-        argument = value * scale + threshold
-        value += min(argument, ZERO) - log1p(exp(-abs(argument)))
-        output[i] = value if block[i] > FLOOR else MINUS_INFINITY
+        output[i] = _truncate(values[i], scale, threshold) if block[i] > FLOOR else MINUS_INFINITY
 
 
 @njit(**OPTIONS)
@@ -203,8 +216,7 @@ def _draw_row(row, place, knots, truncation, uniform):
     # Truncation keeps the order, so that no token's output is above the largest of the knots'.
     reference = MINUS_INFINITY
     for knot in range(knots.size):
-        argument = knots[knot] * truncation[0] + truncation[1]
-        reference = max(reference, knots[knot] + min(argument, ZERO) - log1p(exp(-abs(argument))))
+        reference = max(reference, _truncate(knots[knot], truncation[0], truncation[1]))
     masses = np.zeros((row.size + BLOCK - 1) // BLOCK)
     for number in range(masses.size):
         block = row[number * BLOCK : (number + 1) * BLOCK]

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from adaptive_samplers.sketch import DistributionSketch
 
-# Intervals between neighboring knots: so many that a function is as good as linear in between. They cost little; a
-# trained network needs them, for its sums over the tokens more than for anything else.
+# Intervals between neighboring knots: so many that a trained network's output is as good as linear in between.
 INTERVALS = 2048
 
 # Where logits reach further below the largest than this, in nats, three quarters of the intervals cover the first
@@ -105,40 +104,39 @@ def on_every(stride: int, sketch: DistributionSketch) -> DistributionSketch:
     What a count stands for does not change: sums over it approximate sums over the tokens. They are exact for cubics,
     as far as the tokens of an interval are spread evenly. Some counts may be slightly negative.
     """
-    if stride == 1:
-        return sketch
-    place, weight = _coarser(sketch.n.shape[1] - 1, stride, sketch.n.device)
+    place, weight = _interpolation(sketch.n.shape[1] - 1, stride, sketch.n.device)[1]
     return DistributionSketch(sketch.t[:, ::stride], (sketch.n[:, place] * weight).sum(-1))
 
 
 def between(stride: int, values: Tensor) -> Tensor:
     """Values on every `stride`-th knot carried to all knots, such that lines between these follow the cubics."""
-    if stride == 1:
-        return values
-    place, weight = _finer((values.shape[1] - 1) * stride, stride, values.device)
+    place, weight = _interpolation((values.shape[1] - 1) * stride, stride, values.device)[0]
     return (values.float()[:, place] * weight).sum(-1)
 
 
 @cache
 @torch.inference_mode(False)  # what is kept must be of use in training too
-def _finer(intervals: int, stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    return tuple(tensor.to(device) for tensor in _sparse_rows(_interpolation(intervals, stride)))
+def _interpolation(intervals: int, stride: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
+    """From every `stride`-th knot to all, and its transpose: cubics, less what lines between knots overestimate.
+
+    On the mean over an interval, a line is above a convex function by a twelfth of the second difference.
+    """
+    cubic = _cubic(intervals, stride)
+    excess = torch.zeros_like(cubic)
+    excess[1:-1] = (cubic[2:] - 2 * cubic[1:-1] + cubic[:-2]) / 12
+    excess[_turn(intervals)] = 0
+    matrix = cubic - excess
+    return _sparse_rows(matrix, device), _sparse_rows(matrix.T, device)
 
 
-@cache
-@torch.inference_mode(False)
-def _coarser(intervals: int, stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    return tuple(tensor.to(device) for tensor in _sparse_rows(_interpolation(intervals, stride).T))
-
-
-def _sparse_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def _sparse_rows(matrix: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """The columns and values of what is not 0 in each row of a matrix, filled up with zeros.
 
     As a whole, the matrix would have to come from memory at every token: it does not fit into a processor's caches
     beside what a language model leaves there.
     """
     order = (matrix == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, : int((matrix != 0).sum(1).max())]
-    return order, matrix.gather(1, order).float()
+    return order.to(device), matrix.gather(1, order).float().to(device)
 
 
 def _cubic(intervals: int, stride: int) -> Tensor:
@@ -157,18 +155,6 @@ def _cubic(intervals: int, stride: int) -> Tensor:
             others = [other for other in nodes if other != node]
             matrix[row, node] = math.prod((place - other) / (node - other) for other in others)
     return matrix
-
-
-def _interpolation(intervals: int, stride: int) -> Tensor:
-    """From every `stride`-th knot to all of them: `_cubic`, less what lines between the latter overestimate.
-
-    On the mean over an interval, a line is above a convex function by a twelfth of the second difference.
-    """
-    matrix = _cubic(intervals, stride)
-    excess = torch.zeros_like(matrix)
-    excess[1:-1] = (matrix[2:] - 2 * matrix[1:-1] + matrix[:-2]) / 12
-    excess[_turn(intervals)] = 0
-    return matrix - excess
 
 
 def _turn(intervals: int) -> int:
