@@ -43,7 +43,17 @@ rule learn_heuristic:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        settings=stage("train_sampler", "run.seed", "training"),
+        settings=stage(
+            "learn_heuristic",
+            "run.seed",
+            "training.gamma",
+            "training.weight_decay",
+            "training.batch_size",
+            "training.warmup_steps",
+            "training.gradient_clip",
+            "training.precision",
+            "training.evaluate_every",
+        ),
         sampler=lambda wildcards: config["samplers"][wildcards.architecture],
         heuristic=lambda wildcards: LEARNABLE[wildcards.heuristic],
         training=lambda wildcards: {

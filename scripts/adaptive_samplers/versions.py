@@ -22,6 +22,7 @@ STAGE_VERSIONS = {
     "select_training_set": 1,
     "replay_distributions": 2,
     "train_sampler": 2,
+    "learn_heuristic": 1,
     "compare_samplers": 1,
     "probe_distributions": 1,
     "figures": 1,

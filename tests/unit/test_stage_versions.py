@@ -21,6 +21,7 @@ from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import (
     apply_on_support,
     apply_to_logits,
+    configured_pipeline,
     draw,
     expand_heuristics,
     learned_heuristic,
@@ -40,6 +41,7 @@ from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.selection import answer_id, score_candidates, select_training_set
 from adaptive_samplers.tables import KEY, read_table, write_table
 from adaptive_samplers.training import TrainingSettings, evaluate, train
+from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, token_steps
 from adaptive_samplers.versions import STAGE_VERSIONS
 
@@ -324,6 +326,23 @@ def golden_training(folder: Path):
     return results
 
 
+def golden_learnability(folder: Path):
+    training_set, path = replayed(folder)
+    ids = sorted(set(training_set["answer_id"]))
+    splits = {answer: ("train", "validation", "test")[place % 3] for place, answer in enumerate(ids)}
+    training = {"learning_rate": 0.01, "batch_size": 8, "steps": 6, "warmup_steps": 2, "evaluate_every": 3}
+    return learn_heuristic(
+        training_set.assign(split=training_set["answer_id"].map(splits)),
+        [path],
+        configured_pipeline([{"top_k": 3}]),
+        "LocalProbabilityTransform",
+        {"hidden_dims": 6},
+        training,
+        seed=1,
+        checkpoint=folder / "checkpoint",
+    )
+
+
 def comparison_inputs():
     keys = [(f"p{i}", heuristic, seed) for i in range(6) for heuristic in FEW["heuristic_id"] for seed in (0, 1)]
     heuristics = FEW.copy()
@@ -371,6 +390,7 @@ GOLDEN = {
     "select_training_set": golden_selection,
     "replay_distributions": golden_replay,
     "train_sampler": golden_training,
+    "learn_heuristic": golden_learnability,
     "compare_samplers": golden_comparison,
     "probe_distributions": golden_probes,
     "tables": golden_tables,

@@ -8,13 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import Pipeline, pipeline_name
 from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.samplers import AdaptiveSampler, build_sampler
 from adaptive_samplers.stage import say
 from adaptive_samplers.training.loss import log_softmax_with_counts
-from adaptive_samplers.training.replay import token_steps
+from adaptive_samplers.training.replay import steps_of_splits
 from adaptive_samplers.training.trainer import (
     TokenSteps,
     TrainingSettings,
@@ -24,7 +23,6 @@ from adaptive_samplers.training.trainer import (
     train,
 )
 
-SPLITS = ("train", "validation", "test")
 BATCH_SIZE = 1024
 
 
@@ -66,14 +64,7 @@ def learn_heuristic(
     """
     processors = json.dumps([step.describe() for step in pipeline])
     asked = answers.drop_duplicates("answer_id").assign(processors=processors)
-    steps = {}
-    for split in SPLITS:
-        steps[split] = token_steps(asked[asked["split"] == split], sketches)
-        if not len(steps[split]):
-            raise UserError(
-                f"no answer to a prompt of the {split} split was replayed; select more answers (scoring.top_k) or "
-                "prompts of this split (prompts.per_kind)"
-            )
+    steps = steps_of_splits(asked, sketches)
     sampler = build_sampler(architecture, architecture_settings, seed).to(choose_device("auto"))
     settings = TrainingSettings.from_config(training, seed)
     result = train(sampler, steps["train"], steps["validation"], settings, checkpoint)

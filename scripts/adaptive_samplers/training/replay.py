@@ -25,6 +25,7 @@ from adaptive_samplers.stage import say
 from adaptive_samplers.training.trainer import TokenSteps
 from adaptive_samplers.versions import STAGE_VERSIONS
 
+SPLITS = ("train", "validation", "test")
 BATCH_SIZE = 8  # answers read at once
 ANSWER_ID_BYTES = 8  # of `selection.answer_id`
 
@@ -141,6 +142,26 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
 
 def _steps(row: pd.Series) -> int:
     return len(row.token_ids) + (row.finish_reason == "stop")
+
+
+def steps_of_splits(answers: pd.DataFrame, shards: Sequence[Path]) -> dict[str, TokenSteps]:
+    """The token-steps of the answers to train on, to validate on and to test on, by the split of the prompt.
+
+    Raises
+    ------
+    UserError
+        If there is no answer in one of the splits, or an answer is in none of the shards.
+    """
+    steps = {}
+    for split in SPLITS:
+        steps[split] = token_steps(answers[answers["split"] == split], shards)
+        say(f"{len(steps[split])} token-steps in the {split} split")
+        if not len(steps[split]):
+            raise UserError(
+                f"no answer to a prompt of the {split} split was selected; select more answers (scoring.top_k) or "
+                "prompts of this split (prompts.per_kind)"
+            )
+    return steps
 
 
 def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenSteps:

@@ -6,16 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.provenance import provenance
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.stage import say
-from adaptive_samplers.training.replay import token_steps
+from adaptive_samplers.training.replay import steps_of_splits
 from adaptive_samplers.training.trainer import TrainingSettings, evaluate, evaluate_identity, train
-
-SPLITS = ("train", "validation", "test")
 
 
 def train_on_training_set(
@@ -38,14 +35,7 @@ def train_on_training_set(
     UserError
         If no answer of one of the splits was selected.
     """
-    steps = {split: token_steps(training_set[training_set["split"] == split], sketches) for split in SPLITS}
-    for split, found in steps.items():
-        say(f"{len(found)} token-steps in the {split} split")
-        if not len(found):
-            raise UserError(
-                f"no answer to a prompt of the {split} split was selected; select more answers (scoring.top_k) or "
-                "prompts of this split (prompts.per_kind)"
-            )
+    steps = steps_of_splits(training_set, sketches)
     sampler = build_sampler(architecture, architecture_settings, seed)
     settings = TrainingSettings.from_config(training, seed)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
