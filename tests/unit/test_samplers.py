@@ -293,14 +293,9 @@ def test_loading_says_what_is_wrong(tmp_path):
         AdaptiveSampler.from_pretrained(tmp_path / "local")
 
 
-def test_logits_processor_in_generate():
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=96, **sizes)).eval()
+def test_logits_processor_in_generate(tiny_model):
     sampler = perturbed(*CONFIGS[3])
-    output = model.generate(
+    output = tiny_model.model.generate(
         torch.tensor([[1, 5, 9], [1, 7, 3]]),
         do_sample=True,
         temperature=1.0,
@@ -308,7 +303,6 @@ def test_logits_processor_in_generate():
         top_p=1.0,
         max_new_tokens=4,
         min_new_tokens=4,
-        pad_token_id=0,
         logits_processor=[sampler.as_logits_processor()],
         output_scores=True,
         output_logits=True,
