@@ -1,5 +1,6 @@
-"""What several tests need: the repository, and the project's Snakefile in a working directory of its own."""
+"""What several tests need: the repository, changed configs, and the Snakefile in a working directory of its own."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -11,7 +12,31 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SMOKE = yaml.safe_load((REPOSITORY / "config" / "presets" / "smoke.yaml").read_text())
+HUB = {"kind": "hub", "repo": "owner/name"}
+REMOVED = object()
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """A config in the folder `config`, as it is written there."""
+    return yaml.safe_load((REPOSITORY / "config" / name).read_text())
+
+
+def changed(config: dict[str, Any], *changes: tuple[str, Any]) -> dict[str, Any]:
+    """A copy of a config with other values under dotted keys, or without them; numbers stand for list items."""
+    config = copy.deepcopy(config)
+    for path, value in changes:
+        *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+        place: Any = config
+        for key in parents:
+            place = place[key]
+        if value is REMOVED:
+            del place[last]
+        else:
+            place[last] = value
+    return config
+
+
+SMOKE = read_config("presets/smoke.yaml")
 
 
 @dataclass

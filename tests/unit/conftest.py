@@ -1,6 +1,7 @@
-"""A tiny language model: a byte-level tokenizer trained on a few sentences, and a random Llama of two layers."""
+"""A config to change, and a tiny language model: a byte-level tokenizer trained on a few sentences, a random Llama."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from adaptive_samplers.models.language_model import LanguageModel
+from support import read_config
 
 SENTENCES = [
     "The river ran past the old mill and into the quiet valley.",
@@ -22,9 +24,24 @@ CHAT_TEMPLATE = (
 )
 
 
+@pytest.fixture
+def good_config() -> dict[str, Any]:
+    """The default config, as it is written."""
+    return read_config("config.yaml")
+
+
+@pytest.fixture
+def config_folder(tmp_path: Path) -> Path:
+    """A base folder in which every file exists that the configs name."""
+    for name in ("resources/prompts.jsonl", "resources/judge_pairs.jsonl", "data/corpus.txt", "sampler/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder with some 400 tokens and a context of 128."""
+    """A model folder with some 400 tokens, two layers and a context of 128."""
     folder = tmp_path_factory.mktemp("tiny") / "model"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,0 +1,320 @@
+"""The checks that a schema cannot express; they look only at values with which nothing is wrong so far."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adaptive_samplers.config.problems import KeyPath, Problems, dotted
+from adaptive_samplers.config.schema import config_schema, is_type
+from adaptive_samplers.config.weights import weight_name
+from adaptive_samplers.config.words import join, show, suggest, type_advice, wrong_type
+from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
+from adaptive_samplers.heuristics.pipelines import configured_pipeline, grid_pipelines
+from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
+
+
+def _check_split(config: dict, problems: Problems, base_folder: Path) -> None:
+    if problems.clean("prompts", "split"):
+        shares = config["prompts"]["split"]
+        total = math.fsum(shares.values())
+        if abs(total - 1) > 1e-6:
+            listed = join([f"{name} {show(share)}" for name, share in shares.items()])
+            problems.add(("prompts", "split"), f"the shares {listed} sum to {total:g}; allowed: shares that sum to 1")
+
+
+def _check_files(config: dict, problems: Problems, base_folder: Path) -> None:
+    wanted: list[tuple[KeyPath, str]] = []
+    if problems.clean("prompts", "sources"):
+        sources = config["prompts"]["sources"]
+        wanted += [(("prompts", "sources", i, "path"), source["path"]) for i, source in enumerate(sources)]
+    if problems.clean("labels", "quality", "judge", "pairs"):
+        wanted.append((("labels", "quality", "judge", "pairs"), config["labels"]["quality"]["judge"]["pairs"]))
+    if problems.clean("labels", "overlap", "corpus"):
+        corpus = config["labels"]["overlap"]["corpus"]
+        wanted += [(("labels", "overlap", "corpus", i), name) for i, name in enumerate(corpus)]
+    for path, name in wanted:
+        _check_exists(path, name, base_folder, Path.is_file, "file", problems)
+
+
+def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
+    places: list[KeyPath] = [("model",), ("labels", "embedder")]
+    models = [(place, _at(config, place)) for place in places if problems.clean(*place)]
+    for place, model in models:
+        source = model["source"]
+        path = (*place, "source", "path")
+        if source["kind"] == "folder":
+            _check_exists(path, source["path"], base_folder, Path.is_dir, "folder", problems)
+        elif source["kind"] == "package":
+            parts = source["path"].split("/")
+            if ".." in parts or source["path"].startswith("/"):
+                problems.add(path, f"'{source['path']}' leaves the package; allowed: a path inside the wheel")
+    if len(models) == 2:
+        (_, base), (_, embedder) = models
+        if base["name"] == embedder["name"] and base["source"] != embedder["source"]:
+            problems.add(
+                ("labels", "embedder", "name"),
+                f"'{embedder['name']}' is the base model's name too, but another model; allowed: a name of its own",
+            )
+
+
+def _check_exists(
+    path: KeyPath, name: str, base_folder: Path, exists: Callable[[Path], bool], kind: str, problems: Problems
+) -> None:
+    place = base_folder / name
+    if exists(place):
+        return
+    if place.exists():
+        problems.add(path, f"'{name}' is not a {kind}; allowed: a {kind}")
+        return
+    near = ""
+    if place.parent.is_dir():
+        near = suggest(place.name, sorted(entry.name for entry in place.parent.iterdir() if exists(entry)))
+    problems.add(path, f"'{name}' does not exist; allowed: a {kind}, relative to {base_folder}{near}")
+
+
+def _at(config: Any, path: Iterable[str | int]) -> Any:
+    for key in path:
+        config = config[key]
+    return config
+
+
+def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not isinstance(config.get("heuristics"), dict):
+        return
+    chains = [
+        *_grid_chains(config["heuristics"].get("grid"), problems),
+        *_pipeline_chains(("heuristics", "pipelines"), config["heuristics"].get("pipelines"), problems, base_folder),
+    ]
+    _check_each_once(chains, problems)
+    if problems.clean("heuristics"):
+        if len(chains) < 2:
+            problems.add(
+                ("heuristics",), f"holds {len(chains)} in all; allowed: at least 2, for a tournament needs two"
+            )
+        elif problems.clean("scoring", "top_k"):
+            for i, kept in enumerate(config["scoring"]["top_k"]):
+                if kept > len(chains):
+                    problems.add(
+                        ("scoring", "top_k", i),
+                        f"{kept} is more than there are answers to a prompt with one seed;"
+                        f" allowed: at most {len(chains)}, the number of heuristics",
+                    )
+
+
+def _check_learnability(config: dict, problems: Problems, base_folder: Path) -> None:
+    key = ("evaluation", "learnability", "heuristics")
+    if not problems.clean(*key):
+        return
+    chains = _pipeline_chains(key, _at(config, key), problems, base_folder)
+    for path, chain in chains:
+        if any(step.name == LEARNED for step in chain):
+            problems.add(path, "holds a learned sampler; allowed: heuristics")
+    _check_each_once(chains, problems)
+
+
+def _check_each_once(chains: Iterable[tuple[KeyPath, Pipeline]], problems: Problems) -> None:
+    first_place: dict[Pipeline, KeyPath] = {}
+    for path, chain in chains:
+        if chain in first_place:
+            first = first_place[chain]
+            where = "in the same entry" if first == path else f"in {dotted(first)}"
+            problems.add(path, f"{pipeline_name(chain)} is already listed {where}; allowed: each heuristic once")
+        first_place.setdefault(chain, path)
+
+
+def _grid_chains(grid: Any, problems: Problems) -> list[tuple[KeyPath, Pipeline]]:
+    """The chains of a grid with the entries that they come from; checks settings on the way and types them."""
+    chains = []
+    for index, block in enumerate(grid if isinstance(grid, list) else []):
+        path: KeyPath = ("heuristics", "grid", index)
+        if not problems.clean(*path):
+            continue
+        degrees = block["temperatures"]
+        block["temperatures"] = [
+            _check_setting("temperature", value, (*path, "temperatures", i), problems)
+            for i, value in enumerate(degrees)
+        ]
+        family, values = block["family"], block.get("values")
+        if family not in HEURISTICS:
+            message = f"{show(family)} is not known; allowed: {join(HEURISTICS, 'or')}{suggest(family, HEURISTICS)}"
+            problems.add((*path, "family"), message)
+        elif family == "temperature":
+            if values is not None:
+                message = "the family 'temperature' takes no values; allowed: its temperatures, in `temperatures`"
+                problems.add((*path, "values"), message)
+        elif not HEURISTICS[family].parameters:
+            if values is not None:
+                problems.add((*path, "values"), f"the family '{family}' takes no values; leave them out")
+        elif values is None:
+            message = f"is missing; the family '{family}' needs a list, each {_allowed_setting(HEURISTICS[family])}"
+            problems.add((*path, "values"), message)
+        else:
+            block["values"] = [
+                _check_setting(family, value, (*path, "values", i), problems) for i, value in enumerate(values)
+            ]
+        if problems.clean(*path):
+            chains += [(path, chain) for chain in grid_pipelines(block)]
+    return chains
+
+
+def _pipeline_chains(
+    key: KeyPath, pipelines: Any, problems: Problems, base_folder: Path
+) -> list[tuple[KeyPath, Pipeline]]:
+    """The chains of explicit pipelines with their places; checks settings on the way and types them."""
+    chains = []
+    for index, steps in enumerate(pipelines if isinstance(pipelines, list) else []):
+        path = (*key, index)
+        if not problems.clean(*path):
+            continue
+        for i, step in enumerate(steps):
+            ((name, setting),) = step.items()
+            place = (*path, i, str(name))
+            if name in HEURISTICS:
+                step[name] = _check_setting(name, setting, place, problems)
+            elif name != LEARNED:
+                known = [*HEURISTICS, LEARNED]
+                problems.add(place, f"unknown processor; allowed: {join(known, 'or')}{suggest(name, known)}")
+            elif not isinstance(setting, str):
+                problems.add(place, f"{wrong_type(setting, {})}; allowed: the folder of a saved sampler")
+            else:
+                kind = "folder with a saved sampler's config.json"
+                _check_exists(place, setting, base_folder, _is_saved_sampler, kind, problems)
+        if problems.clean(*path):
+            chains.append((path, configured_pipeline(steps)))
+    return chains
+
+
+def _is_saved_sampler(place: Path) -> bool:
+    return (place / "config.json").is_file()
+
+
+def _check_setting(family: str, setting: Any, path: KeyPath, problems: Problems) -> Any:
+    """The setting of a family with its numbers typed; what is wrong with it is added to the problems."""
+    parameters = HEURISTICS[family].parameters
+    if len(parameters) == 1:
+        ((name, numbers),) = parameters.items()
+        return _check_number(family, name, setting, numbers, path, problems)
+    if not parameters:
+        if setting is not None:
+            problems.add(path, f"{family} takes no parameters; allowed: {family}: null")
+        return None
+    if not isinstance(setting, Mapping):
+        allowed = _allowed_setting(HEURISTICS[family])
+        problems.add(path, f"{wrong_type(setting, {})}; {family} has several parameters; allowed: {allowed}")
+        return setting
+    for key in setting:
+        if key not in parameters:
+            message = f"unknown parameter of {family}; allowed: {join(parameters)}{suggest(key, parameters)}"
+            problems.add((*path, str(key)), message)
+    for name, numbers in parameters.items():
+        if name not in setting:
+            problems.add((*path, name), f"is missing; {family} needs it; allowed: {numbers}")
+    return {
+        name: _check_number(family, name, value, parameters[name], (*path, name), problems)
+        for name, value in setting.items()
+        if name in parameters
+    }
+
+
+def _check_number(family: str, name: str, value: Any, numbers: Numbers, path: KeyPath, problems: Problems) -> Any:
+    kind = {"type": "number"}
+    if not is_type(value, ["number"]):
+        advice = type_advice(value, kind)
+        problems.add(path, f"{wrong_type(value, kind)}; allowed as {family}'s {name}: {numbers}{advice}")
+    elif value not in numbers:
+        problems.add(path, f"{show(value)} is out of range for {family}'s {name}; allowed: {numbers}")
+    else:
+        return numbers.typed(value)
+    return value
+
+
+def _allowed_setting(heuristic: Heuristic) -> str:
+    """What a family's setting may be: `p: a number above 0 and at most 1`, or a map of several."""
+    words = [f"{name}: {numbers}" for name, numbers in heuristic.parameters.items()]
+    return words[0] if len(words) == 1 else f"a map with {join(words)}"
+
+
+def _check_scoring(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("scoring", "weights"):
+        return
+    first_place: dict[str, int] = {}
+    one_seed = problems.clean("seeds") and len(config["seeds"]) == 1
+    for i, weights in enumerate(config["scoring"]["weights"]):
+        path: KeyPath = ("scoring", "weights", i)
+        name = weight_name(weights)
+        if not any(weights.values()):
+            problems.add(path, f"all weights are 0; allowed: at least one of {join(weights, 'or')} above 0")
+        elif name in first_place:
+            first = dotted((*path[:2], first_place[name]))
+            problems.add(path, f"{name} is already listed in {first}; allowed: each weighting once")
+        elif one_seed and weights["diversity"] > 0:
+            problems.add(
+                (*path, "diversity"),
+                f"{show(weights['diversity'])} has no effect with one seed, for diversity is measured across seeds;"
+                " allowed: 0, or at least two seeds",
+            )
+        first_place.setdefault(name, i)
+
+
+def _check_objectives(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not (problems.clean("evaluation", "objectives") and problems.clean("scoring", "diversity_measure")):
+        return
+    objectives = config["evaluation"]["objectives"]
+    for needed, why in (
+        ("quality", "the ranking is made of it"),
+        (config["scoring"]["diversity_measure"], "it is scoring.diversity_measure, and quality is plotted against it"),
+    ):
+        if needed not in objectives:
+            problems.add(("evaluation", "objectives"), f"lacks '{needed}': {why}; add it")
+
+
+def _check_samplers(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("samplers"):
+        return
+    samplers = config["samplers"]
+    if not any(options is not None for options in samplers.values()):
+        known = join(config_schema()["properties"]["samplers"]["properties"], "or")
+        problems.add(("samplers",), f"names no architecture to train; allowed: at least one of {known}")
+    network = samplers.get("SamplingNetwork")
+    if network is not None and network["d_model"] % network["n_heads"]:
+        problems.add(
+            ("samplers", "SamplingNetwork", "d_model"),
+            f"{network['d_model']} is not divisible by n_heads, {network['n_heads']}; allowed: a multiple of n_heads",
+        )
+
+
+def _check_training(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("training", "steps"):
+        return
+    training = config["training"]
+    for key in ("warmup_steps", "evaluate_every"):
+        if problems.clean("training", key) and training[key] > training["steps"]:
+            problems.add(
+                ("training", key),
+                f"{training[key]} is more than training.steps, {training['steps']}; allowed: at most training.steps",
+            )
+
+
+def _check_overlap(config: dict, problems: Problems, base_folder: Path) -> None:
+    if problems.clean("labels", "overlap"):
+        overlap = config["labels"]["overlap"]
+        if overlap["enabled"] and not overlap["corpus"]:
+            problems.add(
+                ("labels", "overlap", "corpus"),
+                "is empty while labels.overlap.enabled is true; allowed: at least one file, or enabled: false",
+            )
+
+
+CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
+    _check_split,
+    _check_files,
+    _check_models,
+    _check_heuristics,
+    _check_scoring,
+    _check_objectives,
+    _check_learnability,
+    _check_samplers,
+    _check_training,
+    _check_overlap,
+)

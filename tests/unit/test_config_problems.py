@@ -1,0 +1,232 @@
+"""One clear line for each mistake that a user can make in a config."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptive_samplers.config import load_config
+from adaptive_samplers.errors import UserError
+from support import HUB, REMOVED, changed
+
+
+def problems_of(config: Any, config_folder: Path) -> dict[str, str]:
+    """The reported problems: message by dotted key."""
+    with pytest.raises(UserError) as raised:
+        load_config(config, config_folder)
+    header, *lines = str(raised.value).splitlines()
+    assert header == f"The config has {'a problem' if len(lines) == 1 else f'{len(lines)} problems'}:"
+    return dict(line.removeprefix("  ").split(": ", 1) for line in lines)
+
+
+LEARNED = "evaluation.learnability.heuristics"
+BAD_CONFIGS = [
+    # What is changed, the new value, the key that is reported, and what the message says.
+    (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
+    (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
+    ("trainin", {}, "trainin", ["unknown key", "Did you mean 'training'?"]),
+    ("model", REMOVED, "model", ["is missing", "name, source"]),
+    ("training", None, "training", ["is empty (null)", "a map", "learning_rate"]),
+    ("run.nmae", "x", "run.nmae", ["unknown key", "Did you mean 'name'?"]),
+    ("run.learning_rate", 0.1, "run.learning_rate", ["unknown key", "Did you mean 'training.learning_rate'?"]),
+    ("run.name", "a/b", "run.name", ["'a/b'", "letters, digits"]),
+    ("run.name", "..", "run.name", ["'..'", "beginning with a letter or digit"]),
+    ("run.name", "demo\n", "run.name", ["letters, digits"]),
+    ("run.name", 2024, "run.name", ["2024 is a whole number", "put it in quotes"]),
+    ("run.seed", -1, "run.seed", ["-1", "at least 0"]),
+    ("model.source.kind", "hubb", "model.source.kind", ["'hubb'", "package, hub or folder", "Did you mean 'hub'?"]),
+    ("model.source.kind", REMOVED, "model.source.kind", ["is missing", "package, hub or folder"]),
+    ("model.source", "gpt2", "model.source", ["'gpt2' is text", "package, hub or folder"]),
+    ("model.source.sha256", "abc", "model.source.sha256", ["'abc'", "64 hexadecimal digits"]),
+    ("model.source.version", 0.1, "model.source.version", ["0.1 is a number", "put it in quotes"]),
+    ("model.source.path", "../weights.gguf", "model.source.path", ["leaves the package"]),
+    ("model.source.revison", "main", "model.source.revison", ["unknown key"]),
+    ("model.source", {"kind": "hub"}, "model.source.repo", ["is missing", "owner/name"]),
+    ("model.source", {**HUB, "revison": "x"}, "model.source.revison", ["Did you mean 'revision'?"]),
+    ("model.source", {"kind": "hub", "repo": "a/b/c"}, "model.source.repo", ["'a/b/c'", "owner/name"]),
+    ("model.source", {"kind": "folder", "path": "resource"}, "model.source.path", ["Did you mean 'resources'?"]),
+    ("model.dtype", "float23", "model.dtype", ["float32, bfloat16 or float16", "Did you mean 'float32'?"]),
+    ("model.device", "gpu", "model.device", ["'gpu'", "auto, cpu, mps, cuda"]),
+    ("model.trust_remote_code", "no", "model.trust_remote_code", ["'no' is text", "true or false"]),
+    ("labels.embedder.name", "smollm2-135m-instruct", "labels.embedder.name", ["another model"]),
+    ("prompts.sources", [], "prompts.sources", ["is empty", "at least one"]),
+    ("prompts.sources.0.path", "resources/prompt.jsonl", "prompts.sources[0].path", ["Did you mean 'prompts.jsonl'?"]),
+    ("prompts.sources.0.path", "resources", "prompts.sources[0].path", ["is not a file"]),
+    ("prompts.sources.0.prompt", "text", "prompts.sources[0].prompt", ["Did you mean 'prompt_key'?"]),
+    ("prompts.sources.0.kind", "creativ", "prompts.sources[0].kind", ["Did you mean 'creative'?"]),
+    ("prompts.sources.0.verifier", "numerical", "prompts.sources[0].verifier", ["Did you mean 'numeric'?"]),
+    ("prompts.sources.0.limit", 0, "prompts.sources[0].limit", ["0 is out of range", "at least 1 or null"]),
+    ("prompts.split.test", 0.4, "prompts.split", ["sum to 1.1", "sum to 1"]),
+    ("prompts.split.test", 0, "prompts.split.test", ["0 is out of range", "above 0"]),
+    ("prompts.split.dev", 0.1, "prompts.split.dev", ["unknown split", "train, validation and test"]),
+    ("prompts.per_kind.test", 0, "prompts.per_kind.test", ["0 is out of range", "at least 1 or null"]),
+    ("heuristics.grid.1.family", "topk", "heuristics.grid[1].family", ["'topk'", "Did you mean 'top_k'?"]),
+    ("heuristics.grid.1.family", "top-p", "heuristics.grid[1].family", ["Did you mean 'top_p'?"]),
+    ("heuristics.grid.1.values", REMOVED, "heuristics.grid[1].values", ["is missing", "'top_k'", "whole number"]),
+    ("heuristics.grid.0.values", [0.5], "heuristics.grid[0].values", ["takes no values", "temperatures"]),
+    ("heuristics.grid.1.values", [], "heuristics.grid[1].values", ["is empty", "at least one"]),
+    ("heuristics.grid.0.temperatures", [1, 0], "heuristics.grid[0].temperatures[1]", ["0 is out of range", "above 0"]),
+    ("heuristics.grid.1.values", [5, 0], "heuristics.grid[1].values[1]", ["whole number of at least 1"]),
+    ("heuristics.grid.1.values", [2.5], "heuristics.grid[1].values[0]", ["2.5", "whole number of at least 1"]),
+    ("heuristics.grid.2.values", [1.5], "heuristics.grid[2].values[0]", ["1.5 is out of range for top_p", "most 1"]),
+    ("heuristics.grid.3.values", [-0.1], "heuristics.grid[3].values[0]", ["min_p", "at least 0 and at most 1"]),
+    ("heuristics.grid.4.values", [1], "heuristics.grid[4].values[0]", ["typical", "above 0 and below 1"]),
+    ("heuristics.grid.5.values", [0], "heuristics.grid[5].values[0]", ["epsilon", "above 0 and below 1"]),
+    ("heuristics.grid.6.values", ["1e-2"], "heuristics.grid[6].values[0]", ["'1e-2' is text", "write 0.01"]),
+    ("heuristics.grid.2.values", [float("nan")], "heuristics.grid[2].values[0]", ["not a finite number"]),
+    ("heuristics.grid.2.values", [0.9, 0.9], "heuristics.grid[2]", ["top_p_0.9", "already listed in the same entry"]),
+    ("heuristics.grid.2.value", [0.5], "heuristics.grid[2].value", ["Did you mean 'values'?"]),
+    ("heuristics.pipelines", [[{"top_p": 0.9}]], "heuristics.pipelines[0]", ["already listed in heuristics.grid[2]"]),
+    (
+        "heuristics.pipelines.0.1",
+        {"topp": 1},
+        "heuristics.pipelines[0][1].topp",
+        ["unknown processor", "Did you mean 'top_p'?"],
+    ),
+    ("heuristics.pipelines.0.0", {"top_k": 2.5}, "heuristics.pipelines[0][0].top_k", ["top_k's k", "a whole number"]),
+    ("heuristics.pipelines.0.0", {"top_k": None}, "heuristics.pipelines[0][0].top_k", ["is empty", "a whole number"]),
+    ("heuristics.pipelines.0.0", {3: 1}, "heuristics.pipelines[0][0].3", ["unknown processor"]),
+    ("heuristics.pipelines.0.0", {3: 1, 4: 2}, "heuristics.pipelines[0][0]", ["has 2 keys (3 and 4)"]),
+    (
+        "heuristics.pipelines.0.0",
+        {"learned": 5},
+        "heuristics.pipelines[0][0].learned",
+        ["5 is a whole number", "folder"],
+    ),
+    ("heuristics.pipelines.0.0", {"p_less": 1}, "heuristics.pipelines[0][0].p_less", ["takes no parameters", "null"]),
+    ("heuristics.pipelines.0.0", {"mirostat": 3}, "heuristics.pipelines[0][0].mirostat", ["several", "tau", "eta"]),
+    (
+        "heuristics.pipelines.0.0",
+        {"mirostat": {"tau": 3}},
+        "heuristics.pipelines[0][0].mirostat.eta",
+        ["is missing", "mirostat needs it", "a number above 0"],
+    ),
+    (
+        "heuristics.pipelines.0.0",
+        {"mirostat": {"tau": 3, "eta": 0.1, "mue": 1}},
+        "heuristics.pipelines[0][0].mirostat.mue",
+        ["unknown parameter of mirostat", "tau and eta"],
+    ),
+    (
+        "heuristics.grid.1",
+        {"family": "quadratic", "values": [{"smoothing_factor": 0.2, "curve": 5}]},
+        "heuristics.grid[1].values[0].curve",
+        ["5 is out of range for quadratic's curve", "at least 1 and at most 3"],
+    ),
+    (
+        "heuristics.grid.1",
+        {"family": "quadratic"},
+        "heuristics.grid[1].values",
+        ["'quadratic' needs", "smoothing_factor: a number above 0", "curve"],
+    ),
+    (
+        "heuristics.grid.1",
+        {"family": "p_less", "values": [1]},
+        "heuristics.grid[1].values",
+        ["'p_less' takes no values"],
+    ),
+    ("heuristics.grid.1.family", None, "heuristics.grid[1].family", ["is empty", "text"]),
+    ("heuristics.grid.1.temperatures", ["x"], "heuristics.grid[1].temperatures[0]", ["'x' is text", "temperature"]),
+    ("heuristics.pipelines.0.0", {"min_p": 2}, "heuristics.pipelines[0][0].min_p", ["2 is out of range for min_p"]),
+    ("heuristics.pipelines.0.0", {"top_k": 5, "top_p": 1}, "heuristics.pipelines[0][0]", ["2 keys", "one processor"]),
+    ("heuristics.pipelines.0.0", {"learned": "samplr"}, "heuristics.pipelines[0][0].learned", ["mean 'sampler'?"]),
+    ("heuristics", {"grid": [{"family": "temperature"}]}, "heuristics", ["holds 1 in all", "at least 2"]),
+    ("seeds", [0, 1, 0], "seeds[2]", ["0 is listed twice"]),
+    ("seeds", [-1, 0], "seeds[0]", ["-1 is out of range", "at least 0"]),
+    ("seeds", [0.5, 1], "seeds[0]", ["0.5 is not a whole number", "at least 0"]),
+    ("seeds", 3, "seeds", ["3 is a whole number", "a list"]),
+    ("seeds", [], "seeds", ["is empty", "at least one"]),
+    ("seeds", [0], "scoring.weights[1].diversity", ["one seed", "at least two seeds"]),
+    ("generation.engine", "transformer", "generation.engine", ["Did you mean 'transformers'?"]),
+    ("generation.max_new_tokens", 0, "generation.max_new_tokens", ["0 is out of range", "at least 1"]),
+    ("generation.max_new_tokens", "many", "generation.max_new_tokens", ["'many' is text", "or a map"]),
+    ("generation.max_new_tokens", {"chat": 5}, "generation.max_new_tokens.factual", ["is missing", "at least 1"]),
+    ("generation.stop", ["", "x"], "generation.stop[0]", ["is empty"]),
+    ("generation.tolerance", 5, "generation.tolerance", ["5 is out of range", "at least 0 and at most 1"]),
+    ("generation.batchsize", 5, "generation.batchsize", ["Did you mean 'batch_size'?"]),
+    ("labels.quality.judge.kind", "reward", "labels.quality.judge.kind", ["Did you mean 'feature_reward'?"]),
+    (
+        "labels.quality.judge.pairs",
+        "resources/judge_pair.jsonl",
+        "labels.quality.judge.pairs",
+        ["'judge_pairs.jsonl'?"],
+    ),
+    ("labels.quality.judge.regularization", 0, "labels.quality.judge.regularization", ["above 0"]),
+    ("labels.quality.tournament.schedule", "round-robin", "labels.quality.tournament.schedule", ["'round_robin'?"]),
+    ("labels.overlap.enabled", True, "labels.overlap.corpus", ["is empty", "enabled: false"]),
+    ("labels.overlap.corpus", ["data/corpora.txt"], "labels.overlap.corpus[0]", ["Did you mean 'corpus.txt'?"]),
+    ("scoring.weights.1", {"diversity": 0}, "scoring.weights[1]", ["all weights are 0"]),
+    ("scoring.weights.1", {"quality": 1}, "scoring.weights[1]", ["a0_b1_c0 is already listed in scoring.weights[0]"]),
+    ("scoring.weights.0.qualty", 1, "scoring.weights[0].qualty", ["unknown weight", "Did you mean 'quality'?"]),
+    ("scoring.weights.0.quality", -1, "scoring.weights[0].quality", ["-1 is out of range", "at least 0"]),
+    ("scoring.diversity_measure", "self-bleu", "scoring.diversity_measure", ["Did you mean 'self_bleu'?"]),
+    ("scoring.top_k", [0], "scoring.top_k[0]", ["0 is out of range", "at least 1"]),
+    ("scoring.top_k", [99], "scoring.top_k[0]", ["99 is more than", "at most 17"]),
+    ("samplers", {}, "samplers", ["no architecture", "SamplingNetwork"]),
+    ("samplers.SamplerNetwork", {}, "samplers.SamplerNetwork", ["architecture", "Did you mean 'SamplingNetwork'?"]),
+    ("samplers.SamplingNetwork.n_heads", 5, "samplers.SamplingNetwork.d_model", ["32", "divisible", "n_heads, 5"]),
+    ("training.learning_rate", "3e-3", "training.learning_rate", ["'3e-3' is text", "write 0.003"]),
+    ("training.learning_rate", float("inf"), "training.learning_rate", ["not a finite number"]),
+    ("training.warmup_steps", 401, "training.warmup_steps", ["401 is more than training.steps, 400"]),
+    ("training.evaluate_every", 500, "training.evaluate_every", ["500 is more than training.steps, 400"]),
+    ("training.sketch", 256, "training.sketch", ["256 is a whole number", "a map with the keys top and tail"]),
+    ("training.batch_size", True, "training.batch_size", ["true is a truth value", "a whole number"]),
+    ("evaluation.objectives", ["qualty"], "evaluation.objectives[0]", ["Did you mean 'quality'?"]),
+    ("evaluation.confidence", 95, "evaluation.confidence", ["95 is out of range", "above 0 and below 1"]),
+    ("evaluation.objectives", ["self_bleu", "embedding_entropy"], "evaluation.objectives", ["'quality'"]),
+    ("evaluation.objectives", ["quality", "self_bleu"], "evaluation.objectives", ["'embedding_entropy'"]),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "reported", "words"), BAD_CONFIGS)
+def test_bad_config_is_one_clear_line(good_config, config_folder, path, value, reported, words):
+    problems = problems_of(changed(good_config, (path, value)), config_folder)
+    assert reported in problems
+    for word in words:
+        assert word in problems[reported]
+    # What else is reported can only follow from the same mistake: the keys that a short map lacks.
+    assert all("is missing" in message for key, message in problems.items() if key != reported)
+
+
+@pytest.mark.parametrize("raw", [None, [], "demo", 3])
+def test_config_that_is_no_map(raw, config_folder):
+    with pytest.raises(UserError, match="must be a map with the keys run, model"):
+        load_config(raw, config_folder)
+
+
+def test_all_problems_are_reported_together(good_config, config_folder):
+    bad = changed(
+        good_config,
+        ("run.name", "a b"),
+        ("training.stpes", 3),
+        ("heuristics.grid.2.values", [1.5, 2]),
+        ("heuristics.grid.3.family", "minp"),
+        ("prompts.split.train", 0.9),
+        ("labels.quality.judge.pairs", "nowhere.jsonl"),
+        ("samplers.SamplingNetwork.n_heads", 7),
+    )
+    assert list(problems_of(bad, config_folder)) == [
+        "heuristics.grid[2].values[0]",
+        "heuristics.grid[2].values[1]",
+        "heuristics.grid[3].family",
+        "labels.quality.judge.pairs",
+        "prompts.split",
+        "run.name",
+        "samplers.SamplingNetwork.d_model",
+        "training.stpes",
+    ]
+
+
+@pytest.mark.parametrize("junk", [None, True, 3, 0.5, float("nan"), "text", [], [None], [[]], {}, {"x": 1}, {1: 2}])
+def test_junk_in_any_place_is_a_user_error_or_valid(good_config, config_folder, junk):
+    """Whatever stands in the place of a value, no other exception than UserError comes out."""
+
+    def places(value: Any, path: str = "") -> list[str]:
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else []
+        return [place for key, item in items for place in (f"{path}.{key}", *places(item, f"{path}.{key}"))]
+
+    for place in places(good_config):
+        try:
+            load_config(changed(good_config, (place.removeprefix("."), junk)), config_folder)
+        except UserError as error:
+            assert "additionalProperties" not in str(error) and "is not valid under" not in str(error)

@@ -1,0 +1,66 @@
+"""The schema of configs, and the tables in config/README.md that are made from it."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from adaptive_samplers.config import SCHEMA_PATH, with_key_table
+from adaptive_samplers.errors import UserError
+from support import REPOSITORY, read_config
+
+SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
+
+
+def test_schema_is_valid_closed_and_documented():
+    Draft202012Validator.check_schema(SCHEMA)
+
+    def check(schema: dict[str, Any], path: str) -> None:
+        if "properties" in schema:
+            assert schema.get("additionalProperties") is False, path
+            assert set(schema.get("required", [])) <= set(schema["properties"]), path
+        for key, part in schema.get("properties", {}).items():
+            assert "$ref" in part or "const" in part or part.get("description"), f"{path}.{key}"
+            assert "default" not in part or key not in schema.get("required", []), f"{path}.{key}"
+            check(part, f"{path}.{key}")
+        for part in [*schema.get("oneOf", []), *schema.get("$defs", {}).values(), schema.get("items", {})]:
+            if part:
+                check(part, path)
+
+    check(SCHEMA, "")
+
+
+def test_schema_knows_the_verifiers_of_the_code():
+    from adaptive_samplers.labels.correctness import VERIFIERS
+
+    source = SCHEMA["properties"]["prompts"]["properties"]["sources"]["items"]["properties"]
+    assert set(source["verifier"]["enum"]) == {*VERIFIERS, None}
+
+
+def test_readme_has_every_key():
+    readme = (REPOSITORY / "config" / "README.md").read_text()
+    assert readme == with_key_table(readme), "run: python scripts/document_config.py"
+
+    def keys(value: Any, path: str) -> list[str]:
+        if isinstance(value, list):
+            return [key for item in value for key in keys(item, f"{path}[]")]
+        inside = (
+            [key for name, item in value.items() for key in keys(item, f"{path}.{name}")]
+            if isinstance(value, dict)
+            else []
+        )
+        return [path.removeprefix("."), *inside]
+
+    for key in keys(read_config("config.yaml"), "")[1:]:
+        # The embedder's source has the same keys as the model's, which are listed there.
+        listed = key.replace("labels.embedder.source.", "model.source.")
+        # A step of a pipeline has its family as key; these have a table of their own.
+        listed = re.sub(r"^(heuristics\.pipelines|evaluation\.learnability\.heuristics)\[\]\[\]\.", "", listed)
+        assert listed.endswith("]") or f"| `{listed}` |" in readme, key
+
+
+def test_readme_without_markers():
+    with pytest.raises(UserError, match="lacks the lines"):
+        with_key_table("# Configuration\n")
