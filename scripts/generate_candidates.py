@@ -12,7 +12,7 @@ from adaptive_samplers.tables import read_table
 def main(snakemake):
     prompts = read_table("prompts", snakemake.input.prompts)
     shards = snakemake.params.settings["generation"]["shards"]
-    engine = build_engine(snakemake.config, Path(snakemake.input.model))
+    engine = build_engine(snakemake.config, Path(snakemake.input.model), Path(snakemake.log[0]))
     generate(
         shard_of(prompts, int(snakemake.wildcards.shard), shards),
         read_table("heuristics", snakemake.input.heuristics),

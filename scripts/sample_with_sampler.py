@@ -14,7 +14,7 @@ from adaptive_samplers.tables import read_table
 
 def main(snakemake):
     prompts = read_table("prompts", snakemake.input.prompts)
-    engine = build_engine(snakemake.config, Path(snakemake.input.model))
+    engine = build_engine(snakemake.config, Path(snakemake.input.model), Path(snakemake.log[0]))
     generate(
         prompts[prompts["split"] == "test"],
         pd.DataFrame([learned_heuristic(snakemake.input.sampler)]),

@@ -1,11 +1,11 @@
 """What every rule's script has in common: a log, threads, and errors a person can read."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO
-
-from threadpoolctl import threadpool_limits
 
 from adaptive_samplers.errors import UserError
 
@@ -18,13 +18,16 @@ class _Tee:
 
     def write(self, text: str) -> int:
         for stream in self.streams:
-            stream.write(text)
-            stream.flush()
+            # On a full disk the log misses words; the terminal, which comes first, has them.
+            with suppress(OSError):
+                stream.write(text)
+                stream.flush()
         return len(text)
 
     def flush(self) -> None:
         for stream in self.streams:
-            stream.flush()
+            with suppress(OSError):
+                stream.flush()
 
     def isatty(self) -> bool:
         return False
@@ -35,12 +38,22 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def _leave_gpus_alone(resources: Any) -> None:
+    """Hide all GPUs from a SLURM job that asked for none: a node that does not fence them off shows those of others."""
+    if "SLURM_JOB_ID" in os.environ and not resources.get("gpu"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def run_stage(main: Callable[[Any], None], snakemake: Any) -> None:
     """Run a rule's `main(snakemake)` with its log and its threads.
 
     What it writes to stderr goes to the terminal and to the rule's log. A `UserError` ends the job with its message
     alone; anything else with its traceback in the log too.
     """
+    _leave_gpus_alone(snakemake.resources)
+    # What only wants to say something may live in a server's environment, which lacks this.
+    from threadpoolctl import threadpool_limits
+
     with open(snakemake.log[0], "w") as log, threadpool_limits(snakemake.threads):
         terminal, sys.stderr = sys.stderr, _Tee(sys.stderr, log)
         try:

@@ -1,9 +1,11 @@
 """What every engine takes and gives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import Pipeline
 
 
@@ -62,3 +64,9 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield completions as answers finish, in any order, one for each request."""
         ...
+
+
+def sampler_hashes(pipelines: Iterable[Pipeline]) -> dict[str, str]:
+    """Hashes of the learned samplers' weights by path: a sampler that was trained again is another one."""
+    paths = {str(step.value) for pipeline in pipelines for step in pipeline if step.name == "learned"}
+    return {path: file_sha256(Path(path) / "model.safetensors") for path in sorted(paths)}

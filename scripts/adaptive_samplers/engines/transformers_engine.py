@@ -15,18 +15,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from adaptive_samplers.engines.base import Completion, Request
-from adaptive_samplers.heuristics import (
-    State,
-    Support,
-    apply_on_support,
-    draw,
-    initial_state,
-    is_stateful,
-    next_states,
-    sort_logits,
-)
+from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.models.language_model import LanguageModel
-from adaptive_samplers.randomness import uniforms
 
 
 @dataclass
@@ -38,9 +28,8 @@ class _Answer:
 
     request: Request
     completion: Completion
-    uniforms: Tensor
+    draws: Draws
     row: int
-    state: State
     cut: bool = False  # its tokens are complete without an end-of-turn token
     finished: bool = False
 
@@ -160,8 +149,8 @@ class TransformersEngine:
 
     def _start(self, request: Request, index: int, row: int) -> _Answer:
         completion = Completion(index, token_logprobs=[], end_logprobs=[])
-        numbers = torch.from_numpy(uniforms(request.sample_seed, request.max_new_tokens))
-        return _Answer(request, completion, numbers, row, initial_state(request.pipeline))
+        draws = Draws.start(request.pipeline, request.sample_seed, request.max_new_tokens)
+        return _Answer(request, completion, draws, row)
 
     def _step(self, batch: _Batch, answers: list[_Answer]) -> Iterator[Completion]:
         """Draw one token for every answer; yield those that end and advance the rest."""
@@ -188,16 +177,9 @@ class TransformersEngine:
 
     def _draw(self, logprobs: Tensor, drawing: list[_Answer]) -> None:
         """Append the next token to every answer, or mark it as finished."""
-        t, order = sort_logits(logprobs)
-        rows = torch.tensor([answer.row for answer in drawing], device=t.device)
-        numbers = torch.stack([answer.uniforms[len(answer.completion.token_ids)] for answer in drawing])
-        support = t[rows]
-        pipelines = [answer.request.pipeline for answer in drawing]
-        changed = apply_on_support(support, None, pipelines, [answer.state for answer in drawing])
-        positions = draw(changed.t, numbers.to(t.device))
-        self._remember(drawing, changed, positions)
-        tokens = order[rows, positions].tolist()
-        values = support.gather(1, positions[:, None]).squeeze(1).tolist()
+        places = [len(answer.completion.token_ids) for answer in drawing]
+        rows = [answer.row for answer in drawing]
+        tokens, values = draw_tokens(logprobs, rows, [answer.draws for answer in drawing], places)
         for answer, token, value in zip(drawing, tokens, values, strict=True):
             completion, request = answer.completion, answer.request
             if token in self.model.end_token_set:
@@ -210,17 +192,6 @@ class TransformersEngine:
                 completion.finish_reason, answer.cut = "stop", True
             elif len(completion.token_ids) == request.max_new_tokens:
                 completion.finish_reason, answer.cut = "length", True
-
-    @staticmethod
-    def _remember(drawing: list[_Answer], support: Support, positions: Tensor) -> None:
-        """Bring the states of stateful pipelines up to the tokens that were drawn."""
-        rows = [row for row, answer in enumerate(drawing) if is_stateful(answer.request.pipeline)]
-        if rows:
-            answers = [drawing[row] for row in rows]
-            log_probs = support.rows(rows).log_probs.gather(1, positions[rows, None]).squeeze(1)
-            states = next_states([a.request.pipeline for a in answers], [a.state for a in answers], log_probs)
-            for answer, state in zip(answers, states, strict=True):
-                answer.state = state
 
     def _stopped(self, answer: _Answer) -> bool:
         text = self.model.decode(answer.completion.token_ids)

@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 
 
-class LanguageModel:
+class LanguageModel(ChatTokenizer):
     """A causal language model with its tokenizer.
 
     Parameters
@@ -33,51 +34,20 @@ class LanguageModel:
         device: str = "auto",
         trust_remote_code: bool = False,
     ) -> None:
+        super().__init__(folder, trust_remote_code)
         self.device = torch.device(choose_device(device))
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options)
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: no causal language model could be loaded from it ({error})") from error
         self.model.to(self.device).eval()
-        self.end_token_ids = self._find_end_tokens()
-        self.end_token_set = set(self.end_token_ids)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], folder: Path) -> Self:
         """The base model of a run's config, fetched into `folder`."""
         model = config["model"]
         return cls(folder, model["dtype"], model["device"], model["trust_remote_code"])
-
-    def _find_end_tokens(self) -> list[int]:
-        declared = self.model.generation_config.eos_token_id
-        ids = set(declared if isinstance(declared, list) else [declared]) | {self.tokenizer.eos_token_id}
-        return sorted(token for token in ids if token is not None)
-
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """The token ids of a conversation, up to where the assistant's answer begins."""
-        return self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids of a text as it would stand in an answer."""
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of an answer."""
-        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
-
-    def refuse(self, prompt_length: int, max_new_tokens: int) -> str | None:
-        """Why a request cannot be served, or None."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if limit and prompt_length + max_new_tokens > limit:
-            return (
-                f"a prompt of {prompt_length} tokens and an answer of up to {max_new_tokens} exceed "
-                f"the model's context of {limit} tokens"
-            )
-        return None
 
     def next_logits(self, token_ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         """The logits after the last token, `[B, V]`, extending the cache in place.

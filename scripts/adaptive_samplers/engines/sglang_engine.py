@@ -1,0 +1,122 @@
+"""Generation by SGLang servers: one that the job owns, or endpoints that somebody else keeps up."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from adaptive_samplers.engines.base import Completion, Request, sampler_hashes
+from adaptive_samplers.heuristics import Pipeline
+from adaptive_samplers.heuristics.pipelines import Processor
+from adaptive_samplers.heuristics.registry import LEARNED
+from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.serving.pool import EndpointPool, Reply
+from adaptive_samplers.serving.processor import FIELD, request_parameters, serialized
+
+
+class SGLangEngine:
+    """Samples answers through SGLang; all draws are made by our own processor in the server.
+
+    Parameters
+    ----------
+    tokenizer : ChatTokenizer
+    serve : callable
+        Gives the service while answers are needed: a context manager that yields an `EndpointPool`.
+    """
+
+    name = "sglang"
+
+    def __init__(
+        self, tokenizer: ChatTokenizer, serve: Callable[[], AbstractContextManager[EndpointPool]]
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.serve = serve
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        """The token ids of a conversation, up to where the assistant's answer begins."""
+        return self.tokenizer.encode_chat(messages)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Yield completions as answers finish, in any order, one for each request."""
+        refused = {}
+        for index, request in enumerate(requests):
+            if reason := self.tokenizer.refuse(len(request.prompt_token_ids), request.max_new_tokens):
+                refused[index] = reason
+        yield from (Completion(index, error=reason) for index, reason in refused.items())
+        places = [index for index in range(len(requests)) if index not in refused]
+        if not places:
+            return
+        payloads = _Payloads([requests[place] for place in places], self.tokenizer.end_token_ids)
+        with self.serve() as pool:
+            for number, reply in pool.run("/generate", payloads):
+                yield self._completion(places[number], requests[places[number]], reply)
+
+    def _completion(self, index: int, request: Request, reply: Reply) -> Completion:
+        if reply.error is not None:
+            return Completion(index, error=reply.error)
+        information = reply.json.get("meta_info", {})
+        records = information.get(FIELD) or []
+        failure = next((record["error"] for record in records if isinstance(record, Mapping)), None)
+        if failure is not None:
+            return Completion(index, error=f"the processor failed in the server: {failure}")
+        reason = information.get("finish_reason") or {}
+        if reason.get("type") != "stop" or len(records) != len(reply.json["output_ids"]):
+            return Completion(index, error=f"the server ended the answer too early: {reason}")
+        # The last token is an end-of-turn token, drawn or put there.
+        token_ids = reply.json["output_ids"][:-1]
+        text = self.tokenizer.decode(token_ids)
+        cuts = [text.find(stop) for stop in request.stop if stop in text]
+        return Completion(
+            index,
+            token_ids=token_ids,
+            text=text[: min(cuts)] if cuts else text,
+            finish_reason="length" if len(token_ids) == request.max_new_tokens and not cuts else "stop",
+            token_logprobs=[record[0] for record in records[:-1]],
+            end_logprobs=[record[1] for record in records],
+        )
+
+
+class _Payloads(Sequence):
+    """The bodies of requests, each made when it is sent."""
+
+    def __init__(self, requests: Sequence[Request], end_token_ids: list[int]) -> None:
+        self.requests = requests
+        self.end_token_ids = end_token_ids
+        self.hashes = sampler_hashes({_located(request.pipeline) for request in requests})
+        self.processor = serialized()
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        request = self.requests[index]
+        pipeline = _located(request.pipeline)
+        used = {step.value for step in pipeline if step.name == LEARNED}
+        parameters = request_parameters(
+            pipeline,
+            request.sample_seed,
+            request.max_new_tokens,
+            request.stop,
+            self.end_token_ids,
+            {path: self.hashes[path] for path in used},
+        )
+        return {
+            "input_ids": list(request.prompt_token_ids),
+            "sampling_params": {
+                # One token more than the answer may have: there, the processor measures what ending costs, and ends.
+                "max_new_tokens": request.max_new_tokens + 1,
+                "temperature": 0.0,
+                "stop_token_ids": self.end_token_ids,
+                "custom_params": parameters,
+            },
+            "custom_logit_processor": self.processor,
+        }
+
+
+@cache
+def _located(pipeline: Pipeline) -> Pipeline:
+    """The pipeline with absolute paths: a server has a working directory of its own."""
+    return tuple(
+        Processor(LEARNED, (str(Path(step.value).resolve()),)) if step.name == LEARNED else step for step in pipeline
+    )

@@ -1,0 +1,68 @@
+"""What a language model's folder says without its weights: tokens, chat template, end-of-turn tokens, context."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+from adaptive_samplers.errors import UserError
+
+
+class ChatTokenizer:
+    """The tokenizer of a causal language model, with what else is needed to ask it for an answer.
+
+    Parameters
+    ----------
+    folder : Path
+        A Hugging Face model folder, as the rule `fetch_model` makes it. Nothing is loaded from anywhere else.
+    trust_remote_code : bool
+        Whether Python files of the model folder may run.
+
+    Attributes
+    ----------
+    end_token_ids : list of int
+        The tokens that end an answer, ascending.
+    context_length : int or None
+        How many tokens a prompt and its answer may have.
+    """
+
+    def __init__(self, folder: Path | str, trust_remote_code: bool = False) -> None:
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            config = AutoConfig.from_pretrained(folder, **options)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: no language model's tokenizer and config are in it ({error})") from error
+        try:
+            generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        except OSError:
+            generation = GenerationConfig.from_model_config(config)
+        declared = generation.eos_token_id
+        ids = set(declared if isinstance(declared, list) else [declared]) | {self.tokenizer.eos_token_id}
+        self.end_token_ids = sorted(token for token in ids if token is not None)
+        self.end_token_set = set(self.end_token_ids)
+        self.context_length = getattr(config.get_text_config(), "max_position_embeddings", None)
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        """The token ids of a conversation, up to where the assistant's answer begins."""
+        return self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text as it would stand in an answer."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of an answer."""
+        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+
+    def refuse(self, prompt_length: int, max_new_tokens: int) -> str | None:
+        """Why a request cannot be served, or None."""
+        if self.context_length and prompt_length + max_new_tokens > self.context_length:
+            return (
+                f"a prompt of {prompt_length} tokens and an answer of up to {max_new_tokens} exceed "
+                f"the model's context of {self.context_length} tokens"
+            )
+        return None

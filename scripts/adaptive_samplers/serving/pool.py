@@ -1,0 +1,228 @@
+"""Many requests to one or more endpoints: concurrent under a limit, retried where that can help, and none lost.
+
+What can pass is told from what cannot. A request that the server refuses fails at once. One that timed out, or met a
+server that was too busy, is sent again, later each time. Those that were under way when a server died go to the next
+one; a request that was there at two deaths is sent alone, so that if it is what kills servers, it alone is given up.
+"""
+
+import heapq
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+import requests
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.stage import say
+
+ATTEMPTS = 4  # of a request that met a passing trouble
+BACKOFF = 1.0  # seconds before the second attempt; doubled with each one more
+SECONDS_BETWEEN_CHECKS = 1.0
+BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers that may pass
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one request: the decoded JSON, or why there is none."""
+
+    json: Any = None
+    error: str | None = None
+
+
+class Endpoint(Protocol):
+    """A server that may come and go."""
+
+    url: str
+    headers: dict[str, str]
+
+    def is_alive(self) -> bool:
+        """Whether requests can be sent to it now."""
+        ...
+
+    def revive(self) -> bool:
+        """Try to bring it back after a failure; whether it is there again. Raises UserError where that is hopeless."""
+        ...
+
+    def succeeded(self) -> None:
+        """Told after each request that it answered."""
+        ...
+
+
+@dataclass
+class _Row:
+    """A request on its way."""
+
+    index: int
+    attempts: int = 0
+    deaths: int = 0
+
+
+@dataclass
+class _State:
+    """What is going on at one endpoint."""
+
+    endpoint: Endpoint
+    in_flight: int = 0
+    is_down: bool = False
+    next_check: float = 0.0
+
+
+class _Died(Exception):
+    """The connection broke: the server is gone, or was never there."""
+
+
+class _Busy(Exception):
+    """A trouble that may pass."""
+
+
+@dataclass
+class EndpointPool:
+    """Sends requests to whichever endpoint has the fewest under way.
+
+    Attributes
+    ----------
+    endpoints : list of Endpoint
+    concurrency : int
+        Requests under way at once, over all endpoints.
+    timeout : float
+        Seconds that a request may take.
+    patience : float
+        Seconds for which all endpoints may be gone before the run is given up.
+    """
+
+    endpoints: list[Endpoint]
+    concurrency: int
+    timeout: float
+    patience: float = 300.0
+    _session: requests.Session = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._session = requests.Session()
+        # Proxies are for the world outside; and one connection is kept for each request that may be under way.
+        self._session.trust_env = False
+        adapter = requests.adapters.HTTPAdapter(pool_connections=64, pool_maxsize=self.concurrency)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def run(self, path: str, payloads: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Reply]]:
+        """Send every payload to `path` and yield its place with the reply, as replies come.
+
+        Raises
+        ------
+        UserError
+            If no endpoint can be reached for longer than `patience`, or a server of one's own dies again and again
+            without an answer. Requests without a reply are then neither answers nor failures.
+        """
+        waiting = [_Row(index) for index in reversed(range(len(payloads)))]
+        later: list[tuple[float, int, _Row]] = []  # a heap by time; the number breaks ties
+        alone: list[_Row] = []
+        flying: dict[Future, tuple[_Row, _State]] = {}
+        states = [_State(endpoint) for endpoint in self.endpoints]
+        numbers = count()
+        executor = ThreadPoolExecutor(self.concurrency, thread_name_prefix="request")
+        try:
+            while waiting or later or alone or flying:
+                self._look_after(states)
+                while later and later[0][0] <= time.monotonic():
+                    waiting.append(heapq.heappop(later)[2])
+                while (row := self._next(waiting, alone, flying, bool(later))) is not None:
+                    state = self._least_busy(states)
+                    if state is None:
+                        (alone if row.deaths > 1 else waiting).append(row)
+                        break
+                    state.in_flight += 1
+                    future = executor.submit(self._send, state.endpoint, path, payloads[row.index])
+                    flying[future] = (row, state)
+                done, _ = wait(flying, timeout=SECONDS_BETWEEN_CHECKS, return_when=FIRST_COMPLETED)
+                if not flying:
+                    time.sleep(0.1)
+                for future in done:
+                    row, state = flying.pop(future)
+                    state.in_flight -= 1
+                    try:
+                        reply = future.result()
+                    except _Died as death:
+                        state.is_down = True
+                        row.deaths += 1
+                        if row.deaths > 2:
+                            yield row.index, Reply(error=f"the server died {row.deaths} times at this request: {death}")
+                        else:
+                            (alone if row.deaths > 1 else waiting).append(row)
+                        continue
+                    except _Busy as trouble:
+                        row.attempts += 1
+                        if row.attempts == ATTEMPTS:
+                            yield row.index, Reply(error=f"given up after {ATTEMPTS} attempts: {trouble}")
+                        else:
+                            due = time.monotonic() + BACKOFF * 2 ** (row.attempts - 1)
+                            heapq.heappush(later, (due, next(numbers), row))
+                        continue
+                    state.endpoint.succeeded()
+                    yield row.index, reply
+        finally:
+            # Those under way end by themselves, at the latest when their server does.
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _next(self, waiting: list[_Row], alone: list[_Row], flying: dict, is_more_later: bool) -> _Row | None:
+        """The row to send now. Suspects come last, one at a time."""
+        if len(flying) >= self.concurrency:
+            return None
+        if waiting:
+            return waiting.pop()
+        if alone and not flying and not is_more_later:
+            return alone.pop()
+        return None
+
+    @staticmethod
+    def _least_busy(states: list[_State]) -> _State | None:
+        there = [state for state in states if not state.is_down]
+        return min(there, key=lambda state: state.in_flight) if there else None
+
+    def _look_after(self, states: list[_State]) -> None:
+        """Bring back endpoints that are down; give up where all stay away for too long."""
+        self._revive([state for state in states if state.is_down])
+        if any(state.in_flight or not state.is_down for state in states):
+            return
+        deadline = time.monotonic() + self.patience
+        while all(state.is_down for state in states):
+            if time.monotonic() > deadline:
+                urls = ", ".join(state.endpoint.url for state in states)
+                raise UserError(
+                    f"no server answers at {urls}, for {self.patience:g} seconds; start one and run again: finished "
+                    "rows are kept"
+                )
+            time.sleep(SECONDS_BETWEEN_CHECKS)
+            self._revive(states)
+
+    @staticmethod
+    def _revive(states: list[_State]) -> None:
+        for state in states:
+            # Its requests must have failed first, or their failures would be taken for those of the next server.
+            if state.in_flight == 0 and time.monotonic() >= state.next_check:
+                state.is_down = not state.endpoint.revive()
+                state.next_check = time.monotonic() + 5 * SECONDS_BETWEEN_CHECKS
+                if not state.is_down:
+                    say(f"{state.endpoint.url}: the server is back")
+
+    def _send(self, endpoint: Endpoint, path: str, payload: dict[str, Any]) -> Reply:
+        try:
+            response = self._session.post(
+                endpoint.url + path, json=payload, headers=endpoint.headers, timeout=(10, self.timeout)
+            )
+        except requests.Timeout as error:
+            if not endpoint.is_alive():
+                raise _Died(f"no answer within {self.timeout:g} seconds") from error
+            raise _Busy(f"no answer within {self.timeout:g} seconds") from error
+        except requests.RequestException as error:
+            raise _Died(type(error).__name__) from error
+        if response.status_code in BUSY:
+            raise _Busy(f"HTTP {response.status_code}: {response.text[:300]}")
+        if not response.ok:
+            return Reply(error=f"the server refused the request: HTTP {response.status_code}: {response.text[:300]}")
+        try:
+            return Reply(json=response.json())
+        except ValueError as error:
+            raise _Busy(f"the answer is no JSON: {response.text[:100]}") from error

@@ -1,0 +1,158 @@
+"""What an SGLang server runs at every token: the one logits processor behind all heuristics and learned samplers.
+
+All that varies travels in a request's `custom_params`: the pipeline, the key of its uniform numbers, the longest answer
+and what ends it. The processor draws the token itself and leaves it as the only one with a finite logit, so that
+SGLang's own sampling has nothing left to decide. What it measured goes back with the answer, as the raw
+log-probabilities of each token and of ending there; and so does its own failure, for an exception here would end the
+server for everybody.
+"""
+
+import json
+import pickle
+import threading
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptive_samplers.engines.drawing import Draws, draw_tokens
+from adaptive_samplers.hashing import file_sha256
+from adaptive_samplers.heuristics import Pipeline, parse_processors
+
+FIELD = "adaptive_samplers"  # of the answer's meta_info: a record for each token
+_LOADED: dict[str, str] = {}  # the hash of each learned sampler that this process has read
+_LOADING = threading.Lock()
+
+
+class PipelineProcessor:
+    """Draws the next token of every request that carries it; SGLang calls it with the logits of these requests."""
+
+    def __call__(self, logits: Tensor, custom_param_list: Sequence[Mapping[str, Any]] | None = None) -> Tensor:
+        """All logits minus infinity but that of the drawn token, `[R, V]`."""
+        parameters = custom_param_list or []
+        try:
+            tokens = _step(logits, parameters)
+        except Exception:
+            # One at a time, so that what is wrong with one request does not touch the others.
+            tokens = [_alone(logits[row : row + 1], parameters[row]) for row in range(len(logits))]
+        output = torch.full_like(logits, -torch.inf)
+        output[torch.arange(len(tokens)), torch.tensor(tokens)] = 0.0
+        return output
+
+
+def serialized() -> str:
+    """The processor as SGLang takes it: a reference by name, which the server resolves by importing this module."""
+    return json.dumps({"callable": pickle.dumps(PipelineProcessor).hex()})
+
+
+def request_parameters(
+    pipeline: Pipeline,
+    sample_seed: int,
+    max_new_tokens: int,
+    stop: Sequence[str],
+    end_token_ids: Sequence[int],
+    sampler_hashes: Mapping[str, str],
+) -> dict[str, Any]:
+    """The `custom_params` of a request."""
+    return {
+        "processors": json.dumps([step.describe() for step in pipeline]),
+        "sample_seed": sample_seed,
+        "max_new_tokens": max_new_tokens,
+        "stop": list(stop),
+        "end_token_ids": list(end_token_ids),
+        "sampler_hashes": dict(sampler_hashes),
+    }
+
+
+def _alone(logits: Tensor, parameters: Mapping[str, Any]) -> int:
+    try:
+        return _step(logits, [parameters])[0]
+    except Exception as error:
+        _record(parameters, {"error": f"{type(error).__name__}: {error}"})
+        return _ends(parameters)[0]
+
+
+def _step(logits: Tensor, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The next token of every request; nothing is recorded unless all of them could be drawn."""
+    log_probs = torch.log_softmax(logits.float(), dim=-1)
+    ends = _ends(parameters[0])
+    if any(_ends(one) != ends for one in parameters):
+        raise ValueError("requests with different end-of-turn tokens are drawn one at a time")
+    end_log_probs = torch.logsumexp(log_probs[:, ends], dim=-1).tolist()
+    tokens = [ends[0]] * len(parameters)  # of an answer that was cut: this step only measures what ending there costs
+    chosen: list[float | None] = [None] * len(parameters)
+    drawing = [row for row, one in enumerate(parameters) if not _is_complete(one)]
+    if drawing:
+        answers = [_draws(parameters[row]) for row in drawing]
+        places = [_place(parameters[row]) for row in drawing]
+        drawn, values = draw_tokens(log_probs, drawing, answers, places)
+        for row, token, value in zip(drawing, drawn, values, strict=True):
+            tokens[row] = token
+            chosen[row] = None if token in ends else value
+    for one, value, end in zip(parameters, chosen, end_log_probs, strict=True):
+        _record(one, [value, end])
+    return tokens
+
+
+def _ends(parameters: Mapping[str, Any]) -> list[int]:
+    return parameters["end_token_ids"]
+
+
+def _place(parameters: Mapping[str, Any]) -> int:
+    """How many tokens the answer has."""
+    return len(parameters["__req__"].output_ids)
+
+
+def _is_complete(parameters: Mapping[str, Any]) -> bool:
+    """Whether the answer is as long as it may be, or has a string in it that ends it."""
+    if _place(parameters) >= parameters["max_new_tokens"]:
+        return True
+    if not parameters["stop"] or not _place(parameters):
+        return False
+    request = parameters["__req__"]
+    text = request.tokenizer.decode(list(request.output_ids), skip_special_tokens=True)
+    return any(stop in text for stop in parameters["stop"])
+
+
+def _draws(parameters: Mapping[str, Any]) -> Draws:
+    """The draws of a request's answer, kept with the request from token to token."""
+    request = parameters["__req__"]
+    draws = getattr(request, "adaptive_samplers_draws", None)
+    if draws is None:
+        _check_samplers(parameters["sampler_hashes"])
+        pipeline = _parsed(parameters["processors"])
+        draws = Draws.start(pipeline, parameters["sample_seed"], parameters["max_new_tokens"])
+        request.adaptive_samplers_draws = draws
+    return draws
+
+
+_parsed = lru_cache(maxsize=4096)(parse_processors)
+
+
+def _check_samplers(hashes: Mapping[str, str]) -> None:
+    """See to it that learned samplers are the ones that the request means, also where one was trained again."""
+    for path, expected in hashes.items():
+        with _LOADING:
+            if _LOADED.get(path) == expected:
+                continue
+            found = file_sha256(Path(path) / "model.safetensors")
+            if found != expected:
+                raise ValueError(f"the sampler in {path} is another one than the request means")
+            from adaptive_samplers.samplers.base import load_sampler
+
+            load_sampler.cache_clear()
+            _LOADED[path] = expected
+
+
+def _record(parameters: Mapping[str, Any], record: Any) -> None:
+    """Send something back with the token that is drawn now."""
+    request = parameters["__req__"]
+    information = request.customized_info or {}
+    records = information.setdefault(FIELD, [])
+    # A request that the server had to put back draws its last token again.
+    del records[_place(parameters) :]
+    records.append(record)
+    request.customized_info = information

@@ -1,0 +1,264 @@
+"""Servers as a pool sees them: one that this job owns, and one that somebody else keeps up."""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.serving.launch import KEY_VARIABLE
+from adaptive_samplers.stage import say
+
+LOOPBACK = "127.0.0.1"
+STARTS_WITHOUT_AN_ANSWER = 4
+LIBRARY = Path(__file__).resolve().parents[2]  # what makes adaptive_samplers importable
+# What a server says of itself as the version of its weights: it can import the processor, and has this model.
+MARK = "adaptive_samplers-1-{model_hash}"
+
+
+def server_arguments(
+    model_folder: Path,
+    mark: str,
+    *,
+    device: str,
+    dtype: str,
+    trust_remote_code: bool,
+    kind: str,
+    tensor_parallel: int,
+    data_parallel: int,
+    extra: Sequence[str],
+) -> list[str]:
+    """SGLang's arguments for a model folder; `kind` is generate, or embedding for a model that scores texts."""
+    arguments = ["--model-path", str(model_folder), "--weight-version", mark, "--dtype", dtype]
+    arguments += ["--tp-size", str(tensor_parallel), "--dp-size", str(data_parallel)]
+    if kind == "embedding":
+        arguments.append("--is-embedding")
+    else:
+        # A request's tokens so far must be known when its next one is drawn.
+        arguments += ["--enable-custom-logit-processor", "--disable-overlap-schedule"]
+        # The step that ends an answer may be one beyond the longest one.
+        if context := ChatTokenizer(model_folder, trust_remote_code).context_length:
+            arguments += ["--context-length", str(context + 2)]
+    if trust_remote_code:
+        arguments.append("--trust-remote-code")
+    if device == "cpu":
+        arguments += ["--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch"]
+        # As it is, an idle server keeps a core busy, and takes most of the memory for its cache.
+        arguments += ["--sleep-on-idle", "--max-total-tokens", "65536"]
+    return [*arguments, *extra]
+
+
+def server_environment(device: str) -> dict[str, str]:
+    """The environment of a server: it finds our processor, asks no hub, and does not fight its neighbors for cores."""
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
+    environment["HF_HUB_OFFLINE"] = "1"
+    # As asked for in `server_arguments`: what the model makes of a position beyond its last is never read.
+    environment["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
+    if device == "cpu":
+        environment["SGLANG_USE_CPU_ENGINE"] = "1"
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    return environment
+
+
+def is_healthy(url: str, headers: dict[str, str], timeout: float) -> bool:
+    """Whether a server can generate."""
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(f"{url}/health_generate", headers=headers, timeout=timeout).ok
+    except requests.RequestException:
+        return False
+
+
+@dataclass
+class OwnServer:
+    """A server on this machine's loopback, behind a random key, that ends with this process.
+
+    Attributes
+    ----------
+    python : str
+        The interpreter that has SGLang.
+    arguments : list of str
+        SGLang's, without host, port and key.
+    device : str
+    log : Path
+        Where its output goes; the key is struck out.
+    start_timeout : float
+        Seconds that loading may take.
+    """
+
+    python: str
+    arguments: list[str]
+    device: str
+    log: Path
+    start_timeout: float
+    url: str = ""
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    _process: subprocess.Popen | None = None
+    _unanswered_starts: int = 0
+    _last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=25), repr=False)
+
+    def start(self) -> None:
+        """Start it and wait until it can generate.
+
+        Raises
+        ------
+        UserError
+            If it ends, or is not ready in time; with the end of its log.
+        """
+        self._unanswered_starts += 1
+        key = secrets.token_urlsafe(32)
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port = probe.getsockname()[1]
+        self.url, self.headers = f"http://{LOOPBACK}:{port}", {"Authorization": f"Bearer {key}"}
+        command = [self.python, "-m", "adaptive_samplers.serving.launch", "--end-with", str(os.getpid())]
+        self._process = subprocess.Popen(
+            [*command, *self.arguments, "--host", LOOPBACK, "--port", str(port)],
+            env=server_environment(self.device) | {KEY_VARIABLE: key},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        reader = threading.Thread(target=self._keep_log, args=(self._process.stdout, key), daemon=True)
+        reader.start()
+        started = time.monotonic()
+        say(f"starting an SGLang server; its log: {self.log}")
+        while not is_healthy(self.url, self.headers, timeout=20):
+            if self._process.poll() is not None:
+                reader.join(timeout=5)
+                raise UserError(f"the SGLang server ended while it started. {self._end_of_log()}")
+            if time.monotonic() - started > self.start_timeout:
+                self.stop()
+                raise UserError(
+                    f"the SGLang server was not ready after {self.start_timeout:g} seconds; raise start_timeout if it "
+                    f"needs longer to load. {self._end_of_log()}"
+                )
+            time.sleep(0.5)
+        say(f"the server is ready after {time.monotonic() - started:.0f} seconds")
+
+    def _keep_log(self, stream: Any, key: str) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a", encoding="utf-8") as log, stream:
+            for line in stream:
+                text = line.decode(errors="replace").replace(key, "[key]")
+                self._last_lines.append(text)
+                log.write(text)
+                log.flush()
+
+    def _end_of_log(self) -> str:
+        return f"The end of its log, {self.log}:\n{''.join(self._last_lines)}"
+
+    def is_alive(self) -> bool:
+        """Whether it runs and answers; one that hangs does not."""
+        running = self._process is not None and self._process.poll() is None
+        return running and is_healthy(self.url, self.headers, timeout=30)
+
+    def revive(self) -> bool:
+        """Start it anew unless it is well.
+
+        Raises
+        ------
+        UserError
+            If it died several times without having answered anything.
+        """
+        if self.is_alive():
+            return True
+        if self._unanswered_starts >= STARTS_WITHOUT_AN_ANSWER:
+            raise UserError(
+                f"the SGLang server died {self._unanswered_starts} times without answering a request. "
+                f"{self._end_of_log()}"
+            )
+        status = self._process.poll() if self._process else None
+        say("the server hangs; it is started anew" if status is None else f"the server ended with status {status}")
+        self.stop()
+        self.start()
+        return True
+
+    def succeeded(self) -> None:
+        """It answered."""
+        self._unanswered_starts = 0
+
+    def stop(self) -> None:
+        """End it with all of its processes."""
+        if self._process is None:
+            return
+        # There is nothing that it could save, and a kill leaves none of its processes behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+
+@dataclass
+class OtherServer:
+    """A server that somebody else keeps up, started by `python -m adaptive_samplers.serving`."""
+
+    url: str
+    mark: str
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def is_alive(self) -> bool:
+        """Whether it answers."""
+        return is_healthy(self.url, self.headers, timeout=30)
+
+    def revive(self) -> bool:
+        """Whether it is there, with the model and the processor that are needed.
+
+        Raises
+        ------
+        UserError
+            If another model is there, a server that does not know our processor, or the key is refused.
+        """
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                response = session.get(f"{self.url}/model_info", headers=self.headers, timeout=10)
+        except requests.RequestException:
+            return False
+        if response.status_code in (401, 403):
+            raise UserError(f"{self.url}: the server refuses the key; set {ENDPOINT_KEY_VARIABLE} to the server's")
+        found = response.json().get("weight_version") if response.ok else None
+        if response.ok and found != self.mark:
+            what = "holds another model" if str(found).startswith("adaptive_samplers-") else "cannot run our processor"
+            raise UserError(
+                f"{self.url}: this server {what} (it calls its weights '{found}', expected '{self.mark}'); start it with "
+                "`python -m adaptive_samplers.serving MODEL_FOLDER --port PORT`, on the same model folder"
+            )
+        return response.ok and self.is_alive()
+
+    def succeeded(self) -> None:
+        """Nothing to remember."""
+
+
+ENDPOINT_KEY_VARIABLE = "ADAPTIVE_SAMPLERS_ENDPOINT_KEY"
+
+
+def check_has_sglang(python: str) -> None:
+    """Raise UserError if an interpreter does not have SGLang."""
+    command = [python, "-c", "import importlib.util, sys; sys.exit(importlib.util.find_spec('sglang') is None)"]
+    try:
+        absent = subprocess.run(command, capture_output=True, check=False).returncode != 0
+    except OSError as error:
+        raise UserError(f"sglang.python: {python} cannot be run ({error.strerror})") from error
+    if absent:
+        where = "the job's own" if python == sys.executable else "sglang.python's"
+        raise UserError(
+            f"{python}, {where} interpreter, has no SGLang; install it there (docs/serving.md), or name the "
+            "interpreter of an environment that has it in sglang.python"
+        )

@@ -1,0 +1,81 @@
+"""What a job needs of a service: a pool of endpoints with a model, for as long as it works."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adaptive_samplers.models.fetch import model_hash
+from adaptive_samplers.models.language_model import choose_device
+from adaptive_samplers.serving.pool import EndpointPool
+from adaptive_samplers.serving.server import (
+    ENDPOINT_KEY_VARIABLE,
+    MARK,
+    OtherServer,
+    OwnServer,
+    check_has_sglang,
+    server_arguments,
+)
+
+
+@contextmanager
+def serve(
+    settings: Mapping[str, Any],
+    model: Mapping[str, Any],
+    folder: Path,
+    log: Path,
+    kind: str = "generate",
+) -> Iterator[EndpointPool]:
+    """A pool of endpoints that serve the model in `folder`.
+
+    Without `endpoints` in the settings, the server is this job's own: it starts on a free port of the loopback
+    interface, behind a random key, is started again when it dies, and ends with the job whatever way the job ends.
+
+    Parameters
+    ----------
+    settings : mapping
+        The config's `sglang`: endpoints, python, tensor_parallel, data_parallel, concurrency, request_timeout,
+        start_timeout, arguments.
+    model : mapping
+        dtype, device and trust_remote_code of the model.
+    folder : Path
+        Its folder, as the rule `fetch_model` makes it.
+    log : Path
+        Where the output of a server of one's own goes.
+    kind : str
+        `generate`, or `embedding` for a model that scores texts.
+
+    Raises
+    ------
+    UserError
+        If the server cannot be started, or an endpoint serves another model.
+    """
+    mark = MARK.format(model_hash=model_hash(folder)[:16])
+    if settings["endpoints"]:
+        key = os.environ.get(ENDPOINT_KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        servers = [OtherServer(url.rstrip("/"), mark, headers) for url in settings["endpoints"]]
+        yield EndpointPool(servers, settings["concurrency"], settings["request_timeout"])
+        return
+    python = settings["python"] or sys.executable
+    check_has_sglang(python)
+    device = choose_device(model["device"])
+    arguments = server_arguments(
+        folder,
+        mark,
+        device=device,
+        dtype=model["dtype"],
+        trust_remote_code=model["trust_remote_code"],
+        kind=kind,
+        tensor_parallel=settings["tensor_parallel"],
+        data_parallel=settings["data_parallel"],
+        extra=settings["arguments"],
+    )
+    server = OwnServer(python, arguments, device, log, settings["start_timeout"])
+    try:
+        server.start()
+        yield EndpointPool([server], settings["concurrency"], settings["request_timeout"])
+    finally:
+        server.stop()
