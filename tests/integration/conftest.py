@@ -1,12 +1,16 @@
 """A real run of the smallest configuration on the real language model, shared by the integration tests."""
 
+import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from adaptive_samplers.models.fetch import fetch_model
+from adaptive_samplers.models.fetch import cache_folder, fetch_model
 from adaptive_samplers.models.language_model import LanguageModel
-from support import SMOKE, Workflow, working_directory
+from support import REPOSITORY, SMOKE, Workflow, working_directory
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +34,17 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(model_folder: Path) -> LanguageModel:
     """The same, loaded."""
     return LanguageModel(model_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sglang_settings() -> Iterator[dict[str, Any]]:
+    """The config's `sglang` for the real SGLang in the user's cache, and an environment in which its servers run."""
+    folder = REPOSITORY / "tests" / "sglang_cpu"
+    lock = hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()[:12]
+    place = cache_folder() / f"sglang-cpu-{lock}"
+    if not (place / "installed").exists():
+        message = "SGLang is not installed; `make test` does it, or tests/sglang_cpu/install.sh (3.4 GB)"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder / "shims"), prepend=os.pathsep)
+        yield {**SMOKE["generation"]["sglang"], "python": str(place / "bin" / "python"), "concurrency": 32}

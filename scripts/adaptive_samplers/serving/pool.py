@@ -66,7 +66,8 @@ class _State:
 
     endpoint: Endpoint
     in_flight: int = 0
-    is_down: bool = False
+    is_down: bool = True  # until it was looked at
+    was_up: bool = False
     next_check: float = 0.0
 
 
@@ -204,8 +205,9 @@ class EndpointPool:
             if state.in_flight == 0 and time.monotonic() >= state.next_check:
                 state.is_down = not state.endpoint.revive()
                 state.next_check = time.monotonic() + 5 * SECONDS_BETWEEN_CHECKS
-                if not state.is_down:
+                if state.was_up and not state.is_down:
                     say(f"{state.endpoint.url}: the server is back")
+                state.was_up = state.was_up or not state.is_down
 
     def _send(self, endpoint: Endpoint, path: str, payload: dict[str, Any]) -> Reply:
         try:

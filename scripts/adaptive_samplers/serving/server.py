@@ -237,8 +237,8 @@ class OtherServer:
         if response.ok and found != self.mark:
             what = "holds another model" if str(found).startswith("adaptive_samplers-") else "cannot run our processor"
             raise UserError(
-                f"{self.url}: this server {what} (it calls its weights '{found}', expected '{self.mark}'); start it with "
-                "`python -m adaptive_samplers.serving MODEL_FOLDER --port PORT`, on the same model folder"
+                f"{self.url}: this server {what} (it calls its weights '{found}', expected '{self.mark}'); start it "
+                "with `python -m adaptive_samplers.serving MODEL_FOLDER --port PORT`, on the same model folder"
             )
         return response.ok and self.is_alive()
 
