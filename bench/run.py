@@ -9,7 +9,9 @@ Absolute seconds depend on the machine; ratios much less. The medians of several
 import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent / "scripts"))
 
 import torch  # noqa: E402 (after the library's place is known)
+import yaml  # noqa: E402
 
 from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
@@ -247,9 +250,7 @@ def label_cases() -> Iterator[Case]:
 
 def engine_cases() -> Iterator[Case]:
     """Generation on the embedded model against `generate`, called for each answer and for each heuristic."""
-    import tempfile
 
-    import yaml
     from transformers import GenerationConfig
 
     from adaptive_samplers.engines import Request
@@ -322,7 +323,96 @@ def engine_cases() -> Iterator[Case]:
     )
 
 
-CASES = {"core": core_cases, "labels": label_cases, "engine": engine_cases}
+def serving_cases() -> Iterator[Case]:
+    """What our processor adds to a real SGLang server on this machine, against one that returns its input."""
+    import json
+    import pickle
+
+    from identity_processor import IdentityProcessor
+
+    from adaptive_samplers.engines import Request
+    from adaptive_samplers.engines.sglang_engine import Payloads
+    from adaptive_samplers.heuristics import configured_pipeline
+    from adaptive_samplers.models.fetch import cache_folder, fetch_model
+    from adaptive_samplers.randomness import sample_seed
+    from adaptive_samplers.samplers import build_sampler
+    from adaptive_samplers.serving.service import serve
+
+    repository = FOLDER.parent
+    install = subprocess.run([repository / "tests/sglang_cpu/install.sh"], capture_output=True, text=True, check=True)
+    config = yaml.safe_load((repository / "config" / "config.yaml").read_text())
+    model, tokens, end = config["model"], 16, 1  # a token that this model never draws, so that all answers are as long
+    shims = [str(FOLDER), str(repository / "tests" / "sglang_cpu" / "shims")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(shims)
+    settings = {**config["generation"]["sglang"], "python": install.stdout.strip(), "concurrency": 32}
+    with tempfile.TemporaryDirectory() as folder:
+        place, saved = Path(folder) / "model", Path(folder) / "SamplingNetwork" / "a0_b1_c0_top2"
+        fetch_model(model["name"], model["source"], model["license"], place)
+        build_sampler("SamplingNetwork", {}, seed=0).save_pretrained(saved)
+        with serve(settings, {**model, "device": "cpu"}, place, cache_folder() / "bench_server.log") as pool:
+
+            def bodies(setting: dict) -> list[dict]:
+                pipeline = configured_pipeline([setting])
+                # Some prompt; what it says does not matter.
+                asked = [Request(tuple(range(20, 60)), pipeline, sample_seed(1, str(i), 0), tokens) for i in range(32)]
+                return list(Payloads(asked, [end]))
+
+            identity = json.dumps({"callable": pickle.dumps(IdentityProcessor).hex()})
+            plain = {"max_new_tokens": tokens + 1, "temperature": 1.0, "ignore_eos": True, "custom_params": {}}
+            baseline = [
+                {**body, "sampling_params": plain, "custom_logit_processor": identity}
+                for body in bodies({"top_p": 0.9})
+            ]
+
+            def send(payloads: list[dict]) -> None:
+                for _, reply in pool.run("/generate", payloads):
+                    assert reply.error is None, reply.error
+
+            for name, setting in {"top_p": {"top_p": 0.9}, "learned_network": {"learned": str(saved)}}.items():
+                ours = bodies(setting)
+                yield (
+                    {
+                        "name": f"engine/sglang_processor_{name}",
+                        "against": "the same requests with a processor that returns its input",
+                        "batch": 32,
+                        "vocabulary": 49_152,
+                        "unit": "seconds for all answers",
+                    },
+                    lambda: send(baseline),
+                    lambda of=ours: send(of),
+                )
+
+
+def table_cases() -> Iterator[Case]:
+    """Verify, score and select in parts against plain pandas with all answers in memory; each step is a process."""
+    import tables
+
+    prompts = 60
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        tables.make_data(folder, prompts)
+
+        def run(form: str) -> list[int]:
+            return [tables.measure(step, form, folder)[1] for step in tables.STEPS]
+
+        meta = {"against": "plain pandas", "batch": prompts * tables.HEURISTICS * tables.SEEDS}
+        name = "tables/verify_score_select"
+        yield {"name": f"{name}_seconds", "unit": "seconds", **meta}, lambda: run("plain"), lambda: run("ours")
+        peaks = {form: max(run(form)) for form in ("plain", "ours")}
+        yield (
+            {"name": f"{name}_memory", "unit": "bytes, the largest of the steps", **meta},
+            lambda: Measured(peaks["plain"]),
+            lambda: Measured(peaks["ours"]),
+        )
+
+
+CASES = {
+    "core": core_cases,
+    "labels": label_cases,
+    "engine": engine_cases,
+    "serving": serving_cases,
+    "tables": table_cases,
+}
 
 
 class Measured(float):
@@ -366,7 +456,7 @@ def main(areas: list[str]) -> None:
             results.append(result)
             shown = [str(result[key] or "") for key in ("batch", "vocabulary")]
             print(
-                f"{result['name']:<52} {shown[0]:>5} {shown[1]:>10} {result['ratio']:>7.1f}x  {row['against']}",
+                f"{result['name']:<52} {shown[0]:>5} {shown[1]:>10} {result['ratio']:>7.2f}x  {row['against']}",
                 flush=True,
             )
     write_json(results, FOLDER / "results.json")

@@ -19,7 +19,7 @@ import torch
 
 from adaptive_samplers.engines import Request
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
-from adaptive_samplers.engines.sglang_engine import SGLangEngine, _Payloads
+from adaptive_samplers.engines.sglang_engine import SGLangEngine, Payloads
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import apply_on_support, configured_pipeline, sort_logits
@@ -146,7 +146,7 @@ def test_ends_and_stop_strings_as_in_process(engine, model):
 
 def test_a_failing_processor_names_its_row_and_leaves_the_others_alone(engine, pool, model, tmp_path):
     asked = make_requests(model, CHAINS[:3], prompts=4)
-    payloads = list(_Payloads(asked, model.end_token_ids))
+    payloads = list(Payloads(asked, model.end_token_ids))
     bad = {
         2: {"processors": '[{"name": "no_such_heuristic", "params": {}}]'},
         5: {"sampler_hashes": {str(tmp_path / "gone"): "0" * 64}},
@@ -155,7 +155,7 @@ def test_a_failing_processor_names_its_row_and_leaves_the_others_alone(engine, p
     for row, change in bad.items():
         payloads[row]["sampling_params"]["custom_params"] |= change
     replies = dict(pool.run("/generate", payloads))
-    found = {row: engine._completion(row, asked[row], replies[row]) for row in replies}
+    found = {row: engine.completion(row, asked[row], replies[row]) for row in replies}
     assert {row for row, one in found.items() if one.error} == set(bad)
     assert "no_such_heuristic" in found[2].error and str(tmp_path / "gone") in found[5].error
     expected = answers(engine, asked)

@@ -200,7 +200,7 @@ def test_the_load_is_balanced(serving):
 
 
 def test_no_endpoint_left_ends_the_run_without_calling_it_a_failure_of_rows(serving):
-    servers, pool = serving(lambda row, times: None if row >= 20 else well(row, times), concurrency=1)
+    _, pool = serving(lambda row, times: None if row >= 20 else well(row, times), concurrency=1)
     finished = []
     with pytest.raises(UserError, match=r"no server answers at http://127.*0\.5 seconds.*finished rows are kept"):
         for index, reply in pool.run("/work", [{"row": row} for row in range(30)]):
@@ -209,5 +209,5 @@ def test_no_endpoint_left_ends_the_run_without_calling_it_a_failure_of_rows(serv
 
 
 def test_nothing_to_send(serving):
-    servers, pool = serving(well)
+    _, pool = serving(well)
     assert run(pool, 0) == {}

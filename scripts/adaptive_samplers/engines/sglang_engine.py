@@ -47,12 +47,13 @@ class SGLangEngine:
         places = [index for index in range(len(requests)) if index not in refused]
         if not places:
             return
-        payloads = _Payloads([requests[place] for place in places], self.tokenizer.end_token_ids)
+        payloads = Payloads([requests[place] for place in places], self.tokenizer.end_token_ids)
         with self.serve() as pool:
             for number, reply in pool.run("/generate", payloads):
-                yield self._completion(places[number], requests[places[number]], reply)
+                yield self.completion(places[number], requests[places[number]], reply)
 
-    def _completion(self, index: int, request: Request, reply: Reply) -> Completion:
+    def completion(self, index: int, request: Request, reply: Reply) -> Completion:
+        """What a server's reply to a request says."""
         if reply.error is not None:
             return Completion(index, error=reply.error)
         information = reply.json.get("meta_info", {})
@@ -77,8 +78,8 @@ class SGLangEngine:
         )
 
 
-class _Payloads(Sequence):
-    """The bodies of requests, each made when it is sent."""
+class Payloads(Sequence):
+    """The bodies of requests to SGLang's `/generate`, each made when it is sent."""
 
     def __init__(self, requests: Sequence[Request], end_token_ids: list[int]) -> None:
         self.requests = requests

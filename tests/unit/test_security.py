@@ -1,0 +1,147 @@
+"""What is never executed: pickles from anywhere, and code in a model's folder that the config does not trust."""
+
+import ast
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adaptive_samplers import AdaptiveSampler
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.import_reference import main as import_reference
+from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.models.language_model import LanguageModel
+from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.serving.server import server_arguments
+from support import REPOSITORY
+from tiny_model import write_tiny_model
+
+SOURCES = sorted([*(REPOSITORY / "scripts").rglob("*.py"), *(REPOSITORY / "bench").glob("*.py")])
+FORBIDDEN = {
+    *("pickle.load", "pickle.loads", "dill.load", "dill.loads", "cloudpickle.load", "cloudpickle.loads"),
+    *("joblib.load", "pd.read_pickle", "pandas.read_pickle", "marshal.loads", "yaml.load", "yaml.unsafe_load"),
+    *("eval", "exec", "os.system"),
+}
+
+
+def called(tree: ast.AST):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+
+
+def complaints(source: str) -> list[str]:
+    found = []
+    for name, words in called(ast.parse(source)):
+        if name in FORBIDDEN:
+            found.append(name)
+        if name == "torch.load" and words.get("weights_only") != "True":
+            found.append(name)
+        if name in ("np.load", "numpy.load") and words.get("allow_pickle", "False") != "False":
+            found.append(name)
+        if words.get("shell") == "True" or words.get("trust_remote_code") == "True":
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_no_call_runs_what_it_reads(path):
+    assert complaints(path.read_text()) == []
+
+
+def test_the_walk_sees_such_calls():
+    for source in (
+        "pickle.load(file)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "subprocess.run(command, shell=True)",
+        "AutoModel.from_pretrained(folder, trust_remote_code=True)",
+        "yaml.load(text)",
+    ):
+        assert complaints(source), source
+    assert complaints("torch.load(path, weights_only=True); np.load(path); model.eval()") == []
+
+
+class Bomb:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_a_pickle_beside_or_instead_of_weights_is_not_opened(tmp_path):
+    mark = tmp_path / "mark"
+    bomb = pickle.dumps(Bomb(mark))
+    pickle.loads(bomb)
+    assert mark.exists()  # it would have gone off
+    mark.unlink()
+
+    sampler, folder = build_sampler("LocalProbabilityTransform", {"hidden_dims": 4}, seed=0), tmp_path / "sampler"
+    sampler.save_pretrained(folder)
+    (folder / "pytorch_model.bin").write_bytes(bomb)
+    AdaptiveSampler.from_pretrained(str(folder))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises((OSError, UserError, ValueError)):
+        AdaptiveSampler.from_pretrained(str(folder))
+
+    (tmp_path / "checkpoint.pt").write_bytes(bomb)
+    config = tmp_path / "config.yaml"
+    config.write_text("hidden_dims: 4\n")
+    command = [str(tmp_path / "checkpoint.pt"), "--architecture", "LocalProbabilityTransform"]
+    command += ["--config", str(config), "--output", str(tmp_path / "imported")]
+    assert import_reference(command) != 0
+
+    model = tmp_path / "model"
+    write_tiny_model(model)
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(bomb)
+    with pytest.raises(Exception, match=r".+"):
+        LanguageModel(model, device="cpu")
+    assert not mark.exists()
+
+
+def test_code_in_a_model_folder_does_not_run(tmp_path):
+    mark, folder = tmp_path / "mark", tmp_path / "model"
+    write_tiny_model(folder)
+    code = f"from pathlib import Path\nPath({str(mark)!r}).touch()\nfrom transformers import LlamaConfig as Config\n"
+    code += "from transformers import LlamaForCausalLM as Model, PreTrainedTokenizerFast as Tokenizer\n"
+    (folder / "custom.py").write_text(code)
+    for name, auto in {
+        "config.json": {"AutoConfig": "custom.Config", "AutoModelForCausalLM": "custom.Model"},
+        "tokenizer_config.json": {"AutoTokenizer": ["custom.Tokenizer", "custom.Tokenizer"]},
+    }.items():
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**content, "auto_map": auto, "model_type": "unheard_of"}))
+    for load in (ChatTokenizer, LanguageModel):
+        with pytest.raises(UserError):
+            load(folder)
+    assert not mark.exists()
+    trusting = "import sys; from adaptive_samplers.models.language_model import LanguageModel\n"
+    trusting += "LanguageModel(sys.argv[1], trust_remote_code=True, device='cpu')"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY / "scripts"),
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+    }
+    subprocess.run([sys.executable, "-c", trusting, str(folder)], env=environment, capture_output=True, check=False)
+    assert mark.exists()  # it would have run
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_server_trusts_code_only_where_the_config_does(tiny_model_folder, trusted):
+    sizes = {"tensor_parallel": 2, "data_parallel": 3, "extra": ["--mem-fraction-static=0.8"]}
+    arguments = server_arguments(
+        tiny_model_folder, "mark", device="cuda", dtype="bfloat16", trust_remote_code=trusted, kind="generate", **sizes
+    )
+    assert ("--trust-remote-code" in arguments) == trusted
+    assert arguments[-1] == "--mem-fraction-static=0.8" and "--enable-custom-logit-processor" in arguments
+    assert arguments[arguments.index("--tp-size") + 1] == "2" and arguments[arguments.index("--dp-size") + 1] == "3"
+    assert "cpu" not in arguments
