@@ -3,6 +3,9 @@
 
 PYTHON ?= python3.11
 CONFIG ?= config/config.yaml
+# Of `make plan`: names in config/presets, layered in this order, and options such as --tokens-per-second=9000.
+PRESET ?=
+OPTIONS ?=
 VENV := .venv
 RUN := $(VENV)/bin
 SNAKEMAKE := $(RUN)/snakemake --profile profiles/local
@@ -29,7 +32,8 @@ demo: $(VENV)/installed ## run the pipeline on config/config.yaml (CONFIG=... fo
 	$(SNAKEMAKE) --configfile $(CONFIG)
 	@$(RUN)/python scripts/summarize.py $(CONFIG)
 
-test: $(VENV)/installed ## run all tests
+test: $(VENV)/installed ## run all tests; the first time, SGLang is installed into the user's cache for some of them
+	@PYTHON=$(PYTHON) tests/sglang_cpu/install.sh
 	$(RUN)/python -m pytest
 
 bench: $(VENV)/installed ## measure speed as ratios against baselines; writes bench/results.json
@@ -46,8 +50,8 @@ format: $(VENV)/installed ## rewrite the sources in the project's style
 	$(RUN)/ruff format $(PYTHON_SOURCES)
 	$(RUN)/snakefmt Snakefile rules
 
-plan: $(VENV)/installed ## show what would run, and run nothing
-	$(SNAKEMAKE) --configfile $(CONFIG) --dry-run
+plan: $(VENV)/installed ## show jobs, hours and disk of a run, and run nothing (PRESET="llama-3.2-3b grid-filtered")
+	@$(RUN)/python scripts/plan_run.py $(or $(PRESET:%=config/presets/%.yaml),$(CONFIG)) $(OPTIONS)
 
 lock: ## pin requirements.in into requirements.lock
 	$(PYTHON) -m venv .venv-lock

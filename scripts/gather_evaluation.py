@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptive_samplers.generation import verify_candidates
 from adaptive_samplers.heuristics import learned_heuristic
 from adaptive_samplers.stage import run_stage
 from adaptive_samplers.tables import read_table, write_table
+from adaptive_samplers.verification import verify_candidates
 
 
 def main(snakemake):

@@ -2,16 +2,17 @@
 
 from adaptive_samplers.selection import score_candidates
 from adaptive_samplers.stage import run_stage
-from adaptive_samplers.tables import read_table, write_table
+from adaptive_samplers.tables import KEY, read_table, write_table
 
 
 def main(snakemake):
+    measure = snakemake.params.settings["scoring"]["diversity_measure"]
     scores = score_candidates(
         read_table("prompts", snakemake.input.prompts),
-        read_table("quality", snakemake.input.quality),
-        read_table("diversity", snakemake.input.diversity),
-        read_table("correctness", snakemake.input.correctness),
-        snakemake.params.settings["scoring"]["diversity_measure"],
+        read_table("quality", snakemake.input.quality, [*KEY, "rating"]),
+        read_table("diversity", snakemake.input.diversity, [*KEY, measure]),
+        read_table("correctness", snakemake.input.correctness, [*KEY, "score"]),
+        measure,
     )
     write_table("scores", scores, snakemake.output[0])
 

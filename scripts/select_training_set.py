@@ -1,16 +1,17 @@
 """Keep the best answers for each prompt and seed, under one set of weights."""
 
+from functools import partial
+
 from adaptive_samplers.config import parse_weight_name
-from adaptive_samplers.selection import select_training_set
+from adaptive_samplers.selection import SCORED, select_training_set
 from adaptive_samplers.stage import run_stage, say
-from adaptive_samplers.tables import KEY, read_table, write_table
+from adaptive_samplers.tables import read_batches, read_table, write_table
 
 
 def main(snakemake):
-    columns = [*KEY, "prompt_token_ids", "token_ids", "finish_reason"]
     selected = select_training_set(
-        read_table("scores", snakemake.input.scores),
-        read_table("candidates", snakemake.input.candidates, columns),
+        read_table("scores", snakemake.input.scores, SCORED),
+        partial(read_batches, "candidates", snakemake.input.candidates),
         read_table("heuristics", snakemake.input.heuristics),
         parse_weight_name(snakemake.wildcards.weights),
         snakemake.wildcards.weights,

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from adaptive_samplers.generation import verify_candidates
 from adaptive_samplers.stage import run_stage
 from adaptive_samplers.tables import read_table
+from adaptive_samplers.verification import verify_candidates
 
 
 def main(snakemake):

@@ -1,21 +1,19 @@
-"""Candidates: every prompt answered under every heuristic and seed, shard by shard; the check that all are there."""
+"""Candidates: every prompt answered under every heuristic and seed, shard by shard."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from adaptive_samplers.engines.base import Completion, Engine, Request
-from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output, write_json
-from adaptive_samplers.hashing import content_id, file_sha256
-from adaptive_samplers.heuristics import Pipeline, parse_processors
+from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.heuristics import parse_processors
 from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.progress import progress
 from adaptive_samplers.randomness import sample_seed
@@ -91,7 +89,7 @@ def generate(
             engine.name,
             model_hash,
             asdict(settings),
-            _sampler_hashes(pipelines.values()),
+            sampler_hashes(pipelines.values()),
         ]
     )
     with PartFile(output, fingerprint) as part:
@@ -128,21 +126,19 @@ def _earlier_rows(output: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
     """The answers of an earlier output that had the same fingerprint, as rows of the part file."""
     if not output.exists():
         return
-    earlier = pq.ParquetFile(output)
-    if (earlier.schema_arrow.metadata or earlier.metadata.metadata or {}).get(b"fingerprint") != fingerprint.encode():
-        return
     answer_columns = [field.name for field in fields(Completion) if field.name != "index"]
-    for batch in earlier.iter_batches(ROWS_PER_WRITE, columns=[*KEY, *answer_columns]):
-        for row in batch.to_pylist():
-            # A failure is worth another try.
-            if row["finish_reason"] != "error":
-                yield {"key": [row.pop(column) for column in KEY], **row}
-
-
-def _sampler_hashes(pipelines: Iterable[Pipeline]) -> dict[str, str]:
-    """Hashes of the learned samplers' weights: a sampler that was trained again is another one."""
-    paths = {str(step.value) for pipeline in pipelines for step in pipeline if step.name == "learned"}
-    return {path: file_sha256(Path(path) / "model.safetensors") for path in sorted(paths)}
+    try:
+        with pq.ParquetFile(output) as earlier:
+            metadata = earlier.schema_arrow.metadata or earlier.metadata.metadata or {}
+            if metadata.get(b"fingerprint") != fingerprint.encode():
+                return
+            for batch in earlier.iter_batches(ROWS_PER_WRITE, columns=[*KEY, *answer_columns]):
+                for row in batch.to_pylist():
+                    # A failure is worth another try.
+                    if row["finish_reason"] != "error":
+                        yield {"key": [row.pop(column) for column in KEY], **row}
+    except (OSError, pa.ArrowInvalid) as error:
+        say(f"{output} is damaged ({error}); the answers that cannot be read are made again")
 
 
 def _write_candidates(
@@ -179,74 +175,3 @@ def _write_candidates(
                         }
                     )
                 writer.write_table(to_arrow("candidates", rows))
-
-
-def verify_candidates(
-    shards: Sequence[Path],
-    prompts: pd.DataFrame,
-    heuristics: pd.DataFrame,
-    seeds: Sequence[int],
-    tolerance: float,
-    output: Path,
-    report: Path,
-    other_prompts: Set[str] = frozenset(),
-) -> None:
-    """Check that every (prompt, heuristic, seed) is there exactly once, and gather the shards into one table.
-
-    A prompt with a missing, duplicated or failed answer is incomplete. Incomplete prompts are dropped, whole, if their
-    share is within `tolerance`; all of their rows are listed in `report` either way. Rows of `other_prompts` that are
-    not among `prompts` are left out.
-
-    Raises
-    ------
-    UserError
-        If more prompts are incomplete than the tolerance allows, or rows belong to no prompt or heuristic of the run.
-    """
-    columns = [*KEY, "finish_reason", "error"]
-    found = pd.concat([pq.read_table(path, columns=columns).to_pandas() for path in shards], ignore_index=True)
-    passed_over = other_prompts - set(prompts.prompt_id)
-    found = found[~found.prompt_id.isin(passed_over)]
-    expected = pd.MultiIndex.from_product([prompts.prompt_id, heuristics.heuristic_id, seeds], names=KEY)
-    index = pd.MultiIndex.from_frame(found[KEY])
-    foreign = found[~index.isin(expected)]
-    if len(foreign):
-        raise UserError(
-            f"{len(foreign)} answers belong to no prompt, heuristic and seed of this run, the first: "
-            f"{foreign.iloc[0][KEY].to_dict()}; delete the shards {[str(path) for path in shards]} and run again"
-        )
-    missing = expected.difference(index).to_frame(index=False)
-    duplicated = found[found.duplicated(KEY, keep="first")][KEY]
-    failed = found[found.finish_reason == "error"][[*KEY, "error"]]
-    incomplete = sorted(set(missing.prompt_id) | set(duplicated.prompt_id) | set(failed.prompt_id))
-    share = len(incomplete) / len(prompts)
-    summary = {
-        "expected": len(expected),
-        "found": len(found),
-        "missing": missing.to_dict("records"),
-        "duplicated": duplicated.to_dict("records"),
-        "failed": failed.to_dict("records"),
-        "dropped_prompts": incomplete,
-        "incomplete_share": share,
-        "tolerance": tolerance,
-        "finish_reasons": found.finish_reason.value_counts().to_dict(),
-    }
-    say(
-        f"{len(found)} of {len(expected)} answers; {len(missing)} missing, {len(duplicated)} duplicated, "
-        f"{len(failed)} failed; {len(incomplete)} of {len(prompts)} prompts incomplete"
-    )
-    write_json(summary, report)
-    if share > tolerance:
-        for kind in ("missing", "duplicated", "failed"):
-            for row in summary[kind]:
-                say(f"{kind}: {row}")
-        raise UserError(
-            f"{len(incomplete)} of {len(prompts)} prompts are incomplete ({share:.1%}), and generation.tolerance "
-            f"allows {tolerance:.1%}; the rows are listed above. Delete the shards concerned and run again, or raise "
-            "the tolerance"
-        )
-    dropped = pa.array([*incomplete, *sorted(passed_over)], pa.string())
-    with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["candidates"]) as writer:
-        for path in shards:
-            for batch in pq.ParquetFile(path).iter_batches(ROWS_PER_WRITE):
-                kept = pc.invert(pc.is_in(batch["prompt_id"], value_set=dropped))
-                writer.write_batch(batch.filter(kept))

@@ -4,7 +4,7 @@ Every table is a Parquet file. A candidate's key is `(prompt_id, heuristic_id, s
 own columns only, and are joined once, when scores are made. A failure is a row with its error, never a neutral value.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
 
 KEY = ["prompt_id", "heuristic_id", "seed"]
+ROWS_AT_A_TIME = 10_000  # of tables that are read in parts: of answers about 30 MB
+BUFFER_SIZE = 2**20  # bytes of a column
 _KEY_FIELDS = [
     pa.field("prompt_id", pa.string(), nullable=False),
     pa.field("heuristic_id", pa.string(), nullable=False),
@@ -196,14 +198,47 @@ def read_table(name: str, path: Path | str, columns: list[str] | None = None) ->
     UserError
         If the file is missing, is no Parquet file or has another schema, as files of another version may.
     """
+    _check_file(name, path)
+    return pq.read_table(path, columns=columns, pre_buffer=False).to_pandas(self_destruct=True)
+
+
+def read_batches(
+    name: str, path: Path | str, columns: list[str] | None = None, rows: int = ROWS_AT_A_TIME
+) -> Iterator[pa.RecordBatch]:
+    """Read the table `name` as `read_table` does, at most some rows at a time: for what does not fit in memory.
+
+    Raises
+    ------
+    UserError
+        As `read_table`; also in mid-file, where its content is damaged.
+    """
+    _check_file(name, path)
+    # Read ahead, as is the default, the whole file would end up in memory.
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_SIZE) as file:
+        batches = file.iter_batches(rows, columns=columns)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise _unreadable(name, path, error) from error
+            if batch is None:
+                return
+            yield batch
+
+
+def _check_file(name: str, path: Path | str) -> None:
+    """Refuse a file that is no Parquet file or has another schema than the table `name`."""
     schema = SCHEMAS[name]
     try:
         found = pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: cannot be read as a '{name}' table ({error}); delete it and run again") from error
+        raise _unreadable(name, path, error) from error
     if [(f.name, f.type) for f in found] != [(f.name, f.type) for f in schema]:
         raise UserError(
             f"{path}: its columns are not those of a '{name}' table of this version "
             f"(found {found.names}, expected {schema.names}); delete it and run again"
         )
-    return pq.read_table(path, columns=columns).to_pandas()
+
+
+def _unreadable(name: str, path: Path | str, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be read as a '{name}' table ({error}); delete it and run again")

@@ -14,10 +14,11 @@ from adaptive_samplers import generation
 from adaptive_samplers.engines.base import Completion
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
-from adaptive_samplers.generation import GenerationSettings, generate, shard_of, verify_candidates
+from adaptive_samplers.generation import GenerationSettings, generate, shard_of
 from adaptive_samplers.heuristics import expand_heuristics
 from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.tables import KEY, read_table, write_table
+from adaptive_samplers.verification import verify_candidates
 
 
 @dataclass

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,7 +115,7 @@ def test_a_null_label_is_the_mean():
 
 def test_the_same_answer_twice_is_refused():
     quality, diversity, correctness = labels()
-    with pytest.raises(pd.errors.MergeError):
+    with pytest.raises(UserError, match=r"labels/diversity\.parquet: 1 answers come twice, the first: .*delete"):
         score_candidates(PROMPTS, quality, pd.concat([diversity, diversity[:1]]), correctness, "embedding_entropy")
 
 
@@ -128,8 +129,13 @@ def test_weighted_sum():
 WEIGHTS = {"diversity": 0.5, "quality": 1.0, "correctness": 0.0}
 
 
-def select(scores, candidates, top_k=2, correct_only=False, weights=WEIGHTS):
-    return select_training_set(scores, candidates, HEURISTICS, weights, "a0.5_b1_c0", top_k, correct_only)
+def select(scores, candidates, top_k=2, correct_only=False, weights=WEIGHTS, rows=5):
+    answers = pa.Table.from_pandas(candidates)
+
+    def batches(columns):
+        return answers.select(columns).to_batches(rows)
+
+    return select_training_set(scores, batches, HEURISTICS, weights, "a0.5_b1_c0", top_k, correct_only)
 
 
 @pytest.mark.parametrize(("top_k", "correct_only"), [*itertools.product([1, 2, 4], [False, True])])
@@ -149,7 +155,7 @@ def test_selection_is_the_best_of_each_prompt_and_seed(top_k, correct_only, tmp_
     for row in selected.itertuples():
         assert row.processors == processors[row.heuristic_id]
         answer = answers.loc[(row.prompt_id, row.heuristic_id, row.seed)]
-        assert row.token_ids == answer["token_ids"]
+        assert row.token_ids.tolist() == answer["token_ids"]
         assert row.answer_id == answer_id(row.prompt_token_ids, row.token_ids, row.finish_reason)
     write_table("training_sets", selected, tmp_path / "t.parquet")
     # As the stage has it: labels and candidates from their files, with nulls and arrays as Parquet gives them.

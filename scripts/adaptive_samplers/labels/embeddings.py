@@ -9,6 +9,7 @@ import pandas as pd
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.progress import progress
+from adaptive_samplers.tables import read_batches
 
 
 def embed_texts(
@@ -77,6 +78,22 @@ def _load_model(folder: Path, device: str, trust_remote_code: bool):
         raise UserError(f"{folder}: cannot be loaded as a sentence-transformers model ({error})") from error
 
 
+def read_embeddings(path: Path | str) -> pd.DataFrame:
+    """The embeddings table as `read_table` gives it, read in parts: what it takes in memory is little but the vectors.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read as one.
+    """
+    text_ids: list[str] = []
+    vectors: list[np.ndarray] = []
+    for batch in read_batches("embeddings", path):
+        text_ids += batch["text_id"].to_pylist()
+        vectors += list(batch["vector"].flatten().to_numpy().reshape(len(batch), -1))
+    return pd.DataFrame({"text_id": pd.Series(text_ids, dtype=str), "vector": pd.Series(vectors, dtype=object)})
+
+
 def vectors_for(texts: Sequence[str], embeddings: pd.DataFrame) -> np.ndarray:
     """The vectors of `texts` [n, d] (float32), in their order, from an embeddings table.
 
@@ -93,7 +110,7 @@ def vectors_for(texts: Sequence[str], embeddings: pd.DataFrame) -> np.ndarray:
             f"embeddings: {len(missing)} of {len(id_of)} texts have no vector, "
             f"the first is {missing[0][:60]!r}; delete the embeddings table and run again"
         )
-    if not len(embeddings):
-        return np.empty((0, 0), dtype=np.float32)
-    matrix = np.stack(embeddings["vector"].to_list()).astype(np.float32, copy=False)
-    return matrix[[row_of[id_of[text]] for text in texts]]
+    if not texts:
+        return np.empty((0, len(embeddings["vector"].iloc[0]) if len(embeddings) else 0), dtype=np.float32)
+    vectors = embeddings["vector"].to_numpy()
+    return np.stack([vectors[row_of[id_of[text]]] for text in texts]).astype(np.float32, copy=False)

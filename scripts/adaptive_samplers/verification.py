@@ -1,0 +1,166 @@
+"""The check that every prompt was answered under every heuristic and seed, and the one table of all answers."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output, write_json
+from adaptive_samplers.grid import Grid, first_of_their_place
+from adaptive_samplers.stage import say
+from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
+
+LISTED = 1_000  # rows of a kind that are listed; the others are counted
+
+
+@dataclass
+class Rows:
+    """Rows of one kind: how many there are, and the first of them."""
+
+    count: int = 0
+    listed: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, count: int, first: Callable[[int], Iterable[dict[str, Any]]]) -> None:
+        """Add `count` rows, of which `first(n)` gives the first n."""
+        self.listed += first(min(count, LISTED - len(self.listed)))
+        self.count += count
+
+
+@dataclass
+class Tally:
+    """What was found in the shards, beside the answers themselves."""
+
+    grid: Grid
+    seen: np.ndarray  # bool, by place in the grid
+    incomplete: np.ndarray  # bool, by prompt
+    found: int = 0
+    duplicated: Rows = field(default_factory=Rows)
+    failed: Rows = field(default_factory=Rows)
+    foreign: Rows = field(default_factory=Rows)
+    foreign_shards: list[str] = field(default_factory=list)
+    finish_reasons: Counter = field(default_factory=Counter)
+
+    @classmethod
+    def empty(cls, grid: Grid) -> "Tally":
+        """Nothing found yet."""
+        return cls(grid, np.zeros(len(grid), dtype=bool), np.zeros(grid.shape[0], dtype=bool))
+
+    def add(self, batch: pa.RecordBatch, path: Path) -> None:
+        """Count rows of a shard: key, `finish_reason` and `error`."""
+        places = self.grid.places(batch)
+        foreign = places < 0
+        if foreign.any():
+            self._note(self.foreign, batch, foreign, KEY)
+            if str(path) not in self.foreign_shards:
+                self.foreign_shards.append(str(path))
+            batch, places = batch.filter(pa.array(~foreign)), places[~foreign]
+        self.found += len(batch)
+        self.finish_reasons.update(
+            {count["values"]: count["counts"] for count in pc.value_counts(batch["finish_reason"]).to_pylist()}
+        )
+        duplicated = ~first_of_their_place(places, self.seen)
+        failed = pc.equal(batch["finish_reason"], "error").to_numpy(zero_copy_only=False)
+        self._note(self.duplicated, batch, duplicated, KEY)
+        self._note(self.failed, batch, failed, [*KEY, "error"])
+        faulty = places[duplicated | failed]
+        self.incomplete[np.unravel_index(faulty, self.grid.shape)[0]] = True
+
+    @staticmethod
+    def _note(rows: Rows, batch: pa.RecordBatch, chosen: np.ndarray, columns: list[str]) -> None:
+        places = np.flatnonzero(chosen)
+        rows.add(len(places), lambda count: batch.select(columns).take(pa.array(places[:count])).to_pylist())
+
+    def missing(self) -> Rows:
+        """The keys that were not found, in their order."""
+        places, rows = np.flatnonzero(~self.seen), Rows()
+        rows.add(len(places), lambda count: self.grid.keys(places[:count]).to_dict("records"))
+        return rows
+
+    def incomplete_prompts(self) -> list[str]:
+        """The ids of prompts with a missing, duplicated or failed answer, sorted."""
+        incomplete = self.incomplete | ~self.seen.reshape(self.grid.shape).all(axis=(1, 2))
+        return self.grid.prompt_ids.filter(pa.array(incomplete)).to_pylist()
+
+
+def verify_candidates(
+    shards: Sequence[Path],
+    prompts: pd.DataFrame,
+    heuristics: pd.DataFrame,
+    seeds: Sequence[int],
+    tolerance: float,
+    output: Path,
+    report: Path,
+    other_prompts: Set[str] = frozenset(),
+) -> None:
+    """Check that every (prompt, heuristic, seed) is there exactly once, and gather the shards into one table.
+
+    A prompt with a missing, duplicated or failed answer is incomplete. Incomplete prompts are dropped, whole, if their
+    share is within `tolerance`; `report` lists them all, and of each kind of rows the first `LISTED` (and under
+    `unlisted` how many more there are, if any) either way. Rows of `other_prompts` that are not among `prompts` are
+    left out.
+
+    The shards are read twice, some rows at a time; only a byte an expected answer is kept.
+
+    Raises
+    ------
+    UserError
+        If a shard cannot be read, more prompts are incomplete than the tolerance allows, or rows belong to no prompt
+        or heuristic of the run.
+    """
+    passed_over = pa.array(sorted(other_prompts - set(prompts["prompt_id"])), pa.string())
+    tally = Tally.empty(Grid(prompts["prompt_id"], heuristics["heuristic_id"], seeds))
+    for path in shards:
+        for batch in read_batches("candidates", path, [*KEY, "finish_reason", "error"]):
+            tally.add(_without(batch, passed_over), path)
+    if tally.foreign.count:
+        raise UserError(
+            f"{tally.foreign.count} answers belong to no prompt, heuristic and seed of this run, the first: "
+            f"{tally.foreign.listed[0]}; delete the shards {tally.foreign_shards} and run again"
+        )
+    incomplete = tally.incomplete_prompts()
+    share = len(incomplete) / len(prompts)
+    kinds = {"missing": tally.missing(), "duplicated": tally.duplicated, "failed": tally.failed}
+    counts = ", ".join(f"{rows.count} {kind}" for kind, rows in kinds.items())
+    say(f"{tally.found} of {len(tally.grid)} answers; {counts}; {len(incomplete)} of {len(prompts)} prompts incomplete")
+    unlisted = {kind: rows.count - len(rows.listed) for kind, rows in kinds.items()}
+    summary = {
+        "expected": len(tally.grid),
+        "found": tally.found,
+        **{kind: rows.listed for kind, rows in kinds.items()},
+        "dropped_prompts": incomplete,
+        "incomplete_share": share,
+        "tolerance": tolerance,
+        "finish_reasons": dict(tally.finish_reasons.most_common()),
+    }
+    write_json(summary | ({"unlisted": unlisted} if any(unlisted.values()) else {}), report)
+    if share > tolerance:
+        for kind, rows in kinds.items():
+            for row in rows.listed:
+                say(f"{kind}: {row}")
+            if unlisted[kind]:
+                say(f"{kind}: and {unlisted[kind]} more")
+        raise UserError(
+            f"{len(incomplete)} of {len(prompts)} prompts are incomplete ({share:.1%}), and generation.tolerance "
+            f"allows {tolerance:.1%}; the rows are listed above. Delete the shards concerned and run again, or raise "
+            "the tolerance"
+        )
+    dropped = pa.concat_arrays([pa.array(incomplete, pa.string()), passed_over])
+    with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["candidates"]) as writer:
+        for path in shards:
+            for batch in read_batches("candidates", path):
+                writer.write_batch(_without(batch, dropped))
+
+
+def _without(batch: pa.RecordBatch, prompt_ids: pa.Array) -> pa.RecordBatch:
+    """A batch without the rows of some prompts."""
+    if not len(prompt_ids):
+        return batch
+    return batch.filter(pc.invert(pc.is_in(batch["prompt_id"], value_set=prompt_ids)))
