@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from support import REPOSITORY
 
@@ -20,6 +24,8 @@ def pins(text: str) -> dict[str, str]:
     return {name.lower().replace("_", "-"): version for name, version in PIN.findall(text)}
 
 
+# SGLang, and what it asks for in other versions than the lock has.
+SGLANG_PINS = {"sglang", "torch", "transformers", "numba", "numpy", "huggingface-hub"}
 LOCK = pins((REPOSITORY / "requirements.lock").read_text())
 
 
@@ -27,11 +33,42 @@ def pip_section(path: Path) -> list[str]:
     return next(entry["pip"] for entry in yaml.safe_load(path.read_text())["dependencies"] if isinstance(entry, dict))
 
 
+def listed(environment: str) -> dict[str, str]:
+    return pins("\n".join(pip_section(REPOSITORY / "envs" / f"{environment}.yaml")))
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_specs_parse(path):
+    spec = yaml.safe_load(path.read_text())
+    assert list(spec) == ["channels", "dependencies"]
+    assert spec["channels"] == ["conda-forge", "nodefaults"]
+    assert [entry for entry in spec["dependencies"] if isinstance(entry, str)] == ["python =3.11", "pip"]
+    requirements = [Requirement(line) for line in pip_section(path)]
+    names = [canonicalize_name(requirement.name) for requirement in requirements]
+    assert names == sorted(set(names)), "each package once, in order"
+    for requirement in requirements:
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==" and str(Version(specifier.version)) == specifier.version
+        assert requirement.url is None and requirement.marker is None
+
+
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_pins_agree_with_the_lock(path):
-    found = pins("\n".join(pip_section(path)))
+    found = listed(path.stem)
     assert len(found) == len(pip_section(path)), "every package is pinned"
-    assert found == {name: LOCK[name] for name in found}
+    own = SGLANG_PINS if path.stem == "sglang" else set()
+    assert {name: version for name, version in found.items() if name not in own} == {
+        name: LOCK[name] for name in found if name not in own
+    }
+
+
+def test_sglang_and_what_it_asks_for_are_those_that_the_tests_run():
+    # torch aside: the tests run the server without a GPU, and with it the build of torch that the project has.
+    tested = pins((REPOSITORY / "tests" / "sglang_cpu" / "requirements.lock").read_text())
+    found = listed("sglang")
+    assert set(found) >= SGLANG_PINS
+    for name in SGLANG_PINS - {"torch"}:
+        assert found[name] == tested[name], name
 
 
 def test_what_is_asked_for_is_locked():
@@ -80,16 +117,79 @@ def imported_packages(path: Path, seen: set[Path]) -> set[str]:
 
 
 def rules_of_environments() -> list[tuple[str, str]]:
+    """Each script with each of the environments that its rule may have."""
     text = "\n".join(path.read_text() for path in sorted((REPOSITORY / "rules").glob("*.smk")))
-    return re.findall(r'conda:\s+"\.\./envs/(\w+)\.yaml".*?script:\s+"\.\./scripts/(\w+)\.py"', text, re.DOTALL)
+    found = re.findall(r'conda:\s+(\S+)\n.*?script:\s+"\.\./scripts/(\w+)\.py"', text, re.DOTALL)
+    # A rule whose environment depends on the config names a variable.
+    chosen = re.findall(r'^\s*(\w+_ENVIRONMENT) = ("\S+")$', text, re.MULTILINE)
+    pairs = {
+        (Path(path.strip('"')).stem, script)
+        for value, script in found
+        for path in ([value] if value.startswith('"') else [path for name, path in chosen if name == value])
+    }
+    assert {script for _, script in pairs} == {script for _, script in found}
+    return sorted(pairs)
+
+
+def test_every_environment_is_used():
+    assert {environment for environment, _ in rules_of_environments()} == {path.stem for path in ENVIRONMENTS}
 
 
 @pytest.mark.parametrize(("environment", "script"), rules_of_environments())
 def test_each_environment_lists_all_that_its_scripts_import(environment, script):
     # Snakemake puts its own packages on a job's path: one that an environment lacks would be taken from there.
     distributions = metadata.packages_distributions()
-    listed = pins("\n".join(pip_section(REPOSITORY / "envs" / f"{environment}.yaml")))
     packages = imported_packages(REPOSITORY / "scripts" / f"{script}.py", set()) - set(sys.stdlib_module_names)
-    for package in packages - {"adaptive_samplers"}:
-        names = {name.lower().replace("_", "-") for name in distributions[package]}
-        assert names & set(listed), f"envs/{environment}.yaml lacks {package}, which {script}.py imports"
+    packages.discard("adaptive_samplers")
+    if environment != "sglang":
+        packages.discard("sglang")  # imported by the server's own process alone, which these jobs do not start
+    for package in packages:
+        names = {name.lower().replace("_", "-") for name in distributions.get(package, [package])}
+        assert names & set(listed(environment)), f"envs/{environment}.yaml lacks {package}, which {script}.py imports"
+
+
+APPTAINER = (REPOSITORY / "envs" / "apptainer.def").read_text()
+SECTIONS = ["labels", "files", "post", "environment", "runscript", "test", "help"]
+
+
+def apptainer_sections() -> dict[str, list[str]]:
+    """The lines of the image's definition, by section; those of the header are under the empty name."""
+    sections: dict[str, list[str]] = {"": []}
+    for line in APPTAINER.splitlines():
+        if found := re.fullmatch(r"%(\w+)", line):
+            assert found[1] not in sections
+            sections[found[1]] = []
+        elif line.strip() and not line.lstrip().startswith("#"):
+            list(sections.values())[-1].append(line.strip())
+    return sections
+
+
+def test_the_image_has_the_sections_that_apptainer_knows():
+    sections = apptainer_sections()
+    assert list(sections) == ["", *SECTIONS]
+    header = dict(line.split(": ", 1) for line in sections[""])
+    assert header.keys() == {"Bootstrap", "From"}
+    assert re.fullmatch(r"python:3\.11\.\d+-bookworm", header["From"])
+
+
+def test_the_image_copies_what_exists_and_installs_what_it_copies():
+    sections = apptainer_sections()
+    copied = dict(line.split() for line in sections["files"])
+    assert all((REPOSITORY / source).is_file() for source in copied)
+    used = re.findall(r"/opt/[\w.]+\.(?:lock|yaml)", "\n".join(sections["post"]))
+    assert set(used) == set(copied.values())
+
+
+@pytest.mark.parametrize("section", ["post", "environment", "runscript", "test"])
+def test_the_image_runs_shell_that_parses(section):
+    done = subprocess.run(
+        ["sh", "-n"], input="\n".join(apptainer_sections()[section]), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_image_installs_sglang_as_its_environment_says():
+    (command,) = [line for line in apptainer_sections()["post"] if line.startswith("sed ")]
+    command = command.split(" > ")[0].replace("/opt/sglang.yaml", str(REPOSITORY / "envs" / "sglang.yaml"))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == pip_section(REPOSITORY / "envs" / "sglang.yaml")

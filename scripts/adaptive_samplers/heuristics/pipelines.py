@@ -9,6 +9,8 @@ from typing import Any
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED, parameter_names
 
+OFFICIAL = "official"
+
 Setting = float | str | Mapping[str, float] | None
 
 
@@ -115,14 +117,27 @@ def configured_pipeline(steps: Sequence[Mapping[str, Setting]]) -> Pipeline:
     return tuple(Processor.configured(name, setting) for step in steps for name, setting in step.items())
 
 
+def official_pipelines(official: Mapping[str, Any]) -> Iterator[Pipeline]:
+    """The pipelines of `heuristics.official`: its steps at every temperature; none where it has no steps."""
+    steps = configured_pipeline(official["steps"])
+    for degrees in official["temperatures"] if steps else []:
+        yield steps if degrees == 1 else (Processor.configured("temperature", degrees), *steps)
+
+
 def expand_heuristics(
-    grid: Sequence[Mapping[str, Any]], pipelines: Sequence[Sequence[Mapping[str, Setting]]]
+    grid: Sequence[Mapping[str, Any]],
+    pipelines: Sequence[Sequence[Mapping[str, Setting]]],
+    official: Mapping[str, Any] | None = None,
 ) -> list[dict]:
-    """The rows of the `heuristics` table: the grid, then explicit pipelines."""
-    chains = [(block["family"], pipeline) for block in grid for pipeline in grid_pipelines(block)]
-    chains += [("pipeline", configured_pipeline(steps)) for steps in pipelines]
+    """The rows of the `heuristics` table: what is official, the rest of the grid, then explicit pipelines."""
+    families = dict.fromkeys(official_pipelines(official or {"steps": []}), OFFICIAL)
+    for block in grid:
+        for pipeline in grid_pipelines(block):
+            families.setdefault(pipeline, block["family"])
+    for steps in pipelines:
+        families.setdefault(configured_pipeline(steps), "pipeline")
     rows = []
-    for family, chain in chains:
+    for chain, family in families.items():
         described = [step.describe() for step in chain]
         rows.append(
             {

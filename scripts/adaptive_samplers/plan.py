@@ -1,0 +1,344 @@
+"""What a run will take, before any of it runs: jobs, hours and disk, by assumptions that are stated.
+
+Everything here is arithmetic on a config and a number of prompts. The assumptions are round numbers for one GPU with
+80 GB (A100, H100) and were measured on none, except for the bytes of tables, which were measured on the embedded
+default. So take the hours as an order of magnitude, run one shard, and plan again with what it shows: docs/presets.md
+tells which number follows from which file in `benchmarks/`.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from adaptive_samplers.config import weight_names
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.heuristics import expand_heuristics
+
+SECONDS_AN_HOUR = 3600
+REFERENCE_BILLIONS = 3.0
+KINDS = ("creative", "verifiable", "factual", "chat")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _assumed(value: float, meaning: str) -> Any:
+    return field(default=value, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the estimate takes for granted; the meaning of each, with its unit, is in the field's metadata.
+
+    Rates of language models hold for one GPU and 3 billion parameters. A larger model is slower in proportion, a
+    smaller one is taken to be as fast, and several GPUs are so many times as fast.
+    """
+
+    tokens_per_second: float = _assumed(6000, "generated tokens a second, under SGLang with our processor")
+    in_process_tokens_per_second: float = _assumed(1000, "the same under the engine `transformers`")
+    judge_tokens_per_second: float = _assumed(25_000, "tokens a second that a judge reads")
+    replay_tokens_per_second: float = _assumed(4000, "tokens a second that the replay reads and sketches")
+    texts_per_second: float = _assumed(1500, "answers a second that the embedder embeds")
+    training_steps_per_second: float = _assumed(10, "optimizer steps a second, whatever the hardware")
+    groups_per_second: float = _assumed(150, "answers to one prompt and heuristic, measured for diversity, a second")
+    verifications_per_second: float = _assumed(200, "answers a second that a verifier checks")
+    start_minutes: float = _assumed(4, "minutes in which a GPU job loads its model")
+    answer_share: float = _assumed(0.6, "mean length of an answer, as a share of generation.max_new_tokens")
+    prompt_tokens: float = _assumed(150, "mean length of a prompt with its chat template, tokens")
+    instruction_tokens: float = _assumed(200, "tokens of a pairwise judge's instructions")
+    bytes_per_token: float = _assumed(13.7, "bytes of an answer's token in the candidates, with its text and logprobs")
+    bytes_per_row: float = _assumed(75, "bytes of an answer in all tables of labels and scores together")
+    bytes_per_vector: float = _assumed(1710, "bytes of an embedded text")
+    unknown_billions: float = _assumed(3, "billions of parameters of a model whose name does not tell")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if not getattr(self, item.name) > 0:
+                raise UserError(
+                    f"{_option(item.name)}: {getattr(self, item.name):g} is out of range; allowed: a number above 0"
+                )
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """How many prompts are planned.
+
+    Attributes
+    ----------
+    train, validation, test : prompts in each split.
+    kinds : share of each kind among them; the shares sum to 1.
+    """
+
+    train: float
+    validation: float
+    test: float
+    kinds: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        return self.train + self.validation + self.test
+
+    def scaled(self, total: float) -> "Prompts":
+        """So many prompts in the same proportions."""
+        factor = total / self.total
+        return Prompts(self.train * factor, self.validation * factor, self.test * factor, self.kinds)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One job of a rule: how long it lasts, and on how many GPUs (0 for a job on CPUs)."""
+
+    hours: float
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The whole estimate.
+
+    Attributes
+    ----------
+    counts : what is made, such as `answers`; the names are for people.
+    work : by rule, for the rules that take more than minutes at scale.
+    disk : by stage, bytes.
+    memory : by rule, bytes that a job holds at least, where that follows from the run's size.
+    """
+
+    counts: Mapping[str, float]
+    work: Mapping[str, Work]
+    disk: Mapping[str, float]
+    memory: Mapping[str, float]
+
+
+def billions_of_parameters(name: str) -> float | None:
+    """The size that a model's name tells, in billions of parameters: `meta-llama/Llama-3.2-3B` has 3; None if none."""
+    found = re.findall(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", name.rsplit("/", 1)[-1].lower())
+    if not found:
+        return None
+    number, unit = found[-1]
+    return float(number) / (1 if unit == "b" else 1000)
+
+
+def estimate(config: Mapping[str, Any], prompts: Prompts, assumptions: Assumptions) -> Estimate:
+    """Hours and bytes of a run.
+
+    Parameters
+    ----------
+    config : a complete config, as `load_config` returns it.
+    prompts : how many there will be; the config alone does not tell.
+    """
+    run = _Run(config, prompts, assumptions)
+    return Estimate(counts=run.counts(), work=run.work(), disk=run.disk(), memory=run.memory())
+
+
+class _Run:
+    """The arithmetic; every method names its formula."""
+
+    def __init__(self, config: Mapping[str, Any], prompts: Prompts, assumptions: Assumptions) -> None:
+        self.config = config
+        self.prompts = prompts
+        self.assumed = assumptions
+        self.generation = config["generation"]
+        self.judge = config["labels"]["quality"]["judge"]
+        self.gpus = 0 if config["model"]["device"] == "cpu" else 1
+        self.seeds = len(config["seeds"])
+        heuristics = config["heuristics"]
+        rows = expand_heuristics(heuristics["grid"], heuristics["pipelines"], heuristics["official"])
+        self.heuristics = len(rows)
+        self.training_sets = len(weight_names(config)) * len(config["scoring"]["top_k"])
+        self.samplers = self.training_sets * len(config["samplers"])
+        self.answer_tokens = assumptions.answer_share * self._mean_limit()
+        self.answers = prompts.total * self.heuristics * self.seeds
+        self.test_answers = prompts.test * (self.heuristics + self.samplers) * self.seeds
+        # At most: answers that several weightings select are read once.
+        kept = min(sum(config["scoring"]["top_k"]), self.heuristics) * len(weight_names(config))
+        self.selected = prompts.total * self.seeds * min(kept, self.heuristics)
+
+    def _mean_limit(self) -> float:
+        limit = self.generation["max_new_tokens"]
+        if not isinstance(limit, Mapping):
+            return limit
+        return sum(share * limit[kind] for kind, share in self.prompts.kinds.items())
+
+    def counts(self) -> dict[str, float]:
+        counts = {
+            "prompts": self.prompts.total,
+            "heuristics": self.heuristics,
+            "seeds": self.seeds,
+            "answers": self.answers,
+            "generated tokens": self.answers * self.answer_tokens,
+            "learned samplers": self.samplers,
+            "selected answers (at most)": self.selected,
+        }
+        if self.judge["kind"] != "feature_reward":
+            counts["judge calls"] = self._judge_calls(self.prompts.total, self.heuristics)
+        return counts
+
+    def work(self) -> dict[str, Work]:
+        a = self.assumed
+        work = {
+            # answers of a shard x tokens an answer / tokens a second
+            "generate_candidates": self._generating(self.answers / self.seeds / self.generation["shards"]),
+            "sample_with_sampler": self._generating(self.prompts.test * self.seeds),
+            # answers / answers a second
+            "embed_candidates": self._on_gpus(self.answers / a.texts_per_second),
+            "embed_evaluation": self._on_gpus(self.test_answers / a.texts_per_second),
+            # groups (a prompt and a heuristic) / groups a second
+            "label_diversity": _on_cpu(self.answers / self.seeds / a.groups_per_second),
+            "label_evaluation_diversity": _on_cpu(self.test_answers / self.seeds / a.groups_per_second),
+            # answers to verifiable prompts / answers a second
+            "label_correctness": _on_cpu(self._verifiable(self.answers) / a.verifications_per_second),
+            "label_evaluation_correctness": _on_cpu(self._verifiable(self.test_answers) / a.verifications_per_second),
+            # tokens of a shard's prompts and answers / tokens a second
+            "replay_distributions": self._on_gpus(
+                self.selected
+                / self.config["training"]["replay_shards"]
+                * (a.prompt_tokens + self.answer_tokens)
+                / (a.replay_tokens_per_second * self._speed(_model_name(self.config["model"])))
+            ),
+            "train_sampler": _on_cpu(self.config["training"]["steps"] / a.training_steps_per_second),
+        }
+        if self.judge["kind"] != "feature_reward":
+            competitors = self.heuristics + self.samplers
+            work["label_quality"] = self._judging(self.prompts.total, self.heuristics)
+            work["label_evaluation_quality"] = self._judging(self.prompts.test, competitors)
+        return work
+
+    def disk(self) -> dict[str, float]:
+        a = self.assumed
+        answer_bytes = self.answer_tokens * a.bytes_per_token
+        # Answers stand in their shards and once more in the verified table; test answers in the evaluation's tables.
+        candidates = (2 * self.answers + self.test_answers + self._sampled()) * answer_bytes
+        models = [self.config["model"]]
+        if "source" in self.judge:
+            models.append(self.judge)
+        return {
+            "models": sum(self._model_bytes(model) for model in models),
+            "candidates": candidates,
+            "embeddings": (self.answers + self.test_answers) * a.bytes_per_vector,
+            "labels and scores": (self.answers + self.test_answers) * a.bytes_per_row,
+            "sketches (at most)": self.selected * self._sketch_bytes(),
+        }
+
+    def memory(self) -> dict[str, float]:
+        # A training set's sketches, for the largest top_k.
+        answers = self.prompts.total * self.seeds * max(self.config["scoring"]["top_k"])
+        return {"train_sampler": answers * self._sketch_bytes()}
+
+    def _sketch_bytes(self) -> float:
+        """Of an answer: for each token and the end, the support points (a log-probability and a count in float32 each),
+        the token and its log-probability."""
+        sketch = self.config["training"]["sketch"]
+        return (self.answer_tokens + 1) * (8 * (sketch["top"] + sketch["tail"]) + 8)
+
+    def _sampled(self) -> float:
+        return self.prompts.test * self.samplers * self.seeds
+
+    def _verifiable(self, answers: float) -> float:
+        return answers * self.prompts.kinds.get("verifiable", 0.0)
+
+    def _speed(self, model_name: str) -> float:
+        """How fast a model is, against one of 3 billion parameters."""
+        billions = billions_of_parameters(model_name) or self.assumed.unknown_billions
+        return min(1.0, REFERENCE_BILLIONS / billions)
+
+    def _generating(self, answers: float) -> Work:
+        a, engine = self.assumed, self.generation["engine"]
+        rate = a.tokens_per_second if engine == "sglang" else a.in_process_tokens_per_second
+        gpus = gpus_of(self.generation["sglang"]) if engine == "sglang" else self.gpus
+        speed = rate * self._speed(_model_name(self.config["model"]))
+        # Servers that somebody else keeps up take their own GPUs, however many; one address is counted as one.
+        servers = len(self.generation["sglang"]["endpoints"]) if engine == "sglang" else 0
+        return self._on_gpus(answers * self.answer_tokens / speed, gpus, servers)
+
+    def _judging(self, prompts: float, competitors: int) -> Work:
+        a = self.assumed
+        read = a.prompt_tokens + self.answer_tokens
+        if self.judge["kind"] == "pairwise":
+            read += self.answer_tokens + a.instruction_tokens
+        served = self.judge.get("engine") == "sglang"
+        gpus = 0 if self.judge["device"] == "cpu" else gpus_of(self.judge["sglang"]) if served else 1
+        servers = len(self.judge["sglang"]["endpoints"]) if served else 0
+        speed = a.judge_tokens_per_second * self._speed(_model_name(self.judge))
+        return self._on_gpus(self._judge_calls(prompts, competitors) * read / speed, gpus, servers)
+
+    def _judge_calls(self, prompts: float, competitors: int) -> float:
+        """What a judge reads: every answer once, or every comparison in one order or both."""
+        groups = prompts * self.seeds
+        if self.judge["kind"] == "scalar":
+            return groups * competitors
+        tournament = self.config["labels"]["quality"]["tournament"]
+        orders = 2 if self.judge["order"] == "both" else 1
+        return orders * groups * comparisons_in_a_tournament(competitors, tournament["schedule"], tournament["rounds"])
+
+    def _on_gpus(self, seconds: float, gpus: int | None = None, servers: int = 0) -> Work:
+        """A job with GPUs of its own, or one without, where others keep servers up or a CPU does the work."""
+        gpus = self.gpus if gpus is None else gpus
+        if servers or not gpus:
+            return Work(seconds / max(servers, 1) / SECONDS_AN_HOUR)
+        return Work(seconds / gpus / SECONDS_AN_HOUR + self.assumed.start_minutes / 60, gpus)
+
+    def _model_bytes(self, model: Mapping[str, Any]) -> float:
+        # Packages carry quantized models, which are unpacked to float32; the others come in 16 bits.
+        width = 4 if model["source"]["kind"] == "package" else 2
+        return width * 1e9 * (billions_of_parameters(_model_name(model)) or self.assumed.unknown_billions)
+
+
+def _on_cpu(seconds: float) -> Work:
+    return Work(seconds / SECONDS_AN_HOUR)
+
+
+def _model_name(model: Mapping[str, Any]) -> str:
+    source = model["source"]
+    return source["repo"] if source["kind"] == "hub" else model["name"]
+
+
+def gpus_of(sglang: Mapping[str, Any]) -> int:
+    """GPUs of a job that starts this server; none where somebody else keeps servers up."""
+    return 0 if sglang["endpoints"] else sglang["tensor_parallel"] * sglang["data_parallel"]
+
+
+def comparisons_in_a_tournament(competitors: int, schedule: str, rounds: int | None) -> int:
+    """Comparisons between the answers to one prompt and seed; `rounds` as in the config."""
+    pairs = competitors * (competitors - 1) // 2
+    if schedule == "round_robin" or competitors < 2:
+        return pairs
+    rounds = rounds or math.ceil(math.log2(competitors)) + 1
+    return min(pairs, rounds * (competitors // 2))
+
+
+def job_counts(dry_run: str) -> dict[str, int]:
+    """Jobs of each rule, from what `snakemake --dry-run --quiet rules` prints; empty where nothing is to be done."""
+    lines = [line.split() for line in dry_run.splitlines()]
+    return {
+        words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit() and words[0] != "total"
+    }
+
+
+def render(found: Estimate, jobs: Mapping[str, int], assumptions: Assumptions) -> str:
+    """The estimate as text: what is made, jobs with their hours, disk, and the assumptions behind it."""
+    lines = ["What is made", *(f"  {name:<30} {count:>16,.0f}" for name, count in found.counts.items()), ""]
+    lines.append(f"{'Jobs':<32} {'jobs':>6} {'GPUs each':>10} {'hours each':>11} {'GPU hours':>10}")
+    total = 0.0
+    for rule, count in jobs.items():
+        work = found.work.get(rule)
+        if work is None:
+            lines.append(f"  {rule:<30} {count:>6}")
+            continue
+        hours = count * work.hours * work.gpus
+        total += hours
+        gpu_hours = f"{hours:>10.1f}" if work.gpus else f"{'':>10}"
+        lines.append(f"  {rule:<30} {count:>6} {work.gpus or '':>10} {work.hours:>11.2f} {gpu_hours}".rstrip())
+    lines += [f"  {'total':<30} {sum(jobs.values()):>6} {'':>10} {'':>11} {total:>10.1f}", ""]
+    lines += ["Disk, GB", *(f"  {name:<30} {size / 1e9:>16,.1f}" for name, size in found.disk.items())]
+    lines += [f"  {'total':<30} {sum(found.disk.values()) / 1e9:>16,.1f}", ""]
+    lines += ["Memory of one job, GB, at least"]
+    lines += [*(f"  {rule:<30} {size / 1e9:>16,.1f}" for rule, size in found.memory.items()), ""]
+    lines.append("These are estimates, made of the assumptions below; docs/presets.md tells how to measure them. Rules")
+    lines.append("without hours have no estimate. Rates of models hold for one GPU and 3 billion parameters.")
+    for item in fields(assumptions):
+        lines.append(f"  {_option(item.name):<34} {getattr(assumptions, item.name):>8g}  {item.metadata['meaning']}")
+    return "\n".join(lines)

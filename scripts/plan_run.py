@@ -1,0 +1,92 @@
+"""Show what a run will take, and run nothing: `python scripts/plan_run.py config/presets/llama-3.2-3b.yaml`.
+
+Several configs are layered over config/config.yaml in their order, as `snakemake --configfile` does it. Jobs are those
+that a dry run plans now, so that what is there already is not counted; hours and disk follow from
+`adaptive_samplers.plan`, whose assumptions are options here.
+"""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from snakemake.utils import update_config
+
+from adaptive_samplers.config import load_config
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.plan import KINDS, Assumptions, Prompts, estimate, job_counts, render
+from adaptive_samplers.prompts import SPLITS, collect_prompts
+
+
+def main() -> None:
+    options = _options()
+    layers = ["config/config.yaml", *options.configs]
+    raw: dict[str, Any] = {}
+    for layer in layers:
+        if not Path(layer).is_file():
+            known = ", ".join(sorted(path.stem for path in Path("config/presets").glob("*.yaml")))
+            raise UserError(f"'{layer}' does not exist; the presets are {known}")
+        update_config(raw, yaml.safe_load(Path(layer).read_text(encoding="utf-8")))
+    config = load_config(raw, Path.cwd())
+    assumptions = Assumptions(**{item.name: getattr(options, item.name) for item in fields(Assumptions)})
+    prompts, found = planned_prompts(config)
+    if options.prompts is not None:
+        prompts = prompts.scaled(options.prompts)
+    jobs = job_counts(_dry_run(options.configs))
+    print(render(estimate(config, prompts, assumptions), jobs, assumptions))
+    if round(prompts.total) != found:
+        print(f"\nThe plan is for {prompts.total:,.0f} prompts; prompts.sources hold {found:,} that would be used now.")
+    if not jobs:
+        print("\nNothing is to be done: all of it is there already.")
+
+
+def planned_prompts(config: dict[str, Any]) -> tuple[Prompts, int]:
+    """How many prompts to plan for, and how many there are now.
+
+    A source that holds fewer prompts than its `limit` is planned to be filled up to it; nothing is filled up where
+    `prompts.per_kind` caps the number.
+    """
+    settings = config["prompts"]
+    table = collect_prompts(settings["sources"], settings["split"], settings["per_kind"], Path.cwd())
+    total = len(table)
+    if not any(settings["per_kind"].values()):
+        for source in settings["sources"]:
+            here = len(collect_prompts([source], settings["split"], None, Path.cwd()))
+            total += max(0, (source.get("limit") or 0) - here)
+    share = table["kind"].value_counts(normalize=True)
+    kinds = {kind: float(share.get(kind, 0.0)) for kind in KINDS}
+    if total != len(table):
+        counts = [total * settings["split"][split] for split in SPLITS]
+    else:
+        counts = [int((table["split"] == split).sum()) for split in SPLITS]
+    return Prompts(*counts, kinds=kinds), len(table)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("configs", nargs="*", help="layered over config/config.yaml in this order")
+    parser.add_argument("--prompts", type=float, help="plan for so many prompts, whatever the sources hold")
+    for item in fields(Assumptions):
+        option = "--" + item.name.replace("_", "-")
+        parser.add_argument(option, type=float, default=item.default, help=item.metadata["meaning"])
+    return parser.parse_args()
+
+
+def _dry_run(configs: list[str]) -> str:
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--dry-run", "--quiet", "rules"]
+    # Behind --quiet and --configfile, every word would be taken as theirs.
+    command += ["--configfile", "config/config.yaml", *configs]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"the dry run failed:\n{done.stdout}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))
