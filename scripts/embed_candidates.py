@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from adaptive_samplers.labels.embeddings import embed_texts
-from adaptive_samplers.labels.quality import texts_to_embed
+from adaptive_samplers.labels.judges.features import texts_to_embed
 from adaptive_samplers.models.language_model import choose_device, load_decoder
 from adaptive_samplers.stage import run_stage
 from adaptive_samplers.tables import read_table, write_table

@@ -6,7 +6,8 @@ from adaptive_samplers.stage import run_stage
 
 
 def main(snakemake):
-    judge_page(read_json(snakemake.input.judge), read_json(snakemake.input.tournaments), snakemake.output.judge)
+    training = read_json(snakemake.input.judge) if snakemake.input.judge else None
+    judge_page(read_json(snakemake.input.tournaments), training, snakemake.output.judge)
     reports = {
         "all prompts": read_json(snakemake.input.candidates),
         "test prompts, with learned samplers": read_json(snakemake.input.evaluation),

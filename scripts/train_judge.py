@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from adaptive_samplers.files import write_json
-from adaptive_samplers.labels.judge import train_feature_reward
-from adaptive_samplers.labels.judge_pairs import pair_features, read_pairs
+from adaptive_samplers.labels.judges.feature_reward import train_feature_reward
+from adaptive_samplers.labels.judges.training_pairs import pair_features, read_pairs
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.stage import run_stage, say
 

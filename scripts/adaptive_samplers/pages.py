@@ -74,38 +74,76 @@ def _interval(row: Any) -> str:
     return f"{row.mean:.3f}" if pd.isna(row.low) else f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
 
 
-def judge_page(report: dict[str, Any], tournaments: dict[str, Any], path: Path | str) -> None:
-    """The judge's cross-validated accuracy, weights and limits, and what its tournaments came to."""
-    left_out = report["accuracy_corruption_left_out"]
-    accuracy = [
-        [corruption, share, left_out[corruption]] for corruption, share in report["accuracy_by_corruption"].items()
-    ]
-    parts = [
-        paragraph(
-            f"{report['pairs']} pairs of a written and a corrupted answer to {report['prompts']} prompts; "
-            f"{report['left_out']} left out. Accuracy with all pairs of a prompt in one of {report['folds']} folds: "
-            f"{report['accuracy']:.3f}."
-        ),
-        table(["corruption", "accuracy, cross-validated", "accuracy, corruption never seen"], accuracy),
-        table(["feature", "weight (standardized)"], list(report["weights"].items())),
-        "<h2>Limits</h2>",
-        paragraph(report["limits"]),
+def judge_page(tournaments: dict[str, Any], training: dict[str, Any] | None, path: Path | str) -> None:
+    """What is known of the judge, and what its tournaments came to.
+
+    Parameters
+    ----------
+    tournaments : the report of `label_quality`.
+    training : the embedded judge's cross-validated accuracy, weights and limits; None for other judges.
+    """
+    totals = [row for row in tournaments.items() if not isinstance(row[1], dict)]
+    reasons = tournaments["failure_reasons"]
+    parts = [] if training is None else _training_parts(training)
+    parts += [
+        "<h2>In this run</h2>",
+        table(["the judge", "value"], [(_MEASURED.get(name, name), v) for name, v in tournaments["judge"].items()]),
         "<h2>Tournaments of this run</h2>",
-        table(["", "number"], list(tournaments.items())),
+        table(["", "number"], totals),
     ]
+    if reasons:
+        parts += ["<h2>Why calls failed</h2>", table(["reason", "times"], list(reasons.items()))]
     page("The judge", parts, path)
 
 
+_MEASURED = {
+    "position_bias": "position bias: mean probability of the answer shown first, less 0.5",
+    "orders_disagree": "share of comparisons in which the two orders name different winners",
+    "label_mass": "mean probability of the two labels together",
+    "identical_answers": "comparisons of answers with the same text, which are ties without a call",
+    "answers_rated": "answers rated",
+    "answers_failed": "answers that could not be rated",
+    "calls_made": "calls of the model",
+    "calls_found": "calls answered in an earlier try of the job",
+}
+
+
+def _training_parts(training: dict[str, Any]) -> list[str]:
+    left_out = training["accuracy_corruption_left_out"]
+    accuracy = [
+        [corruption, share, left_out[corruption]] for corruption, share in training["accuracy_by_corruption"].items()
+    ]
+    return [
+        paragraph(
+            f"{training['pairs']} pairs of a written and a corrupted answer to {training['prompts']} prompts; "
+            f"{training['left_out']} left out. Accuracy with all pairs of a prompt in one of "
+            f"{training['folds']} folds: {training['accuracy']:.3f}."
+        ),
+        table(["corruption", "accuracy, cross-validated", "accuracy, corruption never seen"], accuracy),
+        table(["feature", "weight (standardized)"], list(training["weights"].items())),
+        "<h2>Limits</h2>",
+        paragraph(training["limits"]),
+    ]
+
+
 def completeness_page(reports: dict[str, dict[str, Any]], path: Path | str) -> None:
-    """What was expected, found, missing, duplicated, failed and dropped; every row concerned is listed."""
+    """What was expected, found, missing, duplicated, failed and dropped, with the rows that the reports list."""
     counts = ["expected", "found"]
     lists = ["missing", "duplicated", "failed", "dropped_prompts"]
     rows = [
-        [name, *(report[key] for key in counts), *(len(report[key]) for key in lists)]
+        [name, *(report[key] for key in counts), *(len(report[key]) + _unlisted(report, key) for key in lists)]
         for name, report in reports.items()
     ]
     parts = [table(["answers", *counts, *lists], rows)]
     for name, report in reports.items():
         parts.append(paragraph(f"{name}: answers ended by {report['finish_reasons']}"))
-        parts += [paragraph(f"{name}, {key}: {row}") for key in lists for row in report[key]]
+        for key in lists:
+            parts += [paragraph(f"{name}, {key}: {row}") for row in report[key]]
+            if _unlisted(report, key):
+                parts.append(paragraph(f"{name}, {key}: and {_unlisted(report, key)} more"))
     page("Completeness of the candidates", parts, path)
+
+
+def _unlisted(report: dict[str, Any], key: str) -> int:
+    """How many rows of a kind a report counts without listing them."""
+    return report.get("unlisted", {}).get(key, 0)

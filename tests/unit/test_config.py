@@ -41,6 +41,24 @@ def test_layering_another_source_over_the_default_drops_the_default_source(good_
     assert config["model"]["source"] == {**HUB, "revision": "main"}
 
 
+@pytest.mark.parametrize("kind", ["scalar", "pairwise"])
+def test_another_judge_drops_the_default_judges_keys(kind, good_config, config_folder):
+    judge = {"kind": kind, "name": "judge", "source": HUB, "sglang": {"data_parallel": 2}}
+    found = load_config(layered(good_config, {"labels": {"quality": {"judge": judge}}}), config_folder)
+    found = found["labels"]["quality"]["judge"]
+    assert not {"pairs", "regularization"} & set(found) and ("template" in found) == (kind == "pairwise")
+    assert found["source"] == {**HUB, "revision": "main"} and found["engine"] == "transformers"
+    assert (found["sglang"]["data_parallel"], found["sglang"]["tensor_parallel"]) == (2, 1)
+
+
+def test_the_default_template_of_a_pairwise_judge(config_folder):
+    judge = {"kind": "pairwise", "name": "judge", "source": HUB}
+    config = load_config({**MINIMAL, "labels": {**MINIMAL["labels"], "quality": {"judge": judge}}}, config_folder)
+    template = config["labels"]["quality"]["judge"]["template"]
+    assert [template.count(f"{{{name}}}") for name in ("prompt", "first_answer", "second_answer")] == [1, 1, 1]
+    assert template.endswith("\n\n#Preferred:") and "  " not in template
+
+
 def test_null_leaves_out_an_architecture(good_config, config_folder):
     config = load_config(layered(good_config, {"samplers": {"SamplingNetwork": None}}), config_folder)
     assert list(config["samplers"]) == ["LocalProbabilityTransform", "SimpleDistributionAwareTransform"]
@@ -65,6 +83,8 @@ def test_defaults_are_filled_in_everywhere(config_folder):
     assert config["heuristics"]["grid"][1]["temperatures"] == [1.0]
     assert config["heuristics"]["pipelines"] == []
     assert config["labels"]["quality"]["tournament"]["rounds"] is None
+    assert config["labels"]["quality"]["judge"]["kind"] == "feature_reward"
+    assert config["labels"]["quality"]["judge"]["regularization"] == 0.1
     assert config["samplers"] == {
         "SamplingNetwork": {"d_model": 32, "d_ff": 64, "n_blocks": 2, "n_heads": 4, "scale": True}
     }

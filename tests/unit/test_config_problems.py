@@ -20,6 +20,8 @@ def problems_of(config: Any, config_folder: Path) -> dict[str, str]:
 
 
 LEARNED = "evaluation.learnability.heuristics"
+JUDGE = "labels.quality.judge"
+PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
@@ -152,6 +154,15 @@ BAD_CONFIGS = [
         ["'judge_pairs.jsonl'?"],
     ),
     ("labels.quality.judge.regularization", 0, "labels.quality.judge.regularization", ["above 0"]),
+    (JUDGE, {"kind": "scalar", "name": "judge"}, f"{JUDGE}.source", ["is missing", "package, hub or folder"]),
+    (JUDGE, {**PAIRWISE, "kind": "scalar", "max_length": 0}, f"{JUDGE}.max_length", ["at least 1 or null"]),
+    (JUDGE, {**PAIRWISE, "template": "{prompt}: {first_answer}?"}, f"{JUDGE}.template", ["lacks {second_answer};"]),
+    (JUDGE, {**PAIRWISE, "labels": ["A", "B", "C"]}, f"{JUDGE}.labels", ["has 3 items", "allowed: two"]),
+    (JUDGE, {**PAIRWISE, "labels": ["A", "A"]}, f"{JUDGE}.labels[1]", ["listed twice"]),
+    (JUDGE, {**PAIRWISE, "order": "bot"}, f"{JUDGE}.order", ["both or one", "Did you mean 'both'?"]),
+    (JUDGE, {**PAIRWISE, "modell": "x"}, f"{JUDGE}.modell", ["unknown key", "template"]),
+    (JUDGE, {**PAIRWISE, "name": "smollm2-135m-instruct"}, f"{JUDGE}.name", ["is the name of model too, but another"]),
+    (JUDGE, {**PAIRWISE, "source": {"kind": "folder", "path": "x"}}, f"{JUDGE}.source.path", ["does not exist"]),
     ("labels.quality.tournament.schedule", "round-robin", "labels.quality.tournament.schedule", ["'round_robin'?"]),
     ("labels.overlap.enabled", True, "labels.overlap.corpus", ["is empty", "enabled: false"]),
     ("labels.overlap.corpus", ["data/corpora.txt"], "labels.overlap.corpus[0]", ["Did you mean 'corpus.txt'?"]),

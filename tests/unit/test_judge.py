@@ -6,18 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.special import log_expit
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.judge import (
-    FEATURES,
-    LIMITS,
-    FeatureReward,
-    answer_features,
-    distinct_2,
-    train_feature_reward,
-    trim_to_sentence,
-)
+from adaptive_samplers.labels.judges.feature_reward import LIMITS, FeatureReward, train_feature_reward
+from adaptive_samplers.labels.judges.features import FEATURES, answer_features, distinct_2, trim_to_sentence
 
 
 def ends_of(pieces):
@@ -102,8 +95,6 @@ def test_reward_is_the_weighted_sum_of_standardized_features(model):
     features = np.array([[0.6, -1.0, -5.0, 0.9], [0.5, -2.0, -3.0, 0.9]])
     np.testing.assert_allclose(model.reward(features), [1.0 - 2.0 - 0.5, 0.0])
     assert model.reward(np.empty((0, 4))).shape == (0,)
-    np.testing.assert_allclose(model.compare([1.0, -3.0], [0.0, 0.0]), expit([1.0, -3.0]))
-    np.testing.assert_allclose(model.compare(2.0, 1.0) + model.compare(1.0, 2.0), 1.0)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -113,7 +104,6 @@ def test_a_feature_that_is_missing_makes_a_failed_call(model, bad, column):
     features[1, column] = bad
     rewards = model.reward(features)
     assert np.isfinite(rewards[0]) and np.isnan(rewards[1])
-    assert np.isnan(model.compare(rewards[0], rewards[1])) and np.isnan(model.compare(rewards[1], rewards[1]))
 
 
 def test_saving_and_loading_change_nothing(model, tmp_path):
@@ -177,8 +167,7 @@ def test_weights_maximize_the_penalized_likelihood(regularization):
 
     best = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-9})
     np.testing.assert_allclose(model.weights, best.x, atol=1e-4)
-    probabilities = model.compare(model.reward(chosen), model.reward(rejected))
-    np.testing.assert_allclose(probabilities, expit(differences @ model.weights))
+    np.testing.assert_allclose(model.reward(chosen) - model.reward(rejected), differences @ model.weights)
 
 
 def test_report_is_cross_validated_over_prompts_and_corruptions():

@@ -3,13 +3,16 @@
 import re
 import subprocess
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from jinja2 import Template
 
 from adaptive_samplers import provenance
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page, page, paragraph, table
+from support import REPOSITORY
 
 
 class Reader(HTMLParser):
@@ -91,11 +94,23 @@ def test_the_judge_and_its_limits(tmp_path):
         "weights": {"relevance": 1.5},
         "limits": "It cannot tell a < b.",
     }
-    judge_page(report, {"groups": 3, "first_preference": None}, tmp_path / "j.html")
+    tournaments = {"groups": 3, "first_preference": None, "failure_reasons": {}, "judge": {"kind": "feature_reward"}}
+    judge_page(tournaments, report, tmp_path / "j.html")
     read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
     assert ["shuffled", "1.000", "0.500"] in read.rows and ["truncated", "0.750", "–"] in read.rows
     assert ["groups", "3"] in read.rows and ["first_preference", "–"] in read.rows
     assert "It cannot tell a < b." in read.texts["p"] and "0.875" in read.texts["p"][0]
+    assert "Why calls failed" not in read.texts["h2"]
+
+
+def test_a_judge_that_is_a_model(tmp_path):
+    measured = {"kind": "pairwise", "model": "gram", "position_bias": 0.125, "orders_disagree": None, "calls_made": 20}
+    tournaments = {"calls": 10, "failed": 2, "failure_reasons": {"longer than 9 <tokens>": 2}, "judge": measured}
+    judge_page(tournaments, None, tmp_path / "j.html")
+    read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
+    assert ["model", "gram"] in read.rows and ["calls", "10"] in read.rows and ["failed", "2"] in read.rows
+    assert ["longer than 9 <tokens>", "2"] in read.rows
+    assert "position bias" in str(read.rows) and "0.125" in str(read.rows) and "limits" not in str(read.texts).lower()
 
 
 def test_every_row_that_is_not_complete_is_listed(tmp_path):
@@ -114,6 +129,16 @@ def test_every_row_that_is_not_complete_is_listed(tmp_path):
     assert read.rows[1] == ["heuristics", "24", "23", "1", "0", "1", "1"]
     texts = "\n".join(read.texts["p"])
     assert str(row) in texts and "<oom>" in texts and "dropped_prompts: p1" in texts and "'stop': 22" in texts
+
+
+def test_rows_that_a_report_does_not_list_are_counted(tmp_path):
+    row = {"prompt_id": "p1", "heuristic_id": "h1", "seed": 2}
+    report = {"expected": 24, "found": 9, "missing": [row], "duplicated": [], "failed": [], "dropped_prompts": ["p1"]}
+    report |= {"finish_reasons": {"stop": 9}, "unlisted": {"missing": 14, "duplicated": 0, "failed": 0}}
+    completeness_page({"heuristics": report}, tmp_path / "c.html")
+    read = Reader((tmp_path / "c.html").read_text(encoding="utf-8"))
+    assert read.rows[1] == ["heuristics", "24", "9", "15", "0", "0", "1"]
+    assert [text for text in read.texts["p"] if "more" in text] == ["heuristics, missing: and 14 more"]
 
 
 def test_provenance_names_versions_and_commit():
@@ -142,3 +167,24 @@ def test_the_commit_says_whether_files_were_changed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("packages", [(), ("torch",)])
 def test_versions_can_be_compared(packages):
     assert set(provenance.versions(*packages)) == {"adaptive_samplers", "python", *packages}
+
+
+@pytest.mark.parametrize(
+    ("judge", "said", "unsaid"),
+    [
+        ({"kind": "feature_reward", "pairs": "p.jsonl"}, ["four features", "p.jsonl"], ["reward model ``"]),
+        ({"kind": "scalar", "name": "skywork"}, ["reward model ``skywork``"], ["four features", "position"]),
+        ({"kind": "pairwise", "name": "gram", "order": "both"}, ["``gram``", "either answer first"], ["asked once"]),
+        (
+            {"kind": "pairwise", "name": "gram", "order": "one"},
+            ["asked once"],
+            ["four features", "either answer first"],
+        ),
+    ],
+)
+def test_the_caption_tells_of_the_judge_in_use(judge, said, unsaid):
+    config = {"labels": {"quality": {"judge": judge}}}
+    template = Template((REPOSITORY / "report" / "judge.rst").read_text())
+    text = template.render(snakemake=SimpleNamespace(config=config))
+    assert all(words in text for words in said) and not any(words in text for words in unsaid)
+    assert not text.startswith((" ", "\n")) and "{%" not in text

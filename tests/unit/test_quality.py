@@ -8,15 +8,18 @@ import pytest
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.labels.judge import FeatureReward
-from adaptive_samplers.labels.judge_pairs import read_pairs
-from adaptive_samplers.labels.quality import features_of, label_quality, texts_to_embed, token_ends
+from adaptive_samplers.labels.judges.base import RewardJudge
+from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
+from adaptive_samplers.labels.judges.features import features_of, texts_to_embed, token_ends
+from adaptive_samplers.labels.judges.training_pairs import read_pairs
+from adaptive_samplers.labels.quality import label_quality
+from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.tables import KEY, read_table, write_table
 
 WORDS = ["One", " two", ".", " three", " four", " one", " two", "!"]
 TOURNAMENT = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
 # Only the relevance counts here, so that rewards are known: 10 times it.
-JUDGE = FeatureReward(np.array([10.0, 0.0, 0.0, 0.0]), np.zeros(4), np.ones(4))
+REWARD = FeatureReward(np.array([10.0, 0.0, 0.0, 0.0]), np.zeros(4), np.ones(4))
 
 
 def decode(token_ids):
@@ -73,6 +76,10 @@ def embeddings_of(texts):
 EMBEDDINGS = embeddings_of(texts_to_embed(PROMPTS, CANDIDATES, decode))
 
 
+def judge_of(candidates):
+    return feature_reward_judge(REWARD, PROMPTS, candidates, EMBEDDINGS, decode)
+
+
 def test_texts_to_embed_are_questions_answers_and_what_the_judge_sees():
     assert texts_to_embed(PROMPTS, CANDIDATES, decode) == {
         "Question a",
@@ -104,12 +111,12 @@ def test_features_by_hand():
 def test_failed_answers_alone():
     failed = CANDIDATES[CANDIDATES["finish_reason"] == "error"]
     assert np.isnan(features_of(PROMPTS, failed, EMBEDDINGS, decode)).all()
-    labels, summary = label_quality(PROMPTS, failed, EMBEDDINGS, JUDGE, decode, TOURNAMENT, 0.0, seed=1)
+    labels, summary = label_quality(failed, judge_of(failed), TOURNAMENT, 0.0, seed=1)
     assert labels["rating"].isna().all() and summary["calls"] == 0
 
 
 def test_ratings_follow_the_rewards_within_their_group(tmp_path):
-    labels, summary = label_quality(PROMPTS, CANDIDATES, EMBEDDINGS, JUDGE, decode, TOURNAMENT, 0.0, seed=1)
+    labels, summary = label_quality(CANDIDATES, judge_of(CANDIDATES), TOURNAMENT, 0.0, seed=1)
     assert labels[KEY].equals(CANDIDATES[KEY])  # in the order of the candidates
     expected = 10 * features_of(PROMPTS, CANDIDATES, EMBEDDINGS, decode)[:, 0]
     np.testing.assert_allclose(labels["reward"], expected)
@@ -120,6 +127,7 @@ def test_ratings_follow_the_rewards_within_their_group(tmp_path):
     failed = labels[labels["heuristic_id"] == "h3"].iloc[0]
     assert np.isnan(failed["rating"]) and np.isnan(failed["reward"]) and failed["comparisons"] == 0
     assert (summary["groups"], summary["calls"], summary["failed"]) == (3, 3, 0)
+    assert summary["judge"] == {"kind": "feature_reward", "answers_rated": 6, "answers_failed": 0}
     write_table("quality", labels, tmp_path / "q.parquet")
     assert read_table("quality", tmp_path / "q.parquet")["rating"].isna().sum() == 1
 
@@ -132,13 +140,28 @@ def test_candidates_as_their_table_gives_them(tmp_path):
     np.testing.assert_allclose(features, features_of(PROMPTS, CANDIDATES, EMBEDDINGS, decode), rtol=1e-6)
 
 
-def test_failed_judge_calls_are_no_ties(tmp_path):
+def test_failed_judge_calls_are_no_ties():
     broken = CANDIDATES.copy()
     broken.at[0, "token_logprobs"] = [-1.0, np.nan, -1.0]
-    with pytest.raises(UserError, match=r"1 of 3 judge calls failed \(33\.3%\).*allows 30\.0%.*'b', 'h1', 0"):
-        label_quality(PROMPTS, broken, EMBEDDINGS, JUDGE, decode, TOURNAMENT, 0.3, seed=1)
-    labels, summary = label_quality(PROMPTS, broken, EMBEDDINGS, JUDGE, decode, TOURNAMENT, 0.34, seed=1)
+    judge = judge_of(broken)
+    match = r"(?s)1 of 3 judge calls failed \(33\.3%\).*allows 30\.0%.*prompt b, heuristic h1, seed 0: a feature is not"
+    with pytest.raises(UserError, match=match):
+        label_quality(broken, judge, TOURNAMENT, 0.3, seed=1)
+    labels, summary = label_quality(broken, judge, TOURNAMENT, 0.34, seed=1)
     assert summary["failed"] == 1 and labels[labels["prompt_id"] == "b"]["rating"].isna().all()
+    assert summary["failure_reasons"] == {"a feature is not a finite number": 1}
+    assert np.isnan(labels["reward"][0]) and labels["reward"].notna().sum() == 5
+
+
+def test_probabilities_of_a_reward_judge():
+    rewards = {("p", "a", 0): 2.0, ("p", "b", 0): -1.0, ("p", "c", 0): 2.0, ("p", "a", 1): 0.5}
+    judge = RewardJudge(rewards, {("p", "d", 0): "too long"}, {"kind": "test"})
+    pairs = [("a", "b"), ("b", "a"), ("a", "c"), ("a", "d"), ("d", "a")]
+    found = judge.compare([Comparison(("p", 0), *pair) for pair in pairs])
+    np.testing.assert_allclose(found, [1 / (1 + np.exp(-3)), 1 / (1 + np.exp(3)), 0.5, np.nan, np.nan])
+    assert judge.compare([]).shape == (0,)
+    assert judge.failures == [("prompt p, heuristic d, seed 0", "too long")]
+    assert judge.measured() == {"kind": "test", "answers_rated": 4, "answers_failed": 1}
 
 
 PAIR = {"prompt": "Why?", "chosen": "Because.", "rejected": "because why because", "corruption": "shuffled"}

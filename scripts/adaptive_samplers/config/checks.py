@@ -4,14 +4,17 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.schema import config_schema, is_type
 from adaptive_samplers.config.weights import weight_name
 from adaptive_samplers.config.words import join, show, suggest, type_advice, wrong_type
 from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
-from adaptive_samplers.heuristics.pipelines import configured_pipeline, grid_pipelines
+from adaptive_samplers.heuristics.pipelines import configured_pipeline, grid_pipelines, official_pipelines
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
+
+JUDGE: KeyPath = ("labels", "quality", "judge")
 
 
 def _check_split(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -28,8 +31,10 @@ def _check_files(config: dict, problems: Problems, base_folder: Path) -> None:
     if problems.clean("prompts", "sources"):
         sources = config["prompts"]["sources"]
         wanted += [(("prompts", "sources", i, "path"), source["path"]) for i, source in enumerate(sources)]
-    if problems.clean("labels", "quality", "judge", "pairs"):
-        wanted.append((("labels", "quality", "judge", "pairs"), config["labels"]["quality"]["judge"]["pairs"]))
+    if problems.clean(*JUDGE, "kind") and problems.clean(*JUDGE, "pairs"):
+        judge = _at(config, JUDGE)
+        if judge["kind"] == "feature_reward":
+            wanted.append(((*JUDGE, "pairs"), judge["pairs"]))
     if problems.clean("labels", "overlap", "corpus"):
         corpus = config["labels"]["overlap"]["corpus"]
         wanted += [(("labels", "overlap", "corpus", i), name) for i, name in enumerate(corpus)]
@@ -38,8 +43,9 @@ def _check_files(config: dict, problems: Problems, base_folder: Path) -> None:
 
 
 def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
-    places: list[KeyPath] = [("model",), ("labels", "embedder")]
+    places: list[KeyPath] = [("model",), ("labels", "embedder"), JUDGE]
     models = [(place, _at(config, place)) for place in places if problems.clean(*place)]
+    models = [(place, model) for place, model in models if "source" in model]
     for place, model in models:
         source = model["source"]
         path = (*place, "source", "path")
@@ -49,13 +55,26 @@ def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
             parts = source["path"].split("/")
             if ".." in parts or source["path"].startswith("/"):
                 problems.add(path, f"'{source['path']}' leaves the package; allowed: a path inside the wheel")
-    if len(models) == 2:
-        (_, base), (_, embedder) = models
-        if base["name"] == embedder["name"] and base["source"] != embedder["source"]:
+    first_place: dict[str, tuple[KeyPath, dict]] = {}
+    for place, model in models:
+        first, other = first_place.setdefault(model["name"], (place, model))
+        if other["source"] != model["source"]:
             problems.add(
-                ("labels", "embedder", "name"),
-                f"'{embedder['name']}' is the base model's name too, but another model; allowed: a name of its own",
+                (*place, "name"),
+                f"'{model['name']}' is the name of {dotted(first)} too, but another model; allowed: a name of its own",
             )
+
+
+def _check_judge(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean(*JUDGE) or _at(config, JUDGE)["kind"] != "pairwise":
+        return
+    judge = _at(config, JUDGE)
+    if len(judge["labels"]) != 2:
+        message = f"has {len(judge['labels'])} items; allowed: two, for the answer shown first and for the second"
+        problems.add((*JUDGE, "labels"), message)
+    needed = ["{prompt}", "{first_answer}", "{second_answer}"]
+    if missing := [name for name in needed if name not in judge["template"]]:
+        problems.add((*JUDGE, "template"), f"lacks {join(missing)}; allowed: text with {join(needed)}")
 
 
 def _check_exists(
@@ -87,18 +106,19 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
         *_pipeline_chains(("heuristics", "pipelines"), config["heuristics"].get("pipelines"), problems, base_folder),
     ]
     _check_each_once(chains, problems)
+    official = _official_chains(config["heuristics"].get("official"), problems, base_folder)
+    _check_each_once(official, problems)
     if problems.clean("heuristics"):
-        if len(chains) < 2:
-            problems.add(
-                ("heuristics",), f"holds {len(chains)} in all; allowed: at least 2, for a tournament needs two"
-            )
+        count = len({chain for _, chain in [*chains, *official]})
+        if count < 2:
+            problems.add(("heuristics",), f"holds {count} in all; allowed: at least 2, for a tournament needs two")
         elif problems.clean("scoring", "top_k"):
             for i, kept in enumerate(config["scoring"]["top_k"]):
-                if kept > len(chains):
+                if kept > count:
                     problems.add(
                         ("scoring", "top_k", i),
                         f"{kept} is more than there are answers to a prompt with one seed;"
-                        f" allowed: at most {len(chains)}, the number of heuristics",
+                        f" allowed: at most {count}, the number of heuristics",
                     )
 
 
@@ -130,11 +150,7 @@ def _grid_chains(grid: Any, problems: Problems) -> list[tuple[KeyPath, Pipeline]
         path: KeyPath = ("heuristics", "grid", index)
         if not problems.clean(*path):
             continue
-        degrees = block["temperatures"]
-        block["temperatures"] = [
-            _check_setting("temperature", value, (*path, "temperatures", i), problems)
-            for i, value in enumerate(degrees)
-        ]
+        _check_temperatures(block, path, problems)
         family, values = block["family"], block.get("values")
         if family not in HEURISTICS:
             message = f"{show(family)} is not known; allowed: {join(HEURISTICS, 'or')}{suggest(family, HEURISTICS)}"
@@ -167,22 +183,43 @@ def _pipeline_chains(
         path = (*key, index)
         if not problems.clean(*path):
             continue
-        for i, step in enumerate(steps):
-            ((name, setting),) = step.items()
-            place = (*path, i, str(name))
-            if name in HEURISTICS:
-                step[name] = _check_setting(name, setting, place, problems)
-            elif name != LEARNED:
-                known = [*HEURISTICS, LEARNED]
-                problems.add(place, f"unknown processor; allowed: {join(known, 'or')}{suggest(name, known)}")
-            elif not isinstance(setting, str):
-                problems.add(place, f"{wrong_type(setting, {})}; allowed: the folder of a saved sampler")
-            else:
-                kind = "folder with a saved sampler's config.json"
-                _check_exists(place, setting, base_folder, _is_saved_sampler, kind, problems)
+        _check_steps(steps, path, problems, base_folder)
         if problems.clean(*path):
             chains.append((path, configured_pipeline(steps)))
     return chains
+
+
+def _official_chains(official: Any, problems: Problems, base_folder: Path) -> list[tuple[KeyPath, Pipeline]]:
+    """The chains of the model's own defaults with their place; checks settings on the way and types them."""
+    path: KeyPath = ("heuristics", "official")
+    if not isinstance(official, dict) or not problems.clean(*path):
+        return []
+    _check_temperatures(official, path, problems)
+    _check_steps(official["steps"], (*path, "steps"), problems, base_folder)
+    return [(path, chain) for chain in official_pipelines(official)] if problems.clean(*path) else []
+
+
+def _check_temperatures(block: dict, path: KeyPath, problems: Problems) -> None:
+    block["temperatures"] = [
+        _check_setting("temperature", value, (*path, "temperatures", i), problems)
+        for i, value in enumerate(block["temperatures"])
+    ]
+
+
+def _check_steps(steps: list[dict], path: KeyPath, problems: Problems, base_folder: Path) -> None:
+    for i, step in enumerate(steps):
+        ((name, setting),) = step.items()
+        place = (*path, i, str(name))
+        if name in HEURISTICS:
+            step[name] = _check_setting(name, setting, place, problems)
+        elif name != LEARNED:
+            known = [*HEURISTICS, LEARNED]
+            problems.add(place, f"unknown processor; allowed: {join(known, 'or')}{suggest(name, known)}")
+        elif not isinstance(setting, str):
+            problems.add(place, f"{wrong_type(setting, {})}; allowed: the folder of a saved sampler")
+        else:
+            kind = "folder with a saved sampler's config.json"
+            _check_exists(place, setting, base_folder, _is_saved_sampler, kind, problems)
 
 
 def _is_saved_sampler(place: Path) -> bool:
@@ -284,6 +321,33 @@ def _check_samplers(config: dict, problems: Problems, base_folder: Path) -> None
         )
 
 
+# Arguments of SGLang's server that follow from other keys, or that would open it to others.
+_OWN_ARGUMENTS = (
+    *(
+        "--model-path",
+        "--model",
+        "--host",
+        "--port",
+        "--api-key",
+        "--admin-api-key",
+        "--tp-size",
+        "--tensor-parallel-size",
+    ),
+    *("--dp-size", "--data-parallel-size", "--dtype", "--trust-remote-code", "--weight-version", "--config"),
+)
+
+
+def _check_serving(config: dict, problems: Problems, base_folder: Path) -> None:
+    key = ("generation", "sglang", "arguments")
+    if problems.clean(*key):
+        for i, argument in enumerate(_at(config, key)):
+            name = argument.split("=")[0].split()[0] if argument.strip() else argument
+            if name in _OWN_ARGUMENTS:
+                problems.add(
+                    (*key, i), f"'{name}' follows from other keys; allowed: other arguments of SGLang's server"
+                )
+
+
 def _check_training(config: dict, problems: Problems, base_folder: Path) -> None:
     if not problems.clean("training", "steps"):
         return
@@ -297,24 +361,41 @@ def _check_training(config: dict, problems: Problems, base_folder: Path) -> None
 
 
 def _check_overlap(config: dict, problems: Problems, base_folder: Path) -> None:
-    if problems.clean("labels", "overlap"):
-        overlap = config["labels"]["overlap"]
-        if overlap["enabled"] and not overlap["corpus"]:
+    place = ("labels", "overlap")
+    if not problems.clean(*place) or not config["labels"]["overlap"]["enabled"]:
+        return
+    overlap = config["labels"]["overlap"]
+    if overlap["kind"] == "local":
+        if not overlap["corpus"]:
             problems.add(
-                ("labels", "overlap", "corpus"),
+                (*place, "corpus"),
                 "is empty while labels.overlap.enabled is true; allowed: at least one file, or enabled: false",
             )
+        return
+    server = overlap["infinigram"]
+    if server["index"] is None:
+        problems.add(
+            (*place, "infinigram", "index"),
+            "is null while labels.overlap.kind is infinigram; allowed: the name of an index that the server has",
+        )
+    if server["tokenizer"] is not None:
+        key = (*place, "infinigram", "tokenizer")
+        _check_exists(key, server["tokenizer"], base_folder, Path.is_dir, "folder", problems)
+    if urlsplit(server["url"]).scheme not in ("http", "https"):
+        problems.add((*place, "infinigram", "url"), f"'{server['url']}'; allowed: an address with http:// or https://")
 
 
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_split,
     _check_files,
     _check_models,
+    _check_judge,
     _check_heuristics,
     _check_scoring,
     _check_objectives,
     _check_learnability,
     _check_samplers,
+    _check_serving,
     _check_training,
     _check_overlap,
 )

@@ -6,7 +6,7 @@ import pandas as pd
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
-from adaptive_samplers.labels.judge import FEATURES, answer_features
+from adaptive_samplers.labels.judges.features import FEATURES, answer_features
 from adaptive_samplers.models.language_model import LanguageModel
 
 COLUMNS = ["prompt", "chosen", "rejected", "corruption"]

@@ -5,22 +5,20 @@ the embedder's cosine comes from the embeddings that diversity needs anyway. It 
 from pairs of a written answer and a corrupted one.
 """
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json, write_json
+from adaptive_samplers.labels.judges.base import RewardJudge
+from adaptive_samplers.labels.judges.features import FEATURES, Decode, features_of
+from adaptive_samplers.tables import KEY
 
-FEATURES = ("relevance", "mean_logprob", "end_logprob", "distinct_2")
 FOLDS = 5
 LIMITS = (
     "This judge learned to tell written answers from corrupted ones, and such pairs are easy: its "
@@ -31,94 +29,6 @@ LIMITS = (
     "complete sentence. Take its ratings as a measure of coherence and relevance, not of what people "
     "would prefer."
 )
-
-SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]*_]*(?=\s|$))|(?:[。！？]+[」』”’）]*)")
-LIST_MARKER = re.compile(r"\s*(?:\d+|[A-Za-z])\.")
-ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "vs.", "e.g.", "i.e.", "cf.", "no.", "fig."})
-
-
-def trim_to_sentence(text: str, token_ends: Sequence[int], finish_reason: str) -> tuple[str, int]:
-    """Cut an answer that ran into the token limit back to its last complete sentence.
-
-    Parameters
-    ----------
-    text : the answer.
-    token_ends : for each token, the offset in `text` (characters) at which it ends; ascending.
-    finish_reason : only answers with `length` are cut.
-
-    Returns
-    -------
-    The text up to and with the sentence's end, and how many tokens it takes; a token that reaches beyond the
-    end (a full stop with a line break, say) is kept. Both whole if the answer holds no sentence end, or ended
-    by itself.
-    """
-    if finish_reason != "length":
-        return text, len(token_ends)
-    end = _last_sentence_end(text)
-    if end is None:
-        return text, len(token_ends)
-    return text[:end], min(int(np.searchsorted(token_ends, end, side="left")) + 1, len(token_ends))
-
-
-def _last_sentence_end(text: str) -> int | None:
-    for match in reversed(list(SENTENCE_END.finditer(text))):
-        line = text[text.rfind("\n", 0, match.start()) + 1 : match.end()]
-        if not LIST_MARKER.fullmatch(line) and line.split()[-1].lower() not in ABBREVIATIONS:
-            return match.end()
-    return None
-
-
-def distinct_2(text: str) -> float:
-    """Different pairs of neighbouring words over all such pairs (Li et al., 2016); 1 below two words."""
-    words = text.split()
-    pairs = list(pairwise(words))
-    return len(set(pairs)) / len(pairs) if pairs else 1.0
-
-
-def answer_features(
-    text: str,
-    token_logprobs: Sequence[float],
-    end_logprobs: Sequence[float],
-    token_ends: Sequence[int],
-    finish_reason: str,
-    relevance: float,
-) -> np.ndarray:
-    """The features of one answer [4], in the order of `FEATURES`.
-
-    Parameters
-    ----------
-    text : the answer.
-    token_logprobs : log-probability (nats) of each answer token under the base language model, given what
-        came before.
-    end_logprobs : log-probability (nats) of an end-of-turn token before the first answer token and after each: one
-        entry more than there are tokens.
-    token_ends : offset in `text` at which each token ends.
-    finish_reason : `stop`, `length` or `error`. An answer cut at the token limit is judged up to its last
-        sentence.
-    relevance : cosine similarity of the embeddings of prompt and answer.
-
-    Returns
-    -------
-    relevance, mean of `token_logprobs`, the end's log-probability after the last token, and `distinct_2`. All
-    nan for a failed answer. In an empty answer the end is the only token that was drawn, so its log-probability
-    is the mean too.
-
-    Raises
-    ------
-    ValueError
-        If the lengths of the sequences do not fit together.
-    """
-    if not len(token_logprobs) + 1 == len(end_logprobs) == len(token_ends) + 1:
-        raise ValueError(
-            f"{len(token_logprobs)} token log-probabilities, {len(end_logprobs)} end log-probabilities and "
-            f"{len(token_ends)} token ends: one of each per token, and one end more, are needed"
-        )
-    if finish_reason == "error":
-        return np.full(len(FEATURES), np.nan)
-    kept_text, kept = trim_to_sentence(text, token_ends, finish_reason)
-    drawn = token_logprobs[:kept] if kept else end_logprobs[:1]
-    mean_logprob = float(np.mean(np.asarray(drawn, dtype=np.float64)))
-    return np.array([relevance, mean_logprob, float(end_logprobs[kept]), distinct_2(kept_text)])
 
 
 @dataclass(frozen=True)
@@ -140,10 +50,6 @@ class FeatureReward:
         features = np.asarray(features, dtype=np.float64).reshape(-1, len(FEATURES))
         features = np.where(np.isfinite(features).all(axis=1, keepdims=True), features, np.nan)
         return ((features - self.means) / self.scales) @ self.weights
-
-    def compare(self, reward_a: np.ndarray, reward_b: np.ndarray) -> np.ndarray:
-        """P(a beats b), elementwise; nan where a reward is."""
-        return expit(np.asarray(reward_a, dtype=np.float64) - np.asarray(reward_b, dtype=np.float64))
 
     def save(self, path: Path | str) -> None:
         """Write the model as JSON."""
@@ -177,6 +83,21 @@ class FeatureReward:
         if not valid:
             raise UserError(f"{path}: its features are not {', '.join(FEATURES)}; delete it and run again")
         return cls(*arrays)
+
+
+def feature_reward_judge(
+    reward: FeatureReward, prompts: pd.DataFrame, candidates: pd.DataFrame, embeddings: pd.DataFrame, decode: Decode
+) -> RewardJudge:
+    """The trained judge with the answers it is to judge; one with a feature that is no number cannot be judged."""
+    answered = candidates[candidates["finish_reason"] != "error"]
+    keys = list(answered[KEY].itertuples(index=False, name=None))
+    rewards = reward.reward(features_of(prompts, answered, embeddings, decode))
+    finite = np.isfinite(rewards)
+    return RewardJudge(
+        {key: value for key, value, is_finite in zip(keys, rewards.tolist(), finite, strict=True) if is_finite},
+        {key: "a feature is not a finite number" for key, is_finite in zip(keys, finite, strict=True) if not is_finite},
+        {"kind": "feature_reward"},
+    )
 
 
 def train_feature_reward(pairs: pd.DataFrame, regularization: float) -> tuple[FeatureReward, dict]:

@@ -1,0 +1,103 @@
+"""The judge that the config asks for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.labels.embeddings import read_embeddings
+from adaptive_samplers.labels.judges.base import Judge
+from adaptive_samplers.labels.judges.calls import Calls, Scorer
+from adaptive_samplers.labels.judges.encoding import Encoder
+from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
+from adaptive_samplers.labels.judges.pairwise import PairwiseJudge
+from adaptive_samplers.labels.judges.scalar import scalar_judge
+from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.models.fetch import model_hash
+from adaptive_samplers.models.language_model import load_decoder
+from adaptive_samplers.partfile import PartFile
+from adaptive_samplers.stage import say
+from adaptive_samplers.tables import KEY
+from adaptive_samplers.versions import STAGE_VERSIONS
+
+# What the answers of a judge's model depend on, beside its files.
+CALL_SETTINGS = ("kind", "engine", "dtype", "labels")
+# Tokens of a context that SGLang keeps for itself; they stay free in process too, so that the same calls fail.
+RESERVED_TOKENS = 8
+
+
+def candidate_columns(kind: str) -> list[str]:
+    """The columns of the candidates that a judge of this kind reads."""
+    generated = ["token_ids", "token_logprobs", "end_logprobs"] if kind == "feature_reward" else []
+    return [*KEY, "text", "finish_reason", *generated]
+
+
+@contextmanager
+def open_judge(
+    config: Mapping[str, Any],
+    prompts: pd.DataFrame,
+    candidates: pd.DataFrame,
+    inputs: Mapping[str, str],
+    output: Path,
+    log: Path,
+) -> Iterator[Judge]:
+    """The judge `labels.quality.judge`, with the answers it is to judge.
+
+    Calls of a judge's model are kept in a part file beside `output` until the block ends without an error, so that
+    `output` should be written in it. The output of a server, where one is started, goes into a file beside `log`.
+
+    Parameters
+    ----------
+    config : a complete config.
+    prompts, candidates : the tables; of the candidates, `candidate_columns`.
+    inputs : paths by name: of the embedded judge `embeddings`, `judge` and `model` (the base model, for its
+        tokenizer), of the others `judge_model`.
+    """
+    settings = config["labels"]["quality"]["judge"]
+    if settings["kind"] == "feature_reward":
+        yield feature_reward_judge(
+            FeatureReward.load(inputs["judge"]),
+            prompts,
+            candidates,
+            read_embeddings(inputs["embeddings"]),
+            load_decoder(inputs["model"], config["model"]["trust_remote_code"]),
+        )
+        return
+    folder = Path(inputs["judge_model"])
+    tokenizer = ChatTokenizer(folder, settings["trust_remote_code"])
+    encoder = Encoder(tokenizer, settings)
+    label_ids = encoder.label_ids(settings["labels"]) if settings["kind"] == "pairwise" else []
+    limits = [settings["max_length"], tokenizer.context_length and tokenizer.context_length - RESERVED_TOKENS]
+    max_length = min((limit for limit in limits if limit is not None), default=None)
+    open_scorer = partial(_open_scorer, settings, folder, label_ids, log.with_suffix(".server.log"))
+    fingerprint = content_id(
+        [STAGE_VERSIONS["label_quality"], model_hash(folder), {key: settings.get(key) for key in CALL_SETTINGS}]
+    )
+    with PartFile(output, fingerprint) as part, Calls(open_scorer, part, max_length) as calls:
+        if found := calls.measured()["calls_found"]:
+            say(f"{found} calls of the judge were answered before; going on with the rest")
+        if settings["kind"] == "scalar":
+            yield scalar_judge(settings, prompts, candidates, calls, encoder)
+        else:
+            yield PairwiseJudge(settings, prompts, candidates, calls, encoder)
+        part.remove()
+
+
+@contextmanager
+def _open_scorer(settings: Mapping[str, Any], folder: Path, label_ids: Sequence[int], log: Path) -> Iterator[Scorer]:
+    """What reads sequences for the judge; only what the chosen engine needs is loaded."""
+    if settings["engine"] == "sglang":
+        from adaptive_samplers.labels.judges.served import served_labels, served_rewards
+        from adaptive_samplers.serving.service import serve
+
+        kind = "generate" if label_ids else "embedding"
+        with serve(settings["sglang"], settings, folder, log, kind) as pool:
+            yield served_labels(pool, label_ids) if label_ids else served_rewards(pool)
+        return
+    from adaptive_samplers.labels.judges.in_process import LabelScorer, RewardScorer
+
+    yield LabelScorer(folder, settings, label_ids) if label_ids else RewardScorer(folder, settings)

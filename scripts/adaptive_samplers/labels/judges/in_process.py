@@ -1,0 +1,125 @@
+"""A judge's model in this process, on CPU or GPU.
+
+Sequences that begin alike are read together, and what they share is read once. The rest is padded on the right: in a
+model that looks back only, nothing sees the padding, so every token keeps its own position and no mask is needed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.judges.calls import Result
+from adaptive_samplers.models.language_model import choose_device
+
+# What fewer tokens have in common is read with each sequence: a pass of its own would cost more.
+SHORTEST_PREFIX = 16
+
+
+class _InProcessScorer:
+    """Reads batches of sequences with a Hugging Face model; what it reads off is its subclass's."""
+
+    auto_class: Any
+
+    def __init__(self, folder: Path | str, settings: Mapping[str, Any]) -> None:
+        self.batch_size = settings["batch_size"]
+        self.device = torch.device(choose_device(settings["device"]))
+        try:
+            self.model, loading = self.auto_class.from_pretrained(
+                folder,
+                dtype=getattr(torch, settings["dtype"]),
+                local_files_only=True,
+                trust_remote_code=settings["trust_remote_code"],
+                output_loading_info=True,
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: the judge's model could not be loaded from it ({error})") from error
+        if loading["missing_keys"]:
+            # They would be random numbers.
+            missing = sorted(loading["missing_keys"])[0]
+            raise UserError(
+                f"{folder}: the model lacks the weights '{missing}', so it is no {settings['kind']} judge; name "
+                "another model in labels.quality.judge"
+            )
+        self.model.to(self.device).eval()
+
+    @torch.inference_mode()
+    def score(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, Result]]:
+        """Yield the place of each sequence with its result, batch by batch."""
+        # In this order, neighbors begin alike.
+        order = sorted(range(len(sequences)), key=lambda place: sequences[place])
+        for start in range(0, len(order), self.batch_size):
+            places = order[start : start + self.batch_size]
+            try:
+                values = self._read([sequences[place] for place in places])
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"the judge ran out of memory with {len(places)} sequences at once; lower "
+                    f"labels.quality.judge.batch_size ({error})"
+                ) from error
+            for place, row in zip(places, values.double().tolist(), strict=True):
+                yield place, Result(tuple(row))
+
+    def _read(self, batch: Sequence[Sequence[int]]) -> Tensor:
+        """What the model says at the end of each sequence `[B, values]`."""
+        shared = shared_prefix(batch)
+        cache = None
+        if len(batch) > 1 and shared >= SHORTEST_PREFIX:
+            cache = DynamicCache(config=self.model.config)
+            prefix = torch.tensor([batch[0][:shared]], device=self.device)
+            self.model.base_model(input_ids=prefix, past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(batch))
+        else:
+            shared = 0
+        rest = [torch.tensor(sequence[shared:]) for sequence in batch]
+        token_ids = torch.nn.utils.rnn.pad_sequence(rest, batch_first=True).to(self.device)
+        last = torch.tensor([[len(tokens) - 1] for tokens in rest], device=self.device)
+        return self._read_off(last, {"input_ids": token_ids, "past_key_values": cache, "use_cache": cache is not None})
+
+    def _read_off(self, last: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """The values `[B, values]` at the positions `last` `[B, 1]`."""
+        raise NotImplementedError
+
+
+class RewardScorer(_InProcessScorer):
+    """A reward model: a decoder with a head `score` of one label, read at the last token."""
+
+    auto_class = AutoModelForSequenceClassification
+
+    def __init__(self, folder: Path | str, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder, settings)
+        if self.model.num_labels != 1 or not hasattr(self.model, "score"):
+            raise UserError(
+                f"{folder}: a reward model with one label, read at the last token, is needed; this one is "
+                f"{type(self.model).__name__} with {self.model.num_labels} labels"
+            )
+
+    def _read_off(self, last: Tensor, inputs: dict[str, Any]) -> Tensor:
+        # Not the model's own pooling, which takes a last token that is also its padding token for padding.
+        hidden = self.model.base_model(**inputs).last_hidden_state
+        return self.model.score(torch.take_along_dim(hidden, last[..., None], dim=1).squeeze(1))
+
+
+class LabelScorer(_InProcessScorer):
+    """A causal language model: log-probabilities, in nats, of some tokens as the next one."""
+
+    auto_class = AutoModelForCausalLM
+
+    def __init__(self, folder: Path | str, settings: Mapping[str, Any], label_ids: Sequence[int]) -> None:
+        super().__init__(folder, settings)
+        self.label_ids = list(label_ids)
+
+    def _read_off(self, last: Tensor, inputs: dict[str, Any]) -> Tensor:
+        logits = self.model(**inputs, logits_to_keep=last).logits[:, -1]
+        return torch.log_softmax(logits.float(), dim=-1)[:, self.label_ids]
+
+
+def shared_prefix(batch: Sequence[Sequence[int]]) -> int:
+    """With how many common tokens the sequences of a sorted batch begin; each keeps at least one of its own."""
+    first, last = batch[0], batch[-1]
+    limit = min(map(len, batch)) - 1
+    return next((place for place in range(limit) if first[place] != last[place]), limit)

@@ -1,0 +1,142 @@
+"""Judging by a language model that is shown two answers and asked which one is better."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from adaptive_samplers.labels.judges.base import Key, name_of_answer
+from adaptive_samplers.labels.judges.calls import Call, Calls, Result
+from adaptive_samplers.labels.judges.encoding import Encoder, Messages
+from adaptive_samplers.labels.tournament import Comparison
+from adaptive_samplers.tables import KEY
+
+
+class PairwiseJudge:
+    """P(a is better) from the probabilities of two labels as the model's next token, normalized over the two.
+
+    With `order: both`, each comparison is asked twice, with either answer first, and the two are averaged: a
+    preference for a position then cancels, and P(a, b) + P(b, a) = 1. With `order: one`, each is asked once, in the
+    order in which it comes: a tournament balances who is first, and else draws it by lot. Two answers with the same
+    text are equal without a call.
+
+    Parameters
+    ----------
+    settings : mapping
+        The config's `labels.quality.judge`.
+    prompts, candidates : tables
+    calls : Calls
+        With a scorer that gives the log-probabilities of the two labels, that of the first answer's first.
+    encoder : Encoder
+
+    References
+    ----------
+    Zheng et al. (2023), Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena, for position bias; Wang et al. (2025),
+    GRAM: A Generative Foundation Reward Model for Reward Generalization.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        prompts: pd.DataFrame,
+        candidates: pd.DataFrame,
+        calls: Calls,
+        encoder: Encoder,
+    ) -> None:
+        self.rewards: dict[Key, float] = {}
+        self.failures: list[tuple[str, str]] = []
+        self.settings = settings
+        self.calls = calls
+        self.encoder = encoder
+        self._prompts = {row.prompt_id: written_out(json.loads(row.messages)) for row in prompts.itertuples()}
+        self._texts = dict(zip(candidates[KEY].itertuples(index=False, name=None), candidates["text"], strict=True))
+        self._tally = dict.fromkeys(("calls", "first", "mass", "turned", "disagreements", "identical"), 0.0)
+
+    def compare(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(the first answer is better) `[N]`; nan where a call failed."""
+        outcomes = np.full(len(comparisons), np.nan)
+        asked = []
+        for place, comparison in enumerate(comparisons):
+            first, second = self._answers(comparison)
+            if first == second:
+                outcomes[place] = 0.5
+                self._tally["identical"] += 1
+            else:
+                asked.append(place)
+        orders = 2 if self.settings["order"] == "both" else 1
+        calls = self._encoded([comparisons[place] for place in asked], orders)
+        results = self.calls.answer(calls, orders * len(asked), "comparing answers")
+        for place, *shown in zip(asked, *[results] * orders, strict=True):
+            outcomes[place] = self._outcome(comparisons[place], shown)
+        return outcomes
+
+    def _answers(self, comparison: Comparison) -> tuple[str, str]:
+        prompt_id, seed = comparison.group
+        return self._texts[prompt_id, comparison.first, seed], self._texts[prompt_id, comparison.second, seed]
+
+    def _encoded(self, comparisons: Sequence[Comparison], orders: int) -> Iterator[Call]:
+        for comparison in comparisons:
+            answers = self._answers(comparison)
+            for first, second in (answers, answers[::-1])[:orders]:
+                prompt = self._prompts[comparison.group[0]]
+                text = fill_template(self.settings["template"], prompt, (first, second), self.settings["labels"])
+                yield self.encoder.question([{"role": "user", "content": text}])
+
+    def _outcome(self, comparison: Comparison, shown: Sequence[Result]) -> float:
+        """The probability that the first answer is better, from the results of its one call or its two."""
+        for result in shown:
+            if result.error is not None:
+                prompt_id, seed = comparison.group
+                first = name_of_answer((prompt_id, comparison.first, seed))
+                self.failures.append((f"{first}, against heuristic {comparison.second}", result.error))
+                return np.nan
+        probabilities = [float(expit(one - other)) for one, other in (result.values for result in shown)]
+        self._tally["calls"] += len(shown)
+        self._tally["first"] += sum(probabilities)
+        self._tally["mass"] += float(np.exp([result.values for result in shown]).sum())
+        if len(probabilities) == 1:
+            return probabilities[0]
+        straight, turned = probabilities
+        self._tally["turned"] += 1
+        self._tally["disagreements"] += (straight - 0.5) * (turned - 0.5) > 0
+        return (straight + 1 - turned) / 2
+
+    def measured(self) -> dict[str, Any]:
+        """The judge's position bias, how often it contradicts itself, and what its calls came to.
+
+        `position_bias` is the mean probability of the answer shown first, less one half: 0 for a judge that does not
+        care. `orders_disagree` is the share of comparisons in both orders that name different winners. `label_mass` is
+        the mean probability of the two labels together: near 0, the model does not answer the question at all.
+        """
+        tally = self._tally
+        calls, turned = tally["calls"], tally["turned"]
+        return {
+            "kind": "pairwise",
+            "model": self.settings["name"],
+            "order": self.settings["order"],
+            "position_bias": tally["first"] / calls - 0.5 if calls else None,
+            "orders_disagree": tally["disagreements"] / turned if turned else None,
+            "label_mass": tally["mass"] / calls if calls else None,
+            "identical_answers": int(tally["identical"]),
+            **self.calls.measured(),
+        }
+
+
+def written_out(messages: Messages) -> str:
+    """A conversation as text: a single question as it is, otherwise each message under its role."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def fill_template(template: str, prompt: str, answers: tuple[str, str], labels: Sequence[str]) -> str:
+    """The template with its placeholders filled in, all at once: what an answer holds is never taken for one."""
+    values = dict(zip(PLACEHOLDERS, [prompt, *answers, *labels], strict=True))
+    return re.sub("|".join(f"{{{name}}}" for name in values), lambda found: values[found.group()[1:-1]], template)
+
+
+PLACEHOLDERS = ("prompt", "first_answer", "second_answer", "first_label", "second_label")

@@ -1,0 +1,45 @@
+"""Judging by a reward model: a sequence classifier with one label, called once for every answer."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from adaptive_samplers.labels.judges.base import Key, RewardJudge
+from adaptive_samplers.labels.judges.calls import Call, Calls
+from adaptive_samplers.labels.judges.encoding import Encoder
+from adaptive_samplers.tables import KEY
+
+
+def scalar_judge(
+    settings: Mapping[str, Any], prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
+) -> RewardJudge:
+    """Rate every answer with a reward model.
+
+    The model reads the prompt's messages and the answer as the assistant's, by its own chat template; its one logit at
+    the last token is the reward. As such models are trained, P(a beats b) = sigmoid(reward(a) - reward(b)).
+
+    References
+    ----------
+    Ouyang et al. (2022), Training language models to follow instructions with human feedback; Liu et al. (2025),
+    Skywork-Reward-V2.
+    """
+    conversations = dict(zip(prompts["prompt_id"], prompts["messages"], strict=True))
+    # By prompt, so that those who share one are near each other.
+    answered = candidates[candidates["finish_reason"] != "error"].sort_values(KEY)
+
+    def encoded() -> Iterator[Call]:
+        for prompt_id, text in zip(answered["prompt_id"], answered["text"], strict=True):
+            asked = json.loads(conversations[prompt_id])
+            yield encoder.finished([*asked, {"role": "assistant", "content": text}])
+
+    rewards: dict[Key, float] = {}
+    reasons: dict[Key, str] = {}
+    keys = answered[KEY].itertuples(index=False, name=None)
+    for key, result in zip(keys, calls.answer(encoded(), len(answered), "rating answers"), strict=True):
+        if result.error is None:
+            (rewards[key],) = result.values
+        else:
+            reasons[key] = result.error
+    return RewardJudge(rewards, reasons, {"kind": "scalar", "model": settings["name"], **calls.measured()})
