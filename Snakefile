@@ -31,12 +31,32 @@ include: "rules/report.smk"
 report: "report/workflow.rst"
 
 
+# Seconds each, on one core: on a cluster they run where Snakemake runs rather than wait in the queue, and models are
+# fetched where there is a network.
 localrules:
     all,
     figures,
     tables,
     learnability,
     report,
+    fetch_model,
+    collect_prompts,
+    expand_heuristics,
+    plot_tradeoff,
+    plot_ranking,
+    plot_distributions,
+    plot_training_curves,
+    plot_kept_heuristics,
+    plot_learnability,
+    tabulate_comparison,
+    tabulate_checks,
+    tabulate_learnability,
+    record_provenance,
+    write_report,
+
+
+onstart:
+    refuse_running_twice()
 
 
 rule all:

@@ -4,11 +4,14 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
+
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from adaptive_samplers.config import config_slice, load_config, weight_names
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
+from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 try:
@@ -23,7 +26,14 @@ REPLAY_SHARDS = range(config["training"]["replay_shards"])
 SEEDS = config["seeds"]
 BASE_MODEL = config["model"]["name"]
 EMBEDDER = config["labels"]["embedder"]["name"]
+# GPUs that a job with a model in its own process asks for. Rules that run none ask for none, and see none in SLURM.
+GPUS = 0 if config["model"]["device"] == "cpu" else 1
+JUDGE = config["labels"]["quality"]["judge"]
+# The embedded judge is trained by the DAG; every other one is a model of its own.
+JUDGE_IS_TRAINED = JUDGE["kind"] == "feature_reward"
 MODELS = {BASE_MODEL: config["model"], EMBEDDER: config["labels"]["embedder"]}
+if not JUDGE_IS_TRAINED:
+    MODELS[JUDGE["name"]] = JUDGE
 WEIGHTS = weight_names(config)
 ARCHITECTURES = list(config["samplers"])
 TRAINING_SETS = expand(
@@ -90,6 +100,63 @@ def stage(name, *keys):
     return {"version": STAGE_VERSIONS[name], **config_slice(config, *keys)}
 
 
-def growing(amount):
-    """A resource that grows with each attempt, for jobs that were killed for taking more."""
-    return lambda wildcards, attempt: amount * attempt
+def sglang_gpus(settings):
+    """GPUs of a job that may start an SGLang server; where somebody else keeps servers up, it needs none."""
+    if settings["endpoints"]:
+        return 0
+    return settings["tensor_parallel"] * settings["data_parallel"]
+
+
+if config["generation"]["engine"] == "sglang":
+    GENERATION_GPUS = GPUS * sglang_gpus(config["generation"]["sglang"])
+    GENERATION_ENVIRONMENT = "../envs/sglang.yaml"
+else:
+    GENERATION_GPUS = GPUS
+    GENERATION_ENVIRONMENT = "../envs/language_model.yaml"
+
+
+if JUDGE_IS_TRAINED or JUDGE["engine"] == "transformers":
+    JUDGE_GPUS = 0 if JUDGE_IS_TRAINED or JUDGE["device"] == "cpu" else 1
+    JUDGE_ENVIRONMENT = "../envs/labels.yaml"
+else:
+    JUDGE_GPUS = 0 if JUDGE["device"] == "cpu" else sglang_gpus(JUDGE["sglang"])
+    JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
+
+
+def judge_inputs(part):
+    """What judging reads beside prompts and answers, for the answers of one part of the run."""
+    if JUDGE_IS_TRAINED:
+        return {
+            "embeddings": f"results/{{run}}/{part}embeddings.parquet",
+            "model": f"results/{{run}}/models/{BASE_MODEL}",
+            "judge": "results/{run}/judge/judge.json",
+        }
+    return {"judge_model": f"results/{{run}}/models/{JUDGE['name']}"}
+
+
+def growing(amount, *models):
+    """A resource that grows with each attempt, for jobs that were killed for taking more.
+
+    Of memory, in MB: twice what the files of the inputs `models` take comes on top. They pass through a job's memory,
+    in float32 perhaps, on their way to a GPU. While a model is not fetched, as in a dry run, it counts nothing.
+    """
+
+    def grown(wildcards, input, attempt):
+        files = [file for model in models for file in Path(input[model]).glob("*")]
+        size = sum(file.stat().st_size for file in files) / 1e6
+        return attempt * round(amount + 2 * size)
+
+    return grown
+
+
+def refuse_running_twice():
+    """Stop before jobs are submitted that are in SLURM's queue already, as those of a killed Snakemake are."""
+    targets = [
+        target
+        for job in workflow.dag.needrun_jobs()
+        for target in encode_target_jobs_cli_args(job.get_target_spec())
+    ]
+    try:
+        refuse_duplicates(Path(workflow.workdir_init), targets)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None

@@ -16,11 +16,11 @@ rule sample_with_sampler:
     benchmark:
         "benchmarks/{run}/sample_with_sampler/{architecture}/{weights}_top{top_k}.tsv"
     conda:
-        "../envs/language_model.yaml"
+        GENERATION_ENVIRONMENT
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=growing(6000),
+        gpu=GENERATION_GPUS,
+        mem_mb=growing(6000, "model"),
         runtime=growing(120),
     params:
         settings=stage(
@@ -87,11 +87,9 @@ use rule embed_candidates as embed_evaluation with:
 
 use rule label_quality as label_evaluation_quality with:
     input:
+        **judge_inputs("evaluation/"),
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/evaluation/candidates.parquet",
-        embeddings="results/{run}/evaluation/embeddings.parquet",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
-        judge="results/{run}/judge/judge.json",
     output:
         labels="results/{run}/evaluation/labels/quality.parquet",
         report="results/{run}/evaluation/labels/quality_report.json",
@@ -109,6 +107,7 @@ use rule label_diversity as label_evaluation_diversity with:
         embeddings="results/{run}/evaluation/embeddings.parquet",
     output:
         labels="results/{run}/evaluation/labels/diversity.parquet",
+        report="results/{run}/evaluation/labels/diversity_report.json",
     log:
         "logs/{run}/label_evaluation_diversity.log",
     benchmark:
@@ -133,10 +132,11 @@ use rule label_correctness as label_evaluation_correctness with:
 
 use rule label_overlap as label_evaluation_overlap with:
     input:
+        **overlap_inputs(),
         candidates="results/{run}/evaluation/candidates.parquet",
-        index="results/{run}/corpus_index",
     output:
         labels="results/{run}/evaluation/labels/overlap.parquet",
+        report="results/{run}/evaluation/labels/overlap_report.json",
     log:
         "logs/{run}/label_evaluation_overlap.log",
     benchmark:

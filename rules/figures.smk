@@ -101,9 +101,9 @@ rule probe_distributions:
         "../envs/language_model.yaml"
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=growing(6000),
-        runtime=growing(10),
+        gpu=GPUS,
+        mem_mb=growing(6000, "model"),
+        runtime=growing(30),
     params:
         settings=stage("probe_distributions", "model.dtype", "report.distributions"),
     message:
@@ -235,7 +235,7 @@ rule tabulate_comparison:
 
 rule tabulate_checks:
     input:
-        judge="results/{run}/judge/report.json",
+        judge="results/{run}/judge/report.json" if JUDGE_IS_TRAINED else [],
         tournaments="results/{run}/labels/quality_report.json",
         candidates="results/{run}/candidates_report.json",
         evaluation="results/{run}/evaluation/candidates_report.json",
@@ -244,7 +244,7 @@ rule tabulate_checks:
             "results/{run}/tables/judge.html",
             caption="../report/judge.rst",
             category="Checks",
-            labels={"figure": "The judge: accuracy and limits"},
+            labels={"figure": "The judge: what is known of it"},
         ),
         completeness=report(
             "results/{run}/tables/completeness.html",

@@ -14,11 +14,11 @@ rule generate_candidates:
     benchmark:
         "benchmarks/{run}/generate_candidates/seed={seed}/shard={shard}.tsv"
     conda:
-        "../envs/language_model.yaml"
+        GENERATION_ENVIRONMENT
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=growing(6000),
+        gpu=GENERATION_GPUS,
+        mem_mb=growing(6000, "model"),
         runtime=growing(120),
     params:
         settings=stage(

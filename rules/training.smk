@@ -19,8 +19,8 @@ rule replay_distributions:
         "../envs/language_model.yaml"
     threads: 2
     resources:
-        gpu=1,
-        mem_mb=growing(8000),
+        gpu=GPUS,
+        mem_mb=growing(8000, "model"),
         runtime=growing(120),
     params:
         settings=stage(

@@ -1,15 +1,22 @@
 """What several tests need: the repository, changed configs, and the Snakefile in a working directory of its own."""
 
 import copy
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from adaptive_samplers.tables import KEY, read_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HUB = {"kind": "hub", "repo": "owner/name"}
@@ -44,15 +51,18 @@ class Workflow:
     """The project's Snakefile in a working directory of its own."""
 
     folder: Path
+    profile: Path = REPOSITORY / "profiles" / "local"
+    base: Path = REPOSITORY / "config" / "presets" / "smoke.yaml"
+    started: list[subprocess.Popen] = field(default_factory=list)
 
     def command(self, *arguments: str, config: dict[str, Any] | None = None) -> list[str]:
-        """A Snakemake command line; `config` is laid over the smoke preset."""
-        layers = [REPOSITORY / "config" / "presets" / "smoke.yaml"]
+        """A Snakemake command line; `config` is laid over the base config, the smoke preset."""
+        layers = [self.base]
         if config:
             layers.append(self.folder / "override.yaml")
             layers[-1].write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-        command += ["--directory", str(self.folder), "--profile", str(REPOSITORY / "profiles" / "local")]
+        command += ["--directory", str(self.folder), "--profile", str(self.profile)]
         return [*command, *arguments, "--configfile", *map(str, layers)]
 
     def run(self, *arguments: str, config: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
@@ -63,8 +73,29 @@ class Workflow:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            cwd=self.folder,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
+
+    def start(self, *arguments: str, config: dict[str, Any] | None = None) -> subprocess.Popen[bytes]:
+        """Start Snakemake in a process group of its own; what it writes goes to `snakemake.log` in the folder."""
+        with open(self.folder / "snakemake.log", "wb") as log:
+            process = subprocess.Popen(
+                self.command(*arguments, config=config),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def kill(self) -> None:
+        """End what `start` started and what still runs, with the jobs on this machine."""
+        for process in self.started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def planned(self, *arguments: str, config: dict[str, Any] | None = None) -> dict[str, int]:
         """How many jobs of each rule a dry run plans."""
@@ -88,3 +119,28 @@ def working_directory(folder: Path) -> Workflow:
     shutil.copy(REPOSITORY / "config" / "config.yaml", folder / "config" / "config.yaml")
     (folder / "resources").symlink_to(REPOSITORY / "resources")
     return Workflow(folder)
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, process: subprocess.Popen | None = None) -> Any:
+    """The first true value of `condition`, asked for so many seconds, and as long as `process` runs if one is given."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert process is None or process.poll() is None, "the process ended before its time"
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+    return value
+
+
+def whole_rows(part: Path) -> dict[tuple, list[int]]:
+    """The token ids of the answers in a part file by key, without a line that a kill left half-written."""
+    if not part.exists():
+        return {}
+    whole = part.read_text().rpartition("\n")[0]
+    return {tuple(row["key"]): row["token_ids"] for row in map(json.loads, whole.splitlines()[1:])}
+
+
+def answers(path: Path) -> dict[tuple, list[int]]:
+    """The token ids of the answers in a candidates table by key, which no two rows share."""
+    table = read_table("candidates", path)
+    assert not table.duplicated(KEY).any()
+    return {tuple(row[:3]): list(row[3]) for row in table[[*KEY, "token_ids"]].itertuples(index=False)}

@@ -1,5 +1,6 @@
 """Writing files so that half-written output never looks complete."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from adaptive_samplers.errors import UserError
 
 
 @contextmanager
@@ -23,7 +26,8 @@ def atomic_output(path: Path | str) -> Iterator[Path]:
     # A killed process with the same number, as containers have them, may have left one.
     _delete(temporary)
     try:
-        yield temporary
+        with full_disk_explained(path):
+            yield temporary
         for written in [temporary, *temporary.rglob("*")]:
             if not written.is_dir():
                 with open(written, "rb") as file:
@@ -39,6 +43,30 @@ def atomic_output(path: Path | str) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         _delete(temporary)
+
+
+@contextmanager
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn the error of a disk or quota that is full, while `path` is written, into one that tells what to do.
+
+    Libraries that write for us raise exceptions of their own, hence the look at the text.
+
+    Raises
+    ------
+    UserError
+        If that was the error in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number not in (errno.ENOSPC, errno.EDQUOT) and "No space left on device" not in str(error):
+            raise
+        cause = "the quota is used up" if number == errno.EDQUOT else "no space is left on the disk"
+        raise UserError(
+            f"{path} could not be written: {cause}. Free some (`df -h {path.parent}`) and run again; what was "
+            "finished before is kept"
+        ) from error
 
 
 def _delete(path: Path) -> None:

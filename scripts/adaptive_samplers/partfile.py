@@ -1,16 +1,20 @@
 """Part files: finished rows of a long stage, kept through any end of the process.
 
 A part file is JSON lines beside the stage's output. Its first line holds a fingerprint of everything that a row depends
-on; rows made under another one are never taken up. A line that a kill left half-written is cut off.
+on; rows made under another one are never taken up. A line that a kill left half-written is cut off. While one process
+has a part file open no other can: of two jobs that would write the same output, one waits for the other and then fails.
 """
 
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from adaptive_samplers.files import full_disk_explained
+from adaptive_samplers.locks import only_writer
 from adaptive_samplers.stage import say
 
 
@@ -23,19 +27,21 @@ class PartFile:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            self._repair()
-        new = not self.path.exists()
-        self.file = open(self.path, "a")
-        if new:
-            self.file.write(self.header)
-            self.file.flush()
+        with ExitStack() as stack:
+            stack.enter_context(only_writer(self.path))
+            if self.path.exists():
+                self._repair()
+            new = not self.path.exists()
+            self.file = stack.enter_context(open(self.path, "ab", buffering=0))
+            if new:
+                self._write(self.header)
+            self.open = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
+        self.open.close()
 
     def _repair(self) -> None:
         with open(self.path, "rb+") as file:
@@ -53,14 +59,24 @@ class PartFile:
             file.truncate(end)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; once this returns, a kill of the process does not lose it."""
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+        """Add a row; once this returns, a kill of the process does not lose it.
+
+        Raises
+        ------
+        UserError
+            If the disk is full.
+        """
+        self._write(json.dumps(row) + "\n")
+
+    def _write(self, line: str) -> None:
+        left = memoryview(line.encode())
+        with full_disk_explained(self.path):
+            while left:
+                left = left[self.file.write(left) :]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Read the rows back, in the order in which they were added."""
-        self.file.flush()
-        with open(self.path) as file:
+        with open(self.path, "rb") as file:
             next(file)
             for line in file:
                 yield json.loads(line)

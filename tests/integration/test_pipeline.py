@@ -195,6 +195,7 @@ def test_a_deleted_shard_is_made_again_with_what_depends_on_it(workflow):
     assert workflow.result("evaluation/comparison.parquet").read_bytes() == comparison
 
 
+@pytest.mark.fault
 def test_a_killed_generation_keeps_every_finished_answer(workflow, tmp_path):
     killed = working_directory(tmp_path / "work")
     change = {"run": {"name": "killed"}, "generation": {"batch_size": 8}}

@@ -193,6 +193,7 @@ def test_only_this_machine_with_the_key_can_reach_the_server(pool, engine, model
     assert key not in repr(server) and key not in repr(pool)
 
 
+@pytest.mark.fault
 def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(
     sglang_settings, tiny_model_folder, tmp_path
 ):
@@ -274,6 +275,7 @@ def client(tmp_path, sglang_settings, folder, prompts=30) -> tuple[list[str], di
     return [sys.executable, "-c", CLIENT, json.dumps(arguments)], environment, output
 
 
+@pytest.mark.fault
 def test_a_killed_client_leaves_no_server_behind_and_loses_no_row(sglang_settings, tiny_model_folder, tmp_path):
     command, environment, output = client(tmp_path, sglang_settings, tiny_model_folder)
     part = Path(f"{output}.part")
@@ -345,6 +347,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.mark.fault
 def test_endpoints_of_somebody_else_one_going_down(
     sglang_settings, tiny_model_folder, model_folder, tmp_path, monkeypatch
 ):

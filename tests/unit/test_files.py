@@ -1,5 +1,6 @@
 """Atomic output, hashes of files, and part files that survive a kill at any byte."""
 
+import errno
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from adaptive_samplers import files
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, read_json, write_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.partfile import PartFile
@@ -155,3 +157,36 @@ def test_rows_survive_the_process(tmp_path):
     lines = (tmp_path / "out.part").read_text().splitlines()
     assert [json.loads(line) for line in lines[1:]] == ROWS
     assert part_with(tmp_path / "out", []) == ROWS
+
+
+def test_a_full_disk_is_named_and_costs_the_row_in_flight_alone(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    part_with(path, ROWS[:2])
+    with PartFile(path, "one") as part:
+        write, left = part.file.write, [20, 0]
+
+        class FullDisk:
+            """The disk takes 20 more bytes, which is less than a row."""
+
+            def write(self, data):
+                if not (size := left.pop(0)):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return write(data[:size])
+
+        part.file = FullDisk()
+        with pytest.raises(UserError, match=r"out\.part could not be written: no space is left.*df -h.*run again"):
+            part.append(ROWS[2])
+    assert part_with(path, ROWS[2:]) == ROWS
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "quota"), RuntimeError("I/O: No space left on device (28)")],
+)
+def test_a_full_disk_leaves_the_old_output(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(UserError, match=r"a\.txt could not be written"), atomic_output(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and names(tmp_path) == ["a.txt"]

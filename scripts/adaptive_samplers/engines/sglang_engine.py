@@ -27,9 +27,7 @@ class SGLangEngine:
 
     name = "sglang"
 
-    def __init__(
-        self, tokenizer: ChatTokenizer, serve: Callable[[], AbstractContextManager[EndpointPool]]
-    ) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, serve: Callable[[], AbstractContextManager[EndpointPool]]) -> None:
         self.tokenizer = tokenizer
         self.serve = serve
 

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# End the SLURM that `tests/slurm/start.sh FOLDER` started, with its jobs, and nothing else.
+set -euo pipefail
+
+folder=$(realpath -m "${1:?usage: stop.sh FOLDER}")
+
+if [ "$(realpath -m /etc/slurm/slurm.conf)" = "$folder/etc/slurm.conf" ]; then
+  # Without a controller that answers there are no jobs to end.
+  timeout 10 scancel --user root 2>/dev/null || true
+  for _ in $(seq 60); do
+    [ -n "$(timeout 10 squeue --noheader 2>/dev/null)" ] || break
+    sleep 0.5
+  done
+fi
+for program in slurmd slurmctld munged; do
+  number=$(cat "$folder/run/$program.pid" 2>/dev/null) || continue
+  # The number may belong to another program by now.
+  [ "$(cat "/proc/$number/comm" 2>/dev/null)" = "$program" ] || continue
+  kill "$number"
+  for _ in $(seq 80); do
+    kill -0 "$number" 2>/dev/null || break
+    sleep 0.25
+  done
+done
+for name in slurm gres cgroup; do
+  [ "$(realpath -m "/etc/slurm/$name.conf")" != "$folder/etc/$name.conf" ] || rm -f "/etc/slurm/$name.conf"
+done
