@@ -42,6 +42,8 @@ localrules:
     fetch_model,
     collect_prompts,
     expand_heuristics,
+    gather_quality,
+    gather_evaluation_quality,
     plot_tradeoff,
     plot_ranking,
     plot_distributions,

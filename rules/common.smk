@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from adaptive_samplers.config import config_slice, load_config, weight_names
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.versions import STAGE_VERSIONS
@@ -23,6 +24,7 @@ except UserError as error:
 RUN = config["run"]["name"]
 SHARDS = range(config["generation"]["shards"])
 REPLAY_SHARDS = range(config["training"]["replay_shards"])
+JUDGE_SHARDS = range(config["labels"]["quality"]["shards"])
 SEEDS = config["seeds"]
 BASE_MODEL = config["model"]["name"]
 EMBEDDER = config["labels"]["embedder"]["name"]
@@ -132,6 +134,15 @@ def judge_inputs(part):
             "judge": "results/{run}/judge/judge.json",
         }
     return {"judge_model": f"results/{{run}}/models/{JUDGE['name']}"}
+
+
+def overlap_inputs():
+    """What overlap reads beside the answers: an index of the corpus, or the tokenizer of the server's index."""
+    overlap = config["labels"]["overlap"]
+    if overlap["kind"] == "local":
+        return {"index": "results/{run}/corpus_index"}
+    own = f"results/{{run}}/models/{BASE_MODEL}"
+    return {"tokenizer": overlap["infinigram"]["tokenizer"] or own}
 
 
 def growing(amount, *models):

@@ -91,14 +91,35 @@ use rule label_quality as label_evaluation_quality with:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/evaluation/candidates.parquet",
     output:
+        labels="results/{run}/evaluation/labels/quality/shard={shard}.parquet",
+        report="results/{run}/evaluation/labels/quality/shard={shard}.json",
+    log:
+        "logs/{run}/label_evaluation_quality/shard={shard}.log",
+    benchmark:
+        "benchmarks/{run}/label_evaluation_quality/shard={shard}.tsv"
+    message:
+        "Judging test answers of heuristics and learned samplers together, shard {wildcards.shard}"
+
+
+use rule gather_quality as gather_evaluation_quality with:
+    input:
+        labels=expand(
+            "results/{{run}}/evaluation/labels/quality/shard={shard}.parquet",
+            shard=JUDGE_SHARDS,
+        ),
+        reports=expand(
+            "results/{{run}}/evaluation/labels/quality/shard={shard}.json",
+            shard=JUDGE_SHARDS,
+        ),
+    output:
         labels="results/{run}/evaluation/labels/quality.parquet",
         report="results/{run}/evaluation/labels/quality_report.json",
     log:
-        "logs/{run}/label_evaluation_quality.log",
+        "logs/{run}/gather_evaluation_quality.log",
     benchmark:
-        "benchmarks/{run}/label_evaluation_quality.tsv"
+        "benchmarks/{run}/gather_evaluation_quality.tsv"
     message:
-        "Judging test answers of heuristics and learned samplers together"
+        "Gathering the ratings of test answers of all shards"
 
 
 use rule label_diversity as label_evaluation_diversity with:
@@ -120,6 +141,7 @@ use rule label_correctness as label_evaluation_correctness with:
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/evaluation/candidates.parquet",
+        verifiers=OWN_VERIFIERS,
     output:
         labels="results/{run}/evaluation/labels/correctness.parquet",
     log:

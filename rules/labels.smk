@@ -1,9 +1,25 @@
 # Labels: one rule and one table each, side by side, never in a chain.
 
 
+# What label_quality takes for a judge that is a model, beside the model's files: its outcomes depend on these keys.
+JUDGE_KEYS = [
+    f"labels.quality.judge.{key}"
+    for key in ("kind", "engine", "dtype", "max_length", "template", "labels", "order")
+    if key in JUDGE and not JUDGE_IS_TRAINED
+]
+
+
+# What overlap depends on beside the files of `overlap_inputs`.
+OVERLAP_KEYS = [
+    f"labels.overlap.{key}"
+    for key in ["kind", "minimum_match", "tolerance"]
+    + ["infinigram.index"] * (config["labels"]["overlap"]["kind"] == "infinigram")
+]
+
+
 rule train_judge:
     input:
-        pairs=config["labels"]["quality"]["judge"]["pairs"],
+        pairs=JUDGE.get("pairs", []),
         model=f"results/{{run}}/models/{BASE_MODEL}",
         embedder=f"results/{{run}}/models/{EMBEDDER}",
     output:
@@ -17,8 +33,8 @@ rule train_judge:
         "../envs/labels.yaml"
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=growing(6000),
+        gpu=GPUS,
+        mem_mb=growing(6000, "model"),
         runtime=growing(30),
     params:
         settings=stage("train_judge", "model.dtype", "labels.quality.judge"),
@@ -44,7 +60,7 @@ rule embed_candidates:
         "../envs/labels.yaml"
     threads: 2
     resources:
-        gpu=1,
+        gpu=GPUS,
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
@@ -57,35 +73,63 @@ rule embed_candidates:
 
 rule label_quality:
     input:
+        **judge_inputs(""),
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/candidates.parquet",
-        embeddings="results/{run}/embeddings.parquet",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
-        judge="results/{run}/judge/judge.json",
     output:
-        labels="results/{run}/labels/quality.parquet",
-        report="results/{run}/labels/quality_report.json",
+        labels="results/{run}/labels/quality/shard={shard}.parquet",
+        report="results/{run}/labels/quality/shard={shard}.json",
     log:
-        "logs/{run}/label_quality.log",
+        "logs/{run}/label_quality/shard={shard}.log",
     benchmark:
-        "benchmarks/{run}/label_quality.tsv"
+        "benchmarks/{run}/label_quality/shard={shard}.tsv"
     conda:
-        "../envs/labels.yaml"
+        JUDGE_ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=growing(6000),
+        gpu=JUDGE_GPUS,
+        mem_mb=growing(6000, *[] if JUDGE_IS_TRAINED else ["judge_model"]),
         runtime=growing(120),
     params:
         settings=stage(
             "label_quality",
             "run.seed",
+            "labels.quality.shards",
             "labels.quality.tournament",
             "labels.quality.tolerance",
+            *JUDGE_KEYS,
         ),
     message:
-        "Judging answers in a tournament for each prompt and seed"
+        "Judging answers in a tournament for each prompt and seed, shard {wildcards.shard}"
     script:
         "../scripts/label_quality.py"
+
+
+rule gather_quality:
+    input:
+        labels=expand(
+            "results/{{run}}/labels/quality/shard={shard}.parquet", shard=JUDGE_SHARDS
+        ),
+        reports=expand(
+            "results/{{run}}/labels/quality/shard={shard}.json", shard=JUDGE_SHARDS
+        ),
+    output:
+        labels="results/{run}/labels/quality.parquet",
+        report="results/{run}/labels/quality_report.json",
+    log:
+        "logs/{run}/gather_quality.log",
+    benchmark:
+        "benchmarks/{run}/gather_quality.tsv"
+    conda:
+        "../envs/labels.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    message:
+        "Gathering the ratings of all shards"
+    script:
+        "../scripts/gather_quality.py"
 
 
 rule label_diversity:
@@ -94,6 +138,7 @@ rule label_diversity:
         embeddings="results/{run}/embeddings.parquet",
     output:
         labels="results/{run}/labels/diversity.parquet",
+        report="results/{run}/labels/diversity_report.json",
     log:
         "logs/{run}/label_diversity.log",
     benchmark:
@@ -112,10 +157,15 @@ rule label_diversity:
         "../scripts/label_diversity.py"
 
 
+# Files of the user's own verifiers.
+OWN_VERIFIERS = [own["path"] for own in config["labels"]["correctness"]["verifiers"]]
+
+
 rule label_correctness:
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/candidates.parquet",
+        verifiers=OWN_VERIFIERS,
     output:
         labels="results/{run}/labels/correctness.parquet",
     log:
@@ -124,12 +174,13 @@ rule label_correctness:
         "benchmarks/{run}/label_correctness.tsv"
     conda:
         "../envs/labels.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
         settings=stage("label_correctness", "labels.correctness"),
+        verifiers=[file_sha256(path) for path in OWN_VERIFIERS],
     message:
         "Verifying answers"
     script:
@@ -162,10 +213,11 @@ rule index_corpus:
 
 rule label_overlap:
     input:
+        **overlap_inputs(),
         candidates="results/{run}/candidates.parquet",
-        index="results/{run}/corpus_index",
     output:
         labels="results/{run}/labels/overlap.parquet",
+        report="results/{run}/labels/overlap_report.json",
     log:
         "logs/{run}/label_overlap.log",
     benchmark:
@@ -177,7 +229,7 @@ rule label_overlap:
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
-        settings=stage("label_overlap", "labels.overlap.minimum_match"),
+        settings=stage("label_overlap", *OVERLAP_KEYS),
     message:
         "Tracing answers to the corpus"
     script:

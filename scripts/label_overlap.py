@@ -1,16 +1,19 @@
 """Trace answers to the reference corpus."""
 
-from adaptive_samplers.labels.overlap import label_overlap
-from adaptive_samplers.stage import run_stage
-from adaptive_samplers.tables import KEY, read_table, write_table
+from adaptive_samplers.files import write_json
+from adaptive_samplers.labels.overlap import label_overlap, open_tracer
+from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.tables import KEY, read_batches, write_table
 
 
 def main(snakemake):
-    labels = label_overlap(
-        read_table("candidates", snakemake.input.candidates, [*KEY, "token_ids", "finish_reason", "error"]),
-        snakemake.input.index,
-        snakemake.params.settings["labels"]["overlap"]["minimum_match"],
-    )
+    settings = snakemake.params.settings["labels"]["overlap"]
+    with open_tracer(snakemake.config["labels"]["overlap"], dict(snakemake.input.items())) as tracer:
+        columns = [*KEY, *tracer.columns, "finish_reason", "error"]
+        parts = (batch.to_pandas() for batch in read_batches("candidates", snakemake.input.candidates, columns))
+        labels, report = label_overlap(parts, tracer, settings["minimum_match"], settings["tolerance"])
+    say(f"overlap: {report}")
+    write_json(report, snakemake.output.report)
     write_table("overlap", labels, snakemake.output.labels)
 
 

@@ -33,9 +33,15 @@ class Objective:
 
 OBJECTIVES = {
     "quality": Objective("quality", "rating", True, "Quality (Bradley-Terry rating)"),
-    "embedding_entropy": Objective("diversity", "embedding_entropy", True, "Diversity (embedding entropy, nats)"),
+    "embedding_entropy": Objective("diversity", "embedding_entropy", True, "Diversity (embedding entropy, bits)"),
     "vendi_score": Objective("diversity", "vendi_score", True, "Diversity (Vendi score)"),
     "self_bleu": Objective("diversity", "self_bleu", False, "Self-BLEU (lower is more diverse)"),
+    "distinct_1": Objective("diversity", "distinct_1", True, "Distinct words (share)"),
+    "distinct_2": Objective("diversity", "distinct_2", True, "Distinct 2-grams (share)"),
+    "distinct_3": Objective("diversity", "distinct_3", True, "Distinct 3-grams (share)"),
+    "compression_ratio": Objective(
+        "diversity", "compression_ratio", False, "Compression ratio (lower is more diverse)"
+    ),
     "correctness": Objective("correctness", "score", True, "Correctness (mean score)"),
 }
 

@@ -203,8 +203,9 @@ class _Run:
         }
         if self.judge["kind"] != "feature_reward":
             competitors = self.heuristics + self.samplers
-            work["label_quality"] = self._judging(self.prompts.total, self.heuristics)
-            work["label_evaluation_quality"] = self._judging(self.prompts.test, competitors)
+            shards = self.config["labels"]["quality"]["shards"]
+            work["label_quality"] = self._judging(self.prompts.total / shards, self.heuristics)
+            work["label_evaluation_quality"] = self._judging(self.prompts.test / shards, competitors)
         return work
 
     def disk(self) -> dict[str, float]:

@@ -4,12 +4,13 @@ Every table is a Parquet file. A candidate's key is `(prompt_id, heuristic_id, s
 own columns only, and are joined once, when scores are made. A failure is a row with its error, never a neutral value.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
@@ -80,8 +81,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             *_KEY_FIELDS,
             pa.field("self_bleu", pa.float64()),  # 0 to 1, against the group's other answers
-            pa.field("embedding_entropy", pa.float64()),  # nats, of the group
+            pa.field("embedding_entropy", pa.float64()),  # bits, of the group
             pa.field("vendi_score", pa.float64()),  # effective number of different answers
+            pa.field("distinct_1", pa.float64()),  # 0 to 1, share of the group's words that are distinct
+            pa.field("distinct_2", pa.float64()),  # the same of runs of two words
+            pa.field("distinct_3", pa.float64()),
+            pa.field("compression_ratio", pa.float64()),  # bytes of the group's texts over bytes of them compressed
             _required("group_size", pa.int32()),
         ]
     ),
@@ -100,6 +105,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("coverage", pa.float64()),  # share of tokens in copied spans
             pa.field("breaks", pa.int32()),
             pa.field("longest_match", pa.int32()),  # tokens
+            pa.field("error", pa.string()),  # why there are no values
         ]
     ),
     "scores": pa.schema(
@@ -129,6 +135,25 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("prompt_token_ids", pa.list_(pa.int32())),
             _required("token_ids", pa.list_(pa.int32())),
             _required("finish_reason", pa.string()),
+        ]
+    ),
+    "filtered": pa.schema(
+        [*_KEY_FIELDS, _required("reason", pa.string())]  # why the answer could not be selected
+    ),
+    "marginals": pa.schema(
+        [
+            _required("weights", pa.string()),
+            _required("top_k", pa.int32()),
+            _required("heuristic_id", pa.string()),
+            _required("name", pa.string()),
+            _required("kind", pa.string()),  # of prompts; `all` for all of them
+            _required("answers", pa.int64()),  # that could be selected; the means are over these
+            _required("selected", pa.int64()),
+            pa.field("share", pa.float64()),  # of the training set's answers of the kind, 0 to 1
+            pa.field("score", pa.float64()),  # mean; of Pareto selection z_quality + z_diversity
+            pa.field("quality", pa.float64()),  # means of the labels, null where no answer has one
+            pa.field("diversity", pa.float64()),
+            pa.field("correctness", pa.float64()),
         ]
     ),
     "comparison": pa.schema(
@@ -190,8 +215,10 @@ def write_table(name: str, data: pd.DataFrame | pa.Table | Iterable[dict[str, An
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(name: str, path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read the table `name`, or some of its columns, after checking its schema.
+def read_table(
+    name: str, path: Path | str, columns: list[str] | None = None, prompt_ids: Collection[str] | None = None
+) -> pd.DataFrame:
+    """Read the table `name`, or some of its columns, or the rows of some prompts, after checking its schema.
 
     Raises
     ------
@@ -199,7 +226,8 @@ def read_table(name: str, path: Path | str, columns: list[str] | None = None) ->
         If the file is missing, is no Parquet file or has another schema, as files of another version may.
     """
     _check_file(name, path)
-    return pq.read_table(path, columns=columns, pre_buffer=False).to_pandas(self_destruct=True)
+    filters = None if prompt_ids is None else pc.field("prompt_id").isin(sorted(prompt_ids))
+    return pq.read_table(path, columns=columns, filters=filters, pre_buffer=False).to_pandas(self_destruct=True)
 
 
 def read_batches(

@@ -58,7 +58,7 @@ def test_answers_are_judged_by_the_model_of_the_config(workflow, judge_folders, 
 
     config = judged_by("pairwise", judge_folders["pairwise"], template=TEMPLATE, order="one")
     config["labels"]["quality"]["tolerance"] = 1.0
-    assert copied.planned(labels, config=config) == {"fetch_model": 1, "label_quality": 1}
+    assert copied.planned(labels, config=config) == {"fetch_model": 1, "label_quality": 1, "gather_quality": 1}
     done = copied.run(labels, config=config)
     assert done.returncode == 0, done.stdout[-3000:]
     report = json.loads(copied.result("labels/quality_report.json").read_text())

@@ -79,7 +79,7 @@ def test_progress_is_readable_in_the_logs(workflow):
         "generate_candidates/seed=0/shard=0.log": "answers: 100%",
         "replay_distributions/shard=0.log": "replay: 100%",
         "train_sampler/SamplingNetwork/a0.7_b0.3_c0_top2.log": "training SamplingNetwork: 100%",
-        "label_quality.log": "judging answers: 100%",
+        "label_quality/shard=0.log": "judging answers: 100%",
     }.items():
         text = (logs / path).read_text()
         assert words in text

@@ -32,12 +32,14 @@ ON_A_GPU = {
 # Rules that last seconds here share an allocation; on a cluster they are long enough for one each.
 GROUPS = {
     "label_quality": "labels",
+    "gather_quality": "labels",
     "label_diversity": "labels",
     "label_correctness": "labels",
     "score_candidates": "labels",
     "select_training_set": "labels",
     "train_sampler": "training",
     "label_evaluation_quality": "comparison",
+    "gather_evaluation_quality": "comparison",
     "label_evaluation_diversity": "comparison",
     "label_evaluation_correctness": "comparison",
     "compare_samplers": "comparison",

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 
+from adaptive_samplers.config.schema import config_schema
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.evaluation import OBJECTIVES
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.labels.diversity import label_diversity, self_bleu, similarity_entropy
+from adaptive_samplers.labels.diversity import (
+    GROUP_MEASURES,
+    MEASURES,
+    compression_ratio,
+    distinct_ngrams,
+    label_diversity,
+    self_bleu,
+    similarity_entropy,
+)
 from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
-from adaptive_samplers.tables import to_arrow
+from adaptive_samplers.selection import DIVERSITY_MEASURES
+from adaptive_samplers.tables import KEY, SCHEMAS, to_arrow
 from support import REPOSITORY
 
 SENTENCES = [
@@ -38,8 +50,8 @@ def sacrebleu_self_bleu(texts):
     ]
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(answers, min_size=2, max_size=6))
+@settings(max_examples=300, deadline=None)
+@given(st.lists(answers, min_size=2, max_size=8))
 def test_self_bleu_is_sacrebleus_on_random_texts(texts):
     np.testing.assert_allclose(self_bleu(texts), sacrebleu_self_bleu(texts), atol=1e-12)
 
@@ -56,6 +68,33 @@ def test_self_bleu_of_equal_texts_is_one_and_of_a_single_text_is_missing():
     assert self_bleu([]).shape == (0,)
 
 
+def test_self_bleu_of_a_large_group_with_equal_and_empty_answers():
+    generator = np.random.default_rng(5)
+    vocabulary = [f"w{number}" for number in range(60)]
+    texts = [" ".join(generator.choice(vocabulary, size=size)) for size in generator.integers(0, 40, size=60)]
+    texts += [texts[3], texts[3], texts[7], "", ""]
+    np.testing.assert_allclose(self_bleu(texts), sacrebleu_self_bleu(texts), atol=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=6), max_size=4))
+def test_distinct_ngrams_are_those_counted_by_hand(texts):
+    found = distinct_ngrams([" ".join(words) for words in texts])
+    for order in range(1, 5):
+        ngrams = [tuple(words[i : i + order]) for words in texts for i in range(len(words) - order + 1)]
+        expected = len(set(ngrams)) / len(ngrams) if ngrams else np.nan
+        assert found[order - 1] == pytest.approx(expected, nan_ok=True)
+
+
+def test_compression_ratio():
+    texts = ["the same words again and again", "und etwas anderes", ""]
+    raw = "\n".join(texts).encode()
+    assert compression_ratio(texts) == len(raw) / len(zlib.compress(raw, 9))
+    assert compression_ratio([SENTENCES[0]] * 8) > 3 * compression_ratio(SENTENCES)
+    assert compression_ratio(["\ud800 half a pair"]) > 0
+    assert np.isnan(compression_ratio(["", ""]))
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_similarity_entropy_is_that_of_the_eigenvalues(count, dimensions, seed):
@@ -63,15 +102,15 @@ def test_similarity_entropy_is_that_of_the_eigenvalues(count, dimensions, seed):
     unit = vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
     eigenvalues = np.linalg.eigvalsh(unit @ unit.T / count)
     positive = eigenvalues[eigenvalues > 1e-14]
-    assert similarity_entropy(vectors) == pytest.approx(-(positive * np.log(positive)).sum(), abs=1e-9)
+    assert similarity_entropy(vectors) == pytest.approx(-(positive * np.log2(positive)).sum(), abs=1e-9)
 
 
 def test_similarity_entropy_by_hand():
-    assert similarity_entropy(np.eye(5)) == pytest.approx(np.log(5))
+    assert similarity_entropy(np.eye(5)) == pytest.approx(np.log2(5))
     assert similarity_entropy(np.ones((4, 3))) == pytest.approx(0.0, abs=1e-12)
     # Two vectors at cosine 0.6: eigenvalues of K / 2 are 0.8 and 0.2.
     two = np.array([[1.0, 0.0], [3.0, 4.0]])
-    assert similarity_entropy(two) == pytest.approx(-(0.8 * np.log(0.8) + 0.2 * np.log(0.2)), abs=1e-12)
+    assert similarity_entropy(two) == pytest.approx(-(0.8 * np.log2(0.8) + 0.2 * np.log2(0.2)), abs=1e-12)
     # Opposite directions: cosine -1, one eigenvalue of 1.
     assert similarity_entropy(np.array([[1.0, 2.0], [-1.0, -2.0]])) == pytest.approx(0.0, abs=1e-12)
 
@@ -108,7 +147,7 @@ def test_table_has_a_row_per_candidate_in_groups_across_seeds():
         ]
     )
     embeddings = embeddings_of(candidates["text"])
-    table = label_diversity(candidates, embeddings)
+    table, report = label_diversity(candidates, embeddings)
     assert to_arrow("diversity", table).num_rows == len(candidates)
     assert table[["prompt_id", "heuristic_id", "seed"]].equals(candidates[["prompt_id", "heuristic_id", "seed"]])
     assert table["group_size"].tolist() == [3, 1, 3, 1, 3, 2, 2]
@@ -118,17 +157,51 @@ def test_table_has_a_row_per_candidate_in_groups_across_seeds():
     members = table.iloc[[0, 2, 4]]
     np.testing.assert_allclose(members["self_bleu"], sacrebleu_self_bleu(group), atol=1e-12)
     np.testing.assert_allclose(members["embedding_entropy"], entropy)
-    np.testing.assert_allclose(members["vendi_score"], np.exp(entropy))
+    np.testing.assert_allclose(members["vendi_score"], 2**entropy)
+    np.testing.assert_allclose(members[["distinct_1", "distinct_2", "distinct_3"]], [distinct_ngrams(group)[:3]] * 3)
+    np.testing.assert_allclose(members["compression_ratio"], compression_ratio(group))
     np.testing.assert_allclose(table.iloc[5:]["self_bleu"], 1.0)
     np.testing.assert_allclose(table.iloc[5:]["vendi_score"], 1.0)
-    missing = table.iloc[[1, 3]][["self_bleu", "embedding_entropy", "vendi_score"]]
-    assert missing.isna().all(axis=None)
-    assert to_arrow("diversity", table)["self_bleu"].null_count == 2
+    assert table.iloc[[1, 3]][MEASURES].isna().all(axis=None)
+    nulls = {name: to_arrow("diversity", table)[name].null_count for name in MEASURES}
+    # Two answers of one word have no runs of two.
+    assert nulls == {name: 4 if name in ("distinct_2", "distinct_3") else 2 for name in MEASURES}
+    assert report == {
+        "answers": 7,
+        "failed_answers": 1,
+        "empty_answers": 1,
+        "groups": 3,
+        "groups_of_one": 1,
+        "groups_of_none": 0,
+    }
+
+
+def test_a_group_of_empty_answers_has_no_words_to_compare():
+    candidates = candidates_of([("p1", "h1", seed, text, "stop", None) for seed, text in enumerate(["", " \n"])])
+    table, report = label_diversity(candidates, embeddings_of(candidates["text"]))
+    assert report["empty_answers"] == 2
+    assert table["self_bleu"].tolist() == [0.0, 0.0]  # as sacrebleu has it
+    assert table["vendi_score"].notna().all()
+    assert table[["distinct_1", "distinct_2", "distinct_3"]].isna().all(axis=None)
+
+
+def test_every_measure_is_a_column_with_a_direction_and_one_objective():
+    columns = [name for name in SCHEMAS["diversity"].names if name not in [*KEY, "group_size"]]
+    assert columns == MEASURES == ["self_bleu", *GROUP_MEASURES]
+    assert {name for name, objective in OBJECTIVES.items() if objective.table == "diversity"} == set(MEASURES)
+    for name in MEASURES:
+        assert DIVERSITY_MEASURES[name] == (1.0 if OBJECTIVES[name].higher_is_better else -1.0)
+        assert OBJECTIVES[name].column == name
+    scoring = config_schema()["properties"]["scoring"]["properties"]["diversity_measure"]
+    assert set(scoring["enum"]) == set(MEASURES)
+    objectives = config_schema()["properties"]["evaluation"]["properties"]["objectives"]["items"]
+    assert set(objectives["enum"]) == {*MEASURES, "quality", "correctness"}
 
 
 def test_a_table_of_failures_alone_has_null_values():
     candidates = candidates_of([("p1", "h1", seed, "", "error", "lost") for seed in range(2)])
-    table = label_diversity(candidates, embeddings_of([]))
+    table, report = label_diversity(candidates, embeddings_of([]))
+    assert (report["failed_answers"], report["groups_of_none"]) == (2, 1)
     assert table["group_size"].tolist() == [0, 0]
     assert table["self_bleu"].isna().all()
 

@@ -1,6 +1,7 @@
 """The corpus index and the greedy segmentation against a search by brute force."""
 
 import json
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.overlap import (
+    LocalTracer,
     build_index,
     greedy_segments,
     label_overlap,
@@ -47,6 +49,12 @@ def brute_force(token_ids, documents, minimum_match):
     return (covered / len(token_ids) if token_ids else None), breaks, longest
 
 
+def label(candidates, folder, minimum_match):
+    """The table of a local index, made in parts of two answers."""
+    parts = (candidates[start : start + 2] for start in range(0, len(candidates), 2))
+    return label_overlap(parts, LocalTracer(folder), minimum_match, tolerance=0.0)
+
+
 def candidates_of(token_lists, errors=None):
     errors = errors or [None] * len(token_lists)
     return pd.DataFrame(
@@ -71,7 +79,10 @@ def test_table_is_that_of_brute_force(tmp_path, documents, answers, minimum_matc
     # Answers may use id 4 where the corpus's vocabulary ends at 4: the separator must match nothing.
     corpus = [[token % 4 for token in document] for document in documents]
     build_index(corpus, tmp_path / "index", vocab_size=4)
-    table = label_overlap(candidates_of(answers), tmp_path / "index", minimum_match)
+    table, report = label(candidates_of(answers), tmp_path / "index", minimum_match)
+    assert report["answers"] == len(answers) and report["tokens"] == sum(map(len, answers))
+    assert report["empty_answers"] == sum(not answer for answer in answers)
+    assert report["corpus_tokens"] == sum(map(len, corpus))
     found = to_arrow("overlap", table).to_pylist()
     for row, answer in zip(found, answers, strict=True):
         coverage, breaks, longest = brute_force(answer, corpus, minimum_match)
@@ -104,22 +115,62 @@ def test_by_hand():
     assert greedy_segments(lengths) == [(0, 2), (2, 0), (3, 1), (4, 1)]
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.lists(tokens, max_size=40), st.lists(tokens, max_size=60))
+def test_match_lengths_are_the_longest_and_found_in_one_pass(answer, corpus):
+    asked = []
+
+    def contains(span):
+        asked.append(span)
+        return occurs(span, [corpus])
+
+    assert match_lengths(answer, contains).tolist() == [longest_match(answer, i, [corpus]) for i in range(len(answer))]
+    assert all(asked) and len(asked) <= 4 * len(answer)
+
+
+def test_copied_text_takes_few_look_ups():
+    corpus = np.random.default_rng(3).integers(0, 1000, size=6000).tolist()
+    pieces = [corpus[2000:3000], corpus[5000:5500], [1001], corpus[0:700]]
+    asked = []
+
+    def contains(span):
+        asked.append(span)
+        return occurs_at_known_places(span, corpus)
+
+    lengths = match_lengths(list(chain(*pieces)), contains)
+    assert [length for _, length in greedy_segments(lengths)] == [1000, 500, 0, 700]
+    assert len(asked) < 150  # of 2,201 tokens
+
+
+def occurs_at_known_places(span, corpus):
+    """As `occurs`, quick for a corpus without repeats of two tokens or more."""
+    starts = [place for place, token in enumerate(corpus) if token == span[0]]
+    return any(corpus[start : start + len(span)] == span for start in starts)
+
+
 def test_longest_match_may_start_inside_a_segment(tmp_path):
     build_index([[1, 2], [2, 3, 4, 5]], tmp_path / "index", vocab_size=10)
-    table = label_overlap(candidates_of([[1, 2, 3, 4, 5]]), tmp_path / "index", minimum_match=3)
+    table, _ = label(candidates_of([[1, 2, 3, 4, 5]]), tmp_path / "index", minimum_match=3)
     row = table.iloc[0]
     assert (row["coverage"], row["breaks"], row["longest_match"]) == (0.6, 2, 4)
 
 
 def test_failed_answers_have_null_values(tmp_path):
     build_index([[1, 2, 3]], tmp_path / "index", vocab_size=10)
-    table = label_overlap(candidates_of([[1, 2], [], []], [None, "lost", None]), tmp_path / "index", 2)
+    table, report = label(candidates_of([[1, 2], [], []], [None, "lost", None]), tmp_path / "index", 2)
     rows = to_arrow("overlap", table).to_pylist()
-    assert [(row["coverage"], row["breaks"], row["longest_match"]) for row in rows] == [
-        (1.0, 1, 2),
-        (None, None, None),
-        (None, 0, 0),
+    assert [(row["coverage"], row["breaks"], row["longest_match"], row["error"]) for row in rows] == [
+        (1.0, 1, 2, None),
+        (None, None, None, "generation failed: lost"),
+        (None, 0, 0, None),
     ]
+    assert (report["failed_answers"], report["empty_answers"], report["untraced_answers"]) == (1, 1, 0)
+
+
+def test_no_answers_give_an_empty_table(tmp_path):
+    build_index([[1, 2, 3]], tmp_path / "index", vocab_size=10)
+    table, report = label_overlap([], LocalTracer(tmp_path / "index"), 2, 0.0)
+    assert to_arrow("overlap", table).num_rows == report["answers"] == 0
 
 
 def test_tokens_outside_the_vocabulary_and_empty_corpora_are_refused(tmp_path):

@@ -64,6 +64,7 @@ def test_every_combination_is_of_the_fields_scale(layers):
     found = estimate(config, FIELD_PROMPTS, Assumptions())
     assert 0.3 <= found.work["generate_candidates"].hours <= 2
     assert 0.3 <= found.work["replay_distributions"].hours <= 2
+    assert found.work["label_quality"].hours <= 2
     assert len(config["seeds"]) == 8
     assert config["prompts"]["sources"][0]["limit"] == 2000 and not any(config["prompts"]["per_kind"].values())
     names = [row["name"] for row in heuristics_of(config)]

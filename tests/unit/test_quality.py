@@ -12,7 +12,7 @@ from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
 from adaptive_samplers.labels.judges.features import features_of, texts_to_embed, token_ends
 from adaptive_samplers.labels.judges.training_pairs import read_pairs
-from adaptive_samplers.labels.quality import label_quality
+from adaptive_samplers.labels.quality import gather_quality, label_quality, merge_summaries
 from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.tables import KEY, read_table, write_table
 
@@ -196,3 +196,40 @@ def test_a_file_that_holds_no_pairs(tmp_path, text):
         read_pairs(write_pairs(tmp_path, text))
     with pytest.raises(UserError, match=r"absent.*cannot be read.*judge\.pairs"):
         read_pairs(tmp_path / "absent.jsonl")
+
+
+def test_shards_together_are_the_whole(tmp_path):
+    keys = [(prompt, heuristic, seed) for seed in (0, 1) for prompt in "abcde" for heuristic in "xyz"]
+    table = pd.DataFrame(keys, columns=KEY)
+    table["rating"], table["rating_stderr"], table["reward"] = np.arange(30.0), 0.5, 1.5
+    table["comparisons"] = np.int32(2)
+    paths = []
+    for shard, prompts in enumerate(["ab", "cd", "e"]):
+        paths.append(tmp_path / f"shard={shard}.parquet")
+        write_table("quality", table[table["prompt_id"].isin(list(prompts))], paths[-1])
+    gather_quality(paths, tmp_path / "quality.parquet")
+    gathered = read_table("quality", tmp_path / "quality.parquet")
+    order, table = [*KEY], table[gathered.columns]
+    pd.testing.assert_frame_equal(
+        gathered.sort_values(order, ignore_index=True), table.sort_values(order, ignore_index=True), check_dtype=False
+    )
+    some = read_table("quality", tmp_path / "quality.parquet", ["prompt_id", "rating"], {"b", "e", "nobody"})
+    assert sorted(set(some["prompt_id"])) == ["b", "e"] and len(some) == 12
+
+
+def test_summaries_of_shards_are_summed_and_means_weighted():
+    judge = {"kind": "pairwise", "position_bias": 0.1, "calls_made": 10}
+    one = {"groups": 2, "calls": 12, "failed": 2, "most_byes": 1, "first_preference": 0.6, "judge": judge}
+    one["failure_reasons"] = {"too long": 2}
+    other = {**one, "calls": 40, "failed": 10, "most_byes": 2, "first_preference": 0.4, "failure_reasons": {"gone": 9}}
+    other["judge"] = {**judge, "position_bias": -0.1}
+    nothing = {**one, "calls": 3, "failed": 3, "first_preference": None, "failure_reasons": {"too long": 3}}
+    nothing["judge"] = {**judge, "position_bias": None}
+    merged = merge_summaries([one, other, nothing])
+    assert (merged["groups"], merged["calls"], merged["failed"], merged["most_byes"]) == (6, 55, 15, 2)
+    assert merged["first_preference"] == pytest.approx((10 * 0.6 + 30 * 0.4) / 40)
+    assert merged["failure_reasons"] == {"too long": 5, "gone": 9}
+    assert merged["judge"]["kind"] == "pairwise" and merged["judge"]["calls_made"] == 30
+    assert merged["judge"]["position_bias"] == pytest.approx((10 * 0.1 - 30 * 0.1) / 40)
+    assert merge_summaries([one]) == one
+    assert merge_summaries([nothing]) == nothing

@@ -1,24 +1,50 @@
 """Diversity of the answers that one heuristic gives to one prompt across seeds."""
 
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from sacrebleu.metrics.bleu import BLEU, MAX_NGRAM_ORDER
-from sacrebleu.metrics.helpers import extract_all_word_ngrams
 from scipy.special import entr
 
 from adaptive_samplers.labels.embeddings import vectors_for
 from adaptive_samplers.tables import KEY
 
+DISTINCT_ORDERS = (1, 2, 3)
+GROUP_MEASURES = [
+    "embedding_entropy",
+    "vendi_score",
+    *(f"distinct_{order}" for order in DISTINCT_ORDERS),
+    "compression_ratio",
+]
+MEASURES = ["self_bleu", *GROUP_MEASURES]
+GROUP = ["prompt_id", "heuristic_id"]
+
+
+class Overlap(NamedTuple):
+    """What the texts of a group share, from n-grams that were counted once."""
+
+    self_bleu: np.ndarray  # [m], 0 to 1
+    distinct: np.ndarray  # [4], share of distinct n-grams of 1 to 4 words; nan where no text is long enough
+
+
+class Counts(NamedTuple):
+    """N-grams of one order in a group of texts."""
+
+    text: np.ndarray  # [k], index of a text
+    ngram: np.ndarray  # [k], number of an n-gram that is in it, below `distinct`
+    count: np.ndarray  # [k], how often
+    distinct: int
+
 
 def self_bleu(texts: Sequence[str]) -> np.ndarray:
     """Sentence BLEU of each text with all the other texts as its references; lower is more diverse.
 
-    The definition is sacrebleu's `BLEU(effective_order=True)` (13a tokenization, exponential smoothing),
-    divided by 100. The n-grams of each text are counted once: a text's references clip an n-gram at the
-    largest count among the other texts, which follows from the two largest counts of the whole group.
+    The definition is sacrebleu's `BLEU(effective_order=True)` (13a tokenization, exponential smoothing), divided by
+    100.
 
     Parameters
     ----------
@@ -32,55 +58,99 @@ def self_bleu(texts: Sequence[str]) -> np.ndarray:
     ----------
     Papineni et al. (2002), BLEU; Zhu et al. (2018), Texygen, for self-BLEU; Post (2018), sacrebleu.
     """
+    return shared_ngrams(texts).self_bleu
+
+
+def distinct_ngrams(texts: Sequence[str]) -> np.ndarray:
+    """Distinct n-grams of 1 to 4 words in a group of texts, as a share of all; higher is more diverse.
+
+    Words are those of `self_bleu`. An n-gram lies within one text.
+
+    Returns
+    -------
+    Array [4] in 0 to 1; nan where no text is that long.
+
+    References
+    ----------
+    Li et al. (2016), A Diversity-Promoting Objective Function for Neural Conversation Models.
+    """
+    return shared_ngrams(texts).distinct
+
+
+def shared_ngrams(texts: Sequence[str]) -> Overlap:
+    """`self_bleu` and `distinct_ngrams` of a group at once.
+
+    A text's references clip an n-gram at the largest count among the other texts. That follows from the two largest
+    counts in the whole group, so the group's n-grams are counted once, whatever its size.
+    """
+    words = [_tokenizer()(text.rstrip()).split() for text in texts]
+    lengths = np.array([len(text) for text in words], dtype=np.int64)
+    matched = np.zeros((MAX_NGRAM_ORDER, len(texts)), dtype=np.int64)
+    totals = np.maximum(0, lengths - np.arange(MAX_NGRAM_ORDER)[:, None])
+    distinct = np.full(MAX_NGRAM_ORDER, np.nan)
+    for order, counts in enumerate(_counts(words, lengths)):
+        if totals[order].any():
+            clipped = np.minimum(counts.count, _largest_among_others(counts))
+            matched[order] = np.bincount(counts.text, weights=clipped, minlength=len(texts))
+            distinct[order] = counts.distinct / totals[order].sum()
     if len(texts) < 2:
-        return np.full(len(texts), np.nan)
-    tokenizer = BLEU(effective_order=True).tokenizer
-    counted = [extract_all_word_ngrams(tokenizer(text.rstrip()), 1, MAX_NGRAM_ORDER) for text in texts]
-    largest, second_largest, owner = _two_largest_counts([ngrams for ngrams, _ in counted])
-    lengths = [length for _, length in counted]
-
-    scores = np.empty(len(texts))
-    for index, (ngrams, length) in enumerate(counted):
-        matched = [0] * MAX_NGRAM_ORDER
-        total = [0] * MAX_NGRAM_ORDER
-        for ngram, count in ngrams.items():
-            order = len(ngram) - 1
-            total[order] += count
-            among_others = second_largest[ngram] if owner[ngram] == index else largest[ngram]
-            matched[order] += min(count, among_others)
-        others = lengths[:index] + lengths[index + 1 :]
-        # The reference length nearest to the text's own; of two equally near ones the shorter.
-        reference_length = min(others, key=lambda other, own=length: (abs(own - other), other))
-        score = BLEU.compute_bleu(
-            matched, total, length, reference_length, smooth_method="exp", effective_order=True
-        ).score
-        scores[index] = score / 100.0
-    return scores
+        return Overlap(np.full(len(texts), np.nan), distinct)
+    references = _nearest_lengths(lengths)
+    # Plain lists: sacrebleu goes through them in Python.
+    rows = zip(matched.T.tolist(), totals.T.tolist(), lengths.tolist(), references.tolist(), strict=True)
+    scores = [BLEU.compute_bleu(*row, smooth_method="exp", effective_order=True).score for row in rows]
+    return Overlap(np.array(scores) / 100.0, distinct)
 
 
-def _two_largest_counts(
-    counted: Sequence[Counter],
-) -> tuple[dict[Hashable, int], defaultdict[Hashable, int], dict[Hashable, int]]:
-    """For every n-gram: its largest count, the largest in any other text, and the index of the first text."""
-    largest: dict[Hashable, int] = {}
-    second_largest: defaultdict[Hashable, int] = defaultdict(int)
-    owner: dict[Hashable, int] = {}
-    for index, ngrams in enumerate(counted):
-        for ngram, count in ngrams.items():
-            if count > largest.get(ngram, 0):
-                if ngram in largest:
-                    second_largest[ngram] = largest[ngram]
-                largest[ngram] = count
-                owner[ngram] = index
-            elif count > second_largest[ngram]:
-                second_largest[ngram] = count
-    return largest, second_largest, owner
+@cache
+def _tokenizer() -> Callable[[str], str]:
+    return BLEU(effective_order=True).tokenizer
+
+
+def _counts(words: Sequence[Sequence[str]], lengths: np.ndarray) -> Iterator[Counts]:
+    """The n-grams of each order: numbers of those one word shorter, joined with the number of one word more."""
+    numbers: dict[str, int] = {}
+    word = np.array([numbers.setdefault(word, len(numbers)) for text in words for word in text], dtype=np.int64)
+    text = np.repeat(np.arange(len(words)), lengths)
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(word))  # words from a place to its text's end
+    place, ngram, distinct = np.arange(len(word)), word, len(numbers)
+    for order in range(1, MAX_NGRAM_ORDER + 1):
+        if order > 1:
+            longer = left[place] >= order
+            place = place[longer]
+            joined = ngram[longer] * len(numbers) + word[place + order - 1]
+            found, ngram = np.unique(joined, return_inverse=True)
+            distinct = len(found)
+        pairs, count = np.unique(text[place] * distinct + ngram, return_counts=True)
+        yield Counts(*np.divmod(pairs, max(1, distinct)), count, distinct)
+
+
+def _largest_among_others(counts: Counts) -> np.ndarray:
+    """For each text's n-gram, the largest count of it in any other text [k]."""
+    largest, second = np.zeros((2, counts.distinct), dtype=np.int64)
+    np.maximum.at(largest, counts.ngram, counts.count)
+    leads = counts.count == largest[counts.ngram]
+    np.maximum.at(second, counts.ngram[~leads], counts.count[~leads])
+    shared = np.bincount(counts.ngram[leads], minlength=counts.distinct) > 1
+    second[shared] = largest[shared]
+    return np.where(leads, second[counts.ngram], largest[counts.ngram])
+
+
+def _nearest_lengths(lengths: np.ndarray) -> np.ndarray:
+    """For each text, the length of another one that is nearest to its own; of two equally near ones the shorter."""
+    ordered = np.sort(lengths)
+    place = np.searchsorted(ordered, lengths)
+    # The neighbors in order, where the text itself is left out: its equals stand next to it.
+    shorter = np.where(place > 0, ordered[place - 1], np.iinfo(np.int64).min // 2)
+    next_place = np.minimum(place + 1, len(ordered) - 1)
+    longer = np.where(place + 1 < len(ordered), ordered[next_place], np.iinfo(np.int64).max // 2)
+    return np.where(lengths - shorter <= longer - lengths, shorter, longer)
 
 
 def similarity_entropy(vectors: np.ndarray) -> float:
     """Entropy of the eigenvalues of K / m, with K the cosine similarities of m vectors.
 
-    Its exponential is the Vendi score. It is 0 when all vectors point the same way, log(m) when they are
+    Two to its power is the Vendi score. It is 0 when all vectors point the same way, log2(m) when they are
     orthogonal.
 
     Parameters
@@ -89,7 +159,7 @@ def similarity_entropy(vectors: np.ndarray) -> float:
 
     Returns
     -------
-    The von Neumann entropy in nats.
+    The von Neumann entropy in bits.
 
     Raises
     ------
@@ -108,21 +178,44 @@ def similarity_entropy(vectors: np.ndarray) -> float:
         raise ValueError("a vector is zero or not finite: it has no cosine similarity to others")
     # The squared singular values of X are the eigenvalues of K = X X^T, without losing half of the digits.
     singular_values = np.linalg.svd(vectors / norms, compute_uv=False)
-    return max(0.0, float(entr(singular_values**2 / len(vectors)).sum()))
+    return max(0.0, float(entr(singular_values**2 / len(vectors)).sum() / np.log(2)))
 
 
-def label_diversity(candidates: pd.DataFrame, embeddings: pd.DataFrame) -> pd.DataFrame:
+def compression_ratio(texts: Sequence[str]) -> float:
+    """Bytes of the texts, a line each, over the bytes that zlib makes of them; lower is more diverse.
+
+    Returns
+    -------
+    A number above 0, which grows with the length of texts and their number: compare like with like. Nan where there
+    is no text but empty ones.
+
+    References
+    ----------
+    Shaib et al. (2024), Standardizing the Measurement of Text Diversity.
+    """
+    if not any(texts):
+        return float("nan")
+    raw = "\n".join(texts).encode("utf-8", errors="surrogatepass")
+    return len(raw) / len(zlib.compress(raw, level=9))
+
+
+def label_diversity(candidates: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """The diversity table: one row per candidate, from groups of equal prompt and heuristic across seeds.
 
-    Self-BLEU is the answer's own; entropy and Vendi score are the group's, repeated on its rows. Failed
-    answers are left out of their group and get null values. `group_size` counts the answers that were
-    compared; where it is below 2 there is nothing to compare, and the values are null. An empty answer is an
-    answer and counts.
+    Self-BLEU is the answer's own; the other measures are the group's, repeated on its rows. Failed answers are left
+    out of their group and get null values. `group_size` counts the answers that were compared; where it is below 2
+    there is nothing to compare, and all values are null. An empty answer is an answer and counts.
 
     Parameters
     ----------
     candidates : the candidates table (key, `text`, `finish_reason`, `error`).
     embeddings : the embeddings table, with every answer's text, the empty one included if it occurs.
+
+    Returns
+    -------
+    The table, and a report: how many `answers` there are, of which `failed_answers` and `empty_answers` (nothing but
+    white space); how many `groups`, and of those `groups_of_one`, with one answer, and `groups_of_none`, where all
+    failed.
 
     Raises
     ------
@@ -130,23 +223,37 @@ def label_diversity(candidates: pd.DataFrame, embeddings: pd.DataFrame) -> pd.Da
         If a text has no embedding.
     """
     labels = candidates[KEY].reset_index(drop=True)
-    measures = ["self_bleu", "embedding_entropy", "vendi_score"]
-    labels[measures] = np.nan
     answered = (candidates["finish_reason"].ne("error") & candidates["error"].isna()).to_numpy()
     texts = candidates["text"].to_numpy()
     vectors = vectors_for(list(texts[answered]), embeddings)
     vector_of_row = np.cumsum(answered) - 1
 
     group_sizes = np.zeros(len(labels), dtype=np.int32)
-    values = np.full((len(labels), len(measures)), np.nan)
-    for rows in labels.groupby(["prompt_id", "heuristic_id"], sort=False).indices.values():
+    values = np.full((len(labels), len(MEASURES)), np.nan)
+    groups = labels.groupby(GROUP, sort=False).indices.values()
+    for rows in groups:
         compared = rows[answered[rows]]
         group_sizes[rows] = len(compared)
         if len(compared) >= 2:
-            entropy = similarity_entropy(vectors[vector_of_row[compared]])
-            values[compared, 0] = self_bleu(list(texts[compared]))
-            values[compared, 1] = entropy
-            values[compared, 2] = np.exp(entropy)
-    labels[measures] = values
+            overlap = shared_ngrams(texts[compared])
+            values[compared, 0] = overlap.self_bleu
+            values[compared, 1:] = _group_measures(texts[compared], vectors[vector_of_row[compared]], overlap)
+    labels[MEASURES] = values
     labels["group_size"] = group_sizes
-    return labels
+    sizes = np.array([group_sizes[rows[0]] for rows in groups], dtype=np.int32)
+    report = {
+        "answers": len(labels),
+        "failed_answers": int((~answered).sum()),
+        "empty_answers": sum(not text.strip() for text in texts[answered]),
+        "groups": len(sizes),
+        "groups_of_one": int((sizes == 1).sum()),
+        "groups_of_none": int((sizes == 0).sum()),
+    }
+    return labels, report
+
+
+def _group_measures(texts: Sequence[str], vectors: np.ndarray, overlap: Overlap) -> list[float]:
+    """The values of `GROUP_MEASURES`."""
+    entropy = similarity_entropy(vectors)
+    distinct = [overlap.distinct[order - 1] for order in DISTINCT_ORDERS]
+    return [entropy, 2.0**entropy, *distinct, compression_ratio(texts)]

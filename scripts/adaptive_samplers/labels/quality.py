@@ -1,14 +1,19 @@
 """Quality: a tournament between the answers to each prompt and seed, judged by the configured judge."""
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output
 from adaptive_samplers.labels.judges.base import Judge
 from adaptive_samplers.labels.tournament import run_tournaments
-from adaptive_samplers.tables import KEY
+from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
 
 SHOWN_FAILURES = 5
 KEPT_REASONS = 20
@@ -47,3 +52,39 @@ def label_quality(
     table["comparisons"] = table["comparisons"].fillna(0).astype(np.int32)
     table["reward"] = [judge.rewards.get(key, np.nan) for key in table[KEY].itertuples(index=False, name=None)]
     return table, summary
+
+
+def gather_quality(shards: Sequence[Path], output: Path) -> None:
+    """One `quality` table of those of several shards, one after the other."""
+    with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["quality"]) as writer:
+        for path in shards:
+            for batch in read_batches("quality", path):
+                writer.write_batch(batch)
+
+
+def merge_summaries(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `label_quality` says of several shards, as if it had been one.
+
+    Counts are summed, but for `most_byes`, of which the largest counts; means are weighted by judged comparisons.
+    """
+    return _merged(summaries, [summary["calls"] - summary["failed"] for summary in summaries])
+
+
+def _merged(summaries: Sequence[dict[str, Any]], weights: Sequence[int]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for name in dict.fromkeys(name for summary in summaries for name in summary):
+        known = [(summary[name], weight) for summary, weight in zip(summaries, weights, strict=True) if name in summary]
+        values = [value for value, _ in known if value is not None]
+        if not values or isinstance(values[0], str):
+            merged[name] = values[0] if values else None
+        elif isinstance(values[0], dict):
+            merged[name] = _merged(values, [weight for value, weight in known if value is not None])
+        elif name == "most_byes":
+            merged[name] = max(values)
+        elif isinstance(values[0], int):
+            merged[name] = sum(values)
+        else:
+            # A shard without judged comparisons has no mean, and no weight.
+            usable = [weight for value, weight in known if value is not None]
+            merged[name] = float(np.average(values, weights=usable)) if any(usable) else values[0]
+    return merged

@@ -1,7 +1,6 @@
-"""Overlap of answers with a reference corpus: which spans of tokens occur there word for word.
+"""The index of a local corpus: its tokens and their suffix array, memory-mapped, made and read by tokengrams.
 
-The corpus becomes a suffix array on disk (tokengrams), so that a span of any length is looked up in
-microseconds.
+A span of any length is looked up in microseconds.
 """
 
 import json
@@ -10,12 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, read_json, write_json
 from adaptive_samplers.progress import progress
-from adaptive_samplers.tables import KEY
 
 TOKENS_FILE = "tokens.bin"
 SUFFIXES_FILE = "suffixes.idx"
@@ -152,78 +149,3 @@ def open_index(folder: Path | str) -> Callable[[list[int]], bool]:
         return max(token_ids) < vocab_size and index.contains(token_ids)
 
     return contains
-
-
-def match_lengths(token_ids: Sequence[int], contains: Callable[[list[int]], bool]) -> np.ndarray:
-    """For each position, how many tokens from there on occur in the corpus as one span (int32 [n]).
-
-    A match at one position less its first token is a match at the next, so at most 2n + 1 look-ups are
-    needed.
-    """
-    token_ids = [int(token_id) for token_id in token_ids]
-    lengths = np.zeros(len(token_ids), dtype=np.int32)
-    end = 0
-    for start in range(len(token_ids)):
-        end = max(end, start)
-        while end < len(token_ids) and contains(token_ids[start : end + 1]):
-            end += 1
-        lengths[start] = end - start
-    return lengths
-
-
-def greedy_segments(lengths: np.ndarray) -> list[tuple[int, int]]:
-    """Cut an answer from the left into longest matches: (start, matched tokens) of each segment.
-
-    A token that does not occur in the corpus at all is a segment of its own, with 0 matched tokens.
-    """
-    segments = []
-    start = 0
-    while start < len(lengths):
-        matched = int(lengths[start])
-        segments.append((start, matched))
-        start += max(matched, 1)
-    return segments
-
-
-def label_overlap(candidates: pd.DataFrame, index_folder: Path | str, minimum_match: int) -> pd.DataFrame:
-    """The overlap table: how much of each answer is put together from spans of the corpus.
-
-    `coverage` is the share of tokens in greedy segments of at least `minimum_match` matched tokens (null for
-    an answer without tokens), `breaks` the number of greedy segments, unmatched tokens included, and
-    `longest_match` the longest span of the answer, from whatever position, that occurs in the corpus. Failed
-    answers get null values.
-
-    Parameters
-    ----------
-    candidates : the candidates table (key, `token_ids`, `finish_reason`, `error`).
-    index_folder : what `build_index` wrote, with the tokenizer that made the answers' ids.
-    minimum_match : tokens a span must have to count as copied.
-
-    Raises
-    ------
-    UserError
-        If the folder holds no complete index.
-    """
-    contains = open_index(index_folder)
-    coverage: list[float | None] = []
-    breaks: list[int | None] = []
-    longest: list[int | None] = []
-    answered = candidates["finish_reason"].ne("error") & candidates["error"].isna()
-    rows = zip(candidates["token_ids"], answered, strict=True)
-    for token_ids, usable in progress(rows, total=len(candidates), description="matching the corpus", unit="answer"):
-        if not usable:
-            coverage.append(None)
-            breaks.append(None)
-            longest.append(None)
-            continue
-        lengths = match_lengths(token_ids, contains)
-        segments = greedy_segments(lengths)
-        covered = sum(matched for _, matched in segments if matched >= minimum_match)
-        coverage.append(covered / len(lengths) if len(lengths) else None)
-        breaks.append(len(segments))
-        longest.append(int(lengths.max(initial=0)))
-    labels = candidates[KEY].reset_index(drop=True)
-    labels["coverage"] = pd.array(coverage, dtype="Float64")
-    labels["breaks"] = pd.array(breaks, dtype="Int32")
-    labels["longest_match"] = pd.array(longest, dtype="Int32")
-    return labels
