@@ -4,6 +4,7 @@ Every table is a Parquet file. A candidate's key is `(prompt_id, heuristic_id, s
 own columns only, and are joined once, when scores are made. A failure is a row with its error, never a neutral value.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
 
 KEY = ["prompt_id", "heuristic_id", "seed"]
+ROWS_IN_MEMORY = 200_000  # of answers with their texts, where those to a prompt must be there together
 ROWS_AT_A_TIME = 10_000  # of tables that are read in parts: of answers about 30 MB
 BUFFER_SIZE = 2**20  # bytes of a column
 _KEY_FIELDS = [
@@ -252,6 +254,40 @@ def read_batches(
             if batch is None:
                 return
             yield batch
+
+
+def parts_of_prompts(
+    name: str, path: Path | str, columns: list[str], rows: int = ROWS_IN_MEMORY
+) -> Iterator[pd.DataFrame]:
+    """Read the table `name` in parts that hold all rows of their prompts, and about so many rows.
+
+    For labels that compare answers to one prompt, whatever the order of the rows. The file is read once for each part.
+
+    Raises
+    ------
+    UserError
+        As `read_table`.
+    """
+    counts: Counter[str] = Counter()
+    for batch in read_batches(name, path, ["prompt_id"]):
+        counts.update({count["values"]: count["counts"] for count in pc.value_counts(batch["prompt_id"]).to_pylist()})
+    part: set[str] = set()
+    for prompt_id in counts:
+        if part and sum(counts[one] for one in part) + counts[prompt_id] > rows:
+            yield read_table(name, path, columns, part)
+            part = set()
+        part.add(prompt_id)
+    yield read_table(name, path, columns, part)
+
+
+def write_parts(name: str, parts: Iterable[pd.DataFrame], path: Path | str) -> None:
+    """Write the table `name` part after part, atomically: what is not written is not in memory."""
+    with (
+        atomic_output(path) as temporary,
+        pq.ParquetWriter(temporary, SCHEMAS[name], compression="zstd") as writer,
+    ):
+        for part in parts:
+            writer.write_table(to_arrow(name, part))
 
 
 def _check_file(name: str, path: Path | str) -> None:

@@ -24,9 +24,9 @@ from adaptive_samplers.labels.diversity import (
     self_bleu,
     similarity_entropy,
 )
-from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
+from adaptive_samplers.labels.embeddings import embed_in_parts, embed_texts, read_embeddings, vectors_for
 from adaptive_samplers.selection import DIVERSITY_MEASURES
-from adaptive_samplers.tables import KEY, SCHEMAS, to_arrow
+from adaptive_samplers.tables import KEY, SCHEMAS, to_arrow, write_parts
 from support import REPOSITORY
 
 SENTENCES = [
@@ -232,3 +232,18 @@ def test_labels_of_texts_need_no_torch():
     code += "sys.exit('torch' in sys.modules)"
     path = str(REPOSITORY / "scripts")
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"})
+
+
+def test_texts_of_several_parts_are_embedded_once(tmp_path):
+    asked = []
+
+    def embed(texts):
+        asked.append(sorted(texts))
+        return pd.DataFrame({"text_id": [content_id(t) for t in texts], "vector": [[float(len(t))] for t in texts]})
+
+    path = tmp_path / "embeddings.parquet"
+    write_parts("embeddings", embed_in_parts([{"a", "bb"}, {"bb", "", "ccc"}, {"a"}], embed), path)
+    assert asked == [["a", "bb"], ["", "ccc"]]
+    assert vectors_for(["ccc", "a", ""], read_embeddings(path)).tolist() == [[3.0], [1.0], [0.0]]
+    some = read_embeddings(path, {"a", "ccc", "not there"})
+    assert len(some) == 2 and vectors_for(["ccc", "a"], some).tolist() == [[3.0], [1.0]]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.tables import KEY, SCHEMAS, read_table, to_arrow, write_table
+from adaptive_samplers.tables import KEY, SCHEMAS, parts_of_prompts, read_table, to_arrow, write_parts, write_table
 
 VALUES = {
     pa.string(): "é",
@@ -133,3 +133,31 @@ def test_files_that_are_no_such_table_are_a_clear_error(tmp_path):
     )
     with pytest.raises(UserError, match="columns are not those"):
         read_table("quality", path)
+
+
+def test_parts_hold_all_rows_of_their_prompts(tmp_path):
+    rows = [
+        {
+            **dict(zip(KEY, (prompt, heuristic, seed), strict=True)),
+            "rating": 0.5,
+            "rating_stderr": 0.1,
+            "reward": 1.0,
+            "comparisons": 3,
+        }
+        for seed in range(3)
+        for prompt in "abcde"
+        for heuristic in "xy"
+    ]
+    path = tmp_path / "table.parquet"
+    write_parts("quality", (pd.DataFrame(rows[i : i + 7]) for i in range(0, 30, 7)), path)
+    assert read_table("quality", path)["prompt_id"].tolist() == [row["prompt_id"] for row in rows]
+    parts = list(parts_of_prompts("quality", path, KEY, rows=13))
+    assert [sorted(set(part["prompt_id"])) for part in parts] == [["a", "b"], ["c", "d"], ["e"]]
+    together, whole = (
+        table[KEY].sort_values(KEY, ignore_index=True) for table in (pd.concat(parts), pd.DataFrame(rows))
+    )
+    pd.testing.assert_frame_equal(together, whole, check_dtype=False)
+    (whole,) = parts_of_prompts("quality", path, KEY)
+    assert whole[KEY].to_numpy().tolist() == [[row[key] for key in KEY] for row in rows]
+    write_parts("quality", [], path)
+    assert [len(part) for part in parts_of_prompts("quality", path, KEY)] == [0]

@@ -1,10 +1,12 @@
 """Sentence embeddings of answers and prompts, computed once per distinct text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
@@ -64,6 +66,16 @@ def embed_texts(
     return table.sort_values("text_id", ignore_index=True)
 
 
+def embed_in_parts(parts: Iterable[set[str]], embed: Callable[[Iterable[str]], pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The embeddings tables of sets of texts, each text in the first that has it."""
+    known: set[str] = set()
+    for texts in parts:
+        new = {content_id(text): text for text in texts}
+        if left := [text for text_id, text in new.items() if text_id not in known]:
+            yield embed(left)
+        known |= new.keys()
+
+
 def _load_model(folder: Path, device: str, trust_remote_code: bool):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; the embedder must be fetched before texts are embedded")
@@ -78,8 +90,8 @@ def _load_model(folder: Path, device: str, trust_remote_code: bool):
         raise UserError(f"{folder}: cannot be loaded as a sentence-transformers model ({error})") from error
 
 
-def read_embeddings(path: Path | str) -> pd.DataFrame:
-    """The embeddings table as `read_table` gives it, read in parts: what it takes in memory is little but the vectors.
+def read_embeddings(path: Path | str, texts: Collection[str] | None = None) -> pd.DataFrame:
+    """The embeddings table, or what it has of some texts; what it takes in memory is little but these vectors.
 
     Raises
     ------
@@ -88,7 +100,10 @@ def read_embeddings(path: Path | str) -> pd.DataFrame:
     """
     text_ids: list[str] = []
     vectors: list[np.ndarray] = []
+    wanted = None if texts is None else pa.array(sorted(map(content_id, texts)), pa.string())
     for batch in read_batches("embeddings", path):
+        if wanted is not None:
+            batch = batch.filter(pc.is_in(batch["text_id"], wanted))
         text_ids += batch["text_id"].to_pylist()
         vectors += list(batch["vector"].flatten().to_numpy().reshape(len(batch), -1))
     return pd.DataFrame({"text_id": pd.Series(text_ids, dtype=str), "vector": pd.Series(vectors, dtype=object)})
