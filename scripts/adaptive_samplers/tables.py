@@ -228,7 +228,7 @@ def read_table(
         If the file is missing, is no Parquet file or has another schema, as files of another version may.
     """
     _check_file(name, path)
-    filters = None if prompt_ids is None else pc.field("prompt_id").isin(sorted(prompt_ids))
+    filters = None if prompt_ids is None else pc.field("prompt_id").isin(pa.array(sorted(prompt_ids), pa.string()))
     return pq.read_table(path, columns=columns, filters=filters, pre_buffer=False).to_pandas(self_destruct=True)
 
 
