@@ -64,8 +64,10 @@ def score_candidates(
     table = table.merge(prompts[["prompt_id", "kind", "split"]], on="prompt_id", how="left", validate="many_to_one")
     for label in ("quality", "diversity", "correctness"):
         table[f"z_{label}"] = z_score(table[label])
-    verified = table["correctness"].notna()
-    table["correct"] = (table["correctness"] >= 1.0).astype("boolean").where(verified, pd.NA)
+    verifiable = table["correctness"].notna() | table["prompt_id"].isin(
+        prompts["prompt_id"][prompts["verifier"].notna()]
+    )
+    table["correct"] = (table["correctness"] >= 1.0).astype("boolean").where(verifiable, pd.NA)
     return table
 
 

@@ -39,7 +39,8 @@ from adaptive_samplers.hashing import content_id  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
 from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table  # noqa: E402
 
-STEPS = ("verify_candidates", "score_candidates", "select_training_set")
+STEPS = ("verify_candidates", "score_candidates", "select_training_set", "summarize_selection")
+PLAIN_STEPS = STEPS[:3]
 PROMPTS, HEURISTICS, SEEDS, SHARDS = 2_000, 143, 8, 8
 VOCABULARY = 49_152
 SHORTEST, LONGEST = 100, 200  # tokens of an answer
@@ -165,6 +166,10 @@ def _write_labels(folder: Path, keys: pa.Table, generator: np.random.Generator) 
             "self_bleu": generator.random(count),
             "embedding_entropy": generator.random(count).round(2),
             "vendi_score": generator.random(count),
+            **{
+                name: generator.random(count)
+                for name in ("distinct_1", "distinct_2", "distinct_3", "compression_ratio")
+            },
             "group_size": np.full(count, SEEDS, np.int32),
         },
         "correctness": {
@@ -191,7 +196,12 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
     """What Snakemake gives to the script of a step."""
     tables = {name: str(folder / f"{name}.parquet") for name in ("prompts", "heuristics", "candidates", "scores")}
     labels = {name: str(folder / "labels" / f"{name}.parquet") for name in ("quality", "diversity", "correctness")}
-    scoring = {"diversity_measure": MEASURE, "correct_only": True}
+    training_set = str(folder / f"{WEIGHTS}_top{TOP_K}.parquet")
+    scoring = {
+        "diversity_measure": MEASURE,
+        "correct_only": True,
+        "normalization": {"scope": "global", "method": "zscore"},
+    }
     inputs = {
         "verify_candidates": {
             "prompts": tables["prompts"],
@@ -200,11 +210,17 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
         },
         "score_candidates": {"prompts": tables["prompts"], **labels},
         "select_training_set": {name: tables[name] for name in ("scores", "candidates", "heuristics")},
+        "summarize_selection": {**tables, "training_sets": [training_set]},
     }
     outputs = {
         "verify_candidates": {"candidates": tables["candidates"], "report": str(folder / "candidates_report.json")},
         "score_candidates": {"scores": tables["scores"]},
-        "select_training_set": {"training_set": str(folder / "training_set.parquet")},
+        "select_training_set": {"training_set": training_set},
+        "summarize_selection": {
+            **{name: str(folder / f"{name}.parquet") for name in ("filtered", "marginals")},
+            "report": str(folder / "selection.json"),
+            "page": str(folder / "selection.html"),
+        },
     }
     settings = {
         "seeds": list(range(len(list(folder.glob("candidates/*"))))),
@@ -281,7 +297,7 @@ def measure_all(prompts: int, forms: Sequence[str], parent: Path | None) -> list
         print(f"{size / 1e9:.1f} GB of data made in {time.perf_counter() - start:.0f} s", flush=True)
         print(f"{'step':<22} {'form':<6} {'rows':>10} {'seconds':>8} {'peak GB':>8}")
         for form in forms:
-            for step in STEPS:
+            for step in STEPS if form == "ours" else PLAIN_STEPS:
                 seconds, peak = measure(step, form, folder)
                 rows.append(
                     {

@@ -91,7 +91,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
     seed=r"\d+",
     shard=r"\d+",
-    weights=r"a[^_/]+_b[^_/]+_c[^_/]+",
+    weights=r"a[^_/]+_b[^_/]+_c[^_/]+|pareto",
     top_k=r"\d+",
     architecture="|".join(ARCHITECTURES),
     heuristic=r"[^/]+",

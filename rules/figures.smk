@@ -13,6 +13,7 @@ TABLE_NAMES = [
     "comparison.html",
     "judge.html",
     "completeness.html",
+    "selection.html",
 ]
 
 FIGURES = expand(

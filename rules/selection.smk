@@ -20,7 +20,9 @@ rule score_candidates:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage("score_candidates", "scoring.diversity_measure"),
+        settings=stage(
+            "score_candidates", "scoring.diversity_measure", "scoring.normalization"
+        ),
     message:
         "Scoring answers"
     script:
@@ -50,3 +52,41 @@ rule select_training_set:
         "Selecting the training set {wildcards.weights}, top {wildcards.top_k}"
     script:
         "../scripts/select_training_set.py"
+
+
+rule summarize_selection:
+    input:
+        prompts="results/{run}/prompts.parquet",
+        heuristics="results/{run}/heuristics.parquet",
+        candidates="results/{run}/candidates.parquet",
+        scores="results/{run}/scores.parquet",
+        training_sets=expand(
+            "results/{{run}}/training_sets/{training_set}.parquet",
+            training_set=TRAINING_SETS,
+        ),
+    output:
+        filtered="results/{run}/selection/filtered.parquet",
+        marginals="results/{run}/selection/marginals.parquet",
+        report="results/{run}/selection/report.json",
+        page=report(
+            "results/{run}/tables/selection.html",
+            caption="../report/selection.rst",
+            category="Checks",
+            labels={"figure": "Selection: what was filtered, and why"},
+        ),
+    log:
+        "logs/{run}/summarize_selection.log",
+    benchmark:
+        "benchmarks/{run}/summarize_selection.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    params:
+        settings=stage("summarize_selection", "seeds", "scoring.correct_only"),
+    message:
+        "Writing what was filtered and why, and how each heuristic fared"
+    script:
+        "../scripts/summarize_selection.py"

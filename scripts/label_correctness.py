@@ -1,18 +1,24 @@
 """Verify the answers to prompts that have a verifier."""
 
+from pathlib import Path
+
 from adaptive_samplers.labels.correctness import label_correctness
+from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.stage import run_stage, say
-from adaptive_samplers.tables import KEY, read_table, write_table
+from adaptive_samplers.tables import read_table
 
 
 def main(snakemake):
-    labels = label_correctness(
-        read_table("candidates", snakemake.input.candidates, [*KEY, "text", "finish_reason", "error"]),
+    settings = snakemake.params.settings["labels"]["correctness"]
+    tally = label_correctness(
+        Path(snakemake.input.candidates),
         read_table("prompts", snakemake.input.prompts),
-        snakemake.params.settings["labels"]["correctness"]["tolerance"],
+        Path(snakemake.output.labels),
+        settings["tolerance"],
+        Verification.from_settings(settings),
+        snakemake.threads,
     )
-    say(labels.groupby("verifier")["score"].agg(["count", "mean"]).to_string())
-    write_table("correctness", labels, snakemake.output.labels)
+    say(tally.table())
 
 
 run_stage(main, snakemake)

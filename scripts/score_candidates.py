@@ -6,13 +6,16 @@ from adaptive_samplers.tables import KEY, read_table, write_table
 
 
 def main(snakemake):
-    measure = snakemake.params.settings["scoring"]["diversity_measure"]
+    settings = snakemake.params.settings["scoring"]
+    measure = settings["diversity_measure"]
     scores = score_candidates(
         read_table("prompts", snakemake.input.prompts),
         read_table("quality", snakemake.input.quality, [*KEY, "rating"]),
         read_table("diversity", snakemake.input.diversity, [*KEY, measure]),
         read_table("correctness", snakemake.input.correctness, [*KEY, "score"]),
         measure,
+        settings["normalization"]["scope"],
+        settings["normalization"]["method"],
     )
     write_table("scores", scores, snakemake.output[0])
 

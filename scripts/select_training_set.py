@@ -1,20 +1,21 @@
-"""Keep the best answers for each prompt and seed, under one set of weights."""
+"""Keep the best answers for each prompt and seed, under one set of weights or by Pareto fronts."""
 
 from functools import partial
 
-from adaptive_samplers.config import parse_weight_name
+from adaptive_samplers.config import PARETO, parse_weight_name
 from adaptive_samplers.selection import SCORED, select_training_set
 from adaptive_samplers.stage import run_stage, say
 from adaptive_samplers.tables import read_batches, read_table, write_table
 
 
 def main(snakemake):
+    name = snakemake.wildcards.weights
     selected = select_training_set(
         read_table("scores", snakemake.input.scores, SCORED),
         partial(read_batches, "candidates", snakemake.input.candidates),
         read_table("heuristics", snakemake.input.heuristics),
-        parse_weight_name(snakemake.wildcards.weights),
-        snakemake.wildcards.weights,
+        None if name == PARETO else parse_weight_name(name),
+        name,
         int(snakemake.wildcards.top_k),
         snakemake.params.settings["scoring"]["correct_only"],
     )

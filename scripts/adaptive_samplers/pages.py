@@ -9,6 +9,7 @@ import pandas as pd
 
 from adaptive_samplers.evaluation import best_first
 from adaptive_samplers.files import atomic_output
+from adaptive_samplers.selection import REASONS
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em; max-width: 60em; }
@@ -147,3 +148,37 @@ def completeness_page(reports: dict[str, dict[str, Any]], path: Path | str) -> N
 def _unlisted(report: dict[str, Any], key: str) -> int:
     """How many rows of a kind a report counts without listing them."""
     return report.get("unlisted", {}).get(key, 0)
+
+
+_LISTED_GROUPS, _LISTED_HEURISTICS = 100, 10
+
+
+def selection_page(report: dict[str, Any], marginals: pd.DataFrame, path: Path | str) -> None:
+    """What was filtered and why, the prompts and seeds that are left without an answer, and what was selected most.
+
+    Parameters
+    ----------
+    report : what `selection.filtering_report` found.
+    marginals : the `marginals` table.
+    """
+    kinds = report["answers"]
+    counted = list(next(iter(kinds.values())))
+    empty = report["empty_groups"]
+    parts = [
+        table(["prompts", *counted], [[kind, *(row[name] for name in counted)] for kind, row in kinds.items()]),
+        *(paragraph(f"{reason}: {meaning}.") for reason, meaning in REASONS.items()),
+        f"<h2>{len(empty)} of {report['groups']} prompts and seeds have no answer to select</h2>",
+    ]
+    if empty:
+        heads = ["prompt_id", "seed", "kind", "split", "reasons"]
+        parts.append(table(heads, [[group[head] for head in heads] for group in empty[:_LISTED_GROUPS]]))
+    if len(empty) > _LISTED_GROUPS:
+        parts.append(paragraph(f"and {len(empty) - _LISTED_GROUPS} more, in selection/report.json"))
+    columns = ["selected", "share", "score", "quality", "diversity", "correctness"]
+    for (weights, top_k), rows in marginals[marginals["kind"] == "all"].groupby(["weights", "top_k"], sort=False):
+        most = rows.sort_values("selected", ascending=False, kind="stable")[:_LISTED_HEURISTICS]
+        cells = [list(row) for row in most[["name", *columns]].itertuples(index=False, name=None)]
+        parts += [f"<h2>{html.escape(weights)}, top {top_k}: what was selected most</h2>"]
+        parts.append(table(["heuristic", *columns], cells))
+    parts.append(paragraph("Means of the score and the labels are over all answers that could be selected."))
+    page("Selection", parts, path)

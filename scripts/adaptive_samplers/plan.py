@@ -273,7 +273,10 @@ class _Run:
             return groups * competitors
         tournament = self.config["labels"]["quality"]["tournament"]
         orders = 2 if self.judge["order"] == "both" else 1
-        return orders * groups * comparisons_in_a_tournament(competitors, tournament["schedule"], tournament["rounds"])
+        comparisons = comparisons_in_a_tournament(
+            competitors, tournament["schedule"], tournament["rounds"], tournament["adaptive"]["comparisons"]
+        )
+        return orders * groups * comparisons
 
     def _on_gpus(self, seconds: float, gpus: int | None = None, servers: int = 0) -> Work:
         """A job with GPUs of its own, or one without, where others keep servers up or a CPU does the work."""
@@ -302,13 +305,15 @@ def gpus_of(sglang: Mapping[str, Any]) -> int:
     return 0 if sglang["endpoints"] else sglang["tensor_parallel"] * sglang["data_parallel"]
 
 
-def comparisons_in_a_tournament(competitors: int, schedule: str, rounds: int | None) -> int:
-    """Comparisons between the answers to one prompt and seed; `rounds` as in the config."""
+def comparisons_in_a_tournament(competitors: int, schedule: str, rounds: int | None, budget: int | None = None) -> int:
+    """Comparisons, at most, between the answers to one prompt and seed; `rounds` and `budget` as configured."""
     pairs = competitors * (competitors - 1) // 2
     if schedule == "round_robin" or competitors < 2:
         return pairs
-    rounds = rounds or math.ceil(math.log2(competitors)) + 1
-    return min(pairs, rounds * (competitors // 2))
+    default_rounds = math.ceil(math.log2(competitors)) + 1
+    if schedule == "adaptive":
+        return min(pairs, budget or math.ceil(default_rounds * (competitors // 2) / 2))
+    return min(pairs, (rounds or default_rounds) * (competitors // 2))
 
 
 def job_counts(dry_run: str) -> dict[str, int]:

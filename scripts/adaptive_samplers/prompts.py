@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
-from adaptive_samplers.labels.correctness import VERIFIERS
+from adaptive_samplers.labels.verifiers import Verification
+from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
 from adaptive_samplers.tables import SCHEMAS
 
 KINDS = ("creative", "verifiable", "factual", "chat")
@@ -38,11 +39,31 @@ class _Row:
         return UserError(f"{self.place}: {problem}; {remedy}")
 
 
+class _Checks:
+    """Tries ground truths, each once: one that its verifier cannot use is found before answers are generated."""
+
+    def __init__(self, pool: VerifierPool) -> None:
+        self.names = pool.verification.names()
+        self._pool = pool
+        self._passed: set[tuple[str, str]] = set()
+
+    def problem(self, verifier: str, ground_truth: Any) -> str | None:
+        """Why the verifier cannot use the ground truth; None if it can."""
+        content = (verifier, json.dumps(ground_truth, sort_keys=True))
+        if content in self._passed:
+            return None
+        [outcome] = self._pool.outcomes([Task(*content, kind="check")])
+        if outcome.error is None:
+            self._passed.add(content)
+        return outcome.error
+
+
 def collect_prompts(
     sources: list[dict[str, Any]],
     split: dict[str, float],
     per_kind: dict[str, int | None] | None,
     base_folder: Path,
+    verification: Verification | None = None,
 ) -> pd.DataFrame:
     """Read all sources into the `prompts` table.
 
@@ -62,6 +83,9 @@ def collect_prompts(
         takes all.
     base_folder
         The folder that relative paths start from.
+    verification
+        How answers will be verified: which verifiers there are, and the limits in which each ground truth is tried;
+        None takes those that come with the project.
 
     Returns
     -------
@@ -76,18 +100,19 @@ def collect_prompts(
     _check_split(split)
     prompts: dict[str, dict[str, Any]] = {}
     duplicates = 0
-    checked: set[tuple[str, str]] = set()
-    for source in sources:
-        path = Path(base_folder) / source["path"]
-        count = len(prompts) + duplicates
-        for row in _read_rows(path, source.get("limit")):
-            prompt = _prompt(row, source, path, checked)
-            if prompt["prompt_id"] in prompts:
-                duplicates += 1
-            else:
-                prompts[prompt["prompt_id"]] = prompt
-        if len(prompts) + duplicates == count:
-            raise UserError(f"{path}: the file holds no prompts; fill it or take it out of prompts.sources")
+    with VerifierPool(verification or Verification(), processes=1) as pool:
+        checks = _Checks(pool)
+        for source in sources:
+            path = Path(base_folder) / source["path"]
+            count = len(prompts) + duplicates
+            for row in _read_rows(path, source.get("limit")):
+                prompt = _prompt(row, source, path, checks)
+                if prompt["prompt_id"] in prompts:
+                    duplicates += 1
+                else:
+                    prompts[prompt["prompt_id"]] = prompt
+            if len(prompts) + duplicates == count:
+                raise UserError(f"{path}: the file holds no prompts; fill it or take it out of prompts.sources")
     if not prompts:
         raise UserError("prompts.sources: there is no source; name at least one file of prompts")
     rows = [prompts[prompt_id] | {"split": _split_of(prompt_id, split)} for prompt_id in sorted(prompts)]
@@ -127,13 +152,13 @@ def _capped(rows: Iterable[dict[str, Any]], per_kind: dict[str, int | None]) -> 
             yield row
 
 
-def _prompt(row: _Row, source: dict[str, Any], path: Path, checked: set[tuple[str, str]]) -> dict[str, Any]:
+def _prompt(row: _Row, source: dict[str, Any], path: Path, checks: _Checks) -> dict[str, Any]:
     messages = _messages(row, source)
     verifier = source.get("verifier") or row.values.get(source.get("verifier_key", "verifier"))
     kind = _kind(row, source)
     if "verifier_key" in source and source["verifier_key"] not in row.values:
         raise _missing(row, source["verifier_key"], "verifier_key")
-    ground_truth = _ground_truth(row, source, verifier, checked)
+    ground_truth = _ground_truth(row, source, verifier, checks)
     if kind == "verifiable" and verifier is None:
         raise row.complain("a verifiable prompt has no verifier", "name one, or give the prompt another kind")
     return {
@@ -195,15 +220,15 @@ def _kind(row: _Row, source: dict[str, Any]) -> str:
     return kind
 
 
-def _ground_truth(row: _Row, source: dict[str, Any], verifier: str | None, checked: set[tuple[str, str]]) -> Any:
+def _ground_truth(row: _Row, source: dict[str, Any], verifier: str | None, checks: _Checks) -> Any:
     key = source.get("ground_truth_key", "ground_truth")
     ground_truth = row.values.get(key)
     if row.packed and isinstance(ground_truth, str):
         ground_truth = _unpacked(ground_truth)
     if verifier is None:
         return ground_truth
-    if verifier not in VERIFIERS:
-        raise row.complain(f"unknown verifier {verifier!r}", _nearest(verifier, VERIFIERS))
+    if verifier not in checks.names:
+        raise row.complain(f"unknown verifier {verifier!r}", _nearest(verifier, checks.names))
     if ground_truth is None:
         found = difflib.get_close_matches(key, map(str, row.values), n=1) if key not in row.values else []
         hint = f" (did you mean '{found[0]}'?)" if found else ""
@@ -211,23 +236,12 @@ def _ground_truth(row: _Row, source: dict[str, Any], verifier: str | None, check
             f"the verifier '{verifier}' has no ground truth under '{key}'{hint}",
             "add it, or name its key in `ground_truth_key`",
         )
-    content = (verifier, json.dumps(ground_truth, sort_keys=True))
-    if content not in checked:
-        _check_ground_truth(row, verifier, ground_truth)
-        checked.add(content)
-    return ground_truth
-
-
-def _check_ground_truth(row: _Row, verifier: str, ground_truth: Any) -> None:
-    """Try the verifier: a ground truth it cannot use is found now, not after generating all answers."""
-    try:
-        VERIFIERS[verifier]("An answer of 1 word.", ground_truth)
-    except Exception as error:
-        problem = f"the verifier '{verifier}' cannot use the ground truth {ground_truth!r}"
+    if (problem := checks.problem(verifier, ground_truth)) is not None:
         raise row.complain(
-            f"{problem} ({type(error).__name__}: {error})",
+            f"the verifier '{verifier}' cannot use the ground truth {ground_truth!r} ({problem})",
             "correct the ground truth or name another verifier",
-        ) from error
+        )
+    return ground_truth
 
 
 def _unpacked(text: str) -> Any:

@@ -39,7 +39,13 @@ AFTER_TRAINING = {
     *ENDINGS,
 }
 BEFORE_TRAINING = {"embed_candidates", "label_quality", "label_diversity", "label_correctness", "score_candidates"}
-SELECTION = {"select_training_set", "replay_distributions", "train_sampler", "plot_kept_heuristics"}
+SELECTION = {
+    "select_training_set",
+    "summarize_selection",
+    "replay_distributions",
+    "train_sampler",
+    "plot_kept_heuristics",
+}
 
 
 def test_everything_is_made(workflow):

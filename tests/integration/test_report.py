@@ -13,7 +13,11 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.browser]
 ENTRIES = {
     "Comparison": ["Quality against diversity", "Ranking by quality", "Comparison table"],
     "Training": ["Raw, target and learned distributions", "Training curves", "Heuristics kept per weight"],
-    "Checks": ["The judge: what is known of it", "Completeness of the candidates"],
+    "Checks": [
+        "The judge: what is known of it",
+        "Completeness of the candidates",
+        "Selection: what was filtered, and why",
+    ],
 }
 
 

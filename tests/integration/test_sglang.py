@@ -19,7 +19,7 @@ import torch
 
 from adaptive_samplers.engines import Request
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
-from adaptive_samplers.engines.sglang_engine import SGLangEngine, Payloads
+from adaptive_samplers.engines.sglang_engine import Payloads, SGLangEngine
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import apply_on_support, configured_pipeline, sort_logits

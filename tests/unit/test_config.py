@@ -1,6 +1,7 @@
 """The config: its defaults, and the parts of it that rules and paths are made of."""
 
 import copy
+import itertools
 import json
 import re
 import subprocess
@@ -8,9 +9,11 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from snakemake.utils import update_config
 
-from adaptive_samplers.config import config_slice, load_config, parse_weight_name, weight_name, weight_names
+from adaptive_samplers.config import config_slice, load_config, parse_weight_name, weight_name, weight_names, weightings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import HEURISTICS, expand_heuristics
 from support import HUB, REPOSITORY, changed, read_config
@@ -202,6 +205,56 @@ def test_weight_names(good_config, config_folder):
         {"diversity": 0.0, "quality": 1.0, "correctness": 2.5},
     ):
         assert parse_weight_name(weight_name(weights)) == weights
+
+
+LABELS = ("diversity", "quality", "correctness")
+
+
+def weights_of(**scoring):
+    complete = {"weights": [], "pareto": False, "grid": {}} | scoring
+    complete["grid"] = {"diversity": [], "quality": [], "correctness": []} | complete["grid"]
+    return weight_names({"scoring": complete})
+
+
+def test_a_grid_of_weights():
+    listed = [
+        {"diversity": 0.0, "quality": 1.0, "correctness": 0.0},
+        {"diversity": 1.0, "quality": 1.0, "correctness": 0.0},
+    ]
+    half = [0.0, 0.5, 1.0]
+    assert weights_of() == [] and weights_of(weights=listed, pareto=True) == ["a0_b1_c0", "a1_b1_c0", "pareto"]
+    # 0.5 and 0.5 select what 1 and 1 do, which is listed; and 0 and 0.5 what 0 and 1 do.
+    assert weights_of(weights=listed, grid={"diversity": half, "quality": half}) == [
+        "a0_b1_c0", "a1_b1_c0", "a0.5_b0_c0", "a0.5_b1_c0", "a1_b0.5_c0"
+    ]  # fmt: skip
+    assert weights_of(grid={"correctness": [0.0, 2.0, 2.0, 3.0]}) == ["a0_b0_c2"]
+    assert weights_of(grid={"diversity": [0.1, 0.3], "quality": [0.2, 0.6]}) == [
+        "a0.1_b0.2_c0",
+        "a0.1_b0.6_c0",
+        "a0.3_b0.2_c0",
+    ]
+    assert weights_of(grid={"quality": [0.0]}, pareto=True) == ["pareto"]
+
+
+@given(
+    st.lists(st.fixed_dictionaries(dict.fromkeys(LABELS, st.integers(0, 4).map(float))), max_size=3).filter(
+        lambda listed: all(any(weights.values()) for weights in listed)
+    ),
+    st.fixed_dictionaries(dict.fromkeys(LABELS, st.lists(st.integers(0, 4).map(float), max_size=4))),
+)
+def test_a_grid_has_every_direction_once(listed, grid):
+    found = weightings({"scoring": {"weights": listed, "grid": grid}})
+    assert found[: len(listed)] == listed
+
+    def parallel(one, other):
+        return all(one[a] * other[b] == one[b] * other[a] for a in LABELS for b in LABELS)
+
+    for i, weights in enumerate(found[len(listed) :], start=len(listed)):
+        assert any(weights.values()) and not any(parallel(weights, before) for before in found[:i])
+        assert all(weights[label] in (grid[label] or [0.0]) for label in LABELS)
+    for values in itertools.product(*(grid[label] or [0.0] for label in LABELS)):
+        if any(values):
+            assert any(parallel(dict(zip(LABELS, values, strict=True)), weights) for weights in found)
 
 
 @pytest.mark.parametrize("name", ["", "a1_b1", "a1_b1_c", "a-1_b1_c0", "a1_b1_c1_top2", "b1_a1_c1"])

@@ -22,6 +22,8 @@ def problems_of(config: Any, config_folder: Path) -> dict[str, str]:
 LEARNED = "evaluation.learnability.heuristics"
 JUDGE = "labels.quality.judge"
 PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
+SERVER = "labels.overlap.infinigram"
+TRACED = {"enabled": True, "kind": "infinigram"}
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
@@ -57,6 +59,25 @@ BAD_CONFIGS = [
     ("prompts.sources.0.prompt", "text", "prompts.sources[0].prompt", ["Did you mean 'prompt_key'?"]),
     ("prompts.sources.0.kind", "creativ", "prompts.sources[0].kind", ["Did you mean 'creative'?"]),
     ("prompts.sources.0.verifier", "numerical", "prompts.sources[0].verifier", ["Did you mean 'numeric'?"]),
+    (
+        "labels.correctness.verifiers",
+        [{"name": "math", "path": "resources/prompts.jsonl"}],
+        "labels.correctness.verifiers[0].name",
+        ["name of another verifier"],
+    ),
+    (
+        "labels.correctness.verifiers",
+        [{"name": "mine", "path": "resources/prompt.jsonl"}],
+        "labels.correctness.verifiers[0].path",
+        ["Did you mean 'prompts.jsonl'?"],
+    ),
+    (
+        "labels.correctness.verifiers",
+        [{"name": "My own", "path": "x"}],
+        "labels.correctness.verifiers[0].name",
+        ["lower-case"],
+    ),
+    ("labels.correctness.code.seconds", 0, "labels.correctness.code.seconds", ["above 0"]),
     ("prompts.sources.0.limit", 0, "prompts.sources[0].limit", ["0 is out of range", "at least 1 or null"]),
     ("prompts.split.test", 0.4, "prompts.split", ["sum to 1.1", "sum to 1"]),
     ("prompts.split.test", 0, "prompts.split.test", ["0 is out of range", "above 0"]),
@@ -166,11 +187,27 @@ BAD_CONFIGS = [
     ("labels.quality.tournament.schedule", "round-robin", "labels.quality.tournament.schedule", ["'round_robin'?"]),
     ("labels.overlap.enabled", True, "labels.overlap.corpus", ["is empty", "enabled: false"]),
     ("labels.overlap.corpus", ["data/corpora.txt"], "labels.overlap.corpus[0]", ["Did you mean 'corpus.txt'?"]),
+    ("labels.overlap", TRACED, f"{SERVER}.index", ["is null", "name of an index"]),
+    ("labels.overlap", TRACED | {"infinigram": {"index": "x", "url": "api.org"}}, f"{SERVER}.url", ["http://"]),
+    ("labels.overlap", TRACED | {"infinigram": {"index": "x", "tokenizer": "no"}}, f"{SERVER}.tokenizer", ["'no'"]),
+    ("labels.overlap.kind", "infini-gram", "labels.overlap.kind", ["Did you mean 'infinigram'?"]),
     ("scoring.weights.1", {"diversity": 0}, "scoring.weights[1]", ["all weights are 0"]),
     ("scoring.weights.1", {"quality": 1}, "scoring.weights[1]", ["a0_b1_c0 is already listed in scoring.weights[0]"]),
     ("scoring.weights.0.qualty", 1, "scoring.weights[0].qualty", ["unknown weight", "Did you mean 'quality'?"]),
     ("scoring.weights.0.quality", -1, "scoring.weights[0].quality", ["-1 is out of range", "at least 0"]),
     ("scoring.diversity_measure", "self-bleu", "scoring.diversity_measure", ["Did you mean 'self_bleu'?"]),
+    ("scoring.weights", [], "scoring.weights", ["is empty", "at least one weighting", "pareto"]),
+    ("scoring.grid", {"quality": [-1]}, "scoring.grid.quality[0]", ["-1 is out of range", "at least 0"]),
+    ("scoring.grid", {"qualty": [1]}, "scoring.grid.qualty", ["Did you mean 'quality'?"]),
+    (
+        "scoring.grid",
+        {"diversity": [*range(1, 12)], "quality": [*range(101, 112)]},
+        "scoring.grid",
+        ["makes 123 weightings", "each trains", "at most 100"],
+    ),
+    ("scoring.pareto", 1, "scoring.pareto", ["1 is a whole number", "true or false"]),
+    ("scoring.normalization", {"method": "z-score"}, "scoring.normalization.method", ["Did you mean 'zscore'?"]),
+    ("scoring.normalization", {"scope": "prompts"}, "scoring.normalization.scope", ["Did you mean 'prompt'?"]),
     ("scoring.top_k", [0], "scoring.top_k[0]", ["0 is out of range", "at least 1"]),
     ("scoring.top_k", [99], "scoring.top_k[0]", ["99 is more than", "at most 17"]),
     ("samplers", {}, "samplers", ["no architecture", "SamplingNetwork"]),

@@ -1,240 +1,326 @@
-"""Verifiers tell good answers from bad ones, and failures stay failures."""
+"""Verifying many answers: in processes, in order, with failures that stay failures."""
 
 import json
-import subprocess
-import sys
+import os
+import threading
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels import correctness
-from adaptive_samplers.labels.correctness import VERIFIERS, label_correctness, verifier
-from support import REPOSITORY
+from adaptive_samplers.labels.correctness import label_correctness
+from adaptive_samplers.labels.verifiers import Verification, pool
+from adaptive_samplers.labels.verifiers.pool import Outcome, Task, VerifierPool
+from adaptive_samplers.labels.verifiers.sandbox import Limits
+from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table
+from support import processes_with
 
+OWN = '''
+"""A verifier that does what an answer tells it."""
+import os, sys, time
 
-def instruction(name: str, **arguments) -> list[dict]:
-    return [{"instruction_id": name, "kwargs": arguments}]
-
-
-FEWER_THAN_FIVE = instruction("length_constraints:number_words", num_words=5, relation="less than")
-
-GOOD = [
-    ("numeric", "There are 3 boxes of 4, so 12 in all.", 12),
-    ("numeric", "The answer is 12. There are 3 boxes.", 12),
-    ("numeric", "3 * 4 = 12\n#### 12", 12),
-    ("numeric", "The answer is 3 + 4 = 7. Good luck with 9!", 7),
-    ("numeric", "First the answer is 5, no: the answer is 7", 7),
-    ("numeric", "It costs $1,234.50.", 1234.5),
-    ("numeric", "about 1,000,000 people", "1,000,000"),
-    ("numeric", "It is -3", -3),
-    ("numeric", "It is −3", -3),  # the typographic minus
-    ("numeric", "10-7 = 3", 3),
-    ("numeric", "x=.5", 0.5),
-    ("numeric", "7.0", 7),
-    ("numeric", "answer: 8", 8),
-    ("regex", "It is PARIS.", r"\bparis\b"),
-    ("regex", " Yes. \n", {"pattern": r"yes\W*", "fullmatch": True}),
-    ("exact", "  The  Nile. ", "the nile"),
-    ("exact", "“Tokyo”", ["Kyoto", "Tokyo"]),
-    ("math", "So we get $\\frac{1}{2}$.", "0.5"),
-    ("math", "The result is 12.", 12),
-    ("math", "$x^2 + 2x + 1$", "$(x+1)^2$"),
-    ("instructions", "Only four words here", FEWER_THAN_FIVE),
-    ("instructions", "<<Rain>>\nIt rains.", instruction("detectable_format:title")),
-    ("instructions", "A small lizard ran.", instruction("keywords:existence", keywords=["lizard"])),
-    ("instructions", "No pause at all.", instruction("punctuation:no_comma")),
-    (
-        "instructions",
-        "a quiet morning in the garden with birds.",
-        instruction("change_case:english_lowercase"),
-    ),
-]
-BAD = [
-    ("numeric", "There are 12 pencils in 3 boxes, so 15.", 12),
-    ("numeric", "I do not know.", 12),
-    ("numeric", "The answer is 120.", 12),
-    ("numeric", "It is 3", -3),
-    ("numeric", "1,234", 1),
-    ("regex", "comparison", r"\bparis\b"),
-    ("regex", "Yes, of course.", {"pattern": "yes", "fullmatch": True}),
-    ("exact", "The Nile river", "the nile"),
-    ("math", "So we get $\\frac{1}{3}$.", "0.5"),
-    ("math", "I do not know.", "0.5"),
-    ("instructions", "These are as many as six", FEWER_THAN_FIVE),
-    ("instructions", "Rain\nIt rains.", instruction("detectable_format:title")),
-    ("instructions", "A pause, then.", instruction("punctuation:no_comma")),
-]
-
-
-@pytest.mark.parametrize(("name", "answer", "ground_truth"), GOOD)
-def test_a_good_answer_scores_one(name, answer, ground_truth):
-    score, detail = VERIFIERS[name](answer, ground_truth)
-    assert score == 1.0, detail
-    assert detail
-
-
-@pytest.mark.parametrize(("name", "answer", "ground_truth"), BAD)
-def test_a_bad_answer_scores_zero(name, answer, ground_truth):
-    score, detail = VERIFIERS[name](answer, ground_truth)
-    assert score == 0.0, detail
-    assert detail
-
-
-def test_every_verifier_has_good_and_bad_examples():
-    assert {name for name, _, _ in GOOD} == {name for name, _, _ in BAD} == set(VERIFIERS)
-
-
-@pytest.mark.parametrize("name", sorted(VERIFIERS))
-@pytest.mark.parametrize("answer", ["", " \n"])
-def test_an_empty_answer_scores_zero_and_says_so(name, answer):
-    assert VERIFIERS[name](answer, ".*") == (0.0, "empty answer")
-
-
-def test_instructions_score_the_share_followed():
-    both = instruction("punctuation:no_comma") + FEWER_THAN_FIVE
-    score, detail = VERIFIERS["instructions"]("One, two, three", both)
-    assert score == 0.5
-    assert detail == "not followed: punctuation:no_comma"
-
-
-@pytest.mark.parametrize(
-    ("name", "ground_truth", "message"),
-    [
-        ("numeric", "twelve", "not a number"),
-        ("regex", {"pattern": "a", "fulmatch": True}, "fulmatch"),
-        ("exact", [], "empty"),
-        ("math", " ", "holds no formula"),
-        ("instructions", [], "list of instructions"),
-        ("instructions", instruction("punctuation:no_coma"), "is unknown"),
-        (
-            "instructions",
-            instruction("length_constraints:number_sentences", num_sentences=1, relation="less than"),
-            "network",
-        ),
-        # IFEval's checker would draw the missing relation at random.
-        ("instructions", instruction("length_constraints:number_words", num_words=5), "relation"),
-    ],
-)
-def test_an_unusable_ground_truth_raises(name, ground_truth, message):
-    with pytest.raises(ValueError, match=message):
-        VERIFIERS[name]("an answer", ground_truth)
-
-
-def test_language_detection_gives_the_same_verdict_every_time():
-    answer = "Il fait beau today and the rain is gone."
-    ground_truth = instruction("language:response_language", language="fr")
-    assert len({VERIFIERS["instructions"](answer, ground_truth)[0] for _ in range(10)}) == 1
-
-
-def test_heavy_libraries_load_only_when_their_verifier_runs():
-    code = (
-        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); "
-        "import adaptive_samplers.labels.correctness, adaptive_samplers.prompts; "
-        "heavy = {'torch', 'math_verify', 'if_verifiable', 'datasets'}; print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def verify(text, ground_truth):
+    print("a line of its own")
+    if text == "boom":
+        raise RuntimeError("out of luck")
+    if text == "hang":
+        while True:
+            pass
+    if text == "die":
+        os._exit(3)
+    if text == "killed":
+        os.kill(os.getpid(), 9)
+    if text == "leave":
+        sys.exit("left")
+    if text == "eat":
+        return bytearray(10**10)
+    if text == "process":
+        return 1.0, str(os.getpid())
+    if text == "child":
+        import subprocess
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(1000)", "child-of-a-verifier"])
+    if text == "score":
+        return ground_truth
+    return (1.0, "fine") if ground_truth == 1 else 0
+'''
 
 
 @pytest.fixture
-def crashing():
-    @verifier("crashing")
-    def crash(answer, ground_truth):
-        if "boom" in answer:
-            raise RuntimeError("out of luck")
-        return 1.0, "fine"
-
-    yield "crashing"
-    del VERIFIERS["crashing"]
+def own(tmp_path) -> Verification:
+    (tmp_path / "own.py").write_text(OWN)
+    return Verification(own=(("own", str(tmp_path / "own.py")),), timeout=1.0)
 
 
 def prompts_table(*rows) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["prompt_id", "verifier", "ground_truth"])
 
 
-def candidates_table(*rows) -> pd.DataFrame:
-    columns = ["prompt_id", "heuristic_id", "seed", "text", "finish_reason", "error"]
-    return pd.DataFrame(rows, columns=columns)
+def label(
+    folder: Path,
+    rows: list[tuple],
+    prompts: pd.DataFrame,
+    tolerance: float = 0.0,
+    verification: Verification | None = None,
+    processes: int = 1,
+) -> pd.DataFrame:
+    """The table of labels of candidates: (prompt, heuristic, seed, text, finish reason, error)."""
+    columns = [*KEY, "text", "finish_reason", "error"]
+    others = {"prompt_token_ids": [], "token_ids": [], "sample_seed": 0, "engine": "test"}
+    others |= {"token_logprobs": None, "end_logprobs": None}
+    write_table(
+        "candidates", [dict(zip(columns, row, strict=True)) | others for row in rows], folder / "candidates.parquet"
+    )
+    output = folder / "correctness.parquet"
+    label_correctness(
+        folder / "candidates.parquet", prompts, output, tolerance, verification or Verification(), processes
+    )
+    return read_table("correctness", output)
 
 
-def test_labels_keep_order_and_leave_unverifiable_prompts_null():
+def outcomes(verification: Verification, tasks: list[Task], processes: int = 1) -> list[Outcome]:
+    with VerifierPool(verification, processes) as verifiers:
+        return list(verifiers.outcomes(tasks))
+
+
+def tasks_of(*texts: str) -> list[Task]:
+    return [Task("own", "1", text) for text in texts]
+
+
+def test_labels_keep_order_and_leave_unverifiable_prompts_null(tmp_path):
     prompts = prompts_table(("p1", "numeric", "12"), ("p2", None, None))
-    candidates = candidates_table(
+    rows = [
         ("p2", "h", 0, "A poem.", "stop", None),
         ("p1", "h", 1, "12", "stop", None),
         ("p1", "h", 0, "13", "length", None),
         ("p1", "h", 2, "", "stop", None),
-    )
-    table = label_correctness(candidates, prompts, 0.0)
-    assert list(table.columns) == [*correctness.KEY, "verifier", "score", "detail", "error"]
+    ]
+    table = label(tmp_path, rows, prompts)
+    assert list(table.columns) == SCHEMAS["correctness"].names
     assert table["prompt_id"].tolist() == ["p2", "p1", "p1", "p1"]
     assert table["seed"].tolist() == [0, 1, 0, 2]
     assert table["score"].isna().tolist() == [True, False, False, False]
     assert table["score"].tolist()[1:] == [1.0, 0.0, 0.0]
     assert table["detail"].tolist()[3] == "empty answer"
     assert table["error"].isna().all()
-    assert table["score"].dtype == "float64"
 
 
-def test_a_failed_generation_is_an_error_and_never_a_zero():
-    prompts = prompts_table(("p1", "numeric", "12"))
-    candidates = candidates_table(("p1", "h", 0, "", "error", "out of memory"))
-    row = label_correctness(candidates, prompts, 0.0).iloc[0]
-    assert pd.isna(row["score"])
-    assert row["error"] == "generation failed: out of memory"
+def test_a_failed_generation_is_an_error_and_never_a_zero(tmp_path):
+    rows = [("p1", "h", 0, "", "error", "out of memory"), ("p1", "h", 1, "", "error", None)]
+    table = label(tmp_path, rows, prompts_table(("p1", "numeric", "12")))
+    assert table["score"].isna().all()
+    assert table["error"].tolist() == ["generation failed: out of memory", "generation failed"]
 
 
-def test_a_crash_within_the_tolerance_is_null_with_its_error(crashing):
-    prompts = prompts_table(("p1", crashing, "1"))
-    candidates = candidates_table(("p1", "h", 0, "boom", "stop", None), ("p1", "h", 1, "calm", "stop", None))
-    table = label_correctness(candidates, prompts, 0.5)
+def test_a_crash_within_the_tolerance_is_null_with_its_error(tmp_path, own):
+    rows = [("p1", "h", 0, "boom", "stop", None), ("p1", "h", 1, "calm", "stop", None)]
+    table = label(tmp_path, rows, prompts_table(("p1", "own", "1")), 0.5, own)
     assert pd.isna(table["score"][0])
     assert table["score"][1] == 1.0
     assert table["error"][0] == "RuntimeError: out of luck"
 
 
-def test_crashes_above_the_tolerance_stop_the_stage_and_name_the_rows(crashing):
-    prompts = prompts_table(("p1", crashing, "1"), ("p2", None, None))
+def test_crashes_above_the_tolerance_stop_the_stage_and_name_the_rows(tmp_path, own):
+    prompts = prompts_table(("p1", "own", "1"), ("p2", None, None))
     rows = [("p1", "h7", seed, "boom", "stop", None) for seed in range(8)]
     rows.append(("p2", "h7", 0, "not counted", "stop", None))
     with pytest.raises(UserError) as caught:
-        label_correctness(candidates_table(*rows), prompts, 0.9)
+        label(tmp_path, rows, prompts, 0.9, own)
     message = str(caught.value)
     for part in ["8 of 8", "labels.correctness.tolerance", "p1", "h7", "seed 4", "out of luck", "and 3 more"]:
         assert part in message
     assert "seed 5" not in message
+    assert not (tmp_path / "correctness.parquet").exists()
+
+
+@pytest.mark.parametrize(("ground_truth", "message"), [(None, "no ground truth"), ('"x"', "not a number")])
+def test_a_check_that_cannot_run_is_a_crash(tmp_path, ground_truth, message):
+    rows = [("p1", "h", 0, "1", "stop", None)]
+    with pytest.raises(UserError, match=message):
+        label(tmp_path, rows, prompts_table(("p1", "numeric", ground_truth)))
+
+
+def test_an_unknown_verifier_stops_the_stage_before_any_answer(tmp_path):
+    rows = [("p1", "h", 0, "1", "stop", None)]
+    with pytest.raises(UserError, match="unknown verifier 'nummeric'; did you mean 'numeric'"):
+        label(tmp_path, rows, prompts_table(("p1", "nummeric", "1")), 1.0)
+
+
+def test_a_candidate_without_its_prompt_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="p9"):
+        label(tmp_path, [("p9", "h", 0, "1", "stop", None)], prompts_table())
+
+
+def test_a_table_without_answers_is_written(tmp_path):
+    assert label(tmp_path, [], prompts_table(("p1", "numeric", "1"))).empty
+
+
+def test_hanging_dying_and_greedy_verifiers_fail_their_own_answers_only(tmp_path, own):
+    texts = ["a", "hang", "b", "die", "killed", "leave", "eat", "c"]
+    rows = [("p1", "h", seed, text, "stop", None) for seed, text in enumerate(texts)]
+    start = time.monotonic()
+    table = label(tmp_path, rows, prompts_table(("p1", "own", "1")), 0.9, own, processes=2)
+    assert time.monotonic() - start < 20
+    assert table["score"].tolist()[::7] == [1.0, 1.0] and table["score"][2] == 1.0
+    errors = dict(zip(texts, table["error"], strict=True))
+    assert "killed after 1 s" in errors["hang"]
+    assert "ended with status 3" in errors["die"]
+    assert "ended by signal 9" in errors["killed"]
+    assert errors["leave"] == "SystemExit: left"
+    assert "MemoryError" in errors["eat"]
+    assert table["score"].notna().sum() == 3
+
+
+def test_patterns_and_formulas_that_never_end_are_killed_from_any_thread():
+    tasks = [
+        Task("regex", json.dumps(r"(a+)+$"), "a" * 60 + "!"),
+        Task("numeric", "5", "5"),
+        Task("math", "5", "$9^{9^{9^{9^9}}} \\cdot \\sin(9^{9^{9^9}})!!$"),
+        Task("math", json.dumps("$5$"), "$5$"),
+    ]
+    found: list[Outcome] = []
+    # Not the main thread, where signals could be of help.
+    thread = threading.Thread(target=lambda: found.extend(outcomes(Verification(timeout=2.0), tasks)))
+    thread.start()
+    thread.join(90)
+    assert not thread.is_alive()
+    assert found[0].score is None and "killed after 2 s" in found[0].error
+    assert found[1].score == 1.0
+    assert found[2].score in (None, 0.0)
+    assert found[3].score == 1.0
+
+
+def test_what_a_killed_verifier_started_ends_too(own):
+    [outcome] = outcomes(own, tasks_of("child"))
+    assert "killed after 1 s" in outcome.error
+    deadline = time.monotonic() + 10
+    while processes_with("child-of-a-verifier") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not processes_with("child-of-a-verifier")
+
+
+def test_outcomes_do_not_depend_on_processes_or_batches(own, monkeypatch):
+    tasks = [
+        Task("numeric", str(number % 3), f"The answer is {number % 4}") if number % 5 else Task("own", "1", "boom")
+        for number in range(500)
+    ]
+    expected = outcomes(own, tasks)
+    assert [outcome.score for outcome in expected[:5]] == [None, 1.0, 1.0, 0.0, 0.0]
+    monkeypatch.setattr(pool, "_BATCH", 7)
+    assert outcomes(own, tasks, processes=3) == expected
+
+
+def test_processes_are_replaced_after_their_lifetime(own, monkeypatch):
+    monkeypatch.setattr(pool, "_LIFETIME", 5)
+    monkeypatch.setattr(pool, "_BATCH", 5)
+    found = [outcome.detail for outcome in outcomes(own, tasks_of(*["process"] * 15))]
+    assert len(set(found)) == 3
+    assert all(len(set(found[start : start + 5])) == 1 for start in (0, 5, 10))
+    for process in map(int, set(found)):
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_answers_are_read_only_a_little_ahead(own, monkeypatch):
+    monkeypatch.setattr(pool, "_BATCH", 10)
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Task("own", "1", "fine")
+
+    with VerifierPool(own, 2) as verifiers:
+        stream = verifiers.outcomes(endless())
+        assert [next(stream).score for _ in range(25)] == [1.0] * 25
+        assert taken <= 150
+
+
+def test_an_error_ends_processes_at_once(own):
+    start = time.monotonic()
+    with pytest.raises(KeyError), VerifierPool(Verification(own.own, timeout=600), 1) as verifiers:
+        waiting = verifiers._threads.submit(verifiers._run, tasks_of("hang"))
+        while not verifiers._slots or verifiers._slots[0].worker is None:
+            time.sleep(0.01)
+        raise KeyError
+    assert time.monotonic() - start < 30
+    assert "signal 9" in waiting.result()[0].error
 
 
 @pytest.mark.parametrize(
-    ("name", "ground_truth", "message"),
+    ("ground_truth", "score", "detail"),
     [
-        ("nummeric", "1", "unknown verifier"),
-        ("numeric", None, "no ground truth"),
-        ("numeric", '"x"', "not a number"),
+        (0.25, 0.25, "score 0.25"),
+        (True, 1.0, "score 1"),
+        ([1, "x"], None, "neither"),
+        (2, None, "neither"),
+        ("1", None, "neither"),
     ],
 )
-def test_a_check_that_cannot_run_is_a_crash(name, ground_truth, message):
-    candidates = candidates_table(("p1", "h", 0, "1", "stop", None))
+def test_an_own_verifier_returns_a_score(own, ground_truth, score, detail):
+    [outcome] = outcomes(own, [Task("own", json.dumps(ground_truth), "score")])
+    assert outcome.score == score
+    assert detail in (outcome.detail or outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def verify(text, ground_truth) return 1", "own.py: the verifier 'own' cannot be loaded .SyntaxError"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("def check(text, ground_truth): return 1", "defines no function verify"),
+        ("import os; os._exit(1)", "did not start: it ended with status 1"),
+    ],
+)
+def test_an_own_verifier_that_cannot_be_loaded_stops_the_stage(tmp_path, own, content, message):
+    (tmp_path / "own.py").write_text(content)
     with pytest.raises(UserError, match=message):
-        label_correctness(candidates, prompts_table(("p1", name, ground_truth)), 0.0)
+        outcomes(own, tasks_of("a"))
 
 
-def test_a_candidate_without_its_prompt_is_an_error():
-    with pytest.raises(UserError, match="p9"):
-        label_correctness(candidates_table(("p9", "h", 0, "1", "stop", None)), prompts_table(), 0.0)
+def test_an_own_verifier_without_its_file_stops_the_stage(tmp_path, own):
+    (tmp_path / "own.py").unlink()
+    with pytest.raises(UserError, match="no such file"):
+        outcomes(own, tasks_of("a"))
 
 
-def test_the_table_fits_its_schema(tmp_path):
-    from adaptive_samplers.tables import read_table, write_table
+def test_the_code_of_answers_has_its_own_limits():
+    loop = "while True: pass"
+    tasks = [Task("code", json.dumps({"tests": ["pass"]}), text) for text in (loop, "x = 1")]
+    found = outcomes(Verification(timeout=0.5, code=Limits(seconds=1.0)), tasks)
+    # An endless loop of the answer's is a wrong answer, not a verifier that hangs.
+    assert found == [Outcome(0.0, "not done within 1 s", None), Outcome(1.0, "passed 1 tests", None)]
 
-    prompts = prompts_table(("p1", "regex", json.dumps("a")), ("p2", None, None))
-    candidates = candidates_table(("p1", "h", 0, "a", "stop", None), ("p2", "h", 0, "b", "stop", None))
-    table = label_correctness(candidates, prompts, 0.0)
-    write_table("correctness", table, tmp_path / "correctness.parquet")
-    assert read_table("correctness", tmp_path / "correctness.parquet")["score"].isna().tolist() == [
-        False,
-        True,
-    ]
-    empty = label_correctness(candidates.iloc[:0], prompts, 0.0)
-    write_table("correctness", empty, tmp_path / "empty.parquet")
+
+def test_the_tally_counts_and_shows(tmp_path, own):
+    rows = [("p1", "h", 0, "boom", "stop", None), ("p1", "h", 1, "a", "stop", None), ("p2", "h", 1, "2", "stop", None)]
+    prompts = prompts_table(("p1", "own", "1"), ("p2", "numeric", "3"))
+    label(tmp_path, rows, prompts, 0.5, own)
+    tally = label_correctness(tmp_path / "candidates.parquet", prompts, tmp_path / "again.parquet", 0.5, own)
+    assert (tally.scored["own"], tally.failed["own"], tally.points["own"]) == (1, 1, 1.0)
+    assert tally.table().split() == ["scored", "mean", "failed", "numeric", "1", "0.0", "0", "own", "1", "1.0", "1"]
+    assert correctness.Tally().table() == "no prompt has a verifier"
+
+
+def test_settings_become_limits():
+    settings = {
+        "tolerance": 0.0,
+        "timeout": 3.0,
+        "memory_mb": 512,
+        "verifiers": [{"name": "mine", "path": "mine.py"}],
+        "code": {"seconds": 20.0, "memory_mb": 100, "processes": 2, "disk_mb": 1},
+    }
+    verification = Verification.from_settings(settings)
+    assert verification.names()[-1] == "mine"
+    assert verification.seconds("mine") == 3.0
+    assert verification.seconds("code") > 20.0
+    assert verification.code == Limits(20.0, 100, 2, 1)
+
+
+def test_text_of_every_kind_comes_through():
+    texts = ["漢字 5", "5\n\u2028\x00\r", '"5"', "\\u0035"]
+    found = outcomes(Verification(), [Task("regex", json.dumps("5|漢"), text) for text in texts])
+    assert [outcome.score for outcome in found] == [1.0, 1.0, 1.0, 1.0]

@@ -88,8 +88,17 @@ def test_the_size_in_a_name(name, billions):
 
 
 @pytest.mark.parametrize("competitors", [2, 3, 5, 8, 13, 24])
-@pytest.mark.parametrize(("schedule", "rounds"), [("swiss", None), ("swiss", 3), ("round_robin", None)])
-def test_comparisons_are_those_of_a_real_tournament(competitors, schedule, rounds):
+@pytest.mark.parametrize(
+    ("schedule", "rounds", "budget"),
+    [
+        ("swiss", None, None),
+        ("swiss", 3, None),
+        ("round_robin", None, None),
+        ("adaptive", None, None),
+        ("adaptive", 2, 7),
+    ],
+)
+def test_comparisons_are_those_of_a_real_tournament(competitors, schedule, rounds, budget):
     asked = []
 
     def judge(comparisons):
@@ -97,8 +106,9 @@ def test_comparisons_are_those_of_a_real_tournament(competitors, schedule, round
         return np.full(len(comparisons), 0.5)
 
     players = [f"h{i}" for i in range(competitors)]
-    run_tournaments({("p", 0): players}, judge, schedule, rounds, regularization=0.1, seed=0)
-    assert comparisons_in_a_tournament(competitors, schedule, rounds) == len(asked)
+    adaptive = {"comparisons": budget, "confidence": None}
+    run_tournaments({("p", 0): players}, judge, schedule, rounds, regularization=0.1, seed=0, adaptive=adaptive)
+    assert comparisons_in_a_tournament(competitors, schedule, rounds, budget) == len(asked)
 
 
 def test_counts(field_config, estimated):

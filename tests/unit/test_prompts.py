@@ -12,7 +12,7 @@ import pytest
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.labels.correctness import VERIFIERS
+from adaptive_samplers.labels.verifiers import VERIFIERS, Verification
 from adaptive_samplers.prompts import KINDS, SPLITS, collect_prompts
 from adaptive_samplers.tables import SCHEMAS, read_table, write_table
 from support import REPOSITORY
@@ -220,6 +220,31 @@ def test_parquet_sources(tmp_path):
     assert json.loads(rows["Say hi."].ground_truth) == checks
     assert rows["Say 5."].verifier is None or pd.isna(rows["Say 5."].verifier)
     write_table("prompts", collect(tmp_path, source), tmp_path / "out.parquet")
+
+
+def test_an_own_verifier_is_known_and_tried(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "def verify(text, ground_truth):\n    if ground_truth != 'x': raise ValueError('not an x')\n    return 1"
+    )
+    verification = Verification(own=(("mine", str(tmp_path / "own.py")),))
+    row = {"prompt": "Say x.", "kind": "factual", "verifier": "mine", "ground_truth": "x"}
+    write_lines(tmp_path / "a.jsonl", [row])
+    table = collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)
+    assert table["verifier"].tolist() == ["mine"]
+    write_lines(tmp_path / "a.jsonl", [row | {"verifier": "mime"}])
+    with pytest.raises(UserError, match="unknown verifier 'mime'; did you mean 'mine'"):
+        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)
+    write_lines(tmp_path / "a.jsonl", [row | {"ground_truth": "y"}])
+    with pytest.raises(UserError, match=r"line 1: .* cannot use .* not an x"):
+        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)
+
+
+def test_a_ground_truth_that_hangs_its_verifier_is_refused(tmp_path):
+    pattern = r"(((.+)+)+)+\d\d$"
+    row = {"prompt": "Say x.", "kind": "factual", "verifier": "regex", "ground_truth": pattern}
+    write_lines(tmp_path / "a.jsonl", [row])
+    with pytest.raises(UserError, match="was killed after 1 s"):
+        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, Verification(timeout=1.0))
 
 
 def test_duplicates_are_dropped_and_counted(tmp_path):

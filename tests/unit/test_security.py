@@ -50,7 +50,9 @@ def complaints(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_no_call_runs_what_it_reads(path):
-    assert complaints(path.read_text()) == []
+    # What runs inside the sandbox is there to execute the code of answers; test_sandbox.py attacks it.
+    allowed = {"exec"} if path.name == "sandbox_child.py" else set()
+    assert set(complaints(path.read_text())) <= allowed
 
 
 def test_the_walk_sees_such_calls():

@@ -21,6 +21,7 @@ PROMPTS = pd.DataFrame(
         "prompt_id": ["a", "b", "c"],
         "kind": ["creative", "verifiable", "verifiable"],
         "split": ["train", "validation", "test"],
+        "verifier": [None, "numeric", "numeric"],
     }
 )
 KEYS = [
@@ -103,6 +104,18 @@ def test_correct_is_the_full_score_and_null_where_nothing_is_verified():
     assert scores["correct"][scores["correctness"].isna()].isna().all()
     verified = scores[scores["correctness"].notna()]
     assert (verified["correct"].astype(bool) == (verified["correctness"] == 1)).all() and verified["correct"].any()
+
+
+def test_an_answer_without_a_verdict_is_not_correct():
+    quality, diversity, correctness = labels()
+    place = KEYS.index(next(key for key in KEYS if key[0] == "b"))
+    correctness.loc[place, "score"] = np.nan
+    scores = score_candidates(PROMPTS, quality, diversity, correctness, "embedding_entropy")
+    row = scores.set_index(KEY).loc[KEYS[place]]
+    assert not row["correct"] and row["z_correctness"] == 0
+    taken = select(scores, candidates_of(), top_k=9, correct_only=True)[KEY].values.tolist()
+    assert list(KEYS[place]) not in taken
+    assert list(KEYS[place]) in select(scores, candidates_of(), top_k=9)[KEY].values.tolist()
 
 
 def test_a_null_label_is_the_mean():

@@ -16,7 +16,7 @@ import torch
 
 from adaptive_samplers.evaluation import compare_samplers, paired_differences, write_tables
 from adaptive_samplers.files import read_json, write_json
-from adaptive_samplers.generation import verify_candidates
+from adaptive_samplers.grid import Grid
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import (
     apply_on_support,
@@ -30,19 +30,30 @@ from adaptive_samplers.heuristics import (
 )
 from adaptive_samplers.labels.correctness import label_correctness
 from adaptive_samplers.labels.diversity import label_diversity
-from adaptive_samplers.labels.judge import FEATURES, FeatureReward, train_feature_reward
-from adaptive_samplers.labels.overlap import build_index, label_overlap
-from adaptive_samplers.labels.quality import label_quality, texts_to_embed
+from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge, train_feature_reward
+from adaptive_samplers.labels.judges.features import FEATURES, texts_to_embed
+from adaptive_samplers.labels.overlap import LocalTracer, build_index, label_overlap
+from adaptive_samplers.labels.quality import label_quality
+from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.randomness import sample_seed, uniforms
 from adaptive_samplers.samplers import build_sampler
-from adaptive_samplers.selection import answer_id, score_candidates, select_training_set
-from adaptive_samplers.tables import KEY, read_table, write_table
+from adaptive_samplers.selection import (
+    answer_id,
+    filtered_answers,
+    filtering_reasons,
+    filtering_report,
+    marginals,
+    score_candidates,
+    select_training_set,
+)
+from adaptive_samplers.tables import KEY, read_table, to_arrow, write_table
 from adaptive_samplers.training import TrainingSettings, evaluate, train
 from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, token_steps
+from adaptive_samplers.verification import verify_candidates
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 GOLDEN_FILE = Path(__file__).with_name("golden_stages.json")
@@ -201,13 +212,14 @@ def golden_judge(_):
 
 
 def golden_quality(_):
-    judge = FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4))
+    reward = FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4))
     table = candidates()
     vectors = embeddings(texts_to_embed(PROMPTS, table, decode))
+    judge = feature_reward_judge(reward, PROMPTS, table, vectors, decode)
     results = []
     for schedule in ("swiss", "round_robin"):
         tournament = {"schedule": schedule, "rounds": 2 if schedule == "swiss" else None, "regularization": 0.1}
-        results += label_quality(PROMPTS, table, vectors, judge, decode, tournament, 0.0, seed=7)
+        results += label_quality(table, judge, tournament, 0.0, seed=7)
     return results
 
 
@@ -220,7 +232,7 @@ def golden_index(folder: Path):
 
 def golden_overlap(folder: Path):
     build_index([list(range(8)), [3, 2, 1]], folder / "index", len(WORDS))
-    return label_overlap(candidates(), folder / "index", 2)
+    return label_overlap([candidates()], LocalTracer(folder / "index"), 2, 0.0)
 
 
 def golden_scores(_):
@@ -232,12 +244,25 @@ def golden_scores(_):
 
 def golden_selection(_):
     scores = score_candidates(PROMPTS, *label_tables(), "embedding_entropy")
-    answers = candidates()[[*KEY, "prompt_token_ids", "token_ids", "finish_reason"]]
+    answers = to_arrow("candidates", candidates())
     weights = {"diversity": 0.7, "quality": 0.3, "correctness": 0.1}
     return [
-        select_training_set(scores, answers, HEURISTICS, weights, "a0.7_b0.3_c0.1", top_k, correct_only)
-        for top_k, correct_only in ((1, True), (3, False))
+        select_training_set(
+            scores, lambda names: answers.select(names).to_batches(7), HEURISTICS, weights, "a0.7_b0.3_c0.1", *options
+        )
+        for options in ((1, True), (3, False))
     ]
+
+
+def golden_summary(_):
+    scores = score_candidates(PROMPTS, *label_tables(), "embedding_entropy")
+    answers = to_arrow("candidates", candidates())
+    weights = {"diversity": 0.7, "quality": 0.3, "correctness": 0.1}
+    grid = Grid(PROMPTS["prompt_id"], HEURISTICS["heuristic_id"], sorted(set(scores["seed"])))
+    reasons = filtering_reasons(grid, scores, lambda names: answers.select(names).to_batches(7), correct_only=True)
+    kept = scores[(reasons[grid.places(scores)] == 0)][::3]
+    table = marginals(scores, reasons[grid.places(scores)] == 0, HEURISTICS, {("a0.7_b0.3_c0.1", 2): (weights, kept)})
+    return [filtered_answers(grid, reasons).to_pandas(), table, filtering_report(grid, reasons, PROMPTS)]
 
 
 class FixedModel:
@@ -371,8 +396,16 @@ def golden_tables(folder: Path):
     judge = {"pairs": 9, "prompts": 3, "left_out": 1, "folds": 3, "accuracy": 0.75, "weights": {"relevance": 1.5}}
     accuracy = {"shuffled": 0.5}
     judge |= {"accuracy_by_corruption": accuracy, "accuracy_corruption_left_out": accuracy, "limits": "Few."}
-    judge_page(judge, {"groups": 3}, folder / "e.html")
+    tournaments = {"groups": 3, "failure_reasons": {"no answer": 1}, "judge": {"kind": "x", "position_bias": 0.25}}
+    judge_page(tournaments, judge, folder / "e.html")
     return [(folder / name).read_text(encoding="utf-8") for name in ("c.csv", "c.tex", "c.html", "d.html", "e.html")]
+
+
+def golden_correctness(folder: Path) -> pd.DataFrame:
+    write_table("candidates", candidates(), folder / "candidates.parquet")
+    output = folder / "correctness.parquet"
+    label_correctness(folder / "candidates.parquet", PROMPTS, output, 0.0, Verification())
+    return read_table("correctness", output)
 
 
 GOLDEN = {
@@ -383,11 +416,12 @@ GOLDEN = {
     "train_judge": golden_judge,
     "label_quality": golden_quality,
     "label_diversity": lambda _: label_diversity(candidates(), embeddings(TEXTS)),
-    "label_correctness": lambda _: label_correctness(candidates(), PROMPTS, 0.0),
+    "label_correctness": golden_correctness,
     "index_corpus": golden_index,
     "label_overlap": golden_overlap,
     "score_candidates": golden_scores,
     "select_training_set": golden_selection,
+    "summarize_selection": golden_summary,
     "replay_distributions": golden_replay,
     "train_sampler": golden_training,
     "learn_heuristic": golden_learnability,

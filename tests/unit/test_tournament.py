@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax
 
-from adaptive_samplers.labels import tournament
-from adaptive_samplers.labels.tournament import (
-    Comparison,
-    bradley_terry,
-    default_rounds,
-    pair_round,
-    run_tournaments,
-)
+from adaptive_samplers.labels.tournament import Comparison, bradley_terry, pairing, run_tournaments
+from adaptive_samplers.labels.tournament.pairing import default_rounds, pair_round
 from adaptive_samplers.tables import to_arrow
 
 
@@ -126,6 +120,7 @@ def test_swiss_rounds_obey_the_rules(count, rounds, seed):
             met[pair] = met.get(pair, 0) + 1
     assert max(byes.values()) - min(byes.values()) <= 1
     assert sum(byes.values()) == summary["byes"] == len(judge.asked) * (count % 2)
+    assert max(byes.values()) == summary["most_byes"]
     assert sum(met.values()) - len(met) == summary["rematches"]
     all_pairs = count * (count - 1) // 2
     assert len(judge.asked) == rounds or len(met) == all_pairs
@@ -156,13 +151,13 @@ def test_pairs_have_the_fewest_rematches_possible(count, density, seed, search):
     upper = np.triu(generator.random((count, count)) < density, k=1).astype(int)
     met = upper + upper.T
     ranked = generator.permutation(count).tolist()
-    trials = tournament.PAIRING_TRIALS
+    trials = pairing.TRIALS
     try:
         # Without trials the quick search gives up at once, and the exact matching must do as well.
-        tournament.PAIRING_TRIALS = trials if search else 0
+        pairing.TRIALS = trials if search else 0
         pairs, bye = pair_round(ranked, met, np.zeros(count, dtype=int))
     finally:
-        tournament.PAIRING_TRIALS = trials
+        pairing.TRIALS = trials
     assert bye is None and sorted(itertools.chain(*pairs)) == list(range(count))
     assert sum(met[pair] for pair in pairs) == exact_fewest_rematches(count, met)
 
@@ -265,6 +260,7 @@ def test_groups_that_fall_apart_are_counted_and_finite():
 
     table, summary = play({("p", 0): group_of(4)}, within_halves, "round_robin")
     assert summary["disconnected"] == 1 and np.isfinite(table["rating"]).all()
+    assert summary["disconnected_groups"] == {"prompt p, seed 0": 2}
     assert np.isfinite(table["rating_stderr"]).all()
 
 

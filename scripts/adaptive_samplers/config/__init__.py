@@ -10,9 +10,10 @@ from adaptive_samplers.config.document import document_families, with_key_table
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.schema import SCHEMA_PATH
 from adaptive_samplers.config.slices import config_slice
-from adaptive_samplers.config.weights import parse_weight_name, weight_name, weight_names
+from adaptive_samplers.config.weights import PARETO, parse_weight_name, weight_name, weight_names, weightings
 
 __all__ = [
+    "PARETO",
     "SCHEMA_PATH",
     "config_slice",
     "document_families",
@@ -20,5 +21,6 @@ __all__ = [
     "parse_weight_name",
     "weight_name",
     "weight_names",
+    "weightings",
     "with_key_table",
 ]

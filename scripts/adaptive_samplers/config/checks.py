@@ -8,13 +8,15 @@ from urllib.parse import urlsplit
 
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.schema import config_schema, is_type
-from adaptive_samplers.config.weights import weight_name
+from adaptive_samplers.config.weights import weight_name, weight_names
 from adaptive_samplers.config.words import join, show, suggest, type_advice, wrong_type
 from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
 from adaptive_samplers.heuristics.pipelines import configured_pipeline, grid_pipelines, official_pipelines
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
 
 JUDGE: KeyPath = ("labels", "quality", "judge")
+# Said again here, for not every environment that reads the config has what verifiers import; a test compares.
+VERIFIERS = ("code", "exact", "instructions", "math", "numeric", "reasoning_gym", "regex")
 
 
 def _check_split(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -40,6 +42,25 @@ def _check_files(config: dict, problems: Problems, base_folder: Path) -> None:
         wanted += [(("labels", "overlap", "corpus", i), name) for i, name in enumerate(corpus)]
     for path, name in wanted:
         _check_exists(path, name, base_folder, Path.is_file, "file", problems)
+
+
+def _check_verifiers(config: dict, problems: Problems, base_folder: Path) -> None:
+    key: KeyPath = ("labels", "correctness", "verifiers")
+    if not problems.clean(*key):
+        return
+    names = list(VERIFIERS)
+    for i, own in enumerate(_at(config, key)):
+        _check_exists((*key, i, "path"), own["path"], base_folder, Path.is_file, "file", problems)
+        if own["name"] in names:
+            taken = "the name of another verifier; allowed: a name of its own"
+            problems.add((*key, i, "name"), f"'{own['name']}' is {taken}")
+        names.append(own["name"])
+    if problems.clean("prompts", "sources"):
+        for i, source in enumerate(config["prompts"]["sources"]):
+            name = source["verifier"]
+            if name is not None and name not in names:
+                message = f"'{name}' is not known; allowed: {join(names, 'or')}{suggest(name, names)}"
+                problems.add(("prompts", "sources", i, "verifier"), message)
 
 
 def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -272,9 +293,14 @@ def _allowed_setting(heuristic: Heuristic) -> str:
     return words[0] if len(words) == 1 else f"a map with {join(words)}"
 
 
+MOST_WEIGHTINGS = 100
+
+
 def _check_scoring(config: dict, problems: Problems, base_folder: Path) -> None:
     if not problems.clean("scoring", "weights"):
         return
+    if problems.clean("scoring", "grid") and problems.clean("scoring", "pareto"):
+        _check_weightings(config, problems)
     first_place: dict[str, int] = {}
     one_seed = problems.clean("seeds") and len(config["seeds"]) == 1
     for i, weights in enumerate(config["scoring"]["weights"]):
@@ -292,6 +318,24 @@ def _check_scoring(config: dict, problems: Problems, base_folder: Path) -> None:
                 " allowed: 0, or at least two seeds",
             )
         first_place.setdefault(name, i)
+
+
+def _check_weightings(config: dict, problems: Problems) -> None:
+    """Of all that select answers together: that there are some, not too many, and that each can have an effect."""
+    scoring, names = config["scoring"], weight_names(config)
+    if not names:
+        problems.add(("scoring", "weights"), "is empty; allowed: at least one weighting here, by grid or by pareto")
+    elif len(names) > MOST_WEIGHTINGS:
+        samplers = f"each trains {len(config['samplers'])} samplers for each top_k"
+        message = f"makes {len(names)} weightings, and {samplers}; allowed: at most {MOST_WEIGHTINGS} in all"
+        problems.add(("scoring", "grid"), message)
+    if problems.clean("seeds") and len(config["seeds"]) == 1:
+        reason = "with one seed, for diversity is measured across seeds; allowed: {}, or at least two seeds"
+        if any(scoring["grid"]["diversity"]):
+            shown = join([show(weight) for weight in scoring["grid"]["diversity"]])
+            problems.add(("scoring", "grid", "diversity"), f"{shown} has no effect {reason.format('an empty list')}")
+        if scoring["pareto"]:
+            problems.add(("scoring", "pareto"), f"true has no effect {reason.format('false')}")
 
 
 def _check_objectives(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -388,6 +432,7 @@ def _check_overlap(config: dict, problems: Problems, base_folder: Path) -> None:
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_split,
     _check_files,
+    _check_verifiers,
     _check_models,
     _check_judge,
     _check_heuristics,

@@ -1,11 +1,14 @@
-"""The names of weightings in paths and tables."""
+"""The weightings that a config asks for, and their names in paths and tables."""
 
+import itertools
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from adaptive_samplers.errors import UserError
 
+PARETO = "pareto"  # takes the place of a weighting's name where the answers are selected by Pareto fronts
 _WEIGHT_LABELS = {"a": "diversity", "b": "quality", "c": "correctness"}
 
 
@@ -14,9 +17,34 @@ def weight_name(weights: Mapping[str, float]) -> str:
     return "_".join(f"{letter}{weights[label]:g}" for letter, label in _WEIGHT_LABELS.items())
 
 
+def weightings(config: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The weightings of a complete config: those listed, then those of its grid that select anything else.
+
+    The grid holds every combination of its values, an empty list counting as 0. Left out are those of zeros only, and
+    of those that are multiples of each other, which select the same answers, all but the first.
+    """
+    found = [dict(weights) for weights in config["scoring"]["weights"]]
+    grid = [config["scoring"]["grid"][label] for label in _WEIGHT_LABELS.values()]
+    combinations = itertools.product(*(values or [0.0] for values in grid)) if any(grid) else []
+    known = {_proportions(weights) for weights in found}
+    for values in combinations:
+        weights = dict(zip(_WEIGHT_LABELS.values(), values, strict=True))
+        if any(values) and _proportions(weights) not in known:
+            known.add(_proportions(weights))
+            found.append(weights)
+    return found
+
+
+def _proportions(weights: Mapping[str, float]) -> tuple[Fraction, ...]:
+    """What weightings that are multiples of each other have in common."""
+    values = [Fraction(f"{weights[label]:g}") for label in _WEIGHT_LABELS.values()]
+    return tuple(value / (sum(values) or 1) for value in values)
+
+
 def weight_names(config: Mapping[str, Any]) -> list[str]:
-    """The names of all weightings in a complete config, in its order."""
-    return [weight_name(weights) for weights in config["scoring"]["weights"]]
+    """The names of all that selects answers in a complete config: its weightings, then `pareto` if it asks for it."""
+    names = [weight_name(weights) for weights in weightings(config)]
+    return [*names, PARETO] if config["scoring"]["pareto"] else names
 
 
 def parse_weight_name(name: str) -> dict[str, float]:

@@ -1,0 +1,11 @@
+"""Verifiers of answers, by name: correctness checked by program.
+
+A verifier takes the answer's text and the prompt's ground truth, and returns a score from 0 (wrong) to 1 (right) and
+a short detail for a reader. It never guesses: a ground truth that it cannot use, or a failure of its own, raises.
+"""
+
+# Imported for what they register.
+from adaptive_samplers.labels.verifiers import code, instructions, mathematics, numeric, reasoning, words  # noqa: F401
+from adaptive_samplers.labels.verifiers.registry import VERIFIERS, Verification, Verifier, nearest, verifier
+
+__all__ = ["VERIFIERS", "Verification", "Verifier", "nearest", "verifier"]

@@ -1,0 +1,174 @@
+"""`code`: an answer's program against tests, in a sandbox.
+
+Three kinds of tests. Of `cases` and `calls` the expected results never enter the sandbox: what the program printed or
+its function returned comes out and is compared here, so that no code can fake a success. `tests` are Python code, run
+in the interpreter that the answer's code ran in: what they find is signed by a token that enters the sandbox only
+with them, after the answer's definitions, so that neither an early exit nor printed words pass for a success; code
+that rewrites the interpreter on purpose could.
+"""
+
+import math
+import re
+import secrets
+import time
+from fractions import Fraction
+from typing import Any
+
+from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
+from adaptive_samplers.labels.verifiers.sandbox import Limits, Sandbox, TimeLimit, check_sandbox, run_program
+
+_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_FORMS = (
+    'the ground truth must be {"tests": [code, ...]}, {"cases": [{"input": text, "output": text}, ...]} or '
+    '{"function": name, "calls": [{"arguments": [...], "result": ...}, ...]}'
+)
+_SHOWN = 80
+_LONGEST_ERROR = 300
+
+
+def _check(ground_truth: Any) -> None:
+    """Whether the ground truth has one of the three forms; executes nothing."""
+    match ground_truth:
+        case {"tests": [*tests], **rest} if tests and not rest and all(isinstance(test, str) for test in tests):
+            for number, test in enumerate(tests, start=1):
+                compile(test, f"test {number}", "exec")
+        case {"cases": [*cases], **rest} if cases and not rest:
+            for case_ in cases:
+                match case_:
+                    case {"input": str(), "output": str(), **others} if not others:
+                        pass
+                    case _:
+                        raise ValueError(_FORMS)
+        case {"function": str(), "calls": [*calls], **rest} if calls and not rest:
+            for call in calls:
+                match call:
+                    case {"arguments": [*_], "result": _, **others} if not others:
+                        pass
+                    case _:
+                        raise ValueError(_FORMS)
+        case _:
+            raise ValueError(_FORMS)
+
+
+@verifier("code", check=_check, require=check_sandbox)
+def verify_code(answer: str, ground_truth: dict[str, Any], limits: Limits = Limits()) -> Verdict:  # noqa: B008
+    """1 if the answer's Python code passes every test within its limits, else 0.
+
+    The code is the last fenced block of the answer that is Python's or has no language, or the whole answer if it
+    has no fence. The ground truth has one of three forms, each with at least one test:
+
+    - `{"tests": [code, ...]}`: code, such as `assert add(1, 2) == 3`, run one after another after the answer's;
+    - `{"cases": [{"input": text, "output": text}, ...]}`: programs, run anew for each input; the ends of lines and
+      the end of the text are compared without spaces;
+    - `{"function": name, "calls": [{"arguments": [...], "result": ...}, ...]}`: calls of a function, with JSON values;
+      numbers with decimals are compared to a relative 1e-9.
+
+    Raises
+    ------
+    ValueError
+        If the ground truth has none of these forms.
+    SandboxError
+        If the sandbox itself fails.
+    """
+    _check(ground_truth)
+    code = extract_code(answer)
+    if not code.strip():
+        return 0.0, "no code in the answer"
+    deadline = time.monotonic() + limits.seconds
+    try:
+        if "tests" in ground_truth:
+            return _tests(code, ground_truth["tests"], limits, deadline)
+        if "cases" in ground_truth:
+            return _cases(code, ground_truth["cases"], limits, deadline)
+        return _calls(code, ground_truth["function"], ground_truth["calls"], limits, deadline)
+    except TimeLimit:
+        return 0.0, f"not done within {limits.seconds:g} s"
+
+
+def extract_code(answer: str) -> str:
+    """The last fenced block of Python's or of no language; all of an answer without a fence."""
+    blocks = _FENCE.findall(answer)
+    if not blocks:
+        return answer
+    fitting = [code for language, code in blocks if language.lower() in ("", "python", "python3", "py")]
+    return fitting[-1] if fitting else ""
+
+
+def _tests(code: str, tests: list[str], limits: Limits, deadline: float) -> Verdict:
+    token = secrets.token_hex(16)
+    with Sandbox({"kind": "tests", "code": code}, limits, deadline) as sandbox:
+        ready = _message(sandbox)
+        if "error" in ready:
+            return 0.0, ready["error"]
+        sandbox.send({"tests": tests, "token": token})
+        report = _message(sandbox)
+    if "error" in report:
+        number = report.get("failed")
+        return 0.0, f"test {number + 1}: {report['error']}" if isinstance(number, int) else report["error"]
+    if report.get("token") != token:
+        return 0.0, "the code's report of its tests is not signed"
+    return 1.0, f"passed {len(tests)} tests"
+
+
+def _cases(code: str, cases: list[dict[str, str]], limits: Limits, deadline: float) -> Verdict:
+    for number, case in enumerate(cases, start=1):
+        try:
+            finished = run_program(code, case["input"], limits, deadline)
+        except ValueError as error:
+            return 0.0, f"case {number}: {error}"
+        if finished.error or finished.status != 0:
+            return 0.0, f"case {number}: {finished.error or f'exit status {finished.status}'}"
+        if _lines(finished.output) != _lines(case["output"]):
+            shown = finished.output[:_SHOWN]
+            return 0.0, f"case {number}: printed {shown!r}, expected {case['output'][:_SHOWN]!r}"
+    return 1.0, f"passed {len(cases)} cases"
+
+
+def _calls(code: str, function: str, calls: list[dict[str, Any]], limits: Limits, deadline: float) -> Verdict:
+    request = {"kind": "calls", "code": code, "function": function}
+    with Sandbox(request, limits, deadline) as sandbox:
+        ready = _message(sandbox)
+        if "error" in ready:
+            return 0.0, ready["error"]
+        for number, call in enumerate(calls, start=1):
+            sandbox.send({"arguments": call["arguments"]})
+            reply = _message(sandbox)
+            if "error" in reply:
+                return 0.0, f"call {number}: {reply['error']}"
+            if not _same(reply.get("result"), call["result"]):
+                shown = repr(reply.get("result"))[:_SHOWN]
+                return 0.0, f"call {number}: returned {shown}, expected {call['result']!r:.{_SHOWN}}"
+    return 1.0, f"passed {len(calls)} calls"
+
+
+def _message(sandbox: Sandbox) -> dict[str, Any]:
+    """The next message of the harness; an end in silence, and anything that it would not say, is an error."""
+    message = sandbox.receive()
+    if message is None:
+        return {"error": f"the code ended its process, with status {sandbox.status()}"}
+    if not isinstance(message, dict):
+        return {"error": "the code wrote to the harness"}
+    return message | ({"error": str(message["error"])[:_LONGEST_ERROR]} if "error" in message else {})
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+def _same(found: Any, expected: Any) -> bool:
+    """Whether two JSON values are equal; true is not 1, and floats need agree to a relative 1e-9 only."""
+    if isinstance(found, bool) or isinstance(expected, bool):
+        return found is expected
+    if isinstance(found, float) or isinstance(expected, float):
+        if not isinstance(found, int | float) or not isinstance(expected, int | float):
+            return False
+        if abs(found) == math.inf or abs(expected) == math.inf or found != found or expected != expected:
+            return repr(found) == repr(expected)
+        # As fractions, for a whole number may be too large to become a float.
+        first, second = Fraction(found), Fraction(expected)
+        return abs(first - second) <= max(abs(first), abs(second)) / 10**9
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_same, found, expected))
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_same(found[key], expected[key]) for key in found)
+    return found == expected

@@ -1,0 +1,82 @@
+"""`reasoning_gym`: the procedural tasks of reasoning-gym (Stojanovski et al. 2025, arXiv 2505.24760), by its scores."""
+
+import importlib.util
+import re
+from functools import cache
+from typing import Any
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.verifiers.numeric import answer_number, decimal, statement
+from adaptive_samplers.labels.verifiers.registry import Verdict, nearest, verifier
+
+_TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
+
+
+def _require() -> None:
+    if importlib.util.find_spec("reasoning_gym") is None:
+        raise UserError(
+            "the verifier 'reasoning_gym' needs the package reasoning-gym, which is not installed; "
+            "`pip install reasoning-gym` in the environment of the rule label_correctness, or take its prompts out"
+        )
+
+
+def _load() -> None:
+    import reasoning_gym  # noqa: F401
+
+
+@cache
+def _scorer(dataset: str) -> Any:
+    from reasoning_gym.factory import DATASETS, get_score_answer_fn
+
+    if dataset not in DATASETS:
+        raise ValueError(f"reasoning-gym has no tasks '{dataset}'; {nearest(dataset, DATASETS)}")
+    return get_score_answer_fn(dataset)
+
+
+def _check(ground_truth: Any) -> None:
+    """The task's own answer must be right: what was written as JSON may not be what the task's scorer needs."""
+    dataset, entry = _task(ground_truth)
+    known = entry.get("answer")
+    score = _scorer(dataset)(known, entry) if known is not None else None
+    if score is not None and score < 1:
+        raise ValueError(f"the entry's own answer {known!r} scores {score:g}, not 1")
+
+
+def _task(ground_truth: Any) -> tuple[str, dict[str, Any]]:
+    if not isinstance(ground_truth, dict) or set(ground_truth) != {"dataset", "entry"}:
+        raise ValueError(
+            'the ground truth must be {"dataset": ..., "entry": {...}}, an entry as reasoning-gym makes it'
+        )
+    return ground_truth["dataset"], ground_truth["entry"]
+
+
+@verifier("reasoning_gym", check=_check, load=_load, require=_require)
+def verify_reasoning(answer: str, ground_truth: dict[str, Any]) -> Verdict:
+    """The score, 0 to 1, that a task of reasoning-gym gives to the answer.
+
+    The ground truth is `{"dataset": "basic_arithmetic", "entry": {"question": ..., "answer": ..., "metadata": ...}}`.
+    What is scored is the text in the last `<answer>` tag, else what follows the last "answer is", else, where the
+    task's own answer is a number, the last number of the text, else the whole text.
+    """
+    dataset, entry = _task(ground_truth)
+    given = _given(answer, entry.get("answer"))
+    return float(_scorer(dataset)(given, entry)), f"found {given!r}, expected {entry.get('answer')!r}"
+
+
+def _given(answer: str, expected: str | None) -> str:
+    tagged = _TAGGED.findall(answer)
+    if tagged:
+        return tagged[-1].strip()
+    if _is_number(expected):
+        number = answer_number(answer)
+        if number is not None:
+            return str(number)
+    stated = statement(answer)
+    return (stated if stated else answer).strip().rstrip(".")
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        return text is not None and decimal(text) is not None
+    except ValueError:
+        return False

@@ -1,0 +1,177 @@
+"""Verifiers by name: those that come with the project, and files of the user's own beside them."""
+
+import difflib
+import importlib.util
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.verifiers.sandbox import Limits
+
+# What a verifier says of an answer: a score, 0 (wrong) to 1 (right), and a detail for a reader.
+Verdict = tuple[float, str]
+
+
+def _nothing() -> None:
+    """Nothing to load or to require."""
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A verifier: call it with an answer's text and the prompt's ground truth. An empty answer scores 0.
+
+    Attributes
+    ----------
+    function
+        Takes a text that is not empty and the ground truth; raises what it cannot decide.
+    check
+        Takes a ground truth, and raises if the function could not use it.
+    load
+        Imports what the function needs, so that the time it takes does not count as the first answer's.
+    require
+        Raises a UserError where this verifier cannot work on this machine.
+    """
+
+    name: str
+    function: Callable[[str, Any], Verdict]
+    check: Callable[[Any], object]
+    load: Callable[[], object] = _nothing
+    require: Callable[[], object] = _nothing
+
+    def __call__(self, answer: str, ground_truth: Any) -> Verdict:
+        """Score and detail of an answer.
+
+        Raises
+        ------
+        Exception
+            Whatever the function raises: the answer then has no verdict.
+        """
+        if not answer.strip():
+            return 0.0, "empty answer"
+        return self.function(answer, ground_truth)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How answers are verified, as `labels.correctness` says.
+
+    Attributes
+    ----------
+    own : names and files of the user's verifiers.
+    timeout : seconds that a verifier may take for one answer.
+    memory_mb : memory that a verifying process may take.
+    code : limits of answers' code in its sandbox, for the verifier `code`.
+    """
+
+    own: tuple[tuple[str, str], ...] = ()
+    timeout: float = 10.0
+    memory_mb: int = 4096
+    code: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> "Verification":
+        """Of the config's section `labels.correctness`."""
+        return cls(
+            own=tuple((own["name"], own["path"]) for own in settings["verifiers"]),
+            timeout=settings["timeout"],
+            memory_mb=settings["memory_mb"],
+            code=Limits(**settings["code"]),
+        )
+
+    def names(self) -> list[str]:
+        """All names that a prompt may use."""
+        return [*VERIFIERS, *(name for name, _ in self.own)]
+
+    def verifiers(self) -> dict[str, Verifier]:
+        """All verifiers by name; executes the user's files.
+
+        Raises
+        ------
+        UserError
+            If a file cannot be loaded, or defines no function `verify`.
+        """
+        from adaptive_samplers.labels.verifiers.code import verify_code
+
+        limited = {"code": replace(VERIFIERS["code"], function=partial(verify_code, limits=self.code))}
+        return VERIFIERS | limited | {name: _own_verifier(name, Path(path)) for name, path in self.own}
+
+    def require(self, names: Iterable[str]) -> None:
+        """Refuse names that no verifier has, and verifiers that cannot work on this machine.
+
+        Raises
+        ------
+        UserError
+            Naming the verifier and what to do.
+        """
+        for name in sorted(set(names)):
+            if name not in self.names():
+                raise UserError(f"unknown verifier '{name}'; {nearest(name, self.names())}")
+            if name in VERIFIERS:
+                VERIFIERS[name].require()
+
+    def seconds(self, name: str) -> float:
+        """The seconds that this verifier may take for an answer; the code's own limit comes first."""
+        return max(self.timeout, self.code.seconds + 10) if name == "code" else self.timeout
+
+
+VERIFIERS: dict[str, Verifier] = {}
+
+
+def verifier(
+    name: str,
+    check: Callable[[Any], object] | None = None,
+    load: Callable[[], object] = _nothing,
+    require: Callable[[], object] = _nothing,
+) -> Callable[[Callable[[str, Any], Verdict]], Callable[[str, Any], Verdict]]:
+    """Register a function as the verifier `name`; without a check of ground truths they are tried on an answer."""
+
+    def register(function: Callable[[str, Any], Verdict]) -> Callable[[str, Any], Verdict]:
+        VERIFIERS[name] = Verifier(name, function, check or partial(_try, function), load, require)
+        return function
+
+    return register
+
+
+def _try(function: Callable[[str, Any], Verdict], ground_truth: Any) -> None:
+    function("An answer of 1 word.", ground_truth)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'math'?`, or all that are known."""
+    known = [*known]
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{found[0]}'?" if found else f"known are {', '.join(sorted(known))}"
+
+
+def _own_verifier(name: str, path: Path) -> Verifier:
+    """The verifier of a user's file: its `verify(text, ground_truth)` returns a score, or a score and a detail."""
+    if not path.is_file():
+        raise UserError(
+            f"{path}: there is no such file, for the verifier '{name}'; correct labels.correctness.verifiers"
+        )
+    spec = importlib.util.spec_from_file_location(f"own_verifier_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(
+            f"{path}: the verifier '{name}' cannot be loaded ({type(error).__name__}: {error}); correct the file"
+        ) from error
+    verify = getattr(module, "verify", None)
+    if not callable(verify):
+        raise UserError(f"{path}: defines no function verify(text, ground_truth), for the verifier '{name}'; add it")
+    function = partial(_own_verdict, verify)
+    return Verifier(name, function, partial(_try, function))
+
+
+def _own_verdict(verify: Callable[[str, Any], Any], answer: str, ground_truth: Any) -> Verdict:
+    verdict = verify(answer, ground_truth)
+    score, detail = verdict if isinstance(verdict, tuple) and len(verdict) == 2 else (verdict, "")
+    if not isinstance(score, int | float) or not math.isfinite(score) or not 0 <= score <= 1:
+        raise ValueError(f"verify returned {verdict!r}, neither a score of 0 to 1 nor a pair of one and a detail")
+    return float(score), str(detail) or f"score {float(score):g}"

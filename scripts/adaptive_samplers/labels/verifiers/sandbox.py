@@ -1,0 +1,328 @@
+"""Code of strangers in a sandbox: a process with no network, no files but Python's, and limits on all it takes.
+
+Linux only. The sandbox is made of namespaces, so that nothing need be installed and nobody need be root: where the
+system forbids ordinary users to create them, `check_sandbox` says so and nothing is executed. The code sees the
+Python installation, read-only, and an empty folder in memory that ends with it; it sees no other process, no
+network, none of this process's environment. When its time is over, or its first process ends, the kernel kills
+every process that it started.
+"""
+
+import functools
+import os
+import platform
+import re
+import selectors
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.verifiers import sandbox_child
+
+_START_SECONDS = 60.0
+# Processes of a sandbox that are not the answer's: the launcher and process 1.
+_OWN_PROCESSES = 2
+_MEGABYTE = 2**20
+_LONGEST_ERROR = 300
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the code of one answer may take.
+
+    Attributes
+    ----------
+    seconds : wall-clock time in all; no process may take more processor time either.
+    memory_mb : address space of each process.
+    processes : processes and threads at once.
+    disk_mb : size of a file, of all files together, and of what is printed.
+    """
+
+    seconds: float = 10.0
+    memory_mb: int = 512
+    processes: int = 8
+    disk_mb: int = 16
+
+
+class SandboxError(RuntimeError):
+    """The sandbox itself failed; says nothing about the code."""
+
+
+class TimeLimit(Exception):
+    """The code's time is over."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended: its exit status (128 and the signal's number if killed), output and exception."""
+
+    status: int
+    output: str
+    error: str | None
+
+
+@functools.cache
+def check_sandbox() -> None:
+    """Build a sandbox once, to know that it can be.
+
+    Raises
+    ------
+    UserError
+        Where the system cannot: it is not Linux, or forbids ordinary users to create namespaces.
+    """
+    if not sys.platform.startswith("linux"):
+        raise UserError(
+            f"the verifier 'code' runs answers in a sandbox made of Linux's namespaces, and this is "
+            f"{platform.system()}; verify on a Linux machine, or take the prompts with this verifier out"
+        )
+    try:
+        finished = run_program("print('ready')", "", Limits(), time.monotonic() + _START_SECONDS)
+    except SandboxError as error:
+        raise UserError(
+            f"the verifier 'code' cannot build its sandbox here ({error}), and answers' code is never run without it. "
+            "Ordinary users must be allowed to create user namespaces (`unshare --user --net true` must work; the "
+            "settings are user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns); else verify on "
+            "another machine, or take the prompts with this verifier out"
+        ) from error
+    if finished.output != "ready\n":
+        raise SandboxError(f"a program that prints one word ended with {finished}")
+
+
+class _Server:
+    """The process that starts sandboxes, and the conversation with it; it ends when this end of it closes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(_START_SECONDS)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-s", sandbox_child.__file__],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                env={"PATH": "/usr/bin:/bin", "HOME": sandbox_child.WORK, "LANG": "C.UTF-8"}
+                # The same answer gets the same verdict.
+                | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+        weakref.finalize(self, _end, self._control, self._process)
+
+    def start(self, descriptors: list[int]) -> int:
+        """Start a sandbox with its channel, output and status; its number."""
+        return struct.unpack(">I", self._ask(b"start", descriptors))[0]
+
+    def end(self, number: int) -> None:
+        """Kill every process of a sandbox; they are gone when this returns."""
+        self._ask(struct.pack(">I", number), [])
+
+    def _ask(self, message: bytes, descriptors: list[int]) -> bytes:
+        with self._lock:
+            try:
+                socket.send_fds(self._control, [message], descriptors)
+                reply = self._control.recv(16)
+            except OSError as error:
+                reply, reason = b"", str(error)
+            else:
+                reason = "it is gone"
+        if not reply:
+            # The next sandbox gets another.
+            _server.cache_clear()
+            raise SandboxError(f"the process that starts sandboxes does not answer: {reason}")
+        return reply
+
+
+def _end(control: socket.socket, process: subprocess.Popen) -> None:
+    control.close()
+    process.wait()
+
+
+@functools.cache
+def _server(process: int) -> _Server:
+    """The server of this process: one that it had before a fork belongs to the other."""
+    return _Server()
+
+
+class Sandbox:
+    """One answer's code, running; a context that kills all of it at its end.
+
+    Parameters
+    ----------
+    request : `kind` ("program", "tests" or "calls"), `code`, and what the kind needs (see `sandbox_child`).
+    limits : what the code may take.
+    deadline : of `time.monotonic()`, when its time is over.
+
+    Raises
+    ------
+    SandboxError
+        If the sandbox cannot be built.
+    """
+
+    def __init__(self, request: dict[str, Any], limits: Limits, deadline: float) -> None:
+        self.deadline = deadline
+        self._channel, channel = socket.socketpair()
+        self._output, output = os.pipe()
+        self._status, status = os.pipe()
+        try:
+            self._server = _server(os.getpid())
+            with open(os.devnull, "wb") as null:
+                printed = output if request["kind"] == "program" else null.fileno()
+                self._number = self._server.start([channel.fileno(), printed, status])
+        except BaseException:
+            self._close_descriptors()
+            raise
+        finally:
+            channel.close()
+            os.close(output)
+            os.close(status)
+        try:
+            self._start(request, limits)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, request: dict[str, Any], limits: Limits) -> None:
+        numbers = {
+            "seconds": limits.seconds,
+            "memory_bytes": limits.memory_mb * _MEGABYTE,
+            "disk_bytes": limits.disk_mb * _MEGABYTE,
+            "counted_processes": limits.processes + _OWN_PROCESSES + _others_that_count(),
+        }
+        self._channel.settimeout(_START_SECONDS)
+        try:
+            sandbox_child.send(self._channel, request | {"limits": numbers, "visible": _python_folders()})
+            answer = sandbox_child.receive(self._channel)
+        except OSError as error:
+            raise SandboxError(f"it did not start: {error}") from error
+        if answer is None:
+            raise SandboxError("it ended before it started")
+        if "unavailable" in answer:
+            raise SandboxError(answer["unavailable"])
+
+    def send(self, message: Any) -> None:
+        """Send to the code's harness. TimeLimit when the time is over; nothing happens if it has ended."""
+        self._channel.settimeout(self._left())
+        try:
+            sandbox_child.send(self._channel, message)
+        except TimeoutError as error:
+            raise TimeLimit from error
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def receive(self) -> Any:
+        """What the code's harness sends; None if it ended, or what came is no message. TimeLimit when time is over."""
+        self._channel.settimeout(self._left())
+        try:
+            return sandbox_child.receive(self._channel)
+        except TimeoutError as error:
+            raise TimeLimit from error
+        except (ValueError, RecursionError, ConnectionResetError):
+            return None
+
+    def output(self, limit: int) -> str:
+        """All that a program prints until it ends; TimeLimit, or ValueError if it is more than `limit` bytes."""
+        parts = bytearray()
+        while part := self._read(self._output):
+            parts += part
+            if len(parts) > limit:
+                raise ValueError(f"it printed more than {limit} bytes")
+        return parts.decode("utf-8", "replace")
+
+    def status(self) -> int:
+        """The exit status, waited for. TimeLimit when the time is over; SandboxError if the sandbox was killed."""
+        written = self._read(self._status)
+        if not written:
+            raise SandboxError("its first process was killed")
+        return written[0]
+
+    def _read(self, descriptor: int) -> bytes:
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            if not selector.select(self._left()):
+                raise TimeLimit
+        return os.read(descriptor, 2**16)
+
+    def _left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeLimit
+        return left
+
+    def close(self) -> None:
+        """Kill every process of the sandbox and wait until the last is gone."""
+        try:
+            self._server.end(self._number)
+        finally:
+            self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        self._channel.close()
+        os.close(self._output)
+        os.close(self._status)
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def run_program(code: str, stdin: str, limits: Limits, deadline: float) -> Finished:
+    """Run Python code as a program with a standard input, and wait for its end.
+
+    Raises
+    ------
+    TimeLimit
+        When the deadline, of `time.monotonic()`, has passed.
+    ValueError
+        If it prints more than the limit.
+    SandboxError
+        If the sandbox cannot be built.
+    """
+    with Sandbox({"kind": "program", "code": code, "stdin": stdin}, limits, deadline) as sandbox:
+        output = sandbox.output(limits.disk_mb * _MEGABYTE)
+        status = sandbox.status()
+        said = sandbox.receive()
+    error = str(said["error"])[:_LONGEST_ERROR] if isinstance(said, dict) and "error" in said else None
+    return Finished(status, output, error)
+
+
+def _others_that_count() -> int:
+    """Tasks that the limit on processes counts beside a sandbox's own: before Linux 5.14 all of the same user's."""
+    version = re.match(r"(\d+)\.(\d+)", platform.release())
+    if os.geteuid() == 0 or (version and tuple(map(int, version.groups())) >= (5, 14)):
+        return 0
+    count = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if folder.stat().st_uid == os.geteuid():
+                count += len(list((folder / "task").iterdir()))
+    return count
+
+
+@functools.cache
+def _python_folders() -> list[str]:
+    """The folders that this Python lives in, and those of the libraries that it has loaded, outside the system's."""
+    real = os.path.realpath(sys.executable)
+    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.dirname(real))}
+    folders |= {os.path.realpath(folder) for folder in folders}
+    with open("/proc/self/maps") as maps:
+        mapped = {line.split(maxsplit=5)[5].strip() for line in maps if len(line.split(maxsplit=5)) == 6}
+    folders |= {os.path.dirname(path) for path in mapped if re.search(r"\.so[.\d]*$", path) and os.path.exists(path)}
+    kept: list[str] = []
+    for folder in sorted(folders):
+        inside = [*sandbox_child.SYSTEM, *kept]
+        if folder != "/" and not any(folder == other or folder.startswith(other + "/") for other in inside):
+            kept.append(folder)
+    return kept

@@ -1,0 +1,377 @@
+"""What runs inside the sandbox: builds it around itself, then executes the answer's code. Only `sandbox` starts it.
+
+It is a script of the standard library alone. A server with an empty environment waits for requests, so that Python
+starts once. For each of them it forks the launcher, which leaves this machine's namespaces; that forks process 1 of
+the new ones, with whose end the kernel kills everything in them; and that forks the answer's process.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import math
+import os
+import platform
+import resource
+import signal
+import socket
+import struct
+import sys
+import types
+from typing import Any
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+CAPABILITY_VERSION = 0x20080522
+PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "ppc64le": 203, "riscv64": 41, "s390x": 217}
+INNER_USER = 1000
+WORK = "/sandbox"
+STAGING = "/tmp"
+CHANNEL, STATUS = 3, 4  # descriptors
+LONGEST_MESSAGE = 64 * 2**20
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache")
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Unavailable(Exception):
+    """The system does not let an ordinary program build a sandbox."""
+
+
+def send(channel: socket.socket, message: Any) -> None:
+    """Send a message of JSON, its length before it."""
+    payload = json.dumps(message).encode()
+    channel.sendall(struct.pack(">I", len(payload)) + payload)
+
+
+def receive(channel: socket.socket) -> Any:
+    """The next message; None at the end of the stream. ValueError if it is no message."""
+    header = _read(channel, 4)
+    if header is None:
+        return None
+    (length,) = struct.unpack(">I", header)
+    if length > LONGEST_MESSAGE:
+        raise ValueError(f"a message of {length} bytes")
+    payload = _read(channel, length)
+    return None if payload is None else json.loads(payload)
+
+
+def _read(channel: socket.socket, length: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < length:
+        part = channel.recv(min(length - len(parts), 2**20))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+def check(result: int, action: str) -> None:
+    """Raise what the C library says about a call that failed."""
+    if result != 0:
+        raise Unavailable(f"{action}: {os.strerror(ctypes.get_errno())}")
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    """mount(2)."""
+    texts = [None if text is None else os.fsencode(text) for text in (source, target, kind, options)]
+    check(libc.mount(*texts[:3], ctypes.c_ulong(flags), texts[3]), f"mounting {target}")
+
+
+def leave_namespaces() -> None:
+    """Leave this machine's network, processes and mounts; who is not root needs a user namespace for that."""
+    spaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:
+        check(libc.unshare(spaces), "leaving the namespaces as root")
+        return
+    check(libc.unshare(spaces | CLONE_NEWUSER), "creating a user namespace")
+    for name, content in [
+        ("setgroups", "deny"),
+        ("uid_map", f"{INNER_USER} {user} 1"),
+        ("gid_map", f"{INNER_USER} {group} 1"),
+    ]:
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(content)
+
+
+def build_root(visible: list[str], disk_bytes: int) -> None:
+    """Make a file system of the Python installation, read-only, and an empty folder in memory; enter it."""
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    links, folders = {}, {}
+    for path in [*SYSTEM, *visible, *DEVICES]:
+        if os.path.islink(path):
+            links[path] = os.readlink(path)
+        elif os.path.exists(path):
+            # Opened now, for the staging folder may hide it.
+            folders[path] = os.open(path, os.O_PATH)
+    mount("tmpfs", STAGING, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    for path, descriptor in folders.items():
+        _bind(descriptor, path)
+    for path, target in links.items():
+        os.makedirs(STAGING + os.path.dirname(path), exist_ok=True)
+        os.symlink(target, STAGING + path)
+    os.makedirs(STAGING + WORK, exist_ok=True)
+    if not os.path.lexists(STAGING + "/tmp"):
+        os.symlink(WORK, STAGING + "/tmp")
+    mount("tmpfs", STAGING + WORK, "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk_bytes},nr_inodes=4096,mode=777")
+    mount(None, STAGING, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    os.chdir(STAGING)
+    number = PIVOT_ROOT.get(platform.machine())
+    if number is None:
+        raise Unavailable(f"processors of the kind {platform.machine()} are not provided for")
+    check(libc.syscall(number, b".", b"."), "entering the new root")
+    check(libc.umount2(b".", MNT_DETACH), "leaving the old root")
+    os.chdir(WORK)
+
+
+def _bind(descriptor: int, path: str) -> None:
+    """Show what a descriptor stands for at the same path of the new root: folders read-only, with what is in them."""
+    target, source = STAGING + path, f"/proc/self/fd/{descriptor}"
+    is_folder = os.path.isdir(source)
+    os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)
+    if not is_folder:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
+    mount(source, target, None, MS_BIND | MS_REC)
+    if path not in DEVICES:
+        for inner in _mounts_under(target):
+            # A user namespace may add restrictions to a mount but not lift those it has.
+            kept = os.statvfs(inner).f_flag & (MS_NOSUID | MS_NODEV | 8 | 1024 | 2048)
+            access_time = (1 << 21) if os.statvfs(inner).f_flag & 4096 else 0
+            mount(None, inner, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | access_time | kept)
+    os.close(descriptor)
+
+
+def _mounts_under(target: str) -> list[str]:
+    with open("/proc/self/mountinfo") as file:
+        points = [line.split()[4].encode().decode("unicode_escape") for line in file]
+    return [point for point in points if point == target or point.startswith(target + "/")]
+
+
+def drop_privileges(number: int) -> None:
+    """Become a user with no right to anything, for good; root becomes one with a number of this sandbox's own.
+
+    The limit on processes counts those of a user, so that each sandbox has the whole of its limit.
+    """
+    if os.geteuid() == 0:
+        nobody = 30_000 + number % 30_000
+        os.setgroups([])
+        os.setresgid(nobody, nobody, nobody)
+        os.setresuid(nobody, nobody, nobody)
+    else:
+        header = struct.pack("Ii", CAPABILITY_VERSION, 0)
+        check(libc.capset(header, bytes(24)), "dropping capabilities")
+    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "forbidding new privileges")
+    check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "closing the memory to others")
+
+
+def limit_resources(limits: dict[str, Any]) -> None:
+    """Set the limits of the calling process and of all that it starts."""
+    seconds = math.ceil(limits["seconds"])
+    for what, value in [
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, limits["memory_bytes"]),
+        (resource.RLIMIT_DATA, limits["memory_bytes"]),
+        (resource.RLIMIT_FSIZE, limits["disk_bytes"]),
+        (resource.RLIMIT_NPROC, limits["counted_processes"]),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ]:
+        resource.setrlimit(what, (value, value))
+
+
+def run_program(request: dict[str, Any], channel: socket.socket) -> int:
+    """Execute the code as a program; its standard output goes to the verifier."""
+    try:
+        exec(compile(request["code"], "answer.py", "exec"), _module("__main__"))
+    except SystemExit as stop:
+        code = stop.code
+        return code if isinstance(code, int) else 0 if code is None else 1
+    except BaseException as error:
+        send(channel, {"error": describe(error)})
+        return 1
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+    return 0
+
+
+def run_tests(request: dict[str, Any], channel: socket.socket) -> int:
+    """Execute the code, ask for the tests, run them one after another until one fails; sign the report."""
+    names = _module("answer")
+    if not _define(request["code"], names, channel):
+        return 0
+    send(channel, {"ready": True})
+    work = receive(channel)
+    for number, test in enumerate(work["tests"]):
+        try:
+            exec(compile(test, f"test {number + 1}", "exec"), names)
+        except BaseException as error:
+            send(channel, {"failed": number, "error": describe(error)})
+            return 0
+    send(channel, {"passed": len(work["tests"]), "token": work["token"]})
+    return 0
+
+
+def run_calls(request: dict[str, Any], channel: socket.socket) -> int:
+    """Execute the code, then call its function with the arguments that come; send what it returns."""
+    names = _module("answer")
+    if not _define(request["code"], names, channel):
+        return 0
+    function = names.get(request["function"])
+    if not callable(function):
+        send(channel, {"error": f"the answer defines no function '{request['function']}'"})
+        return 0
+    send(channel, {"ready": True})
+    while (call := receive(channel)) is not None:
+        try:
+            reply = {"result": json.loads(json.dumps(function(*call["arguments"])))}
+        except BaseException as error:
+            reply = {"error": describe(error)}
+        send(channel, reply)
+    return 0
+
+
+def _define(code: str, names: dict[str, Any], channel: socket.socket) -> bool:
+    try:
+        exec(compile(code, "answer.py", "exec"), names)
+    except BaseException as error:
+        send(channel, {"error": describe(error)})
+        return False
+    return True
+
+
+def _module(name: str) -> dict[str, Any]:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module.__dict__
+
+
+def describe(error: BaseException) -> str:
+    """The kind and text of an exception, short."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text[:200]}" if text else name
+
+
+KINDS = {"program": run_program, "tests": run_tests, "calls": run_calls}
+
+
+def run_answer(request: dict[str, Any], channel: socket.socket) -> int:
+    """The answer's process: its limits, then its code."""
+    limit_resources(request["limits"])
+    sys.argv = ["answer.py"]
+    return KINDS[request["kind"]](request, channel)
+
+
+def first_process(request: dict[str, Any], number: int) -> int:
+    """Process 1: build the root, start the answer, wait for it; all that it started ends with this one."""
+    channel = socket.socket(fileno=CHANNEL)
+    try:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        build_root(request["visible"], request["limits"]["disk_bytes"])
+        drop_privileges(number)
+        # A change of user forgets it.
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        with open(os.memfd_create("stdin"), "wb+") as given:
+            given.write(request.get("stdin", "").encode())
+            given.seek(0)
+            os.dup2(given.fileno(), 0)
+    except (OSError, Unavailable) as error:
+        send(channel, {"unavailable": str(error)})
+        return 1
+    send(channel, {"started": True})
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(STATUS)
+            code = run_answer(request, channel)
+        finally:
+            # Threads of the answer do not keep its process alive.
+            os._exit(code & 255)
+    channel.close()
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == child:
+            os.write(STATUS, bytes([exit_status(status)]))
+            return 0
+
+
+def exit_status(status: int) -> int:
+    """The exit status as shells give it: of a killed process 128 and the signal's number."""
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def launch(descriptors: list[int]) -> None:
+    """The launcher: it stays outside and waits until process 1, and with it every other, is gone.
+
+    A termination signal makes it kill process 1. The descriptors are the channel to the verifier, the standard output,
+    and where process 1 writes the status of the answer's.
+    """
+    child = 0
+
+    def stop(*_: object) -> None:
+        if not child:
+            os._exit(0)
+        os.kill(child, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, stop)
+    channel, output, status = (fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in descriptors)
+    null = os.open("/dev/null", os.O_RDWR)
+    for source, target in [(null, 0), (output, 1), (null, 2), (channel, CHANNEL), (status, STATUS)]:
+        os.dup2(source, target)
+    os.closerange(STATUS + 1, 256)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    with socket.socket(fileno=CHANNEL) as channel_here:
+        try:
+            request = receive(channel_here)
+            if request is None:
+                return
+            number = os.getpid()
+            leave_namespaces()
+            child = os.fork()
+        except (OSError, Unavailable) as error:
+            send(channel_here, {"unavailable": str(error)})
+            return
+        if child == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os._exit(first_process(request, number))
+    os.close(STATUS)
+    os.waitpid(child, 0)
+
+
+def serve() -> None:
+    """Start a sandbox for every three descriptors that come on descriptor 0; end those whose numbers come."""
+    control = socket.socket(fileno=os.dup(0))
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 16, 3)
+        if not message:
+            return
+        if descriptors:
+            child = os.fork()
+            if child == 0:
+                try:
+                    launch(descriptors)
+                finally:
+                    os._exit(0)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            control.send(struct.pack(">I", child))
+        else:
+            (child,) = struct.unpack(">I", message)
+            # Not waited for until now, so that the number is still its own.
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            control.send(b"ended")
+
+
+if __name__ == "__main__":
+    serve()

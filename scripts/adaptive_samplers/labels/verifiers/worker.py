@@ -1,0 +1,85 @@
+"""A process that verifies answers for `pool`, which kills it when an answer takes too long.
+
+It reads requests from its standard input and writes replies where its standard output was, a line of JSON each; what
+verifiers print goes to the standard error.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from typing import Any
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.verifiers.registry import Verification, Verifier
+from adaptive_samplers.labels.verifiers.sandbox import Limits
+
+_PR_SET_PDEATHSIG = 1
+_LONGEST_TEXT = 2_000
+
+
+def main() -> None:
+    """Serve until the input ends: first a line with the settings, then one for each batch of tasks."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    _end_with_parent()
+    settings = json.loads(sys.stdin.buffer.readline())
+    own = tuple((name, path) for name, path in settings["own"])
+    verification = Verification(own, settings["timeout"], settings["memory_mb"], Limits(**settings["code"]))
+    memory = verification.memory_mb * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    try:
+        verifiers = verification.verifiers()
+    except UserError as error:
+        _reply(replies, {"refused": str(error)})
+        return
+    _reply(replies, {"ready": True})
+    loaded: set[str] = set()
+    for line in sys.stdin.buffer:
+        for kind, name, text, ground_truth in json.loads(line):
+            if name not in loaded:
+                loaded.add(name)
+                _load(verifiers[name])
+                _reply(replies, {"loaded": name})
+            _reply(replies, _verdict(verifiers[name], kind, text, ground_truth))
+
+
+def _end_with_parent() -> None:
+    """Do not outlive the stage, if that is killed while a verifier hangs."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _load(verifier: Verifier) -> None:
+    try:
+        verifier.load()
+    except Exception as error:
+        # The answers tell, each in its row.
+        print(f"verifier {verifier.name}: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _verdict(verifier: Verifier, kind: str, text: str, ground_truth: str | None) -> list[Any]:
+    """Score, detail and error; anything that a verifier raises becomes the error."""
+    try:
+        if ground_truth is None:
+            raise ValueError("the prompt has no ground truth")
+        if kind == "check":
+            verifier.check(json.loads(ground_truth))
+            return [None, None, None]
+        score, detail = verifier(text, json.loads(ground_truth))
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}"
+        return [None, None, message[:_LONGEST_TEXT]]
+    return [score, detail[:_LONGEST_TEXT], None]
+
+
+def _reply(replies: Any, content: Any) -> None:
+    # Characters that no text may have, such as half of a pair, travel as escapes.
+    replies.write(json.dumps(content) + "\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()
