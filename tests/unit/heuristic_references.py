@@ -142,7 +142,8 @@ def rows_of_logits(draw_from) -> torch.Tensor:
     peak = draw_from(st.integers(0, size - 1))
     row = [-math.inf if hidden else value for value, hidden in zip(values, masked or [False] * size, strict=True)]
     row[peak] = values[peak] + draw_from(st.sampled_from([0.0, 0.0, 60.0]))
-    return torch.tensor([row], dtype=torch.float32)
+    # Logits that differ by less than their probabilities can in float32 are ties to one side and not to the other.
+    return torch.tensor([row], dtype=torch.float32).mul(2**20).round().div(2**20)
 
 
 def warped(step: Processor, logits: torch.Tensor) -> torch.Tensor:
