@@ -35,7 +35,7 @@ demo: $(VENV)/installed ## run the pipeline on config/config.yaml (CONFIG=... fo
 test: $(VENV)/installed ## run all tests; the first time, SGLang is installed into the user's cache for some of them
 	@PYTHON=$(PYTHON) tests/sglang_cpu/install.sh
 	@# Without a C compiler this fails, and the tests of one verifier are skipped with the reason.
-	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/reasoning_gym.txt
+	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/reasoning_gym.txt
 	$(RUN)/python -m pytest
 
 bench: $(VENV)/installed ## measure speed as ratios against baselines; writes bench/results.json
