@@ -44,13 +44,14 @@ def main() -> None:
         raise UserError(f"set {ENDPOINT_KEY_VARIABLE} to a random key, here and where the jobs run")
     check_has_sglang(sys.executable)
     device = choose_device(options.device)
+    kind = "embedding" if options.embedding else "generate"
     arguments = server_arguments(
         options.model_folder,
-        MARK.format(model_hash=model_hash(options.model_folder)[:16]),
+        MARK.format(kind=kind, model_hash=model_hash(options.model_folder)[:16]),
         device=device,
         dtype=options.dtype,
         trust_remote_code=options.trust_remote_code,
-        kind="embedding" if options.embedding else "generate",
+        kind=kind,
         tensor_parallel=options.tensor_parallel,
         data_parallel=options.data_parallel,
         extra=options.extra,

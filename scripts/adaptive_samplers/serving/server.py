@@ -25,8 +25,8 @@ from adaptive_samplers.stage import say
 LOOPBACK = "127.0.0.1"
 STARTS_WITHOUT_AN_ANSWER = 4
 LIBRARY = Path(__file__).resolve().parents[2]  # what makes adaptive_samplers importable
-# What a server says of itself as the version of its weights: it can import the processor, and has this model.
-MARK = "adaptive_samplers-1-{model_hash}"
+# What a server says of itself as the version of its weights: it can import the processor, and has this model for this.
+MARK = "adaptive_samplers-1-{kind}-{model_hash}"
 
 
 def server_arguments(
@@ -235,7 +235,8 @@ class OtherServer:
             raise UserError(f"{self.url}: the server refuses the key; set {ENDPOINT_KEY_VARIABLE} to the server's")
         found = response.json().get("weight_version") if response.ok else None
         if response.ok and found != self.mark:
-            what = "holds another model" if str(found).startswith("adaptive_samplers-") else "cannot run our processor"
+            ours = str(found).startswith("adaptive_samplers-")
+            what = "holds another model, or for another purpose" if ours else "cannot run our processor"
             raise UserError(
                 f"{self.url}: this server {what} (it calls its weights '{found}', expected '{self.mark}'); start it "
                 "with `python -m adaptive_samplers.serving MODEL_FOLDER --port PORT`, on the same model folder"

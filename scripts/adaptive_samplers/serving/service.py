@@ -52,7 +52,7 @@ def serve(
     UserError
         If the server cannot be started, or an endpoint serves another model.
     """
-    mark = MARK.format(model_hash=model_hash(folder)[:16])
+    mark = MARK.format(kind=kind, model_hash=model_hash(folder)[:16])
     if settings["endpoints"]:
         key = os.environ.get(ENDPOINT_KEY_VARIABLE)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
