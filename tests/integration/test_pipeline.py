@@ -25,6 +25,7 @@ AFTER_TRAINING = {
     "gather_evaluation",
     "embed_evaluation",
     "label_evaluation_quality",
+    "gather_evaluation_quality",
     "label_evaluation_diversity",
     "label_evaluation_correctness",
     "compare_samplers",
@@ -38,7 +39,14 @@ AFTER_TRAINING = {
     "record_provenance",
     *ENDINGS,
 }
-BEFORE_TRAINING = {"embed_candidates", "label_quality", "label_diversity", "label_correctness", "score_candidates"}
+BEFORE_TRAINING = {
+    "embed_candidates",
+    "label_quality",
+    "gather_quality",
+    "label_diversity",
+    "label_correctness",
+    "score_candidates",
+}
 SELECTION = {
     "select_training_set",
     "summarize_selection",
