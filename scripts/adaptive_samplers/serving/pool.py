@@ -202,9 +202,12 @@ class EndpointPool:
     def _revive(states: list[_State]) -> None:
         for state in states:
             # Its requests must have failed first, or their failures would be taken for those of the next server.
-            if state.in_flight == 0 and time.monotonic() >= state.next_check:
+            asked = time.monotonic()
+            if state.in_flight == 0 and asked >= state.next_check:
                 state.is_down = not state.endpoint.revive()
-                state.next_check = time.monotonic() + 5 * SECONDS_BETWEEN_CHECKS
+                # Nothing is sent meanwhile: a machine that does not even refuse is asked more rarely.
+                answered = time.monotonic()
+                state.next_check = answered + max(5 * SECONDS_BETWEEN_CHECKS, 20 * (answered - asked))
                 if state.was_up and not state.is_down:
                     say(f"{state.endpoint.url}: the server is back")
                 state.was_up = state.was_up or not state.is_down
