@@ -207,7 +207,7 @@ class EndpointPool:
                 state.is_down = not state.endpoint.revive()
                 # Nothing is sent meanwhile: a machine that does not even refuse is asked more rarely.
                 answered = time.monotonic()
-                state.next_check = answered + max(5 * SECONDS_BETWEEN_CHECKS, 20 * (answered - asked))
+                state.next_check = answered + min(60, max(5 * SECONDS_BETWEEN_CHECKS, 20 * (answered - asked)))
                 if state.was_up and not state.is_down:
                     say(f"{state.endpoint.url}: the server is back")
                 state.was_up = state.was_up or not state.is_down
