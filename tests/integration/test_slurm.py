@@ -37,6 +37,7 @@ GROUPS = {
     "label_correctness": "labels",
     "score_candidates": "labels",
     "select_training_set": "labels",
+    "summarize_selection": "labels",
     "train_sampler": "training",
     "label_evaluation_quality": "comparison",
     "gather_evaluation_quality": "comparison",
