@@ -111,11 +111,14 @@ def well(row, times):
 
 
 def test_every_row_has_its_reply_and_the_limit_holds(serving):
-    def slowly(row, times):
-        time.sleep(0.005)
+    together = threading.Barrier(5)
+
+    def five_at_first(row, times):
+        if row < 5:
+            together.wait(timeout=10)
         return well(row, times)
 
-    (server,), pool = serving(slowly, concurrency=5)
+    (server,), pool = serving(five_at_first, concurrency=5)
     replies = run(pool, 60)
     assert all(replies[row].json == {"row": row} for row in replies)
     assert set(server.seen.values()) == {1} and server.answered == 60
