@@ -52,6 +52,12 @@ class Completion:
     end_logprobs: list[float] | None = None
 
 
+def cut_before(text: str, stop: Sequence[str]) -> str | None:
+    """The text before the first of the strings that end an answer, or None if none of them is in it."""
+    places = [text.find(one) for one in stop if one in text]
+    return text[: min(places)] if places else None
+
+
 class Engine(Protocol):
     """Samples answers. An answer depends on its request alone, not on what else is in flight."""
 

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adaptive_samplers.engines.base import Completion, Request, sampler_hashes
+from adaptive_samplers.engines.base import Completion, Request, cut_before, sampler_hashes
 from adaptive_samplers.heuristics import Pipeline
 from adaptive_samplers.heuristics.pipelines import Processor
 from adaptive_samplers.heuristics.registry import LEARNED
@@ -65,12 +65,12 @@ class SGLangEngine:
         # The last token is an end-of-turn token, drawn or put there.
         token_ids = reply.json["output_ids"][:-1]
         text = self.tokenizer.decode(token_ids)
-        cuts = [text.find(stop) for stop in request.stop if stop in text]
+        cut = cut_before(text, request.stop)
         return Completion(
             index,
             token_ids=token_ids,
-            text=text[: min(cuts)] if cuts else text,
-            finish_reason="length" if len(token_ids) == request.max_new_tokens and not cuts else "stop",
+            text=text if cut is None else cut,
+            finish_reason="length" if len(token_ids) == request.max_new_tokens and cut is None else "stop",
             token_logprobs=[record[0] for record in records[:-1]],
             end_logprobs=[record[1] for record in records],
         )

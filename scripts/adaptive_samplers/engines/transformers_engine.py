@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from adaptive_samplers.engines.base import Completion, Request
+from adaptive_samplers.engines.base import Completion, Request, cut_before
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.models.language_model import LanguageModel
 
@@ -194,14 +194,12 @@ class TransformersEngine:
                 completion.finish_reason, answer.cut = "length", True
 
     def _stopped(self, answer: _Answer) -> bool:
-        text = self.model.decode(answer.completion.token_ids)
-        return any(stop in text for stop in answer.request.stop)
+        return cut_before(self.model.decode(answer.completion.token_ids), answer.request.stop) is not None
 
     def _finish(self, answer: _Answer) -> Completion:
         answer.finished = True
         completion = answer.completion
-        completion.text = self.model.decode(completion.token_ids)
-        cuts = [completion.text.find(stop) for stop in answer.request.stop if stop in completion.text]
-        if cuts:
-            completion.text = completion.text[: min(cuts)]
+        text = self.model.decode(completion.token_ids)
+        cut = cut_before(text, answer.request.stop)
+        completion.text = text if cut is None else cut
         return completion

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptive_samplers.engines.base import cut_before
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import Pipeline, parse_processors
@@ -114,7 +115,7 @@ def _is_complete(parameters: Mapping[str, Any]) -> bool:
         return False
     request = parameters["__req__"]
     text = request.tokenizer.decode(list(request.output_ids), skip_special_tokens=True)
-    return any(stop in text for stop in parameters["stop"])
+    return cut_before(text, parameters["stop"]) is not None
 
 
 def _draws(parameters: Mapping[str, Any]) -> Draws:
