@@ -23,6 +23,7 @@ from adaptive_samplers.serving.launch import KEY_VARIABLE
 from adaptive_samplers.stage import say
 
 LOOPBACK = "127.0.0.1"
+ENDPOINT_KEY_VARIABLE = "ADAPTIVE_SAMPLERS_ENDPOINT_KEY"
 STARTS_WITHOUT_AN_ANSWER = 4
 LIBRARY = Path(__file__).resolve().parents[2]  # what makes adaptive_samplers importable
 # What a server says of itself as the version of its weights: it can import the processor, and has this model for this.
@@ -76,12 +77,18 @@ def server_environment(device: str) -> dict[str, str]:
 
 def is_healthy(url: str, headers: dict[str, str], timeout: float) -> bool:
     """Whether a server can generate."""
-    try:
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.get(f"{url}/health_generate", headers=headers, timeout=timeout).ok
-    except requests.RequestException:
-        return False
+    response = _ask(f"{url}/health_generate", headers, timeout)
+    return response is not None and response.ok
+
+
+def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response | None:
+    """The answer, or None if there is none. Proxies are for the world outside, and are passed by."""
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            return session.get(url, headers=headers, timeout=timeout)
+        except requests.RequestException:
+            return None
 
 
 @dataclass
@@ -225,11 +232,8 @@ class OtherServer:
         UserError
             If another model is there, a server that does not know our processor, or the key is refused.
         """
-        try:
-            with requests.Session() as session:
-                session.trust_env = False
-                response = session.get(f"{self.url}/model_info", headers=self.headers, timeout=10)
-        except requests.RequestException:
+        response = _ask(f"{self.url}/model_info", self.headers, timeout=10)
+        if response is None:
             return False
         if response.status_code in (401, 403):
             raise UserError(f"{self.url}: the server refuses the key; set {ENDPOINT_KEY_VARIABLE} to the server's")
@@ -245,9 +249,6 @@ class OtherServer:
 
     def succeeded(self) -> None:
         """Nothing to remember."""
-
-
-ENDPOINT_KEY_VARIABLE = "ADAPTIVE_SAMPLERS_ENDPOINT_KEY"
 
 
 def check_has_sglang(python: str) -> None:
