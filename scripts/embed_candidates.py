@@ -5,7 +5,8 @@ from pathlib import Path
 
 from adaptive_samplers.labels.embeddings import embed_in_parts, embed_texts
 from adaptive_samplers.labels.judges.features import texts_to_embed
-from adaptive_samplers.models.language_model import choose_device, load_decoder
+from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.stage import run_stage
 from adaptive_samplers.tables import parts_of_prompts, read_table, write_parts
 
@@ -13,7 +14,7 @@ from adaptive_samplers.tables import parts_of_prompts, read_table, write_parts
 def main(snakemake):
     config = snakemake.config
     prompts = read_table("prompts", snakemake.input.prompts)
-    decode = load_decoder(snakemake.input.model, config["model"]["trust_remote_code"])
+    decode = ChatTokenizer(snakemake.input.model, config["model"]["trust_remote_code"]).decode
     columns = ["token_ids", "text", "finish_reason"]
     parts = parts_of_prompts("candidates", snakemake.input.candidates, columns)
     embed = partial(

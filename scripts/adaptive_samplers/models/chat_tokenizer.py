@@ -23,6 +23,8 @@ class ChatTokenizer:
     ----------
     end_token_ids : list of int
         The tokens that end an answer, ascending.
+    size : int
+        How many token ids there are, added ones included.
     context_length : int or None
         How many tokens a prompt and its answer may have.
     """
@@ -42,6 +44,7 @@ class ChatTokenizer:
         ids = set(declared if isinstance(declared, list) else [declared]) | {self.tokenizer.eos_token_id}
         self.end_token_ids = sorted(token for token in ids if token is not None)
         self.end_token_set = set(self.end_token_ids)
+        self.size = len(self.tokenizer)
         self.context_length = getattr(config.get_text_config(), "max_position_embeddings", None)
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:

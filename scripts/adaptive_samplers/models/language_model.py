@@ -1,12 +1,12 @@
 """The base language model in process: logits, chat template and the log-probabilities of given answers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
@@ -118,14 +118,3 @@ class LanguageModel(ChatTokenizer):
 def choose_device(device: str) -> str:
     """`auto` becomes cuda where a GPU is there, else cpu."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
-def load_decoder(folder: Path | str, trust_remote_code: bool = False) -> Callable[[Sequence[int]], str]:
-    """`LanguageModel.decode` without the model: the tokenizer is enough."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    return lambda token_ids: tokenizer.decode(token_ids, skip_special_tokens=True)
-
-
-def vocabulary_size(folder: Path | str) -> int:
-    """How many token ids the model in a folder has, added ones included."""
-    return len(AutoTokenizer.from_pretrained(folder, local_files_only=True))

@@ -18,7 +18,6 @@ from adaptive_samplers.labels.judges.pairwise import PairwiseJudge
 from adaptive_samplers.labels.judges.scalar import scalar_judge
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import model_hash
-from adaptive_samplers.models.language_model import load_decoder
 from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.stage import say
 from adaptive_samplers.tables import KEY
@@ -64,7 +63,7 @@ def open_judge(
             prompts,
             candidates,
             read_embeddings(inputs["embeddings"]),
-            load_decoder(inputs["model"], config["model"]["trust_remote_code"]),
+            ChatTokenizer(inputs["model"], config["model"]["trust_remote_code"]).decode,
         )
         return
     folder = Path(inputs["judge_model"])
