@@ -24,9 +24,12 @@ JUDGE = "labels.quality.judge"
 PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
 SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
+SERVED_JUDGE = {"kind": "scalar", "name": "judge", "source": HUB, "sglang": {"arguments": ["--host 0.0.0.0"]}}
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
+    ("generation.sglang", {"arguments": ["--port=3"]}, "generation.sglang.arguments[0]", ["'--port' follows from"]),
+    (JUDGE, SERVED_JUDGE, f"{JUDGE}.sglang.arguments[0]", ["'--host' follows from other keys"]),
     (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
     ("trainin", {}, "trainin", ["unknown key", "Did you mean 'training'?"]),
     ("model", REMOVED, "model", ["is missing", "name, source"]),

@@ -382,14 +382,16 @@ _OWN_ARGUMENTS = (
 
 
 def _check_serving(config: dict, problems: Problems, base_folder: Path) -> None:
-    key = ("generation", "sglang", "arguments")
-    if problems.clean(*key):
-        for i, argument in enumerate(_at(config, key)):
-            name = argument.split("=")[0].split()[0] if argument.strip() else argument
-            if name in _OWN_ARGUMENTS:
-                problems.add(
-                    (*key, i), f"'{name}' follows from other keys; allowed: other arguments of SGLang's server"
-                )
+    users: list[KeyPath] = [("generation",), JUDGE]
+    for user in users:
+        key = (*user, "sglang", "arguments")
+        # Not every kind of judge has servers.
+        if problems.clean(*key) and "sglang" in _at(config, user):
+            for i, argument in enumerate(_at(config, key)):
+                name = argument.split("=")[0].strip().partition(" ")[0]
+                if name in _OWN_ARGUMENTS:
+                    message = f"'{name}' follows from other keys; allowed: other arguments of SGLang's server"
+                    problems.add((*key, i), message)
 
 
 def _check_training(config: dict, problems: Problems, base_folder: Path) -> None:
