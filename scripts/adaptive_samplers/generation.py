@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import parse_processors
@@ -18,7 +19,7 @@ from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.progress import progress
 from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.stage import say
-from adaptive_samplers.tables import KEY, SCHEMAS, to_arrow
+from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, to_arrow
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 ROWS_PER_WRITE = 10_000
@@ -128,16 +129,14 @@ def _earlier_rows(output: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
         return
     answer_columns = [field.name for field in fields(Completion) if field.name != "index"]
     try:
-        with pq.ParquetFile(output) as earlier:
-            metadata = earlier.schema_arrow.metadata or earlier.metadata.metadata or {}
-            if metadata.get(b"fingerprint") != fingerprint.encode():
-                return
-            for batch in earlier.iter_batches(ROWS_PER_WRITE, columns=[*KEY, *answer_columns]):
-                for row in batch.to_pylist():
-                    # A failure is worth another try.
-                    if row["finish_reason"] != "error":
-                        yield {"key": [row.pop(column) for column in KEY], **row}
-    except (OSError, pa.ArrowInvalid) as error:
+        if (pq.read_metadata(output).metadata or {}).get(b"fingerprint") != fingerprint.encode():
+            return
+        for batch in read_batches("candidates", output, [*KEY, *answer_columns]):
+            for row in batch.to_pylist():
+                # A failure is worth another try.
+                if row["finish_reason"] != "error":
+                    yield {"key": [row.pop(column) for column in KEY], **row}
+    except (OSError, pa.ArrowInvalid, UserError) as error:
         say(f"{output} is damaged ({error}); the answers that cannot be read are made again")
 
 

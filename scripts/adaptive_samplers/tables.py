@@ -272,11 +272,13 @@ def parts_of_prompts(
     for batch in read_batches(name, path, ["prompt_id"]):
         counts.update({count["values"]: count["counts"] for count in pc.value_counts(batch["prompt_id"]).to_pylist()})
     part: set[str] = set()
-    for prompt_id in counts:
-        if part and sum(counts[one] for one in part) + counts[prompt_id] > rows:
+    size = 0
+    for prompt_id, count in counts.items():
+        if part and size + count > rows:
             yield read_table(name, path, columns, part)
-            part = set()
+            part, size = set(), 0
         part.add(prompt_id)
+        size += count
     yield read_table(name, path, columns, part)
 
 
