@@ -13,7 +13,7 @@ STAGE_VERSIONS = {
     "verify_candidates": 1,
     "train_judge": 1,
     "embed_candidates": 1,
-    "label_quality": 2,
+    "label_quality": 3,
     "label_diversity": 2,
     "label_correctness": 1,
     "index_corpus": 1,
