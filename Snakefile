@@ -25,6 +25,7 @@ include: "rules/evaluation.smk"
 include: "rules/figures.smk"
 include: "rules/learnability.smk"
 include: "rules/report.smk"
+include: "rules/preferences.smk"
 
 
 # The front page of the HTML report.
@@ -55,6 +56,10 @@ localrules:
     tabulate_learnability,
     record_provenance,
     write_report,
+    preferences,
+    make_preferences,
+    export_preferences,
+    describe_preferences,
 
 
 onstart:
@@ -92,3 +97,9 @@ rule learnability:
 rule report:
     input:
         f"results/{RUN}/report.html",
+
+
+rule preferences:
+    input:
+        PREFERENCE_FILES,
+        f"results/{RUN}/preferences/README.md",

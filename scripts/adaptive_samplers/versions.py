@@ -26,6 +26,9 @@ STAGE_VERSIONS = {
     "learn_heuristic": 1,
     "compare_samplers": 1,
     "probe_distributions": 1,
+    "make_preferences": 1,
+    "export_preferences": 1,
+    "describe_preferences": 1,
     "figures": 2,
     "tables": 2,
 }
