@@ -7,9 +7,8 @@ from adaptive_samplers.tables import read_table
 
 
 def main(snakemake):
-    tables = {name: snakemake.input[name] for name in ("candidates", "quality", "diversity", "correctness")}
-    if snakemake.input.overlap:
-        tables["overlap"] = snakemake.input.overlap
+    names = ("candidates", "quality", "diversity", "correctness", "overlap")
+    tables = {name: getattr(snakemake.input, name) for name in names if getattr(snakemake.input, name)}
     prompts = read_table("prompts", snakemake.input.prompts)
     heuristics = read_table("heuristics", snakemake.input.heuristics)
     summary, pairs = summarize_labels(tables, prompts, heuristics)

@@ -99,7 +99,7 @@ def label_distributions(distributions: Mapping[str, Mapping[str, Any]], columns:
                 Line2D([], [], color=BLACK, linewidth=0, marker="o", markerfacecolor="white", label="median"),
                 Line2D([], [], color=BLACK, linewidth=3, label="middle half"),
                 Line2D([], [], color=BLACK, linewidth=0.8, label="middle 90 %"),
-                Line2D([], [], linewidth=0, label="right: n answers, in italics n groups"),
+                Line2D([], [], linewidth=0, label="right: n (italics: n groups)"),
             ],
             loc="outside upper left",
             ncols=5,

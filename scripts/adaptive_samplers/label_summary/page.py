@@ -96,7 +96,9 @@ def _overview(summary: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{summary[name]:,} {name}" for name in ("prompts", "heuristics", "seeds"))
     empty = ", ".join(BY_COLUMN[column].title for column in summary["empty"])
     said = f"{summary['answers']:,} answers ({counts}), of which {summary['failed']:,} failed."
-    return paragraph(said + (f" No answer has a value of: {empty}." if empty else ""))
+    said += f" No answer has a value of: {empty}." if empty else ""
+    said += "".join(f" {count:,} rows of {table} are of no answer." for table, count in summary["strays"].items())
+    return paragraph(said)
 
 
 def _figure(path: Path | str, caption: str) -> str:

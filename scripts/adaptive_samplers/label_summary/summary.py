@@ -39,8 +39,9 @@ def summarize_labels(
     Returns
     -------
     dict
-        `answers`, `failed`, `groups`, `prompts`, `heuristics`, `seeds`: how many; `kinds` of prompts; `columns`: the
-        labels with any value, and `empty`, those without; `correlated`: the `columns`, and of how many `prompts` and
+        `answers`, `failed`, `groups`, `prompts`, `heuristics`, `seeds`: how many; `strays`: by table, rows of no answer
+        there is, which are left out; `kinds` of prompts; `columns`: the labels with any value, and `empty`, those
+        without; `correlated`: the `columns`, and of how many `prompts` and
         `answers`; `distributions` by label; `examples`.
     DataFrame
         What `correlations` returns.
@@ -48,7 +49,7 @@ def summarize_labels(
     Raises
     ------
     UserError
-        If a table is missing or of another version, or has labels of answers that are not among the candidates.
+        If a table is missing or of another version.
     """
     grid = grid_of(tables[CANDIDATES])
     present, failed, values = answer_values(grid, tables[CANDIDATES])
@@ -62,10 +63,14 @@ def summarize_labels(
     distributions: dict[str, Any] = {}
     chosen: list[Extreme] = []
     shown: dict[str, np.ndarray] = {}
+    strays: dict[str, int] = {}
     # Ratings first, for they choose the examples, of which the other labels are kept.
     for table in (*(table for table in LABEL_TABLES if table in tables), CANDIDATES):
         columns = [measure.column for measure in MEASURES if measure.table == table]
-        found = values if table == CANDIDATES else label_values(grid, table, tables[table], columns)
+        if table == CANDIDATES:
+            found = values
+        else:
+            found, strays[table] = label_values(grid, present, table, tables[table], columns)
         if table == "quality":
             chosen = extremes(found["rating"].reshape(per_prompt.shape), grid.prompt_ids, codes, kinds, EXAMPLES)
         for column in columns:
@@ -77,6 +82,7 @@ def summarize_labels(
     summary = {
         "answers": int(present.sum()),
         "failed": int(failed.sum()),
+        "strays": {table: count for table, count in strays.items() if count},
         "groups": int(present.reshape(-1, grid.shape[2]).any(axis=1).sum()),
         **dict(zip(("prompts", "heuristics", "seeds"), grid.shape, strict=True)),
         "kinds": kinds,

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adaptive_samplers.errors import UserError
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.tables import KEY, read_batches
 
@@ -57,23 +56,29 @@ def _means(lists: pa.ListArray) -> np.ndarray:
         return np.bincount(rows, weights=numbers, minlength=len(lists)) / counts
 
 
-def label_values(grid: Grid, name: str, path: Path | str, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    """Columns of a table of labels, float [places] each; nan where there is no label.
+def label_values(
+    grid: Grid, present: np.ndarray, name: str, path: Path | str, columns: Sequence[str]
+) -> tuple[dict[str, np.ndarray], int]:
+    """Columns of a table of labels.
 
-    Raises
-    ------
-    UserError
-        If the table has a label of an answer that is not among the candidates.
+    Parameters
+    ----------
+    present : bool [places], where there is an answer.
+
+    Returns
+    -------
+    values : dict of float [places], nan where there is no label.
+    strays : how many rows are of no answer, and left out.
     """
     values = {column: np.full(len(grid), np.nan) for column in columns}
+    strays = 0
     for batch in read_batches(name, path, [*KEY, *columns]):
         places = grid.places(batch)
-        if (places < 0).any():
-            stray = batch.select(KEY).take(pa.array(np.flatnonzero(places < 0)[:1])).to_pylist()[0]
-            raise UserError(f"{path}: {stray} is no answer of this run; delete the file and run again")
+        known = (places >= 0) & present[places]
+        strays += int((~known).sum())
         for column in columns:
-            values[column][places] = batch[column].to_numpy(zero_copy_only=False)
-    return values
+            values[column][places[known]] = batch[column].to_numpy(zero_copy_only=False)[known]
+    return values, strays
 
 
 def rows_at(
