@@ -22,6 +22,7 @@ include: "rules/labels.smk"
 include: "rules/selection.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/label_summary.smk"
 include: "rules/figures.smk"
 include: "rules/learnability.smk"
 include: "rules/report.smk"
@@ -51,6 +52,8 @@ localrules:
     plot_training_curves,
     plot_kept_heuristics,
     plot_learnability,
+    plot_labels,
+    tabulate_labels,
     tabulate_comparison,
     tabulate_checks,
     tabulate_learnability,

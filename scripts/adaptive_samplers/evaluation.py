@@ -301,6 +301,11 @@ _LATEX = str.maketrans(
 )
 
 
+def latex_text(text: str) -> str:
+    """`text` as LaTeX shows it, whatever characters it holds."""
+    return text.translate(_LATEX)
+
+
 def _latex_cell(mean: float, low: float, high: float) -> str:
     if pd.isna(mean):
         return "--"

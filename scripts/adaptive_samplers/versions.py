@@ -21,6 +21,8 @@ STAGE_VERSIONS = {
     "score_candidates": 2,
     "select_training_set": 1,
     "summarize_selection": 1,
+    "summarize_labels": 1,
+    "tabulate_labels": 1,
     "replay_distributions": 2,
     "train_sampler": 2,
     "learn_heuristic": 1,
@@ -29,6 +31,6 @@ STAGE_VERSIONS = {
     "make_preferences": 1,
     "export_preferences": 1,
     "describe_preferences": 1,
-    "figures": 2,
+    "figures": 3,
     "tables": 2,
 }

@@ -28,6 +28,7 @@ from adaptive_samplers.heuristics import (
     parse_processors,
     sort_logits,
 )
+from adaptive_samplers.label_summary import labels_page, summarize_labels
 from adaptive_samplers.labels.correctness import label_correctness
 from adaptive_samplers.labels.diversity import label_diversity
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge, train_feature_reward
@@ -396,6 +397,33 @@ def golden_probes(folder: Path):
     return probe_distributions(training_set, PROMPTS, FixedWords(), {}, 3)
 
 
+def golden_labels(folder: Path):
+    """What is said of the labels of the golden answers, and the page of it."""
+    quality, diversity, correctness = label_tables()
+    more = dict(
+        zip(("distinct_1", "distinct_2", "distinct_3", "compression_ratio"), (0.5, 0.75, 1.0, 1.5), strict=True)
+    )
+    labels = {
+        "quality": quality.assign(rating_stderr=0.5, comparisons=3, reward=None),
+        "diversity": diversity.assign(**more, group_size=3),
+        "correctness": correctness.assign(verifier="numeric", detail="found <5>", error=None),
+    }
+    tables = {name: folder / f"{name}.parquet" for name in ("candidates", *labels)}
+    for name, table in {"candidates": candidates(), **labels}.items():
+        write_table(name, table, tables[name])
+    return summarize_labels(tables, PROMPTS, FEW)
+
+
+def golden_labels_page(folder: Path):
+    summary, _ = golden_labels(folder)
+    for figure in ("distributions", "correlations"):
+        (folder / figure).write_bytes(figure.encode())
+    figures = {figure: folder / figure for figure in ("distributions", "correlations")}
+    tournaments = {"groups": 3, "calls": 8, "failed": 1, "judge": {"kind": "x", "position_bias": 0.25}}
+    labels_page(summary, tournaments, "vendi_score", figures, folder / "l.html")
+    return (folder / "l.html").read_text(encoding="utf-8")
+
+
 def golden_tables(folder: Path):
     tables, settings = comparison_inputs()
     comparison = compare_samplers(*tables, **settings).round(4)
@@ -487,6 +515,8 @@ GOLDEN = {
     "score_candidates": golden_scores,
     "select_training_set": golden_selection,
     "summarize_selection": golden_summary,
+    "summarize_labels": golden_labels,
+    "tabulate_labels": golden_labels_page,
     "replay_distributions": golden_replay,
     "train_sampler": golden_training,
     "learn_heuristic": golden_learnability,
