@@ -25,6 +25,7 @@ include: "rules/evaluation.smk"
 include: "rules/figures.smk"
 include: "rules/learnability.smk"
 include: "rules/report.smk"
+include: "rules/policies.smk"
 
 
 # The front page of the HTML report.
@@ -39,6 +40,8 @@ localrules:
     tables,
     learnability,
     report,
+    policy_samples,
+    slice_policy_prompts,
     fetch_model,
     collect_prompts,
     expand_heuristics,
@@ -92,3 +95,8 @@ rule learnability:
 rule report:
     input:
         f"results/{RUN}/report.html",
+
+
+rule policy_samples:
+    input:
+        POLICY_SAMPLES,

@@ -12,6 +12,7 @@ from adaptive_samplers.config import config_slice, load_config, weight_names
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
+from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.versions import STAGE_VERSIONS
 
@@ -36,6 +37,11 @@ JUDGE_IS_TRAINED = JUDGE["kind"] == "feature_reward"
 MODELS = {BASE_MODEL: config["model"], EMBEDDER: config["labels"]["embedder"]}
 if not JUDGE_IS_TRAINED:
     MODELS[JUDGE["name"]] = JUDGE
+# Policies are models that nothing but the targets `policy_samples` and `iterations` needs.
+POLICIES = {
+    policy["name"]: {**policy, "source": policy_source(policy, config["model"])}
+    for policy in config["policy_samples"]["policies"]
+} or {BASE_MODEL: config["model"]}
 WEIGHTS = weight_names(config)
 ARCHITECTURES = list(config["samplers"])
 TRAINING_SETS = expand(
@@ -88,7 +94,8 @@ INTERMEDIATE = [
 
 wildcard_constraints:
     run=re.escape(RUN),
-    model="|".join(map(re.escape, MODELS)),
+    model="|".join(map(re.escape, MODELS | POLICIES)),
+    policy="|".join(map(re.escape, POLICIES)),
     seed=r"\d+",
     shard=r"\d+",
     weights=r"a[^_/]+_b[^_/]+_c[^_/]+|pareto",
@@ -123,6 +130,33 @@ if JUDGE_IS_TRAINED or JUDGE["engine"] == "transformers":
 else:
     JUDGE_GPUS = 0 if JUDGE["device"] == "cpu" else sglang_gpus(JUDGE["sglang"])
     JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
+
+
+# Folders of learned samplers that policies are sampled with.
+POLICY_SAMPLERS = [
+    step["learned"]
+    for step in config["policy_samples"]["sampling"]
+    if "learned" in step
+]
+
+
+def sampling_settings():
+    """The params of a rule that samples policies: what `stage` gives for answers, by the keys of `policy_samples`."""
+    own, settings = config["policy_samples"], stage(
+        "generate_candidates",
+        "run.seed",
+        "model.dtype",
+        "generation.engine",
+        "generation.max_new_tokens",
+        "generation.stop",
+        "policy_samples.samples",
+        "policy_samples.sampling",
+    )
+    settings["generation"]["shards"] = own["shards"]
+    for key in ("max_new_tokens", "stop"):
+        if own[key] is not None:
+            settings["generation"][key] = own[key]
+    return settings
 
 
 def judge_inputs(part):

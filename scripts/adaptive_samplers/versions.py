@@ -26,6 +26,8 @@ STAGE_VERSIONS = {
     "learn_heuristic": 1,
     "compare_samplers": 1,
     "probe_distributions": 1,
+    "slice_prompts": 1,
+    "gather_policy_samples": 1,
     "figures": 2,
     "tables": 2,
 }
