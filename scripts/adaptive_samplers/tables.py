@@ -26,6 +26,7 @@ _KEY_FIELDS = [
     pa.field("heuristic_id", pa.string(), nullable=False),
     pa.field("seed", pa.int64(), nullable=False),
 ]
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -141,6 +142,46 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "filtered": pa.schema(
         [*_KEY_FIELDS, _required("reason", pa.string())]  # why the answer could not be selected
+    ),
+    "preference_answers": pa.schema(
+        [
+            *_KEY_FIELDS,
+            _required("split", pa.string()),
+            _required("prompt", _MESSAGES),
+            _required("text", pa.string()),
+            _required("finish_reason", pa.string()),
+            _required("length", pa.int32()),  # characters
+            pa.field("score", pa.float64()),  # reward or rating, comparable in its group; null where unrated
+            pa.field("correctness", pa.float64()),
+            pa.field("label", pa.bool_()),  # desirable; null for answers that are not labelled
+            pa.field("reason", pa.string()),  # why the answer cannot be used; null where it can
+        ]
+    ),
+    "preference_pairs": pa.schema(
+        [
+            _required("prompt_id", pa.string()),
+            pa.field("seed", pa.int64()),  # under which the answers met; null where those of all seeds did
+            _required("number", pa.int32()),  # of the prompt's pairs
+            _required("dataset", pa.string()),
+            _required("kind", pa.string()),
+            _required("split", pa.string()),
+            _required("prompt", _MESSAGES),
+            _required("chosen", pa.string()),
+            _required("rejected", pa.string()),
+            _required("score_chosen", pa.float64()),
+            _required("score_rejected", pa.float64()),
+            _required("margin", pa.float64()),
+            *(
+                field
+                for side in ("chosen", "rejected")
+                for field in (
+                    pa.field(f"correctness_{side}", pa.float64()),  # null where there is nothing to verify
+                    _required(f"heuristic_{side}", pa.string()),  # its name
+                    _required(f"heuristic_id_{side}", pa.string()),
+                    _required(f"seed_{side}", pa.int64()),
+                )
+            ),
+        ]
     ),
     "marginals": pa.schema(
         [
@@ -272,11 +313,12 @@ def read_batches(
 
 
 def parts_of_prompts(
-    name: str, path: Path | str, columns: list[str], rows: int = ROWS_IN_MEMORY
+    name: str, path: Path | str, columns: list[str], rows: int = ROWS_IN_MEMORY, by_prompt: bool = False
 ) -> Iterator[pd.DataFrame]:
     """Read the table `name` in parts that hold all rows of their prompts, and about so many rows.
 
     For labels that compare answers to one prompt, whatever the order of the rows. The file is read once for each part.
+    Parts come in the order of their prompts' first rows, or `by_prompt` in that of their ids.
 
     Raises
     ------
@@ -288,7 +330,7 @@ def parts_of_prompts(
         counts.update({count["values"]: count["counts"] for count in pc.value_counts(batch["prompt_id"]).to_pylist()})
     part: set[str] = set()
     size = 0
-    for prompt_id, count in counts.items():
+    for prompt_id, count in sorted(counts.items()) if by_prompt else counts.items():
         if part and size + count > rows:
             yield read_table(name, path, columns, part)
             part, size = set(), 0
