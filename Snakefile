@@ -26,6 +26,7 @@ include: "rules/figures.smk"
 include: "rules/learnability.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
+include: "rules/iteration.smk"
 
 
 # The front page of the HTML report.
@@ -42,6 +43,12 @@ localrules:
     report,
     policy_samples,
     slice_policy_prompts,
+    iterations,
+    plan_rounds,
+    slice_round_prompts,
+    gather_round_quality,
+    adopt_policy,
+    summarize_rounds,
     fetch_model,
     collect_prompts,
     expand_heuristics,
@@ -100,3 +107,8 @@ rule report:
 rule policy_samples:
     input:
         POLICY_SAMPLES,
+
+
+rule iterations:
+    input:
+        f"results/{RUN}/iteration/summary.json",

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from adaptive_samplers.config import config_slice, load_config, weight_names
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import read_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.policies.sources import policy_source
@@ -96,6 +97,7 @@ wildcard_constraints:
     run=re.escape(RUN),
     model="|".join(map(re.escape, MODELS | POLICIES)),
     policy="|".join(map(re.escape, POLICIES)),
+    round=r"[1-9]\d*",
     seed=r"\d+",
     shard=r"\d+",
     weights=r"a[^_/]+_b[^_/]+_c[^_/]+|pareto",
@@ -140,7 +142,7 @@ POLICY_SAMPLERS = [
 ]
 
 
-def sampling_settings():
+def sampling_settings(samples=None):
     """The params of a rule that samples policies: what `stage` gives for answers, by the keys of `policy_samples`."""
     own, settings = config["policy_samples"], stage(
         "generate_candidates",
@@ -153,10 +155,53 @@ def sampling_settings():
         "policy_samples.sampling",
     )
     settings["generation"]["shards"] = own["shards"]
+    if samples is not None:
+        settings["policy_samples"]["samples"] = samples
     for key in ("max_new_tokens", "stop"):
         if own[key] is not None:
             settings["generation"][key] = own[key]
     return settings
+
+
+# Rounds of training: where their files are, and what the first one begins with.
+ROUND = "results/{run}/iteration/round={round}"
+ITERATION = config["iteration"]
+# HALOs reads a JSON list, all others JSON lines.
+TRAINING_DATA = f"{ROUND}/preferences/{ITERATION['format']}." + (
+    "json" if ITERATION["format"].startswith("halos") else "jsonl"
+)
+FIRST_POLICY = f"results/{{run}}/models/{ITERATION['policy'] or BASE_MODEL}"
+
+
+def policy_before(wildcards):
+    """The model folder that a round samples and trains."""
+    number = int(wildcards.round)
+    if number == 1:
+        return FIRST_POLICY.format(run=wildcards.run)
+    return f"results/{wildcards.run}/iteration/round={number - 1}/policy"
+
+
+def slice_of_round(wildcards):
+    """The params of slice_round_prompts, in which the round stands as the slice that it takes."""
+    settings = stage(
+        "slice_prompts", "policy_samples.sampling", "iteration.splits", "iteration.skip"
+    )
+    size = ITERATION["prompts_per_round"]
+    skip = ITERATION["skip"] + (int(wildcards.round) - 1) * size
+    own = {"splits": ITERATION["splits"], "skip": skip, "limit": size}
+    return {
+        "version": settings["version"],
+        "policy_samples": {**settings["policy_samples"], **own},
+    }
+
+
+def planned_rounds(wildcards):
+    """The folders of all rounds, known once the prompts are counted."""
+    plan = checkpoints.plan_rounds.get(run=RUN).output[0]
+    return [
+        f"results/{RUN}/iteration/round={one['round']}"
+        for one in read_json(plan)["rounds"]
+    ]
 
 
 def judge_inputs(part):

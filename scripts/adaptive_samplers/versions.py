@@ -28,6 +28,11 @@ STAGE_VERSIONS = {
     "probe_distributions": 1,
     "slice_prompts": 1,
     "gather_policy_samples": 1,
+    "plan_rounds": 1,
+    "gather_round": 1,
+    "score_round": 1,
+    "pair_round": 1,
+    "train_policy": 1,
     "figures": 2,
     "tables": 2,
 }

@@ -13,6 +13,7 @@ from adaptive_samplers.config.words import join, show, suggest, type_advice, wro
 from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
 from adaptive_samplers.heuristics.pipelines import configured_pipeline, grid_pipelines, official_pipelines
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
+from adaptive_samplers.policies.command import REQUIRED_WORDS, variable
 from adaptive_samplers.policies.sources import policy_source
 
 JUDGE: KeyPath = ("labels", "quality", "judge")
@@ -107,6 +108,27 @@ def _check_policy_samples(config: dict, problems: Problems, base_folder: Path) -
             message = f"'{name}' is the name of another policy; allowed: each policy once"
             problems.add(("policy_samples", "policies", i, "name"), message)
     _check_steps(config["policy_samples"]["sampling"], ("policy_samples", "sampling"), problems, base_folder)
+
+
+def _check_iteration(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("iteration"):
+        return
+    iteration = config["iteration"]
+    if problems.clean("policy_samples", "policies") and iteration["policy"] is not None:
+        names = [policy["name"] for policy in config["policy_samples"]["policies"]]
+        if iteration["policy"] not in names:
+            allowed = f"{join(names, 'or')}, of policy_samples.policies, or null" if names else "null, the base model"
+            hint = suggest(iteration["policy"], names)
+            problems.add(("iteration", "policy"), f"'{iteration['policy']}' is not known; allowed: {allowed}{hint}")
+    for i, name in enumerate(iteration["files"]):
+        _check_exists(("iteration", "files", i), name, base_folder, Path.is_file, "file", problems)
+    if iteration["command"] is not None:
+        for name in REQUIRED_WORDS:
+            if f"{{{name}}}" not in iteration["command"] and variable(name) not in iteration["command"]:
+                message = (
+                    f"lacks {{{name}}}; allowed: a command with {join([f'{{{word}}}' for word in REQUIRED_WORDS])}"
+                )
+                problems.add(("iteration", "command"), message)
 
 
 def _check_judge(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -460,6 +482,7 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_verifiers,
     _check_models,
     _check_policy_samples,
+    _check_iteration,
     _check_judge,
     _check_heuristics,
     _check_scoring,
