@@ -27,6 +27,7 @@ include: "rules/learnability.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
 include: "rules/iteration.smk"
+include: "rules/preferences.smk"
 
 
 # The front page of the HTML report.
@@ -65,6 +66,10 @@ localrules:
     tabulate_learnability,
     record_provenance,
     write_report,
+    preferences,
+    make_preferences,
+    export_preferences,
+    describe_preferences,
 
 
 onstart:
@@ -112,3 +117,9 @@ rule policy_samples:
 rule iterations:
     input:
         f"results/{RUN}/iteration/summary.json",
+
+
+rule preferences:
+    input:
+        PREFERENCE_FILES,
+        f"results/{RUN}/preferences/README.md",

@@ -33,6 +33,9 @@ STAGE_VERSIONS = {
     "score_round": 1,
     "pair_round": 1,
     "train_policy": 1,
+    "make_preferences": 1,
+    "export_preferences": 1,
+    "describe_preferences": 1,
     "figures": 2,
     "tables": 2,
 }

@@ -11,7 +11,12 @@ from adaptive_samplers.config.schema import config_schema, is_type
 from adaptive_samplers.config.weights import weight_name, weight_names
 from adaptive_samplers.config.words import join, show, suggest, type_advice, wrong_type
 from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
-from adaptive_samplers.heuristics.pipelines import configured_pipeline, grid_pipelines, official_pipelines
+from adaptive_samplers.heuristics.pipelines import (
+    configured_pipeline,
+    expand_heuristics,
+    grid_pipelines,
+    official_pipelines,
+)
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
 from adaptive_samplers.policies.command import REQUIRED_WORDS, variable
 from adaptive_samplers.policies.sources import policy_source
@@ -476,6 +481,47 @@ def _check_overlap(config: dict, problems: Problems, base_folder: Path) -> None:
         problems.add((*place, "infinigram", "url"), f"'{server['url']}'; allowed: an address with http:// or https://")
 
 
+def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("preferences"):
+        return
+    preferences = config["preferences"]
+    files: KeyPath = ("preferences", "decontamination", "files")
+    for i, name in enumerate(_at(config, files)):
+        _check_exists((*files, i), name, base_folder, Path.is_file, "file", problems)
+    if "test" in preferences["splits"] and preferences["decontamination"]["test_split"]:
+        problems.add(
+            ("preferences", "splits"),
+            "holds test, of which preferences.decontamination.test_split leaves nothing; allowed: other splits, or "
+            "test_split: false",
+        )
+    if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] == "pairwise":
+        reason = "while the judge compares answers and gives no rewards; allowed:"
+        if preferences["group"] == "prompt":
+            problems.add(("preferences", "group"), f"is prompt {reason} seed")
+        if preferences["score"] == "reward":
+            problems.add(("preferences", "score"), f"is reward {reason} rating or auto")
+    if problems.clean("heuristics") and preferences["heuristics"] is not None:
+        _check_preferred_heuristics(config, problems)
+
+
+def _check_preferred_heuristics(config: dict, problems: Problems) -> None:
+    heuristics = config["heuristics"]
+    rows = expand_heuristics(heuristics["grid"], heuristics["pipelines"], heuristics["official"])
+    key: KeyPath = ("preferences", "heuristics")
+    known = list(dict.fromkeys(row[column] for column in ("family", "name") for row in rows))
+    wanted = config["preferences"]["heuristics"]
+    for i, name in enumerate(wanted):
+        if name not in known:
+            message = f"'{name}' is neither a heuristic's name nor a family; allowed: {join(known, 'or')}"
+            problems.add((*key, i), f"{message}{suggest(name, known)}")
+    chosen = [row for row in rows if row["name"] in wanted or row["family"] in wanted]
+    if len(chosen) == 1 and config["preferences"]["group"] == "seed":
+        problems.add(
+            ("preferences", "group"),
+            "is seed while one heuristic takes part, so that no two answers meet; allowed: prompt, or more heuristics",
+        )
+
+
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_split,
     _check_files,
@@ -492,4 +538,5 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_serving,
     _check_training,
     _check_overlap,
+    _check_preferences,
 )

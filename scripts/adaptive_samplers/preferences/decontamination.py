@@ -67,6 +67,12 @@ def said(messages: Sequence[dict[str, str]]) -> list[str]:
     return [message["content"] for message in messages if message["role"] != "system"]
 
 
+def split_texts(prompts: pd.DataFrame, split: str) -> Iterator[tuple[str, str]]:
+    """The texts of one split of the `prompts` table, with its name: evaluations of the run's own."""
+    for messages in prompts["messages"][prompts["split"] == split]:
+        yield from ((f"{split} split", text) for text in said(json.loads(messages)))
+
+
 def evaluation_texts(path: Path | str) -> Iterator[tuple[str, str]]:
     """The texts of a file of evaluation prompts, with the file's name.
 

@@ -99,22 +99,26 @@ def _halos_split(split: str) -> str:
 
 
 class Format(NamedTuple):
-    """A file's name; its rows, from the tables of pairs and answers; whether it is one JSON list or JSON lines."""
+    """Its rows, from the tables of pairs and answers; who reads it; whether it is one JSON list, not JSON lines."""
 
-    file: str
     rows: Callable[[Path, Path], Iterator[Row]]
-    is_list: bool
-    reader: str  # in the card
+    reader: str
+    is_list: bool = False
 
 
 FORMATS = {
-    "plain": Format("pairs.jsonl", _plain, False, "anything that reads JSON lines"),
-    "trl_preference": Format("trl_preference.jsonl", _trl_preference, False, "TRL: DPOTrainer, RewardTrainer"),
-    "trl_unpaired": Format("trl_unpaired.jsonl", _trl_unpaired, False, "TRL: KTOTrainer"),
-    "simpo": Format("simpo.jsonl", _simpo, False, "SimPO's training script"),
-    "halos_pairwise": Format("halos_pairwise.json", _halos_pairwise, True, "HALOs: its feedback loader"),
-    "halos_binary": Format("halos_binary.json", _halos_binary, True, "HALOs: its feedback loader"),
+    "pairs": Format(_plain, "anything that reads JSON lines"),
+    "trl_preference": Format(_trl_preference, "TRL's DPOTrainer and RewardTrainer"),
+    "trl_unpaired": Format(_trl_unpaired, "TRL's KTOTrainer"),
+    "simpo": Format(_simpo, "SimPO's training script"),
+    "halos_pairwise": Format(_halos_pairwise, "HALOs, as feedback", is_list=True),
+    "halos_binary": Format(_halos_binary, "HALOs, as feedback", is_list=True),
 }
+
+
+def file_name(name: str) -> str:
+    """The file of a format: JSON lines, or one JSON list."""
+    return f"{name}.{'json' if FORMATS[name].is_list else 'jsonl'}"
 
 
 def write_format(name: str, pairs: Path | str, answers: Path | str, output: Path | str) -> int:
