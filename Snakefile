@@ -26,6 +26,8 @@ include: "rules/label_summary.smk"
 include: "rules/figures.smk"
 include: "rules/learnability.smk"
 include: "rules/report.smk"
+include: "rules/policies.smk"
+include: "rules/iteration.smk"
 include: "rules/preferences.smk"
 
 
@@ -41,6 +43,14 @@ localrules:
     tables,
     learnability,
     report,
+    policy_samples,
+    slice_policy_prompts,
+    iterations,
+    plan_rounds,
+    slice_round_prompts,
+    gather_round_quality,
+    adopt_policy,
+    summarize_rounds,
     fetch_model,
     collect_prompts,
     expand_heuristics,
@@ -100,6 +110,16 @@ rule learnability:
 rule report:
     input:
         f"results/{RUN}/report.html",
+
+
+rule policy_samples:
+    input:
+        POLICY_SAMPLES,
+
+
+rule iterations:
+    input:
+        f"results/{RUN}/iteration/summary.json",
 
 
 rule preferences:

@@ -199,6 +199,21 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("correctness", pa.float64()),
         ]
     ),
+    "policy_samples": pa.schema(
+        [
+            _required("prompt_id", pa.string()),
+            _required("sample_id", pa.int64()),  # 0 to n - 1; with the prompt it names one row
+            _required("policy", pa.string()),
+            _required("dataset", pa.string()),
+            _required("messages", pa.string()),  # JSON list of {role, content}
+            _required("text", pa.string()),
+            _required("finish_reason", pa.string()),  # stop or length
+            _required("token_ids", pa.list_(pa.int32())),
+            pa.field("token_logprobs", pa.list_(pa.float32())),  # nats, of the raw policy, one per token
+            _required("sample_seed", pa.uint64()),
+            _required("engine", pa.string()),
+        ]
+    ),
     "comparison": pa.schema(
         [
             _required("family", pa.string()),

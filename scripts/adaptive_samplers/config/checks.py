@@ -18,6 +18,8 @@ from adaptive_samplers.heuristics.pipelines import (
     official_pipelines,
 )
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
+from adaptive_samplers.policies.command import REQUIRED_WORDS, variable
+from adaptive_samplers.policies.sources import policy_source
 
 JUDGE: KeyPath = ("labels", "quality", "judge")
 # Said again here, for not every environment that reads the config has what verifiers import; a test compares.
@@ -73,14 +75,14 @@ def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
     models = [(place, _at(config, place)) for place in places if problems.clean(*place)]
     models = [(place, model) for place, model in models if "source" in model]
     for place, model in models:
-        source = model["source"]
-        path = (*place, "source", "path")
-        if source["kind"] == "folder":
-            _check_exists(path, source["path"], base_folder, Path.is_dir, "folder", problems)
-        elif source["kind"] == "package":
-            parts = source["path"].split("/")
-            if ".." in parts or source["path"].startswith("/"):
-                problems.add(path, f"'{source['path']}' leaves the package; allowed: a path inside the wheel")
+        _check_source(model["source"], (*place, "source"), problems, base_folder)
+    if problems.clean("policy_samples", "policies") and problems.clean("model"):
+        for i, policy in enumerate(config["policy_samples"]["policies"]):
+            policy_place = ("policy_samples", "policies", i)
+            for part in ("source", "adapter"):
+                if policy[part] is not None:
+                    _check_source(policy[part], (*policy_place, part), problems, base_folder)
+            models.append((policy_place, {"name": policy["name"], "source": policy_source(policy, config["model"])}))
     first_place: dict[str, tuple[KeyPath, dict]] = {}
     for place, model in models:
         first, other = first_place.setdefault(model["name"], (place, model))
@@ -89,6 +91,49 @@ def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
                 (*place, "name"),
                 f"'{model['name']}' is the name of {dotted(first)} too, but another model; allowed: a name of its own",
             )
+
+
+def _check_source(source: dict, place: KeyPath, problems: Problems, base_folder: Path) -> None:
+    path = (*place, "path")
+    if source["kind"] == "folder":
+        _check_exists(path, source["path"], base_folder, Path.is_dir, "folder", problems)
+    elif source["kind"] == "package":
+        parts = source["path"].split("/")
+        if ".." in parts or source["path"].startswith("/"):
+            problems.add(path, f"'{source['path']}' leaves the package; allowed: a path inside the wheel")
+
+
+def _check_policy_samples(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("policy_samples"):
+        return
+    policies = config["policy_samples"]["policies"]
+    names = [policy["name"] for policy in policies]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            message = f"'{name}' is the name of another policy; allowed: each policy once"
+            problems.add(("policy_samples", "policies", i, "name"), message)
+    _check_steps(config["policy_samples"]["sampling"], ("policy_samples", "sampling"), problems, base_folder)
+
+
+def _check_iteration(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("iteration"):
+        return
+    iteration = config["iteration"]
+    if problems.clean("policy_samples", "policies") and iteration["policy"] is not None:
+        names = [policy["name"] for policy in config["policy_samples"]["policies"]]
+        if iteration["policy"] not in names:
+            allowed = f"{join(names, 'or')}, of policy_samples.policies, or null" if names else "null, the base model"
+            hint = suggest(iteration["policy"], names)
+            problems.add(("iteration", "policy"), f"'{iteration['policy']}' is not known; allowed: {allowed}{hint}")
+    for i, name in enumerate(iteration["files"]):
+        _check_exists(("iteration", "files", i), name, base_folder, Path.is_file, "file", problems)
+    if iteration["command"] is not None:
+        for name in REQUIRED_WORDS:
+            if f"{{{name}}}" not in iteration["command"] and variable(name) not in iteration["command"]:
+                message = (
+                    f"lacks {{{name}}}; allowed: a command with {join([f'{{{word}}}' for word in REQUIRED_WORDS])}"
+                )
+                problems.add(("iteration", "command"), message)
 
 
 def _check_judge(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -482,6 +527,8 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_files,
     _check_verifiers,
     _check_models,
+    _check_policy_samples,
+    _check_iteration,
     _check_judge,
     _check_heuristics,
     _check_scoring,
