@@ -146,8 +146,7 @@ class _Run:
         self.gpus = 0 if config["model"]["device"] == "cpu" else 1
         self.seeds = len(config["seeds"])
         heuristics = config["heuristics"]
-        rows = expand_heuristics(heuristics["grid"], heuristics["pipelines"], heuristics["official"])
-        self.heuristics = len(rows)
+        self.heuristics = len(expand_heuristics(**heuristics))
         self.training_sets = len(weight_names(config)) * len(config["scoring"]["top_k"])
         self.samplers = self.training_sets * len(config["samplers"])
         self.answer_tokens = assumptions.answer_share * self._mean_limit()

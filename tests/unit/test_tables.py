@@ -20,6 +20,13 @@ VALUES = {
     pa.bool_(): True,
     pa.list_(pa.int32()): [1, 2],
     pa.list_(pa.float32()): [0.5, -1.5],
+    SCHEMAS["candidates_with_replies"].field("reply").type: {
+        "text": "é",
+        "finish_reason": "stop",
+        "answers": ["a", "b"],
+        "probabilities": [0.25, 0.75],
+        "drawn": 1,
+    },
 }
 
 

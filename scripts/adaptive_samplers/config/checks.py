@@ -11,7 +11,12 @@ from adaptive_samplers.config.schema import config_schema, is_type
 from adaptive_samplers.config.weights import weight_name, weight_names
 from adaptive_samplers.config.words import join, show, suggest, type_advice, wrong_type
 from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
-from adaptive_samplers.heuristics.pipelines import configured_pipeline, grid_pipelines, official_pipelines
+from adaptive_samplers.heuristics.pipelines import (
+    configured_pipeline,
+    grid_pipelines,
+    official_pipelines,
+    verbalized_pipeline,
+)
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
 
 JUDGE: KeyPath = ("labels", "quality", "judge")
@@ -127,6 +132,7 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
         *_pipeline_chains(("heuristics", "pipelines"), config["heuristics"].get("pipelines"), problems, base_folder),
     ]
     _check_each_once(chains, problems)
+    _check_verbalized(config["heuristics"].get("verbalized"), problems, base_folder)
     official = _official_chains(config["heuristics"].get("official"), problems, base_folder)
     _check_each_once(official, problems)
     if problems.clean("heuristics"):
@@ -141,6 +147,21 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
                         f"{kept} is more than there are answers to a prompt with one seed;"
                         f" allowed: at most {count}, the number of heuristics",
                     )
+
+
+def _check_verbalized(entries: Any, problems: Problems, base_folder: Path) -> None:
+    """Types the settings on the way; the chains train no sampler and are no rivals of those that do."""
+    chains = []
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        path: KeyPath = ("heuristics", "verbalized", index)
+        if not problems.clean(*path):
+            continue
+        _check_steps(entry["pipeline"], (*path, "pipeline"), problems, base_folder)
+        if missing := [name for name in ("{prompt}", "{answers}") if name not in entry["template"]]:
+            problems.add((*path, "template"), f"lacks {join(missing)}; allowed: text with {{prompt}} and {{answers}}")
+        if problems.clean(*path):
+            chains.append((path, verbalized_pipeline(entry)))
+    _check_each_once(chains, problems)
 
 
 def _check_learnability(config: dict, problems: Problems, base_folder: Path) -> None:
