@@ -36,10 +36,13 @@ def row_of(name: str) -> dict:
 
 def as_plain(table: pd.DataFrame) -> list[dict]:
     """Rows with lists for arrays, and None for nulls."""
-    return [
-        {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in row.items()}
-        for row in table.astype(object).where(table.notna(), None).to_dict("records")
-    ]
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    return list(map(plain, table.astype(object).where(table.notna(), None).to_dict("records")))
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))

@@ -208,7 +208,7 @@ def _is_share(value: Any) -> bool:
 
 
 _PAIR = re.compile(
-    rf"""["']?\b(?:{"|".join(_TEXTS)})["']?\s*[:=]\s*(?P<quote>["'])(?P<text>.{{0,20000}}?)(?<!\\)(?P=quote)"""
+    rf"""["']?\b(?:{"|".join(_TEXTS)})["']?\s*[:=]\s*(?P<quote>["'])(?P<text>.{{0,4000}}?)(?<!\\)(?P=quote)"""
     rf"""\s*[,;]?\s*["']?\b(?:{"|".join(_PROBABILITIES)})["']?\s*[:=]\s*["']?(?P<number>[^"',;}}\]\n]*)""",
     re.DOTALL | re.IGNORECASE,
 )
@@ -271,12 +271,12 @@ _STATEMENTS = (
     re.compile(rf"\A[(\[]?(?P<number>{_SHARE})[)\]]?\s*[:|–—-]?\s*"),
     # Called one, and standing apart: a sentence may speak of a probability of 0.3 too.
     re.compile(
-        r"(?:\A|[(\[\n,;:|–—-])\s*(?:\*\*)?(?:\b(?:probability|prob|likelihood|confidence)\b|\bp(?=\s*[:=]))"
+        r"(?:\A|[(\[\n,;:|–—-])[ \t]*(?:\*\*)?(?:\b(?:probability|prob|likelihood|confidence)\b|\bp(?=\s*[:=]))"
         r"(?:\*\*|\s|\bof\b|\bis\b|[:=~≈])*(?P<number>[\d.,]+(?:e-?\d+)?(?:\s*%|\s*/\s*\d+)?)"
         r"\s*(?:[)\]]|(?=[\n,;:|–—-])|\.?\s*\Z)",
         re.IGNORECASE,
     ),
-    re.compile(rf"\s*(?:[(\[]\s*(?P<number>{_SHARE})\s*[)\]]|[:|–—-]\s*(?P<bare>{_SHARE}))\s*[.]?\Z"),
+    re.compile(rf"(?:[(\[]\s*(?P<number>{_SHARE})\s*[)\]]|[:|–—-]\s*(?P<bare>{_SHARE}))\s*[.]?\Z"),
 )
 
 
