@@ -1,7 +1,7 @@
 """From a prompt to the question for several answers, and from the reply to the one answer that is drawn."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any, Self
@@ -58,6 +58,11 @@ class Asking:
     def of(cls, step: Processor) -> Self:
         """What the step `verbalized` at the beginning of a pipeline says."""
         return cls(*step.values)
+
+    @classmethod
+    def configured(cls, entry: Mapping[str, Any]) -> Self:
+        """What a complete entry of `heuristics.verbalized` says."""
+        return cls(entry["answers"], entry["max_new_tokens"], entry["template"])
 
     def messages(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
         """A conversation whose last message, the user's, asks for several answers."""
