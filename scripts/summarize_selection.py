@@ -6,6 +6,7 @@ from pathlib import Path
 from adaptive_samplers.config import PARETO, parse_weight_name
 from adaptive_samplers.files import write_json
 from adaptive_samplers.grid import Grid
+from adaptive_samplers.heuristics import prompted_heuristics
 from adaptive_samplers.pages import selection_page
 from adaptive_samplers.selection import (
     PARETO_WEIGHTS,
@@ -30,6 +31,7 @@ def main(snakemake):
         scores,
         partial(read_batches, "candidates", snakemake.input.candidates),
         settings["scoring"]["correct_only"],
+        prompted_heuristics(dict(zip(heuristics["heuristic_id"], heuristics["processors"], strict=True))),
     )
     training_sets = {}
     for path in map(Path, snakemake.input.training_sets):

@@ -131,15 +131,18 @@ def completeness_page(reports: dict[str, dict[str, Any]], path: Path | str) -> N
     """What was expected, found, missing, duplicated, failed and dropped, with the rows that the reports list."""
     counts = ["expected", "found"]
     lists = ["missing", "duplicated", "failed", "dropped_prompts"]
+    lists += ["unparsed"] * any("unparsed" in report for report in reports.values())
     rows = [
-        [name, *(report[key] for key in counts), *(len(report[key]) + _unlisted(report, key) for key in lists)]
+        [name, *(report[key] for key in counts), *(len(report.get(key, [])) + _unlisted(report, key) for key in lists)]
         for name, report in reports.items()
     ]
     parts = [table(["answers", *counts, *lists], rows)]
     for name, report in reports.items():
         parts.append(paragraph(f"{name}: answers ended by {report['finish_reasons']}"))
+        for heuristic, share in report.get("unparsed_shares", {}).items():
+            parts.append(paragraph(f"{name}: of the replies to {heuristic}, {share:.1%} held no answer"))
         for key in lists:
-            parts += [paragraph(f"{name}, {key}: {row}") for row in report[key]]
+            parts += [paragraph(f"{name}, {key}: {row}") for row in report.get(key, [])]
             if _unlisted(report, key):
                 parts.append(paragraph(f"{name}, {key}: and {_unlisted(report, key)} more"))
     page("Completeness of the candidates", parts, path)
@@ -166,7 +169,7 @@ def selection_page(report: dict[str, Any], marginals: pd.DataFrame, path: Path |
     empty = report["empty_groups"]
     parts = [
         table(["prompts", *counted], [[kind, *(row[name] for name in counted)] for kind, row in kinds.items()]),
-        *(paragraph(f"{reason}: {meaning}.") for reason, meaning in REASONS.items()),
+        *(paragraph(f"{reason}: {meaning}.") for reason, meaning in REASONS.items() if reason in counted),
         f"<h2>{len(empty)} of {report['groups']} prompts and seeds have no answer to select</h2>",
     ]
     if empty:

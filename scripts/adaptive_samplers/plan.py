@@ -15,6 +15,7 @@ from typing import Any
 from adaptive_samplers.config import weight_names
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
+from adaptive_samplers.verbalized.asking import Asking
 
 SECONDS_AN_HOUR = 3600
 REFERENCE_BILLIONS = 3.0
@@ -146,16 +147,21 @@ class _Run:
         self.gpus = 0 if config["model"]["device"] == "cpu" else 1
         self.seeds = len(config["seeds"])
         heuristics = config["heuristics"]
-        rows = expand_heuristics(heuristics["grid"], heuristics["pipelines"], heuristics["official"])
-        self.heuristics = len(rows)
+        self.heuristics = len(expand_heuristics(**heuristics))
         self.training_sets = len(weight_names(config)) * len(config["scoring"]["top_k"])
         self.samplers = self.training_sets * len(config["samplers"])
         self.answer_tokens = assumptions.answer_share * self._mean_limit()
         self.answers = prompts.total * self.heuristics * self.seeds
+        # Verbalized heuristics write whole replies, and train nothing.
+        replies = assumptions.answer_share * sum(
+            Asking.configured(entry).limit(self._mean_limit()) for entry in heuristics["verbalized"]
+        )
+        self.selectable = self.heuristics - len(heuristics["verbalized"])
+        self.generated = prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
         self.test_answers = prompts.test * (self.heuristics + self.samplers) * self.seeds
         # At most: answers that several weightings select are read once.
-        kept = min(sum(config["scoring"]["top_k"]), self.heuristics) * len(weight_names(config))
-        self.selected = prompts.total * self.seeds * min(kept, self.heuristics)
+        kept = min(sum(config["scoring"]["top_k"]), self.selectable) * len(weight_names(config))
+        self.selected = prompts.total * self.seeds * min(kept, self.selectable)
 
     def _mean_limit(self) -> float:
         limit = self.generation["max_new_tokens"]
@@ -169,7 +175,7 @@ class _Run:
             "heuristics": self.heuristics,
             "seeds": self.seeds,
             "answers": self.answers,
-            "generated tokens": self.answers * self.answer_tokens,
+            "generated tokens": self.generated,
             "learned samplers": self.samplers,
             "selected answers (at most)": self.selected,
         }
@@ -180,9 +186,9 @@ class _Run:
     def work(self) -> dict[str, Work]:
         a = self.assumed
         work = {
-            # answers of a shard x tokens an answer / tokens a second
-            "generate_candidates": self._generating(self.answers / self.seeds / self.generation["shards"]),
-            "sample_with_sampler": self._generating(self.prompts.test * self.seeds),
+            # tokens of a shard's answers / tokens a second
+            "generate_candidates": self._generating(self.generated / self.seeds / self.generation["shards"]),
+            "sample_with_sampler": self._generating(self.prompts.test * self.seeds * self.answer_tokens),
             # answers / answers a second
             "embed_candidates": self._on_gpus(self.answers / a.texts_per_second),
             "embed_evaluation": self._on_gpus(self.test_answers / a.texts_per_second),
@@ -246,14 +252,14 @@ class _Run:
         billions = billions_of_parameters(model_name) or self.assumed.unknown_billions
         return min(1.0, REFERENCE_BILLIONS / billions)
 
-    def _generating(self, answers: float) -> Work:
+    def _generating(self, tokens: float) -> Work:
         a, engine = self.assumed, self.generation["engine"]
         rate = a.tokens_per_second if engine == "sglang" else a.in_process_tokens_per_second
         gpus = gpus_of(self.generation["sglang"]) if engine == "sglang" else self.gpus
         speed = rate * self._speed(_model_name(self.config["model"]))
         # Servers that somebody else keeps up take their own GPUs, however many; one address is counted as one.
         servers = len(self.generation["sglang"]["endpoints"]) if engine == "sglang" else 0
-        return self._on_gpus(answers * self.answer_tokens / speed, gpus, servers)
+        return self._on_gpus(tokens / speed, gpus, servers)
 
     def _judging(self, prompts: float, competitors: int) -> Work:
         a = self.assumed

@@ -228,6 +228,27 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 
+# Shards of a run with verbalized heuristics: the candidates, and the replies that answers were drawn from.
+SCHEMAS["candidates_with_replies"] = pa.schema(
+    [
+        *SCHEMAS["candidates"],
+        pa.field(
+            "reply",  # null where the model was asked for one answer
+            pa.struct(
+                [
+                    pa.field("text", pa.string()),
+                    pa.field("finish_reason", pa.string()),  # stop or length
+                    pa.field("answers", pa.list_(pa.string())),
+                    pa.field("probabilities", pa.list_(pa.float64())),  # sum to 1
+                    pa.field("drawn", pa.int32()),  # the place of the answer that was drawn
+                ]
+            ),
+        ),
+    ]
+)
+# Tables that are read as another one, without their further columns.
+READ_AS = {"candidates": "candidates_with_replies"}
+
 
 def to_arrow(name: str, data: pd.DataFrame | pa.Table | Iterable[dict[str, Any]]) -> pa.Table:
     """Bring `data` into the schema `name`.
@@ -285,6 +306,7 @@ def read_table(
     """
     _check_file(name, path)
     filters = None if prompt_ids is None else pc.field("prompt_id").isin(pa.array(sorted(prompt_ids), pa.string()))
+    columns = SCHEMAS[name].names if columns is None else columns
     return pq.read_table(path, columns=columns, filters=filters, pre_buffer=False).to_pandas(self_destruct=True)
 
 
@@ -301,7 +323,7 @@ def read_batches(
     _check_file(name, path)
     # Read ahead, as is the default, the whole file would end up in memory.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_SIZE) as file:
-        batches = file.iter_batches(rows, columns=columns)
+        batches = file.iter_batches(rows, columns=SCHEMAS[name].names if columns is None else columns)
         while True:
             try:
                 batch = next(batches, None)
@@ -356,7 +378,8 @@ def _check_file(name: str, path: Path | str) -> None:
         found = pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(name, path, error) from error
-    if [(f.name, f.type) for f in found] != [(f.name, f.type) for f in schema]:
+    allowed = [SCHEMAS[known] for known in (name, READ_AS.get(name, name))]
+    if [(f.name, f.type) for f in found] not in [[(f.name, f.type) for f in schema] for schema in allowed]:
         raise UserError(
             f"{path}: its columns are not those of a '{name}' table of this version "
             f"(found {found.names}, expected {schema.names}); delete it and run again"

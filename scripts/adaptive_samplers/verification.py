@@ -17,6 +17,7 @@ from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.grid import Grid, first_of_their_place
 from adaptive_samplers.stage import say
 from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
+from adaptive_samplers.verbalized.parsing import UNPARSED
 
 LISTED = 1_000  # rows of a kind that are listed; the others are counted
 
@@ -44,6 +45,8 @@ class Tally:
     found: int = 0
     duplicated: Rows = field(default_factory=Rows)
     failed: Rows = field(default_factory=Rows)
+    unparsed: Rows = field(default_factory=Rows)
+    unparsed_of: Counter = field(default_factory=Counter)  # by heuristic
     foreign: Rows = field(default_factory=Rows)
     foreign_shards: list[str] = field(default_factory=list)
     finish_reasons: Counter = field(default_factory=Counter)
@@ -68,6 +71,10 @@ class Tally:
         )
         duplicated = ~first_of_their_place(places, self.seen)
         failed = pc.equal(batch["finish_reason"], "error").to_numpy(zero_copy_only=False)
+        unparsed = failed & _starts_with(batch["error"], UNPARSED)
+        self._note(self.unparsed, batch, unparsed, [*KEY, "error"])
+        self.unparsed_of.update(batch["heuristic_id"].filter(pa.array(unparsed)).to_pylist())
+        failed &= ~unparsed
         self._note(self.duplicated, batch, duplicated, KEY)
         self._note(self.failed, batch, failed, [*KEY, "error"])
         faulty = places[duplicated | failed]
@@ -108,6 +115,9 @@ def verify_candidates(
     `unlisted` how many more there are, if any) either way. Rows of `other_prompts` that are not among `prompts` are
     left out. `tolerance_key` is where the config holds the tolerance, for messages.
 
+    Where the model was asked for several answers and wrote none that can be read, nothing was lost: such a row leaves
+    its prompt complete. If there are any, `report` lists them as `unparsed`, with their share by heuristic.
+
     The shards are read twice, some rows at a time; only a byte an expected answer is kept.
 
     Raises
@@ -131,16 +141,23 @@ def verify_candidates(
     kinds = {"missing": tally.missing(), "duplicated": tally.duplicated, "failed": tally.failed}
     counts = ", ".join(f"{rows.count} {kind}" for kind, rows in kinds.items())
     say(f"{tally.found} of {len(tally.grid)} answers; {counts}; {len(incomplete)} of {len(prompts)} prompts incomplete")
-    unlisted = {kind: rows.count - len(rows.listed) for kind, rows in kinds.items()}
+    reported = kinds | ({"unparsed": tally.unparsed} if tally.unparsed.count else {})
+    unlisted = {kind: rows.count - len(rows.listed) for kind, rows in reported.items()}
     summary = {
         "expected": len(tally.grid),
         "found": tally.found,
-        **{kind: rows.listed for kind, rows in kinds.items()},
+        **{kind: rows.listed for kind, rows in reported.items()},
         "dropped_prompts": incomplete,
         "incomplete_share": share,
         "tolerance": tolerance,
         "finish_reasons": dict(tally.finish_reasons.most_common()),
     }
+    if tally.unparsed.count:
+        names = heuristics.set_index("heuristic_id")["name"]
+        replies = len(prompts) * len(seeds)
+        shares = {names[one]: count / replies for one, count in tally.unparsed_of.most_common()}
+        summary["unparsed_shares"] = shares
+        say("replies without an answer: " + ", ".join(f"{share:.1%} of {name}" for name, share in shares.items()))
     write_json(summary | ({"unlisted": unlisted} if any(unlisted.values()) else {}), report)
     if share > tolerance:
         for kind, rows in kinds.items():
@@ -158,6 +175,11 @@ def verify_candidates(
         for path in shards:
             for batch in read_batches("candidates", path):
                 writer.write_batch(_without(batch, dropped))
+
+
+def _starts_with(texts: pa.Array, beginning: str) -> np.ndarray:
+    """Which texts begin so, bool [N]; nulls do not."""
+    return pc.fill_null(pc.starts_with(texts, beginning), False).to_numpy(zero_copy_only=False)
 
 
 def _without(batch: pa.RecordBatch, prompt_ids: pa.Array) -> pa.RecordBatch:

@@ -120,6 +120,17 @@ def test_counts(field_config, estimated):
     assert "judge calls" not in counts
 
 
+def test_verbalized_heuristics_write_whole_replies_and_train_nothing(field_config, estimated):
+    entries = [{"answers": 3}, {"answers": 2, "max_new_tokens": 400}]
+    plain, counts = (
+        estimated(field_config).counts,
+        estimated(changed(field_config, ("heuristics.verbalized", entries))).counts,
+    )
+    assert counts["answers"] == 100 * 6 * 2
+    assert counts["generated tokens"] == 100 * 2 * (4 * 100 + 0.5 * (3 * (200 + 32) + 400))
+    assert counts["selected answers (at most)"] == plain["selected answers (at most)"]
+
+
 def test_hours(field_config, estimated):
     work = estimated(field_config).work
     start = 0.1

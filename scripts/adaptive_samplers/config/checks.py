@@ -16,6 +16,7 @@ from adaptive_samplers.heuristics.pipelines import (
     expand_heuristics,
     grid_pipelines,
     official_pipelines,
+    verbalized_pipeline,
 )
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
 from adaptive_samplers.policies.command import REQUIRED_WORDS, variable
@@ -177,6 +178,7 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
         *_pipeline_chains(("heuristics", "pipelines"), config["heuristics"].get("pipelines"), problems, base_folder),
     ]
     _check_each_once(chains, problems)
+    _check_verbalized(config["heuristics"].get("verbalized"), problems, base_folder)
     official = _official_chains(config["heuristics"].get("official"), problems, base_folder)
     _check_each_once(official, problems)
     if problems.clean("heuristics"):
@@ -191,6 +193,21 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
                         f"{kept} is more than there are answers to a prompt with one seed;"
                         f" allowed: at most {count}, the number of heuristics",
                     )
+
+
+def _check_verbalized(entries: Any, problems: Problems, base_folder: Path) -> None:
+    """Types the settings on the way; the chains train no sampler and are no rivals of those that do."""
+    chains = []
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        path: KeyPath = ("heuristics", "verbalized", index)
+        if not problems.clean(*path):
+            continue
+        _check_steps(entry["pipeline"], (*path, "pipeline"), problems, base_folder)
+        if missing := [name for name in ("{prompt}", "{answers}") if name not in entry["template"]]:
+            problems.add((*path, "template"), f"lacks {join(missing)}; allowed: text with {{prompt}} and {{answers}}")
+        if problems.clean(*path):
+            chains.append((path, verbalized_pipeline(entry)))
+    _check_each_once(chains, problems)
 
 
 def _check_learnability(config: dict, problems: Problems, base_folder: Path) -> None:
