@@ -24,6 +24,7 @@ include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/figures.smk"
 include: "rules/learnability.smk"
+include: "rules/repeated_sampling.smk"
 include: "rules/report.smk"
 
 
@@ -38,6 +39,7 @@ localrules:
     figures,
     tables,
     learnability,
+    repeated_sampling,
     report,
     fetch_model,
     collect_prompts,
@@ -50,9 +52,11 @@ localrules:
     plot_training_curves,
     plot_kept_heuristics,
     plot_learnability,
+    plot_repeated_sampling,
     tabulate_comparison,
     tabulate_checks,
     tabulate_learnability,
+    tabulate_repeated_sampling,
     record_provenance,
     write_report,
 
@@ -87,6 +91,12 @@ rule tables:
 rule learnability:
     input:
         LEARNABILITY,
+
+
+rule repeated_sampling:
+    input:
+        REPEATED_SAMPLING_FIGURES,
+        REPEATED_SAMPLING_TABLES,
 
 
 rule report:

@@ -431,6 +431,13 @@ def _check_overlap(config: dict, problems: Problems, base_folder: Path) -> None:
         problems.add((*place, "infinigram", "url"), f"'{server['url']}'; allowed: an address with http:// or https://")
 
 
+def _check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:
+    key: KeyPath = ("evaluation", "repeated_sampling", "enabled")
+    if problems.clean(*key) and problems.clean("seeds") and _at(config, key) and len(config["seeds"]) == 1:
+        reason = "with one seed there is one sample of each prompt, and nothing to select among"
+        problems.add(key, f"true has no effect: {reason}; allowed: false, or at least two seeds")
+
+
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_split,
     _check_files,
@@ -445,4 +452,5 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_serving,
     _check_training,
     _check_overlap,
+    _check_repeated_sampling,
 )
