@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.integrate import quad
-from scipy.special import betainc, gammainc
-from scipy.stats import gamma
+from scipy.special import betainc, gammainc, gammaincinv, gammaln
 
 CRITERIA = ("beta", "dirichlet")
 
@@ -58,9 +57,9 @@ def _confidence(counts: tuple[int, ...], criterion: str) -> float:
     distinct, repeats = np.unique(np.array(others) + 1, return_counts=True)
 
     def density(x: float) -> float:
-        return float(gamma.pdf(x, first + 1) * np.prod(gammainc(distinct, x) ** repeats))
+        return float(np.exp(first * np.log(x) - x - gammaln(first + 1)) * np.prod(gammainc(distinct, x) ** repeats))
 
-    low, high = gamma.ppf([1e-14, 1 - 1e-14], first + 1)
+    low, high = gammaincinv(first + 1, [1e-14, 1 - 1e-14])
     return float(quad(density, low, high, epsabs=1e-10, limit=200)[0])
 
 

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binom
+from scipy.special import gammaln, xlog1py, xlogy
 
 
 def majority_vote(
@@ -88,20 +88,29 @@ def _expected_plurality(counts: np.ndarray, means: np.ndarray, size: int, n: int
     polynomials: in x, whose power counts the samples drawn, and y, whose power counts the answers tied for the most.
     """
     share = n / size
-    drawn = [binom.pmf(np.arange(min(count, n) + 1), count, share) for count in counts]
+    drawn = [_binomial(np.arange(min(count, n) + 1), count, share) for count in counts]
     expected = 0.0
     for most in range(1, min(int(counts.max()), n) + 1):
         rivals = np.flatnonzero(counts >= most)
         # Answers with fewer votes can neither win nor tie: like samples without an answer, they only fill the subset.
         rest = size - int(counts[rivals].sum())
-        others = binom.pmf(np.arange(n + 1), rest, share)[:, None]
+        others = _binomial(np.arange(n + 1), rest, share)[:, None]
         for winner in rivals[means[rivals] != 0]:
             polynomial = others
             for rival in rivals[rivals != winner]:
                 polynomial = _times(polynomial, drawn[rival], most, n)
             ties = polynomial[n - most]
             expected += means[winner] * drawn[winner][most] * (ties / np.arange(1, len(ties) + 1)).sum()
-    return float(expected / binom.pmf(n, size, share))
+    return float(expected / _binomial(n, size, share))
+
+
+def _binomial(votes: ArrayLike, count: int, share: float) -> np.ndarray:
+    """Probability that just `votes` out of `count` are drawn, if each is with the probability `share`; 0 beyond it."""
+    votes = np.asarray(votes, dtype=float)
+    within = np.minimum(votes, count)
+    logarithm = gammaln(count + 1) - gammaln(within + 1) - gammaln(count - within + 1)
+    logarithm += xlogy(within, share) + xlog1py(count - within, -share)
+    return np.where(votes <= count, np.exp(logarithm), 0.0)
 
 
 def _times(polynomial: np.ndarray, drawn: np.ndarray, most: int, n: int) -> np.ndarray:
