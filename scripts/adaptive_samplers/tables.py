@@ -184,7 +184,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("kind", pa.string()),  # heuristic or learned
             _required("method", pa.string()),  # how one of n samples is chosen; pass_at_k: whether any is right
             _required("objective", pa.string()),  # correctness (0 to 1) or reward
-            _required("prompts", pa.string()),  # all, verifiable, or those with a final answer
+            _required("prompts", pa.string()),  # all, verifiable, or final_answer: those whose verifier knows one
+            pa.field("judged_by", pa.string()),  # reward or rating; null for methods without a judge
             _required("n", pa.int64()),  # samples of a prompt; of adaptive_consistency the most
             pa.field("samples", pa.float64()),  # drawn, mean over prompts
             pa.field("mean", pa.float64()),

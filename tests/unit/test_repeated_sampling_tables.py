@@ -164,13 +164,25 @@ def test_labels_of_another_run_are_refused():
         samples_of(label_tables(), [5, 3, 1, 4, 7])
 
 
-def test_a_judge_without_rewards_and_prompts_without_verifiers():
+def test_a_judge_without_rewards_chooses_by_ratings():
+    tables = label_tables()
+    with_rewards = measured_of(tables)
+    assert with_rewards.query("method == 'best_of_n'")["judged_by"].eq("reward").all()
+    assert with_rewards.query("method == 'majority_vote'")["judged_by"].isna().all()
+    tables["quality"] = tables["quality"].assign(rating=tables["quality"]["reward"], reward=np.nan)
+    measured = measured_of(tables)
+    accuracy = measured["objective"] == "correctness"
+    np.testing.assert_allclose(measured.loc[accuracy, "mean"], with_rewards.loc[accuracy, "mean"])
+    assert measured.query("method == 'weighted_majority_vote'")["judged_by"].eq("rating").all()
+    assert measured.loc[~accuracy, "mean"].isna().all()
+    assert any("no rewards" in sentence for sentence in missing(measured))
+    assert not any("no rewards" in sentence for sentence in missing(with_rewards))
+    assert len(coverage(measured, fit_power_laws(samples_of(tables), HEURISTICS, [1, 2])).axes) == 1
+
+
+def test_prompts_without_verifiers_and_a_judge_without_rewards():
     tables = label_tables()
     tables["quality"]["reward"] = np.nan
-    measured = measured_of(tables)
-    assert measured.query("method in ('best_of_n', 'weighted_majority_vote')")["mean"].isna().all()
-    assert any("no rewards" in sentence for sentence in missing(measured))
-    assert not any("verifier" in sentence for sentence in missing(measured))
     tables["correctness"][["verifier", "score"]] = None
     tables["final_answers"] = tables["final_answers"][:0]
     measured = measured_of(tables)

@@ -45,9 +45,9 @@ _WHISKER = {"linewidth": 0.9, "alpha": 0.7, "zorder": 2}
 _APART = 0.013  # of the axis, between the curves of two methods
 _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "pass_at_k": ("any is right (pass@k)", {"color": BLACK, "marker": "o", "linestyle": (0, (4, 2))}),
-    "best_of_n": ("highest reward (best of n)", {"color": ORANGE, "marker": "s"}),
+    "best_of_n": ("the judge's best (best of n)", {"color": ORANGE, "marker": "s"}),
     "majority_vote": ("majority vote", {"color": BLUE, "marker": "^"}),
-    "weighted_majority_vote": ("majority vote, weighted by reward", {"color": PURPLE, "marker": "D"}),
+    "weighted_majority_vote": ("majority vote, weighted by the judge", {"color": PURPLE, "marker": "D"}),
     "adaptive_consistency": (
         "majority vote until settled, at its mean samples",
         {"color": GREEN, "marker": "P", "markersize": 8, "linestyle": ""},

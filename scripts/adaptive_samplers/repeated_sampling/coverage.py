@@ -56,7 +56,7 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
     ValueError
         Unless 0 <= c <= n and 0 <= k <= n: more samples than there are cannot be estimated.
     """
-    return -np.expm1(log_share_without(n, c, k))
+    return 0.0 - np.expm1(log_share_without(n, c, k))
 
 
 class PowerLaw(NamedTuple):

@@ -19,6 +19,7 @@ from adaptive_samplers.repeated_sampling.voting import majority_vote
 from adaptive_samplers.tables import KEY
 
 ALL, VERIFIABLE, FINAL_ANSWER = "all", "verifiable", "final_answer"
+JUDGED = ("best_of_n", "weighted_majority_vote")
 LEAST_PROMPTS = 10  # for a power law: fewer say little of how sure its parameters are
 _NO_VOTE, _UNKNOWN = -1, -2
 
@@ -30,13 +31,16 @@ class Samples:
     Attributes
     ----------
     correct : 1 for a full score, 0 below it; NaN where there is nothing to verify or no verdict.
-    reward : the judge's; NaN where it has none.
+    judged : the judge's reward; for a judge without any the rating, which is relative to the other answers under the
+        same seed and so only roughly on one scale for several. NaN where the answer has none.
+    judged_by : `reward` or `rating`.
     votes : a number for each final answer of a prompt; -1 for a text without one, -2 where it is not known.
     verifiable, votable : which prompts `[P]` have a verifier, and one that knows final answers.
     """
 
     correct: np.ndarray
-    reward: np.ndarray
+    judged: np.ndarray
+    judged_by: str
     votes: np.ndarray
     verifiable: np.ndarray
     votable: np.ndarray
@@ -76,13 +80,15 @@ class Samples:
             array[tuple(places)] = values
             return array
 
+        judged_by = "reward" if quality["reward"].notna().any() else "rating"
         scores = correctness["score"].to_numpy(float)
         texts = final_answers["final_answer"]
         codes = np.where(texts.isna(), _NO_VOTE, pd.factorize(texts)[0])
         codes = np.where(final_answers["error"].notna(), _UNKNOWN, codes)
         return cls(
             correct=dense("correctness", correctness, np.where(np.isnan(scores), np.nan, scores >= 1), np.nan),
-            reward=dense("quality", quality, quality["reward"].to_numpy(float), np.nan),
+            judged=dense("quality", quality, quality[judged_by].to_numpy(float), np.nan),
+            judged_by=judged_by,
             votes=dense("final_answers", final_answers, codes, _UNKNOWN),
             verifiable=axes[0].isin(correctness.loc[correctness["verifier"].notna(), "prompt_id"]),
             votable=axes[0].isin(final_answers["prompt_id"]),
@@ -111,10 +117,10 @@ def measure_repeated_sampling(
     """A `repeated_sampling` table: a row per sampler, method, number of samples, objective and kind of prompts.
 
     Methods are `pass_at_k` (whether any of the samples is right, which no way of choosing among them can beat),
-    `best_of_n` (the one with the judge's highest reward), `majority_vote`, `weighted_majority_vote` (weights
-    exp(reward), by which a Bradley-Terry judge would choose between two samples) and `adaptive_consistency`, whose
-    samples are taken in the order of the seeds. A method that has nothing to go by has null means: rewards where the
-    judge has none, votes where no prompt has a final answer.
+    `best_of_n` (the one that the judge prefers), `majority_vote`, `weighted_majority_vote` (weights exp(reward), by
+    which a Bradley-Terry judge would choose between two samples) and `adaptive_consistency`, whose samples are taken in
+    the order of the seeds. A method that has nothing to go by has null means: votes where no prompt has a final answer.
+    So has the objective `reward` where the judge has none.
 
     Parameters
     ----------
@@ -130,6 +136,7 @@ def measure_repeated_sampling(
     values = _values(samples, counts, confidence, criterion, seed)
     rows = []
     for (method, objective, kind), (drawn, by_prompt) in values.items():
+        judged_by = samples.judged_by if method in JUDGED else None
         columns = by_prompt.reshape(len(by_prompt), by_prompt.shape[1] * by_prompt.shape[2])
         found = iter(intervals(columns, resamples, interval_confidence, seed))
         methods_counts = [size] if method == "adaptive_consistency" else counts
@@ -137,8 +144,9 @@ def measure_repeated_sampling(
             for place, n in enumerate(methods_counts):
                 used = drawn[:, position][np.isfinite(by_prompt[:, position, place])] if drawn is not None else None
                 taken = float(n) if used is None else float(used.mean()) if len(used) else np.nan
-                rows.append((*_names(system), method, objective, kind, n, taken, *next(found)))
-    columns = ["family", "name", "kind", "method", "objective", "prompts", "n", "samples", *Interval._fields]
+                rows.append((*_names(system), method, objective, kind, judged_by, n, taken, *next(found)))
+    columns = ["family", "name", "kind", "method", "objective", "prompts", "judged_by", "n", "samples"]
+    columns += Interval._fields
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -186,22 +194,23 @@ def _values(
     """By method, objective and kind of prompts: the samples drawn `[P, H]`, if not n, and the values `[P, H, N]`."""
     values: dict[tuple[str, str, str], tuple[np.ndarray | None, np.ndarray]] = {}
     for kind, chosen in ((VERIFIABLE, samples.verifiable), (FINAL_ANSWER, samples.votable)):
-        correct, reward = samples.correct[chosen], samples.reward[chosen]
+        correct, judged = samples.correct[chosen], samples.judged[chosen]
         values["pass_at_k", "correctness", kind] = None, _coverage(correct, counts)
-        values["best_of_n", "correctness", kind] = None, _best(reward, correct, counts)
-    values["best_of_n", "reward", ALL] = None, _best(samples.reward, samples.reward, counts)
-    votes, reward, correct = (array[samples.votable] for array in (samples.votes, samples.reward, samples.correct))
+        values["best_of_n", "correctness", kind] = None, _best(judged, correct, counts)
+    reward = samples.judged if samples.judged_by == "reward" else np.full_like(samples.judged, np.nan)
+    values["best_of_n", "reward", ALL] = None, _best(reward, reward, counts)
+    votes, judged, correct = (array[samples.votable] for array in (samples.votes, samples.judged, samples.correct))
     shape = (*votes.shape[:2], len(counts))
     plain, weighted = np.full(shape, np.nan), np.full(shape, np.nan)
     adaptive, drawn = np.full((*shape[:2], 1), np.nan), np.full(shape[:2], np.nan)
     for place in np.ndindex(shape[:2]):
-        own, right, rewards = votes[place].tolist(), correct[place], reward[place]
+        own, right, scores = votes[place].tolist(), correct[place], judged[place]
         if _UNKNOWN in own or not np.isfinite(right).all():
             continue
         answers = [None if vote == _NO_VOTE else vote for vote in own]
         plain[place] = [majority_vote(answers, right, n) for n in counts]
-        if np.isfinite(rewards).all():
-            weights = np.exp(rewards - rewards.max())
+        if np.isfinite(scores).all():
+            weights = np.exp(scores - scores.max())
             weighted[place] = [majority_vote(answers, right, n, weights, seed=seed) for n in counts]
         stop = adaptive_consistency(answers, confidence, criterion)
         drawn[place] = stop.samples
@@ -212,9 +221,9 @@ def _values(
     return values
 
 
-def _best(reward: np.ndarray, values: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    best = np.full((*reward.shape[:2], len(counts)), np.nan)
-    for prompt in range(len(reward)):  # one at a time: all pairs of samples are compared
+def _best(judged: np.ndarray, values: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    best = np.full((*judged.shape[:2], len(counts)), np.nan)
+    for prompt in range(len(judged)):  # one at a time: all pairs of samples are compared
         for place, n in enumerate(counts):
-            best[prompt, :, place] = best_of_n(reward[prompt], values[prompt], n)
+            best[prompt, :, place] = best_of_n(judged[prompt], values[prompt], n)
     return best

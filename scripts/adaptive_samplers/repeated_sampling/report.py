@@ -73,10 +73,10 @@ def missing(measured: pd.DataFrame) -> list[str]:
         sentences.append("No test prompt has a verifier, so nothing tells which samples are right.")
     elif not counts[FINAL_ANSWER]:
         sentences.append("No test prompt's verifier knows a final answer, so there is nothing to vote on.")
-    if not measured.loc[measured["method"] == "best_of_n", "mean"].notna().any():
+    if (measured["judged_by"] == "rating").any():
         sentences.append(
-            "The judge gives no rewards, and ratings of different seeds are not on one scale: best of n and weighted "
-            "votes need a judge with rewards."
+            "The judge gives no rewards. Best of n and weighted votes go by its ratings, which are relative to the "
+            "other answers under the same seed: they choose worse than the judge could."
         )
     if size < 4:
         sentences.append(
