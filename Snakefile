@@ -25,6 +25,7 @@ include: "rules/evaluation.smk"
 include: "rules/label_summary.smk"
 include: "rules/figures.smk"
 include: "rules/learnability.smk"
+include: "rules/repeated_sampling.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
 include: "rules/iteration.smk"
@@ -42,6 +43,7 @@ localrules:
     figures,
     tables,
     learnability,
+    repeated_sampling,
     report,
     policy_samples,
     slice_policy_prompts,
@@ -64,9 +66,11 @@ localrules:
     plot_learnability,
     plot_labels,
     tabulate_labels,
+    plot_repeated_sampling,
     tabulate_comparison,
     tabulate_checks,
     tabulate_learnability,
+    tabulate_repeated_sampling,
     record_provenance,
     write_report,
     preferences,
@@ -105,6 +109,12 @@ rule tables:
 rule learnability:
     input:
         LEARNABILITY,
+
+
+rule repeated_sampling:
+    input:
+        REPEATED_SAMPLING_FIGURES,
+        REPEATED_SAMPLING_TABLES,
 
 
 rule report:

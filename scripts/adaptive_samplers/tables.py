@@ -226,6 +226,46 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("n_prompts", pa.int64()),
         ]
     ),
+    "final_answers": pa.schema(
+        [
+            *_KEY_FIELDS,
+            pa.field("final_answer", pa.string()),  # equal for equivalent answers; null for a text that gives none
+            pa.field("error", pa.string()),  # why it is not known what the text gives
+        ]
+    ),
+    "repeated_sampling": pa.schema(
+        [
+            _required("family", pa.string()),
+            _required("name", pa.string()),
+            _required("kind", pa.string()),  # heuristic or learned
+            _required("method", pa.string()),  # how one of n samples is chosen; pass_at_k: whether any is right
+            _required("objective", pa.string()),  # correctness (0 to 1) or reward
+            _required("prompts", pa.string()),  # all, verifiable, or final_answer: those whose verifier knows one
+            pa.field("judged_by", pa.string()),  # reward or rating; null for methods without a judge
+            _required("n", pa.int64()),  # samples of a prompt; of adaptive_consistency the most
+            pa.field("samples", pa.float64()),  # drawn, mean over prompts
+            pa.field("mean", pa.float64()),
+            pa.field("low", pa.float64()),
+            pa.field("high", pa.float64()),
+            _required("n_prompts", pa.int64()),
+        ]
+    ),
+    "power_laws": pa.schema(
+        [
+            _required("family", pa.string()),
+            _required("name", pa.string()),
+            _required("kind", pa.string()),
+            pa.field("a", pa.float64()),  # pass@k = exp(a k^b)
+            pa.field("b", pa.float64()),
+            pa.field("a_stderr", pa.float64()),  # over prompts
+            pa.field("b_stderr", pa.float64()),
+            pa.field("r_squared", pa.float64()),
+            pa.field("largest_residual", pa.float64()),
+            _required("points", pa.int64()),  # values of k
+            _required("n_prompts", pa.int64()),
+            pa.field("note", pa.string()),  # why there is no fit
+        ]
+    ),
 }
 
 # Shards of a run with verbalized heuristics: the candidates, and the replies that answers were drawn from.

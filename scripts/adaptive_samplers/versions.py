@@ -27,6 +27,8 @@ STAGE_VERSIONS = {
     "train_sampler": 2,
     "learn_heuristic": 1,
     "compare_samplers": 1,
+    "extract_final_answers": 1,
+    "measure_repeated_sampling": 1,
     "probe_distributions": 1,
     "slice_prompts": 1,
     "gather_policy_samples": 1,

@@ -26,8 +26,13 @@ SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
 SERVED_JUDGE = {"kind": "scalar", "name": "judge", "source": HUB, "sglang": {"arguments": ["--host 0.0.0.0"]}}
 DECONTAMINATION = "preferences.decontamination"
+REPEATED = "evaluation.repeated_sampling"
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
+    (f"{REPEATED}.k", [], f"{REPEATED}.k", ["is empty", "at least one"]),
+    (f"{REPEATED}.k", [0], f"{REPEATED}.k[0]", ["0", "at least 1"]),
+    (f"{REPEATED}.confidence", 1.0, f"{REPEATED}.confidence", ["1 is out of range", "below 1"]),
+    (f"{REPEATED}.criterion", "bta", f"{REPEATED}.criterion", ["'bta'", "Did you mean 'beta'?"]),
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
     ("generation.sglang", {"arguments": ["--port=3"]}, "generation.sglang.arguments[0]", ["'--port' follows from"]),
     (JUDGE, SERVED_JUDGE, f"{JUDGE}.sglang.arguments[0]", ["'--host' follows from other keys"]),
@@ -269,6 +274,13 @@ def test_bad_config_is_one_clear_line(good_config, config_folder, path, value, r
         assert word in problems[reported]
     # What else is reported can only follow from the same mistake: the keys that a short map lacks.
     assert all("is missing" in message for key, message in problems.items() if key != reported)
+
+
+def test_selecting_among_one_sample_is_refused(good_config, config_folder):
+    config = changed(good_config, (f"{REPEATED}.enabled", True))
+    assert load_config(config, config_folder)
+    problems = problems_of(changed(config, ("seeds", [0])), config_folder)
+    assert "nothing to select among; allowed: false, or at least two seeds" in problems[f"{REPEATED}.enabled"]
 
 
 @pytest.mark.parametrize("raw", [None, [], "demo", 3])

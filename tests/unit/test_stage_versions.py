@@ -50,6 +50,8 @@ from adaptive_samplers.preferences.decontamination import Overlap
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.randomness import sample_seed, uniforms
+from adaptive_samplers.repeated_sampling.final_answers import extract_final_answers
+from adaptive_samplers.repeated_sampling.measure import Samples, fit_power_laws, measure_repeated_sampling
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.selection import (
     answer_id,
@@ -439,6 +441,22 @@ def golden_tables(folder: Path):
     return [(folder / name).read_text(encoding="utf-8") for name in ("c.csv", "c.tex", "c.html", "d.html", "e.html")]
 
 
+def final_answers(folder: Path) -> pd.DataFrame:
+    output = folder / "final_answers.parquet"
+    if not output.exists():
+        write_table("candidates", candidates(), folder / "candidates.parquet")
+        extract_final_answers(folder / "candidates.parquet", PROMPTS, output, 1.0, Verification())
+    return read_table("final_answers", output)
+
+
+def golden_repeated_sampling(folder: Path):
+    correctness, answers = golden_correctness(folder), final_answers(folder)
+    quality = correctness[KEY].assign(reward=wave(len(correctness), 2.0))
+    samples = Samples.from_tables(correctness, quality, answers, FEW, [0, 1, 2])
+    laws = fit_power_laws(samples, FEW, [1, 2])
+    return [measure_repeated_sampling(samples, FEW, [1, 2], 0.9, "dirichlet", 100, 0.9, 3), laws]
+
+
 def golden_correctness(folder: Path) -> pd.DataFrame:
     write_table("candidates", candidates(), folder / "candidates.parquet")
     output = folder / "correctness.parquet"
@@ -524,6 +542,8 @@ GOLDEN = {
     "make_preferences": golden_preferences,
     "export_preferences": golden_exports,
     "describe_preferences": golden_card,
+    "extract_final_answers": final_answers,
+    "measure_repeated_sampling": golden_repeated_sampling,
     "probe_distributions": golden_probes,
     "tables": golden_tables,
 }

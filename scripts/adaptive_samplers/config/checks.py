@@ -523,7 +523,8 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
 
 def _check_preferred_heuristics(config: dict, problems: Problems) -> None:
     heuristics = config["heuristics"]
-    rows = expand_heuristics(heuristics["grid"], heuristics["pipelines"], heuristics["official"])
+    names = ("grid", "pipelines", "official", "verbalized")
+    rows = expand_heuristics(*(heuristics[name] for name in names))
     key: KeyPath = ("preferences", "heuristics")
     known = list(dict.fromkeys(row[column] for column in ("family", "name") for row in rows))
     wanted = config["preferences"]["heuristics"]
@@ -537,6 +538,13 @@ def _check_preferred_heuristics(config: dict, problems: Problems) -> None:
             ("preferences", "group"),
             "is seed while one heuristic takes part, so that no two answers meet; allowed: prompt, or more heuristics",
         )
+
+
+def _check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:
+    key: KeyPath = ("evaluation", "repeated_sampling", "enabled")
+    if problems.clean(*key) and problems.clean("seeds") and _at(config, key) and len(config["seeds"]) == 1:
+        reason = "with one seed there is one sample of each prompt, and nothing to select among"
+        problems.add(key, f"true has no effect: {reason}; allowed: false, or at least two seeds")
 
 
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
@@ -556,4 +564,5 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_training,
     _check_overlap,
     _check_preferences,
+    _check_repeated_sampling,
 )
