@@ -9,6 +9,7 @@ import pandas as pd
 from adaptive_samplers.labels.judges.base import Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
 from adaptive_samplers.labels.judges.encoding import Encoder, Messages
+from adaptive_samplers.labels.judges.features import trim_to_sentence
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.tables import KEY
 
@@ -24,14 +25,14 @@ def likelihood_judge(
     The reward is the sum of these, each times its weight in `settings["weights"]`:
 
     - `answer`: the mean log-probability of the answer's tokens, given the prompt;
-    - `end`: the log-probability that the answer ends where it does. Of an answer cut at the token limit nothing is
-      known of its end, and the model finds one improbable there;
+    - `end`: the log-probability that the answer ends where it does;
     - `unconditional`: the mean log-probability of the answer's tokens, given an empty question. With the opposite
       weight of `answer` it makes the pointwise mutual information of prompt and answer, a token;
     - `question`: the mean log-probability of the question's tokens, as a reply to the answer.
 
-    Where there is no token, in an empty answer, the end is all that was said, so its log-probability is the mean. What
-    has the weight 0 is not asked for: an answer takes one call, and one more each for `unconditional` and `question`.
+    Where there is no token, in an empty answer, the end is all that was said, so its log-probability is the mean. An
+    answer cut at the token limit is judged up to its last complete sentence: it would not end elsewhere. What has the
+    weight 0 is not asked for: an answer takes one call, and one more each for `unconditional` and `question`.
 
     References
     ----------
@@ -46,7 +47,9 @@ def likelihood_judge(
     answered = candidates[candidates["finish_reason"] != "error"].sort_values(KEY)
 
     def encoded() -> Iterator[Call]:
-        for prompt_id, text in zip(answered["prompt_id"], answered["text"], strict=True):
+        columns = (answered[name] for name in ("prompt_id", "text", "finish_reason"))
+        for prompt_id, whole, finish_reason in zip(*columns, strict=True):
+            text, _ = trim_to_sentence(whole, (), finish_reason)
             for kind in kinds:
                 yield encoder.continuation(*_asked(kind, conversations[prompt_id], questions[prompt_id], text))
 
