@@ -6,15 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from adaptive_samplers.config import likelihood_calls
 from adaptive_samplers.labels.judges.base import Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
 from adaptive_samplers.labels.judges.encoding import Encoder, Messages
 from adaptive_samplers.labels.judges.features import trim_to_sentence
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.tables import KEY
-
-# What is said of an answer, and the calls that tell: `answer` and `end` are read off the same one.
-TERMS = {"answer": "answer", "end": "answer", "unconditional": "unconditional", "question": "question"}
 
 
 def likelihood_judge(
@@ -40,7 +38,7 @@ def likelihood_judge(
     Improving Passage Retrieval with Zero-Shot Question Generation, for the question given the answer.
     """
     weights = {term: weight for term, weight in settings["weights"].items() if weight}
-    kinds = list(dict.fromkeys(TERMS[term] for term in weights))
+    kinds = likelihood_calls(settings)
     conversations = {row.prompt_id: json.loads(row.messages) for row in prompts.itertuples()}
     questions = dict(zip(prompts["prompt_id"], prompts["messages"].map(question_of), strict=True))
     # By prompt, so that those who share one are near each other.
