@@ -356,3 +356,13 @@ def test_junk_in_any_place_is_a_user_error_or_valid(good_config, config_folder, 
 def test_a_judge_without_rewards_ranks_within_a_seed_alone(key, value, good_config, config_folder):
     config = changed(good_config, (JUDGE, PAIRWISE), (f"preferences.{key}", value))
     assert "gives no rewards" in problems_of(config, config_folder)[f"preferences.{key}"]
+
+
+def test_one_heuristic_is_enough_where_seeds_meet(good_config, config_folder):
+    alone = {"grid": [], "pipelines": [[{"temperature": 0.8}, {"top_p": 0.95}]]}
+    config = changed(good_config, ("heuristics", alone), ("scoring.top_k", [1]), ("preferences.group", "prompt"))
+    assert "at least 2" in problems_of(config, config_folder)["heuristics"]
+    met = changed(config, ("labels.quality.tournament.group", "prompt"))
+    load_config(met, config_folder)
+    load_config(changed(met, (JUDGE, PAIRWISE)), config_folder)
+    assert "at least 2" in problems_of(changed(met, ("seeds", [0])), config_folder)["heuristics"]
