@@ -18,7 +18,7 @@ def main(snakemake):
         snakemake.wildcards.run,
         preferences["license"],
         read_json(snakemake.input.report),
-        PreferenceSettings.from_config(preferences),
+        PreferenceSettings.from_config(settings),
         read_table("prompts", snakemake.input.prompts),
         chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences["heuristics"]),
         settings["seeds"],

@@ -28,7 +28,7 @@ def main(snakemake):
         split_texts(prompts, "test") if decontamination["test_split"] else (),
         *map(evaluation_texts, snakemake.input.evaluations),
     )
-    chosen = PreferenceSettings.from_config(preferences)
+    chosen = PreferenceSettings.from_config(settings)
     exported = prompts[prompts["split"].isin(chosen.splits)]
     report = make_preferences(
         prompts,

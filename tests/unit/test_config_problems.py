@@ -26,11 +26,19 @@ SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
 SERVED_JUDGE = {"kind": "scalar", "name": "judge", "source": HUB, "sglang": {"arguments": ["--host 0.0.0.0"]}}
 POLICIES = "policy_samples.policies"
+DECONTAMINATION = "preferences.decontamination"
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
     ("generation.sglang", {"arguments": ["--port=3"]}, "generation.sglang.arguments[0]", ["'--port' follows from"]),
     (JUDGE, SERVED_JUDGE, f"{JUDGE}.sglang.arguments[0]", ["'--host' follows from other keys"]),
+    ("preferences.group", "prompts", "preferences.group", ["seed or prompt", "Did you mean 'prompt'?"]),
+    ("preferences.heuristics", ["top_pp"], "preferences.heuristics[0]", ["neither", "Did you mean 'top_p'?"]),
+    ("preferences.heuristics", ["temperature_0.3"], "preferences.group", ["one heuristic", "allowed: prompt"]),
+    ("preferences.splits", ["train", "test"], "preferences.splits", ["holds test", "test_split: false"]),
+    (f"{DECONTAMINATION}.files", ["x.jsonl"], f"{DECONTAMINATION}.files[0]", ["does not exist"]),
+    ("preferences.formats", ["simp"], "preferences.formats[0]", ["Did you mean 'simpo'?"]),
+    ("preferences.rejection.beta", 0, "preferences.rejection.beta", ["0 is out of range"]),
     (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
     (POLICIES, [{"source": HUB}], f"{POLICIES}[0].name", ["is missing"]),
     (POLICIES, [{"name": "a"}, {"name": "a"}], f"{POLICIES}[1].name", ["name of another policy"]),
@@ -310,3 +318,19 @@ def test_junk_in_any_place_is_a_user_error_or_valid(good_config, config_folder, 
             load_config(changed(good_config, (place.removeprefix("."), junk)), config_folder)
         except UserError as error:
             assert "additionalProperties" not in str(error) and "is not valid under" not in str(error)
+
+
+@pytest.mark.parametrize(("key", "value"), [("group", "prompt"), ("score", "reward")])
+def test_a_judge_without_rewards_ranks_within_a_seed_alone(key, value, good_config, config_folder):
+    config = changed(good_config, (JUDGE, PAIRWISE), (f"preferences.{key}", value))
+    assert "gives no rewards" in problems_of(config, config_folder)[f"preferences.{key}"]
+
+
+def test_one_heuristic_is_enough_where_seeds_meet(good_config, config_folder):
+    alone = {"grid": [], "pipelines": [[{"temperature": 0.8}, {"top_p": 0.95}]]}
+    config = changed(good_config, ("heuristics", alone), ("scoring.top_k", [1]), ("preferences.group", "prompt"))
+    assert "at least 2" in problems_of(config, config_folder)["heuristics"]
+    met = changed(config, ("labels.quality.tournament.group", "prompt"))
+    load_config(met, config_folder)
+    load_config(changed(met, (JUDGE, PAIRWISE)), config_folder)
+    assert "at least 2" in problems_of(changed(met, ("seeds", [0])), config_folder)["heuristics"]

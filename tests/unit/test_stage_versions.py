@@ -40,6 +40,16 @@ from adaptive_samplers.policies.formats import write_formats
 from adaptive_samplers.policies.prompts import slice_prompts
 from adaptive_samplers.policies.rounds import as_contestants, contestants, plan_rounds
 from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
+from adaptive_samplers.preferences import (
+    FORMATS,
+    Outputs,
+    PreferenceSettings,
+    dataset_card,
+    file_name,
+    make_preferences,
+    write_format,
+)
+from adaptive_samplers.preferences.decontamination import Overlap
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.randomness import sample_seed, uniforms
@@ -434,6 +444,61 @@ def golden_slice(_):
     return slice_prompts(PROMPTS, ["train", "test"], 1, 2), sampling_heuristics(steps)
 
 
+PREFERENCES = [
+    PreferenceSettings(splits=("train", "validation", "test")),
+    PreferenceSettings(
+        splits=("validation", "test"),
+        group="prompt",
+        correctness="agree",
+        pairing="best_random",
+        rejection_beta=2.0,
+        length_control="ratio",
+        length_ratio=4.0,
+        threshold="mean",
+        threshold_scope="all",
+    ),
+]
+
+
+def preferences_of(folder: Path, settings: PreferenceSettings) -> tuple[dict, Outputs]:
+    """The report and the files of a small run's preferences."""
+    quality, _, correctness = label_tables()
+    quality = quality.assign(reward=quality["rating"] + 1)
+    correctness = correctness.assign(verifier=correctness["score"].map(lambda score: None if score != score else "x"))
+    outputs = Outputs(folder / "pairs.parquet", folder / "answers.parquet", folder / "dropped.jsonl")
+    tables = (PROMPTS, FEW, quality, correctness)
+    report = make_preferences(*tables, lambda: [candidates()], {"a": Overlap("of a", "e")}, settings, 7, outputs)
+    return report, outputs
+
+
+def golden_preferences(folder: Path):
+    results = []
+    for settings in PREFERENCES:
+        report, outputs = preferences_of(folder, settings)
+        tables = [read_table(f"preference_{name}", getattr(outputs, name)) for name in ("pairs", "answers")]
+        results += [report, *(table.drop(columns="prompt") for table in tables), outputs.dropped.read_text()]
+    return results
+
+
+def golden_exports(folder: Path):
+    _, outputs = preferences_of(folder, PREFERENCES[0])
+    texts = []
+    for name in FORMATS:
+        write_format(name, outputs.pairs, outputs.answers, folder / file_name(name))
+        texts.append((folder / file_name(name)).read_text())
+    return texts
+
+
+def golden_card(folder: Path):
+    report, outputs = preferences_of(folder, PREFERENCES[1])
+    write_format("pairs", outputs.pairs, outputs.answers, folder / "pairs.jsonl")
+    model = {"name": "m", "source": {"kind": "hub", "repo": "a/m"}, "model_hash": "f0", "license": "CC0-1.0"}
+    judge, origin = {"kind": "scalar", "name": "m"}, {"versions": {"python": "3"}, "commit": "c"}
+    engines = [{"engine": "golden", "versions": None}]
+    arguments = (PREFERENCES[1], PROMPTS, FEW, [0, 1, 2], {"answered": model}, judge, engines, origin)
+    return dataset_card("golden", None, report, *arguments, [folder / "pairs.jsonl"])
+
+
 GOLDEN = {
     "collect_prompts": golden_prompts,
     "expand_heuristics": golden_heuristics,
@@ -452,6 +517,9 @@ GOLDEN = {
     "train_sampler": golden_training,
     "learn_heuristic": golden_learnability,
     "compare_samplers": golden_comparison,
+    "make_preferences": golden_preferences,
+    "export_preferences": golden_exports,
+    "describe_preferences": golden_card,
     "probe_distributions": golden_probes,
     "slice_prompts": golden_slice,
     "gather_policy_samples": golden_policy_samples,
@@ -463,7 +531,6 @@ GOLDEN = {
 }
 WITHOUT_GOLDEN = {
     "score_round": "log-probabilities are a language model's; test_policy_rounds compares them with a tiny model's own",
-    "pair_round": "it is make_preferences and export_preferences, whose versions are part of its params too",
     "train_policy": "what is trained is the user's command's; test_policy_rounds looks at what the command is told",
     "embed_candidates": "the vectors are an embedding model's, and a model is too large for a test of seconds",
     "figures": "what matplotlib draws differs from one version to the next; test_figures looks at what is in them",

@@ -181,7 +181,7 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
     _check_each_once(official, problems)
     if problems.clean("heuristics"):
         count = len({chain for _, chain in [*chains, *official]})
-        if count < 2:
+        if count < 2 and not (count == 1 and _meets_other_seeds(config, problems)):
             problems.add(("heuristics",), f"holds {count} in all; allowed: at least 2, for a tournament needs two")
         elif problems.clean("scoring", "top_k"):
             for i, kept in enumerate(config["scoring"]["top_k"]):
@@ -191,6 +191,14 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
                         f"{kept} is more than there are answers to a prompt with one seed;"
                         f" allowed: at most {count}, the number of heuristics",
                     )
+
+
+def _meets_other_seeds(config: dict, problems: Problems) -> bool:
+    """Whether an answer meets those under other seeds, so that one heuristic is enough for a tournament."""
+    place: KeyPath = ("labels", "quality", "tournament")
+    if not (problems.clean(*place) and problems.clean("seeds")):
+        return False
+    return _at(config, place).get("group") == "prompt" and len(config["seeds"]) > 1
 
 
 def _check_learnability(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -496,8 +504,11 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
         )
     if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] == "pairwise":
         reason = "while the judge compares answers and gives no rewards; allowed:"
-        if preferences["group"] == "prompt":
-            problems.add(("preferences", "group"), f"is prompt {reason} seed")
+        tournament = config["labels"]["quality"]["tournament"]
+        if preferences["group"] == "prompt" and tournament.get("group") != "prompt":
+            problems.add(
+                ("preferences", "group"), f"is prompt {reason} seed, or labels.quality.tournament.group: prompt too"
+            )
         if preferences["score"] == "reward":
             problems.add(("preferences", "score"), f"is reward {reason} rating or auto")
     if problems.clean("heuristics") and preferences["heuristics"] is not None:

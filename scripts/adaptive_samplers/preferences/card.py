@@ -14,7 +14,7 @@ from adaptive_samplers.preferences.dataset import CONTAMINATED, NO_PAIR
 from adaptive_samplers.preferences.formats import FORMATS, file_name
 from adaptive_samplers.preferences.settings import PreferenceSettings
 
-TABLES = {"pairs": "pairs.parquet", "answers": "answers.parquet"}
+TABLES = ("pairs.parquet", "answers.parquet")  # no names of the card: `datasets` reads one kind of file from a folder
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "1M<n<10M"
 
@@ -67,7 +67,6 @@ def dataset_card(
 def _front_matter(title: str, license_id: str | None, report: Mapping[str, Any], files: Sequence[Path]) -> str:
     names = {path.name for path in files}
     data = {name: file_name(name) for name in FORMATS if file_name(name) in names}
-    data |= {f"{name}_table": file for name, file in TABLES.items() if file in names}
     rows = report["pairs"]
     front = {
         "pretty_name": f"{title}: preferences",
@@ -82,12 +81,13 @@ def _front_matter(title: str, license_id: str | None, report: Mapping[str, Any],
 def _load(files: Sequence[Path]) -> list[str]:
     names = {path.name for path in files}
     rows = [(f"`{file_name(name)}`", FORMATS[name].reader, f"`{name}`") for name in FORMATS if file_name(name) in names]
-    rows += [(f"`{file}`", "the table behind the other files", f"`{name}_table`") for name, file in TABLES.items()]
-    example = next((name for name in FORMATS if file_name(name) in names), "pairs_table")
+    rows += [(f"`{file}`", "the table behind the other files", "") for file in TABLES if file in names]
+    example = next(name for name in FORMATS if file_name(name) in names)
     return [
         "## Load",
         "```python\nfrom datasets import load_dataset\n\n"
-        f'data = load_dataset("this folder", "{example}", split="train")\n```',
+        f'data = load_dataset("this folder", "{example}", split="train")\n'
+        'table = load_dataset("parquet", data_files="pairs.parquet", split="train")\n```',
         _table(["file", "for", "name"], rows),
     ]
 
@@ -133,7 +133,8 @@ def _judge(judge: Mapping[str, Any], report: Mapping[str, Any], settings: Prefer
     name = judge.get("name", f"trained by the run on `{judge.get('pairs')}`, with the model above for its features")
     meaning = {
         "reward": "the judge's reward, which compares answers under all seeds",
-        "rating": "Bradley-Terry ratings, which compare answers to the same prompt under the same seed",
+        "rating": "Bradley-Terry ratings, which compare answers to the same prompt"
+        + (" under the same seed" if settings.rated == "seed" else ""),
     }[report["score"]]
     chosen = vars(settings).items()
     return [

@@ -229,8 +229,10 @@ def make_preferences(
             lengths.update(chosen=int(pairs["chosen"].str.len().sum()), rejected=int(pairs["rejected"].str.len().sum()))
             groups_without.update(group["reason"] for group in left_out)
             dropped += left_out
-            answers_writer.write_table(to_arrow("preference_answers", _with_splits(answers, prompts)))
-            pairs_writer.write_table(to_arrow("preference_pairs", _with_prompts(pairs, prompts, names)))
+            if len(answers):
+                answers_writer.write_table(to_arrow("preference_answers", _with_splits(answers, prompts)))
+            if len(pairs):
+                pairs_writer.write_table(to_arrow("preference_pairs", _with_prompts(pairs, prompts, names)))
         check = pd.concat(checked, ignore_index=True)
         written = check[check["prompt_id"].isin(exported)]
         if written.empty:

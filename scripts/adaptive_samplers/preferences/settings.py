@@ -26,6 +26,7 @@ class PreferenceSettings:
     threshold : what a desirable answer's score reaches: `fixed`, `mean` or `median`.
     threshold_value : with `fixed`.
     threshold_scope : mean or median of the `group`, or of `all` exported answers.
+    rated : which answers the judge's ratings compare, those under a `seed` or to a `prompt`.
     """
 
     splits: tuple[str, ...] = ("train",)
@@ -43,10 +44,13 @@ class PreferenceSettings:
     threshold: str = "median"
     threshold_value: float = 0.0
     threshold_scope: str = "group"
+    rated: str = "seed"
 
     @classmethod
-    def from_config(cls, preferences: Mapping[str, Any]) -> Self:
-        """The settings in a complete config, of which `preferences` is the part of that name."""
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The settings in a config, or in the slice of it that a rule has."""
+        preferences = config["preferences"]
+        tournament = config.get("labels", {}).get("quality", {}).get("tournament", {})
         names = ("group", "score", "correctness", "finished_only", "pairing", "margin", "most_pairs")
         return cls(
             splits=tuple(preferences["splits"]),
@@ -58,6 +62,7 @@ class PreferenceSettings:
             threshold=preferences["binary"]["threshold"],
             threshold_value=preferences["binary"]["value"],
             threshold_scope=preferences["binary"]["scope"],
+            rated=tournament.get("group", "seed"),
         )
 
     @property

@@ -16,6 +16,7 @@ from adaptive_samplers.labels.judges.encoding import Encoder
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
 from adaptive_samplers.labels.judges.pairwise import PairwiseJudge
 from adaptive_samplers.labels.judges.scalar import scalar_judge
+from adaptive_samplers.labels.quality import under_one_seed
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.partfile import PartFile
@@ -57,6 +58,8 @@ def open_judge(
         tokenizer), of the others `judge_model`.
     """
     settings = config["labels"]["quality"]["judge"]
+    if config["labels"]["quality"].get("tournament", {}).get("group") == "prompt":
+        candidates = under_one_seed(candidates)
     if settings["kind"] == "feature_reward":
         yield feature_reward_judge(
             FeatureReward.load(inputs["judge"]),
