@@ -46,7 +46,7 @@ def test_the_config_knows_the_pairings_and_formats_of_the_code():
     assert set(keys["binary"]["properties"]["threshold"]["enum"]) == set(THRESHOLDS)
     # As rules/preferences.smk names the files, for it must not import what makes them.
     assert all(file_name(name).endswith(".json") == name.startswith("halos") for name in FORMATS)
-    loaded = load_config(read_config("config.yaml"), REPOSITORY)
+    loaded = load_config(read_config("config.yaml"), REPOSITORY)["preferences"]
     assert PreferenceSettings.from_config(loaded) == PreferenceSettings()
 
 
