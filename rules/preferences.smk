@@ -9,7 +9,7 @@ PREFERENCE_FILES = [
     f"results/{RUN}/preferences/{name}.{'json' if name.startswith('halos') else 'jsonl'}"
     for name in config["preferences"]["formats"]
 ]
-# Ratings compare answers under all seeds where the config says so; left out, as it mostly is, it is no part of params.
+# Left out of the config, as it mostly is, the group of tournaments is no part of params.
 RATED = [
     "labels.quality.tournament.group"
     for key in config["labels"]["quality"]["tournament"]

@@ -36,7 +36,6 @@ STAGE_VERSIONS = {
     "plan_rounds": 1,
     "gather_round": 1,
     "score_round": 1,
-    "pair_round": 1,
     "train_policy": 1,
     "make_preferences": 1,
     "export_preferences": 1,

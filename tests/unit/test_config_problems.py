@@ -25,6 +25,7 @@ PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
 SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
 SERVED_JUDGE = {"kind": "scalar", "name": "judge", "source": HUB, "sglang": {"arguments": ["--host 0.0.0.0"]}}
+POLICIES = "policy_samples.policies"
 DECONTAMINATION = "preferences.decontamination"
 REPEATED = "evaluation.repeated_sampling"
 ENDPOINT = {"kind": "endpoint", "name": "far", "base_url": "https://api.example.org/v1", "model": "m"}
@@ -69,6 +70,34 @@ BAD_CONFIGS = [
     ("preferences.formats", ["simp"], "preferences.formats[0]", ["Did you mean 'simpo'?"]),
     ("preferences.rejection.beta", 0, "preferences.rejection.beta", ["0 is out of range"]),
     (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
+    (POLICIES, [{"source": HUB}], f"{POLICIES}[0].name", ["is missing"]),
+    (POLICIES, [{"name": "a"}, {"name": "a"}], f"{POLICIES}[1].name", ["name of another policy"]),
+    (POLICIES, [{"name": "a", "source": "gpt2"}], f"{POLICIES}[0].source", ["is text", "hub or folder or null"]),
+    (POLICIES, [{"name": "a", "adapter": {"kind": "hubb"}}], f"{POLICIES}[0].adapter.kind", ["Did you mean 'hub'?"]),
+    (
+        POLICIES,
+        [{"name": "a", "adapter": {"kind": "folder", "path": "resource"}}],
+        f"{POLICIES}[0].adapter.path",
+        ["Did you mean 'resources'?"],
+    ),
+    (
+        POLICIES,
+        [{"name": "smollm2-135m-instruct", "source": HUB}],
+        f"{POLICIES}[0].name",
+        ["is the name of model too, but another model"],
+    ),
+    ("policy_samples.sampling", [{"topp": 1}], "policy_samples.sampling[0].topp", ["Did you mean 'top_p'?"]),
+    ("policy_samples.sampling", [], "policy_samples.sampling", ["is empty"]),
+    ("policy_samples.samples", 0, "policy_samples.samples", ["0 is out of range"]),
+    ("iteration.policy", "mine", "iteration.policy", ["'mine' is not known", "allowed: null, the base model"]),
+    ("iteration.samples", 1, "iteration.samples", ["1 is out of range"]),
+    ("iteration.files", ["resources/prompt.jsonl"], "iteration.files[0]", ["Did you mean 'prompts.jsonl'?"]),
+    (
+        "iteration.command",
+        "train --data {data} --model $ITERATION_MODEL --out {ouput}",
+        "iteration.command",
+        ["lacks {output}", "a command with {data}, {model} and {output}"],
+    ),
     ("trainin", {}, "trainin", ["unknown key", "Did you mean 'training'?"]),
     ("model", REMOVED, "model", ["is missing", "name, source"]),
     ("training", None, "training", ["is empty (null)", "a map", "learning_rate"]),

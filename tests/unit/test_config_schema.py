@@ -46,7 +46,7 @@ def test_the_config_knows_the_pairings_and_formats_of_the_code():
     assert set(keys["binary"]["properties"]["threshold"]["enum"]) == set(THRESHOLDS)
     # As rules/preferences.smk names the files, for it must not import what makes them.
     assert all(file_name(name).endswith(".json") == name.startswith("halos") for name in FORMATS)
-    loaded = load_config(read_config("config.yaml"), REPOSITORY)
+    loaded = load_config(read_config("config.yaml"), REPOSITORY)["preferences"]
     assert PreferenceSettings.from_config(loaded) == PreferenceSettings()
 
 
@@ -68,7 +68,11 @@ def test_readme_has_every_key():
         # The embedder's source has the same keys as the model's, which are listed there.
         listed = key.replace("labels.embedder.source.", "model.source.")
         # A step of a pipeline has its family as key; these have a table of their own.
-        listed = re.sub(r"^(heuristics\.pipelines|evaluation\.learnability\.heuristics)\[\]\[\]\.", "", listed)
+        listed = re.sub(
+            r"^((heuristics\.pipelines|evaluation\.learnability\.heuristics)\[\]|policy_samples\.sampling)\[\]\.",
+            "",
+            listed,
+        )
         assert listed.endswith("]") or f"| `{listed}` |" in readme, key
 
 

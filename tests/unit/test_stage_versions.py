@@ -38,6 +38,10 @@ from adaptive_samplers.labels.overlap import LocalTracer, build_index, label_ove
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
+from adaptive_samplers.policies.formats import write_formats
+from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.policies.rounds import as_contestants, contestants, plan_rounds
+from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
 from adaptive_samplers.preferences import (
     FORMATS,
     Outputs,
@@ -482,6 +486,28 @@ def golden_correctness(folder: Path) -> pd.DataFrame:
     return read_table("correctness", output)
 
 
+def golden_policy_samples(folder: Path):
+    one = candidates()[lambda rows: rows["heuristic_id"] == FEW["heuristic_id"][0]]
+    write_table("candidates", one, folder / "candidates.parquet")
+    gather_policy_samples(folder / "candidates.parquet", PROMPTS, "golden", folder / "samples.parquet")
+    generation = {"max_new_tokens": 9, "stop": ["x"], "sampling": [{"top_p": 0.9}]}
+    write_formats(folder / "samples.parquet", PROMPTS, generation, folder / "formats")
+    texts = {path.name: path.read_text() for path in sorted((folder / "formats").rglob("*.js*"))}
+    return read_table("policy_samples", folder / "samples.parquet"), texts
+
+
+def golden_round(folder: Path):
+    one = candidates()[lambda rows: rows["heuristic_id"] == FEW["heuristic_id"][0]]
+    write_table("candidates", one, folder / "candidates.parquet")
+    as_contestants(folder / "candidates.parquet", folder / "contestants.parquet")
+    return contestants(FEW[:1], 3), read_table("candidates", folder / "contestants.parquet")
+
+
+def golden_slice(_):
+    steps = [{"temperature": 0.8}, {"top_p": 0.9}]
+    return slice_prompts(PROMPTS, ["train", "test"], 1, 2), sampling_heuristics(steps)
+
+
 PREFERENCES = [
     PreferenceSettings(splits=("train", "validation", "test")),
     PreferenceSettings(
@@ -564,9 +590,17 @@ GOLDEN = {
     "extract_final_answers": final_answers,
     "measure_repeated_sampling": golden_repeated_sampling,
     "probe_distributions": golden_probes,
+    "slice_prompts": golden_slice,
+    "gather_policy_samples": golden_policy_samples,
+    "plan_rounds": lambda _: [
+        plan_rounds(PROMPTS, ["train", "test"], 0, size, most) for size in (1, 2) for most in (2, None)
+    ],
+    "gather_round": golden_round,
     "tables": golden_tables,
 }
 WITHOUT_GOLDEN = {
+    "score_round": "log-probabilities are a language model's; test_policy_rounds compares them with a tiny model's own",
+    "train_policy": "what is trained is the user's command's; test_policy_rounds looks at what the command is told",
     "embed_candidates": "the vectors are an embedding model's, and a model is too large for a test of seconds",
     "figures": "what matplotlib draws differs from one version to the next; test_figures looks at what is in them",
 }

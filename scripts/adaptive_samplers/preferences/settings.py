@@ -47,10 +47,8 @@ class PreferenceSettings:
     rated: str = "seed"
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The settings in a config, or in the slice of it that a rule has."""
-        preferences = config["preferences"]
-        tournament = config.get("labels", {}).get("quality", {}).get("tournament", {})
+    def from_config(cls, preferences: Mapping[str, Any], tournament: Mapping[str, Any] | None = None) -> Self:
+        """The settings in a complete config, of which these are `preferences` and `labels.quality.tournament`."""
         names = ("group", "score", "correctness", "finished_only", "pairing", "margin", "most_pairs")
         return cls(
             splits=tuple(preferences["splits"]),
@@ -62,7 +60,7 @@ class PreferenceSettings:
             threshold=preferences["binary"]["threshold"],
             threshold_value=preferences["binary"]["value"],
             threshold_scope=preferences["binary"]["scope"],
-            rated=tournament.get("group", "seed"),
+            rated=(tournament or {}).get("group", "seed"),
         )
 
     @property
