@@ -232,9 +232,16 @@ def judge_gpus(judge):
     return sglang_gpus(judge["sglang"]) if is_served(judge) else 1
 
 
-def judge_environment(judge):
-    """The environment of a job in which a judge works."""
-    return "../envs/sglang.yaml" if is_served(judge) else "../envs/labels.yaml"
+if is_served(JUDGE):
+    JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
+else:
+    JUDGE_ENVIRONMENT = "../envs/labels.yaml"
+
+
+def environment_of_judge(wildcards):
+    """The environment of a job in which a judge named by a wildcard works."""
+    served = is_served(JUDGES[wildcards.judge])
+    return "../envs/sglang.yaml" if served else "../envs/labels.yaml"
 
 
 def judge_inputs(judge, part):
