@@ -22,9 +22,14 @@ include: "rules/labels.smk"
 include: "rules/selection.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/label_summary.smk"
 include: "rules/figures.smk"
 include: "rules/learnability.smk"
+include: "rules/repeated_sampling.smk"
 include: "rules/report.smk"
+include: "rules/policies.smk"
+include: "rules/iteration.smk"
+include: "rules/preferences.smk"
 
 
 # The front page of the HTML report.
@@ -38,7 +43,16 @@ localrules:
     figures,
     tables,
     learnability,
+    repeated_sampling,
     report,
+    policy_samples,
+    slice_policy_prompts,
+    iterations,
+    plan_rounds,
+    slice_round_prompts,
+    gather_round_quality,
+    adopt_policy,
+    summarize_rounds,
     fetch_model,
     collect_prompts,
     expand_heuristics,
@@ -50,11 +64,19 @@ localrules:
     plot_training_curves,
     plot_kept_heuristics,
     plot_learnability,
+    plot_labels,
+    tabulate_labels,
+    plot_repeated_sampling,
     tabulate_comparison,
     tabulate_checks,
     tabulate_learnability,
+    tabulate_repeated_sampling,
     record_provenance,
     write_report,
+    preferences,
+    make_preferences,
+    export_preferences,
+    describe_preferences,
 
 
 onstart:
@@ -89,6 +111,28 @@ rule learnability:
         LEARNABILITY,
 
 
+rule repeated_sampling:
+    input:
+        REPEATED_SAMPLING_FIGURES,
+        REPEATED_SAMPLING_TABLES,
+
+
 rule report:
     input:
         f"results/{RUN}/report.html",
+
+
+rule policy_samples:
+    input:
+        POLICY_SAMPLES,
+
+
+rule iterations:
+    input:
+        f"results/{RUN}/iteration/summary.json",
+
+
+rule preferences:
+    input:
+        PREFERENCE_FILES,
+        f"results/{RUN}/preferences/README.md",

@@ -10,8 +10,10 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from adaptive_samplers.config import config_slice, load_config, weight_names
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import read_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
+from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.versions import STAGE_VERSIONS
 
@@ -36,6 +38,11 @@ JUDGE_IS_TRAINED = JUDGE["kind"] == "feature_reward"
 MODELS = {BASE_MODEL: config["model"], EMBEDDER: config["labels"]["embedder"]}
 if not JUDGE_IS_TRAINED:
     MODELS[JUDGE["name"]] = JUDGE
+# Policies are models that nothing but the targets `policy_samples` and `iterations` needs.
+POLICIES = {
+    policy["name"]: {**policy, "source": policy_source(policy, config["model"])}
+    for policy in config["policy_samples"]["policies"]
+} or {BASE_MODEL: config["model"]}
 WEIGHTS = weight_names(config)
 ARCHITECTURES = list(config["samplers"])
 TRAINING_SETS = expand(
@@ -88,7 +95,9 @@ INTERMEDIATE = [
 
 wildcard_constraints:
     run=re.escape(RUN),
-    model="|".join(map(re.escape, MODELS)),
+    model="|".join(map(re.escape, MODELS | POLICIES)),
+    policy="|".join(map(re.escape, POLICIES)),
+    round=r"[1-9]\d*",
     seed=r"\d+",
     shard=r"\d+",
     weights=r"a[^_/]+_b[^_/]+_c[^_/]+|pareto",
@@ -123,6 +132,76 @@ if JUDGE_IS_TRAINED or JUDGE["engine"] == "transformers":
 else:
     JUDGE_GPUS = 0 if JUDGE["device"] == "cpu" else sglang_gpus(JUDGE["sglang"])
     JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
+
+
+# Folders of learned samplers that policies are sampled with.
+POLICY_SAMPLERS = [
+    step["learned"]
+    for step in config["policy_samples"]["sampling"]
+    if "learned" in step
+]
+
+
+def sampling_settings(samples=None):
+    """The params of a rule that samples policies: what `stage` gives for answers, by the keys of `policy_samples`."""
+    own, settings = config["policy_samples"], stage(
+        "generate_candidates",
+        "run.seed",
+        "model.dtype",
+        "generation.engine",
+        "generation.max_new_tokens",
+        "generation.stop",
+        "policy_samples.samples",
+        "policy_samples.sampling",
+    )
+    settings["generation"]["shards"] = own["shards"]
+    if samples is not None:
+        settings["policy_samples"]["samples"] = samples
+    for key in ("max_new_tokens", "stop"):
+        if own[key] is not None:
+            settings["generation"][key] = own[key]
+    return settings
+
+
+# Rounds of training: where their files are, and what the first one begins with.
+ROUND = "results/{run}/iteration/round={round}"
+ITERATION = config["iteration"]
+# HALOs reads a JSON list, all others JSON lines.
+TRAINING_DATA = f"{ROUND}/preferences/{ITERATION['format']}." + (
+    "json" if ITERATION["format"].startswith("halos") else "jsonl"
+)
+FIRST_POLICY = f"results/{{run}}/models/{ITERATION['policy'] or BASE_MODEL}"
+
+
+def policy_before(wildcards):
+    """The model folder that a round samples and trains."""
+    number = int(wildcards.round)
+    if number == 1:
+        return FIRST_POLICY.format(run=wildcards.run)
+    return f"results/{wildcards.run}/iteration/round={number - 1}/policy"
+
+
+def slice_of_round(wildcards):
+    """The params of slice_round_prompts, in which the round stands as the slice that it takes."""
+    settings = stage(
+        "slice_prompts", "policy_samples.sampling", "iteration.splits", "iteration.skip"
+    )
+    size = ITERATION["prompts_per_round"]
+    skip = ITERATION["skip"] + (int(wildcards.round) - 1) * size
+    own = {"splits": ITERATION["splits"], "skip": skip, "limit": size}
+    return {
+        "version": settings["version"],
+        "policy_samples": {**settings["policy_samples"], **own},
+    }
+
+
+def planned_rounds(wildcards):
+    """The folders of all rounds, known once the prompts are counted."""
+    plan = checkpoints.plan_rounds.get(run=RUN).output[0]
+    return [
+        f"results/{RUN}/iteration/round={one['round']}"
+        for one in read_json(plan)["rounds"]
+    ]
 
 
 def judge_inputs(part):

@@ -15,8 +15,8 @@ rule fetch_model:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        source=lambda wildcards: MODELS[wildcards.model]["source"],
-        license=lambda wildcards: MODELS[wildcards.model]["license"],
+        source=lambda wildcards: (MODELS | POLICIES)[wildcards.model]["source"],
+        license=lambda wildcards: (MODELS | POLICIES)[wildcards.model]["license"],
     message:
         "Fetching the model {wildcards.model}"
     script:

@@ -54,3 +54,13 @@ def write_tiny_model(folder: Path) -> None:
         # As initialized, all tokens are about equally probable; this makes distributions peaked and flat ones.
         model.lm_head.weight.data.mul_(40)
     model.save_pretrained(folder)
+
+
+def write_tiny_adapter(model_folder: Path, folder: Path) -> None:
+    """A LoRA adapter of a tiny model, with weights that change what it says."""
+    from peft import LoraConfig, get_peft_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        settings = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        get_peft_model(LlamaForCausalLM.from_pretrained(model_folder), settings).save_pretrained(folder)

@@ -17,6 +17,7 @@ from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import parse_processors, split_prompted
 from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.progress import progress
+from adaptive_samplers.provenance import versions
 from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.stage import say
 from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, to_arrow
@@ -25,6 +26,7 @@ from adaptive_samplers.verbalized.parsing import UNPARSED
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 ROWS_PER_WRITE = 10_000
+ENGINE_PACKAGES = ("torch", "transformers", "sglang")  # whose versions a file of answers records
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,9 @@ def _write_candidates(
             offset += len(line)
         table = "candidates_with_replies" if with_replies else "candidates"
         with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS[table]) as writer:
-            writer.add_key_value_metadata({"fingerprint": fingerprint})
+            writer.add_key_value_metadata(
+                {"fingerprint": fingerprint, "versions": json.dumps(versions(*ENGINE_PACKAGES))}
+            )
             for start in range(0, len(keys), ROWS_PER_WRITE):
                 rows = []
                 for key, request in zip(keys[start : start + ROWS_PER_WRITE], requests[start:], strict=False):
@@ -214,3 +218,21 @@ def _write_candidates(
                         }
                     )
                 writer.write_table(to_arrow(table, rows))
+
+
+def recorded_engines(shards: Sequence[Path]) -> list[dict[str, Any]]:
+    """The engines that answered, each once, and the versions installed where their answers were last written.
+
+    Returns
+    -------
+    list of `{engine, versions}`
+        In the order of shards; `versions` is null where an answer file is older than the record.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in shards:
+        text = (pq.read_metadata(path).metadata or {}).get(b"versions")
+        known = None if text is None else {k: v for k, v in json.loads(text).items() if v != "not installed"}
+        for batch in read_batches("candidates", path, ["engine"]):
+            for name in batch["engine"].unique().to_pylist():
+                found.setdefault(content_id([name, known]), {"engine": name, "versions": known})
+    return list(found.values())

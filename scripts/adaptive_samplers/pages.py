@@ -21,13 +21,13 @@ tr.learned td { background: #eef5fb; font-weight: 600; }
 """
 
 
-def page(title: str, parts: Sequence[str], path: Path | str) -> None:
-    """Write an HTML page of `parts`, which are HTML already."""
+def page(title: str, parts: Sequence[str], path: Path | str, style: str = "") -> None:
+    """Write an HTML page of `parts`, which are HTML already; `style` is CSS beside that of all pages."""
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     with atomic_output(path) as temporary:
         temporary.write_text(
             f"<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<title>{html.escape(title)}</title>\n"
-            f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
+            f"<style>{STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
             encoding="utf-8",
         )
 
@@ -88,7 +88,7 @@ def judge_page(tournaments: dict[str, Any], training: dict[str, Any] | None, pat
     parts = [] if training is None else _training_parts(training)
     parts += [
         "<h2>In this run</h2>",
-        table(["the judge", "value"], [(_MEASURED.get(name, name), v) for name, v in tournaments["judge"].items()]),
+        table(["the judge", "value"], [(MEASURED.get(name, name), v) for name, v in tournaments["judge"].items()]),
         "<h2>Tournaments of this run</h2>",
         table(["", "number"], totals),
     ]
@@ -97,7 +97,7 @@ def judge_page(tournaments: dict[str, Any], training: dict[str, Any] | None, pat
     page("The judge", parts, path)
 
 
-_MEASURED = {
+MEASURED = {
     "position_bias": "position bias: mean probability of the answer shown first, less 0.5",
     "orders_disagree": "share of comparisons in which the two orders name different winners",
     "label_mass": "mean probability of the two labels together",

@@ -26,6 +26,7 @@ _KEY_FIELDS = [
     pa.field("heuristic_id", pa.string(), nullable=False),
     pa.field("seed", pa.int64(), nullable=False),
 ]
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -142,6 +143,46 @@ SCHEMAS: dict[str, pa.Schema] = {
     "filtered": pa.schema(
         [*_KEY_FIELDS, _required("reason", pa.string())]  # why the answer could not be selected
     ),
+    "preference_answers": pa.schema(
+        [
+            *_KEY_FIELDS,
+            _required("split", pa.string()),
+            _required("prompt", _MESSAGES),
+            _required("text", pa.string()),
+            _required("finish_reason", pa.string()),
+            _required("length", pa.int32()),  # characters
+            pa.field("score", pa.float64()),  # reward or rating, comparable in its group; null where unrated
+            pa.field("correctness", pa.float64()),
+            pa.field("label", pa.bool_()),  # desirable; null for answers that are not labelled
+            pa.field("reason", pa.string()),  # why the answer cannot be used; null where it can
+        ]
+    ),
+    "preference_pairs": pa.schema(
+        [
+            _required("prompt_id", pa.string()),
+            pa.field("seed", pa.int64()),  # under which the answers met; null where those of all seeds did
+            _required("number", pa.int32()),  # of the prompt's pairs
+            _required("dataset", pa.string()),
+            _required("kind", pa.string()),
+            _required("split", pa.string()),
+            _required("prompt", _MESSAGES),
+            _required("chosen", pa.string()),
+            _required("rejected", pa.string()),
+            _required("score_chosen", pa.float64()),
+            _required("score_rejected", pa.float64()),
+            _required("margin", pa.float64()),
+            *(
+                field
+                for side in ("chosen", "rejected")
+                for field in (
+                    pa.field(f"correctness_{side}", pa.float64()),  # null where there is nothing to verify
+                    _required(f"heuristic_{side}", pa.string()),  # its name
+                    _required(f"heuristic_id_{side}", pa.string()),
+                    _required(f"seed_{side}", pa.int64()),
+                )
+            ),
+        ]
+    ),
     "marginals": pa.schema(
         [
             _required("weights", pa.string()),
@@ -158,6 +199,21 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("correctness", pa.float64()),
         ]
     ),
+    "policy_samples": pa.schema(
+        [
+            _required("prompt_id", pa.string()),
+            _required("sample_id", pa.int64()),  # 0 to n - 1; with the prompt it names one row
+            _required("policy", pa.string()),
+            _required("dataset", pa.string()),
+            _required("messages", pa.string()),  # JSON list of {role, content}
+            _required("text", pa.string()),
+            _required("finish_reason", pa.string()),  # stop or length
+            _required("token_ids", pa.list_(pa.int32())),
+            pa.field("token_logprobs", pa.list_(pa.float32())),  # nats, of the raw policy, one per token
+            _required("sample_seed", pa.uint64()),
+            _required("engine", pa.string()),
+        ]
+    ),
     "comparison": pa.schema(
         [
             _required("family", pa.string()),
@@ -168,6 +224,46 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("low", pa.float64()),
             pa.field("high", pa.float64()),
             _required("n_prompts", pa.int64()),
+        ]
+    ),
+    "final_answers": pa.schema(
+        [
+            *_KEY_FIELDS,
+            pa.field("final_answer", pa.string()),  # equal for equivalent answers; null for a text that gives none
+            pa.field("error", pa.string()),  # why it is not known what the text gives
+        ]
+    ),
+    "repeated_sampling": pa.schema(
+        [
+            _required("family", pa.string()),
+            _required("name", pa.string()),
+            _required("kind", pa.string()),  # heuristic or learned
+            _required("method", pa.string()),  # how one of n samples is chosen; pass_at_k: whether any is right
+            _required("objective", pa.string()),  # correctness (0 to 1) or reward
+            _required("prompts", pa.string()),  # all, verifiable, or final_answer: those whose verifier knows one
+            pa.field("judged_by", pa.string()),  # reward or rating; null for methods without a judge
+            _required("n", pa.int64()),  # samples of a prompt; of adaptive_consistency the most
+            pa.field("samples", pa.float64()),  # drawn, mean over prompts
+            pa.field("mean", pa.float64()),
+            pa.field("low", pa.float64()),
+            pa.field("high", pa.float64()),
+            _required("n_prompts", pa.int64()),
+        ]
+    ),
+    "power_laws": pa.schema(
+        [
+            _required("family", pa.string()),
+            _required("name", pa.string()),
+            _required("kind", pa.string()),
+            pa.field("a", pa.float64()),  # pass@k = exp(a k^b)
+            pa.field("b", pa.float64()),
+            pa.field("a_stderr", pa.float64()),  # over prompts
+            pa.field("b_stderr", pa.float64()),
+            pa.field("r_squared", pa.float64()),
+            pa.field("largest_residual", pa.float64()),
+            _required("points", pa.int64()),  # values of k
+            _required("n_prompts", pa.int64()),
+            pa.field("note", pa.string()),  # why there is no fit
         ]
     ),
 }
@@ -279,11 +375,12 @@ def read_batches(
 
 
 def parts_of_prompts(
-    name: str, path: Path | str, columns: list[str], rows: int = ROWS_IN_MEMORY
+    name: str, path: Path | str, columns: list[str], rows: int = ROWS_IN_MEMORY, by_prompt: bool = False
 ) -> Iterator[pd.DataFrame]:
     """Read the table `name` in parts that hold all rows of their prompts, and about so many rows.
 
     For labels that compare answers to one prompt, whatever the order of the rows. The file is read once for each part.
+    Parts come in the order of their prompts' first rows, or `by_prompt` in that of their ids.
 
     Raises
     ------
@@ -295,7 +392,7 @@ def parts_of_prompts(
         counts.update({count["values"]: count["counts"] for count in pc.value_counts(batch["prompt_id"]).to_pylist()})
     part: set[str] = set()
     size = 0
-    for prompt_id, count in counts.items():
+    for prompt_id, count in sorted(counts.items()) if by_prompt else counts.items():
         if part and size + count > rows:
             yield read_table(name, path, columns, part)
             part, size = set(), 0

@@ -106,13 +106,14 @@ def verify_candidates(
     output: Path,
     report: Path,
     other_prompts: Set[str] = frozenset(),
+    tolerance_key: str = "generation.tolerance",
 ) -> None:
     """Check that every (prompt, heuristic, seed) is there exactly once, and gather the shards into one table.
 
     A prompt with a missing, duplicated or failed answer is incomplete. Incomplete prompts are dropped, whole, if their
     share is within `tolerance`; `report` lists them all, and of each kind of rows the first `LISTED` (and under
     `unlisted` how many more there are, if any) either way. Rows of `other_prompts` that are not among `prompts` are
-    left out.
+    left out. `tolerance_key` is where the config holds the tolerance, for messages.
 
     Where the model was asked for several answers and wrote none that can be read, nothing was lost: such a row leaves
     its prompt complete. If there are any, `report` lists them as `unparsed`, with their share by heuristic.
@@ -165,7 +166,7 @@ def verify_candidates(
             if unlisted[kind]:
                 say(f"{kind}: and {unlisted[kind]} more")
         raise UserError(
-            f"{len(incomplete)} of {len(prompts)} prompts are incomplete ({share:.1%}), and generation.tolerance "
+            f"{len(incomplete)} of {len(prompts)} prompts are incomplete ({share:.1%}), and {tolerance_key} "
             f"allows {tolerance:.1%}; the rows are listed above. Delete the shards concerned and run again, or raise "
             "the tolerance"
         )

@@ -19,6 +19,11 @@ ENTRIES = {
         "Completeness of the candidates",
         "Selection: what was filtered, and why",
     ],
+    "Labels": [
+        "Distributions of the labels",
+        "Correlations between labels",
+        "Labels, judge, best and worst answers",
+    ],
 }
 
 

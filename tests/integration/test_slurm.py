@@ -38,6 +38,7 @@ GROUPS = {
     "score_candidates": "labels",
     "select_training_set": "labels",
     "summarize_selection": "labels",
+    "summarize_labels": "labels",
     "train_sampler": "training",
     "label_evaluation_quality": "comparison",
     "gather_evaluation_quality": "comparison",

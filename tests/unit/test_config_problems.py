@@ -25,11 +25,24 @@ PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
 SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
 SERVED_JUDGE = {"kind": "scalar", "name": "judge", "source": HUB, "sglang": {"arguments": ["--host 0.0.0.0"]}}
+DECONTAMINATION = "preferences.decontamination"
+REPEATED = "evaluation.repeated_sampling"
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
+    (f"{REPEATED}.k", [], f"{REPEATED}.k", ["is empty", "at least one"]),
+    (f"{REPEATED}.k", [0], f"{REPEATED}.k[0]", ["0", "at least 1"]),
+    (f"{REPEATED}.confidence", 1.0, f"{REPEATED}.confidence", ["1 is out of range", "below 1"]),
+    (f"{REPEATED}.criterion", "bta", f"{REPEATED}.criterion", ["'bta'", "Did you mean 'beta'?"]),
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
     ("generation.sglang", {"arguments": ["--port=3"]}, "generation.sglang.arguments[0]", ["'--port' follows from"]),
     (JUDGE, SERVED_JUDGE, f"{JUDGE}.sglang.arguments[0]", ["'--host' follows from other keys"]),
+    ("preferences.group", "prompts", "preferences.group", ["seed or prompt", "Did you mean 'prompt'?"]),
+    ("preferences.heuristics", ["top_pp"], "preferences.heuristics[0]", ["neither", "Did you mean 'top_p'?"]),
+    ("preferences.heuristics", ["temperature_0.3"], "preferences.group", ["one heuristic", "allowed: prompt"]),
+    ("preferences.splits", ["train", "test"], "preferences.splits", ["holds test", "test_split: false"]),
+    (f"{DECONTAMINATION}.files", ["x.jsonl"], f"{DECONTAMINATION}.files[0]", ["does not exist"]),
+    ("preferences.formats", ["simp"], "preferences.formats[0]", ["Did you mean 'simpo'?"]),
+    ("preferences.rejection.beta", 0, "preferences.rejection.beta", ["0 is out of range"]),
     (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
     ("trainin", {}, "trainin", ["unknown key", "Did you mean 'training'?"]),
     ("model", REMOVED, "model", ["is missing", "name, source"]),
@@ -263,6 +276,13 @@ def test_bad_config_is_one_clear_line(good_config, config_folder, path, value, r
     assert all("is missing" in message for key, message in problems.items() if key != reported)
 
 
+def test_selecting_among_one_sample_is_refused(good_config, config_folder):
+    config = changed(good_config, (f"{REPEATED}.enabled", True))
+    assert load_config(config, config_folder)
+    problems = problems_of(changed(config, ("seeds", [0])), config_folder)
+    assert "nothing to select among; allowed: false, or at least two seeds" in problems[f"{REPEATED}.enabled"]
+
+
 @pytest.mark.parametrize("raw", [None, [], "demo", 3])
 def test_config_that_is_no_map(raw, config_folder):
     with pytest.raises(UserError, match="must be a map with the keys run, model"):
@@ -305,3 +325,9 @@ def test_junk_in_any_place_is_a_user_error_or_valid(good_config, config_folder, 
             load_config(changed(good_config, (place.removeprefix("."), junk)), config_folder)
         except UserError as error:
             assert "additionalProperties" not in str(error) and "is not valid under" not in str(error)
+
+
+@pytest.mark.parametrize(("key", "value"), [("group", "prompt"), ("score", "reward")])
+def test_a_judge_without_rewards_ranks_within_a_seed_alone(key, value, good_config, config_folder):
+    config = changed(good_config, (JUDGE, PAIRWISE), (f"preferences.{key}", value))
+    assert "gives no rewards" in problems_of(config, config_folder)[f"preferences.{key}"]

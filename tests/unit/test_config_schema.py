@@ -7,9 +7,11 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from adaptive_samplers.config import SCHEMA_PATH, checks, with_key_table
+from adaptive_samplers.config import SCHEMA_PATH, checks, load_config, with_key_table
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import VERIFIERS
+from adaptive_samplers.preferences import FORMATS, PAIRINGS, PreferenceSettings, file_name
+from adaptive_samplers.preferences.feedback import THRESHOLDS
 from support import REPOSITORY, read_config
 
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
@@ -35,6 +37,17 @@ def test_schema_is_valid_closed_and_documented():
 
 def test_the_config_knows_the_verifiers_of_the_code():
     assert set(checks.VERIFIERS) == set(VERIFIERS)
+
+
+def test_the_config_knows_the_pairings_and_formats_of_the_code():
+    keys = SCHEMA["properties"]["preferences"]["properties"]
+    assert set(keys["pairing"]["enum"]) == set(PAIRINGS)
+    assert set(keys["formats"]["items"]["enum"]) == set(keys["formats"]["default"]) == set(FORMATS)
+    assert set(keys["binary"]["properties"]["threshold"]["enum"]) == set(THRESHOLDS)
+    # As rules/preferences.smk names the files, for it must not import what makes them.
+    assert all(file_name(name).endswith(".json") == name.startswith("halos") for name in FORMATS)
+    loaded = load_config(read_config("config.yaml"), REPOSITORY)["preferences"]
+    assert PreferenceSettings.from_config(loaded) == PreferenceSettings()
 
 
 def test_readme_has_every_key():

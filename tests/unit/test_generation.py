@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from importlib import metadata
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from adaptive_samplers import generation
 from adaptive_samplers.engines.base import Completion
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
-from adaptive_samplers.generation import GenerationSettings, generate, shard_of
+from adaptive_samplers.generation import GenerationSettings, generate, recorded_engines, shard_of
 from adaptive_samplers.heuristics import expand_heuristics
 from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.tables import KEY, read_table, write_table
@@ -104,6 +105,18 @@ def test_every_answer_in_the_order_of_its_key(tmp_path):
         assert len(row.token_ids) == SETTINGS.limit(kinds[row.prompt_id]) == len(row.end_logprobs) - 1
         assert (row.finish_reason, row.engine) == ("stop", "table") and pd.isna(row.error)
     assert [path.name for path in tmp_path.iterdir()] == ["c.parquet"]
+
+
+def test_the_engines_versions_are_on_record(tmp_path):
+    for name, engine in (("a", "table"), ("b", "table"), ("c", "other")):
+        run(Table(name=engine), tmp_path / name)
+    older = read_table("candidates", tmp_path / "a")
+    write_table("candidates", older, tmp_path / "older")
+    found = recorded_engines([tmp_path / name for name in ("a", "b", "c", "older")])
+    assert [engine["engine"] for engine in found] == ["table", "other", "table"], "each once"
+    assert found[0]["versions"]["torch"] == metadata.version("torch")
+    assert "not installed" not in found[0]["versions"].values()
+    assert found[2]["versions"] is None
 
 
 def test_requests_carry_what_the_answer_depends_on(tmp_path):

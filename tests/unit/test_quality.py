@@ -132,6 +132,35 @@ def test_ratings_follow_the_rewards_within_their_group(tmp_path):
     assert read_table("quality", tmp_path / "q.parquet")["rating"].isna().sum() == 1
 
 
+def test_answers_that_read_the_same_are_one_player():
+    same = pd.DataFrame(
+        [
+            candidate("a", "h4", 0, [0, 1]),
+            candidate("a", "h2", 0, [0, 1]),
+            candidate("a", "h3", 0, [0, 1], "length"),  # cut at the limit: not the same
+            candidate("a", "h1", 0, [3, 4]),
+            candidate("a", "h5", 0, [], "error"),
+            candidate("a", "h2", 1, [0, 1]),
+        ]
+    )
+    asked = []
+
+    class Judge(RewardJudge):
+        def compare(self, comparisons):
+            asked.extend(comparisons)
+            return super().compare(comparisons)
+
+    rewards = {("a", f"h{number}", 0): reward for number, reward in ((1, 1.0), (2, 0.0), (3, -1.0), (4, 99.0))}
+    labels, summary = label_quality(same, Judge(rewards, {}, {}), TOURNAMENT, 0.0, seed=1)
+    assert {frozenset(c[1:]) for c in asked} == {frozenset(pair) for pair in (("h1", "h2"), ("h1", "h3"), ("h2", "h3"))}
+    assert summary["calls"] == 3 and summary["equal_answers"] == 1
+    rating = labels.set_index(["heuristic_id", "seed"])["rating"]
+    assert rating["h4", 0] == rating["h2", 0] and rating["h1", 0] > rating["h2", 0] > rating["h3", 0]
+    assert rating.loc[:, 0].sum() == pytest.approx(0, abs=1e-9)
+    assert labels["comparisons"].tolist() == [2, 2, 2, 2, 0, 0]
+    assert np.isnan(rating["h5", 0]) and np.isnan(rating["h2", 1])  # failed, and without an opponent
+
+
 def test_candidates_as_their_table_gives_them(tmp_path):
     more = {"prompt_token_ids": [[1]] * 7, "sample_seed": 1, "engine": "test", "error": None}
     write_table("candidates", CANDIDATES.assign(**more), tmp_path / "c.parquet")

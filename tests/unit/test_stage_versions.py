@@ -28,6 +28,7 @@ from adaptive_samplers.heuristics import (
     parse_processors,
     sort_logits,
 )
+from adaptive_samplers.label_summary import labels_page, summarize_labels
 from adaptive_samplers.labels.correctness import label_correctness
 from adaptive_samplers.labels.diversity import label_diversity
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge, train_feature_reward
@@ -36,9 +37,21 @@ from adaptive_samplers.labels.overlap import LocalTracer, build_index, label_ove
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
+from adaptive_samplers.preferences import (
+    FORMATS,
+    Outputs,
+    PreferenceSettings,
+    dataset_card,
+    file_name,
+    make_preferences,
+    write_format,
+)
+from adaptive_samplers.preferences.decontamination import Overlap
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.randomness import sample_seed, uniforms
+from adaptive_samplers.repeated_sampling.final_answers import extract_final_answers
+from adaptive_samplers.repeated_sampling.measure import Samples, fit_power_laws, measure_repeated_sampling
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.selection import (
     answer_id,
@@ -386,6 +399,33 @@ def golden_probes(folder: Path):
     return probe_distributions(training_set, PROMPTS, FixedWords(), {}, 3)
 
 
+def golden_labels(folder: Path):
+    """What is said of the labels of the golden answers, and the page of it."""
+    quality, diversity, correctness = label_tables()
+    more = dict(
+        zip(("distinct_1", "distinct_2", "distinct_3", "compression_ratio"), (0.5, 0.75, 1.0, 1.5), strict=True)
+    )
+    labels = {
+        "quality": quality.assign(rating_stderr=0.5, comparisons=3, reward=None),
+        "diversity": diversity.assign(**more, group_size=3),
+        "correctness": correctness.assign(verifier="numeric", detail="found <5>", error=None),
+    }
+    tables = {name: folder / f"{name}.parquet" for name in ("candidates", *labels)}
+    for name, table in {"candidates": candidates(), **labels}.items():
+        write_table(name, table, tables[name])
+    return summarize_labels(tables, PROMPTS, FEW)
+
+
+def golden_labels_page(folder: Path):
+    summary, _ = golden_labels(folder)
+    for figure in ("distributions", "correlations"):
+        (folder / figure).write_bytes(figure.encode())
+    figures = {figure: folder / figure for figure in ("distributions", "correlations")}
+    tournaments = {"groups": 3, "calls": 8, "failed": 1, "judge": {"kind": "x", "position_bias": 0.25}}
+    labels_page(summary, tournaments, "vendi_score", figures, folder / "l.html")
+    return (folder / "l.html").read_text(encoding="utf-8")
+
+
 def golden_tables(folder: Path):
     tables, settings = comparison_inputs()
     comparison = compare_samplers(*tables, **settings).round(4)
@@ -401,11 +441,82 @@ def golden_tables(folder: Path):
     return [(folder / name).read_text(encoding="utf-8") for name in ("c.csv", "c.tex", "c.html", "d.html", "e.html")]
 
 
+def final_answers(folder: Path) -> pd.DataFrame:
+    output = folder / "final_answers.parquet"
+    if not output.exists():
+        write_table("candidates", candidates(), folder / "candidates.parquet")
+        extract_final_answers(folder / "candidates.parquet", PROMPTS, output, 1.0, Verification())
+    return read_table("final_answers", output)
+
+
+def golden_repeated_sampling(folder: Path):
+    correctness, answers = golden_correctness(folder), final_answers(folder)
+    quality = correctness[KEY].assign(reward=wave(len(correctness), 2.0))
+    samples = Samples.from_tables(correctness, quality, answers, FEW, [0, 1, 2])
+    laws = fit_power_laws(samples, FEW, [1, 2])
+    return [measure_repeated_sampling(samples, FEW, [1, 2], 0.9, "dirichlet", 100, 0.9, 3), laws]
+
+
 def golden_correctness(folder: Path) -> pd.DataFrame:
     write_table("candidates", candidates(), folder / "candidates.parquet")
     output = folder / "correctness.parquet"
     label_correctness(folder / "candidates.parquet", PROMPTS, output, 0.0, Verification())
     return read_table("correctness", output)
+
+
+PREFERENCES = [
+    PreferenceSettings(splits=("train", "validation", "test")),
+    PreferenceSettings(
+        splits=("validation", "test"),
+        group="prompt",
+        correctness="agree",
+        pairing="best_random",
+        rejection_beta=2.0,
+        length_control="ratio",
+        length_ratio=4.0,
+        threshold="mean",
+        threshold_scope="all",
+    ),
+]
+
+
+def preferences_of(folder: Path, settings: PreferenceSettings) -> tuple[dict, Outputs]:
+    """The report and the files of a small run's preferences."""
+    quality, _, correctness = label_tables()
+    quality = quality.assign(reward=quality["rating"] + 1)
+    correctness = correctness.assign(verifier=correctness["score"].map(lambda score: None if score != score else "x"))
+    outputs = Outputs(folder / "pairs.parquet", folder / "answers.parquet", folder / "dropped.jsonl")
+    tables = (PROMPTS, FEW, quality, correctness)
+    report = make_preferences(*tables, lambda: [candidates()], {"a": Overlap("of a", "e")}, settings, 7, outputs)
+    return report, outputs
+
+
+def golden_preferences(folder: Path):
+    results = []
+    for settings in PREFERENCES:
+        report, outputs = preferences_of(folder, settings)
+        tables = [read_table(f"preference_{name}", getattr(outputs, name)) for name in ("pairs", "answers")]
+        results += [report, *(table.drop(columns="prompt") for table in tables), outputs.dropped.read_text()]
+    return results
+
+
+def golden_exports(folder: Path):
+    _, outputs = preferences_of(folder, PREFERENCES[0])
+    texts = []
+    for name in FORMATS:
+        write_format(name, outputs.pairs, outputs.answers, folder / file_name(name))
+        texts.append((folder / file_name(name)).read_text())
+    return texts
+
+
+def golden_card(folder: Path):
+    report, outputs = preferences_of(folder, PREFERENCES[1])
+    write_format("pairs", outputs.pairs, outputs.answers, folder / "pairs.jsonl")
+    model = {"name": "m", "source": {"kind": "hub", "repo": "a/m"}, "model_hash": "f0", "license": "CC0-1.0"}
+    judge, origin = {"kind": "scalar", "name": "m"}, {"versions": {"python": "3"}, "commit": "c"}
+    engines = [{"engine": "golden", "versions": None}]
+    arguments = (PREFERENCES[1], PROMPTS, FEW, [0, 1, 2], {"answered": model}, judge, engines, origin)
+    return dataset_card("golden", None, report, *arguments, [folder / "pairs.jsonl"])
 
 
 GOLDEN = {
@@ -422,10 +533,17 @@ GOLDEN = {
     "score_candidates": golden_scores,
     "select_training_set": golden_selection,
     "summarize_selection": golden_summary,
+    "summarize_labels": golden_labels,
+    "tabulate_labels": golden_labels_page,
     "replay_distributions": golden_replay,
     "train_sampler": golden_training,
     "learn_heuristic": golden_learnability,
     "compare_samplers": golden_comparison,
+    "make_preferences": golden_preferences,
+    "export_preferences": golden_exports,
+    "describe_preferences": golden_card,
+    "extract_final_answers": final_answers,
+    "measure_repeated_sampling": golden_repeated_sampling,
     "probe_distributions": golden_probes,
     "tables": golden_tables,
 }

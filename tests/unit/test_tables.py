@@ -20,6 +20,7 @@ VALUES = {
     pa.bool_(): True,
     pa.list_(pa.int32()): [1, 2],
     pa.list_(pa.float32()): [0.5, -1.5],
+    SCHEMAS["preference_pairs"].field("prompt").type: [{"role": "user", "content": "é"}],
     SCHEMAS["candidates_with_replies"].field("reply").type: {
         "text": "é",
         "finish_reason": "stop",

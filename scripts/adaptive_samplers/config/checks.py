@@ -13,11 +13,14 @@ from adaptive_samplers.config.words import join, show, suggest, type_advice, wro
 from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
 from adaptive_samplers.heuristics.pipelines import (
     configured_pipeline,
+    expand_heuristics,
     grid_pipelines,
     official_pipelines,
     verbalized_pipeline,
 )
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
+from adaptive_samplers.policies.command import REQUIRED_WORDS, variable
+from adaptive_samplers.policies.sources import policy_source
 
 JUDGE: KeyPath = ("labels", "quality", "judge")
 # Said again here, for not every environment that reads the config has what verifiers import; a test compares.
@@ -73,14 +76,14 @@ def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
     models = [(place, _at(config, place)) for place in places if problems.clean(*place)]
     models = [(place, model) for place, model in models if "source" in model]
     for place, model in models:
-        source = model["source"]
-        path = (*place, "source", "path")
-        if source["kind"] == "folder":
-            _check_exists(path, source["path"], base_folder, Path.is_dir, "folder", problems)
-        elif source["kind"] == "package":
-            parts = source["path"].split("/")
-            if ".." in parts or source["path"].startswith("/"):
-                problems.add(path, f"'{source['path']}' leaves the package; allowed: a path inside the wheel")
+        _check_source(model["source"], (*place, "source"), problems, base_folder)
+    if problems.clean("policy_samples", "policies") and problems.clean("model"):
+        for i, policy in enumerate(config["policy_samples"]["policies"]):
+            policy_place = ("policy_samples", "policies", i)
+            for part in ("source", "adapter"):
+                if policy[part] is not None:
+                    _check_source(policy[part], (*policy_place, part), problems, base_folder)
+            models.append((policy_place, {"name": policy["name"], "source": policy_source(policy, config["model"])}))
     first_place: dict[str, tuple[KeyPath, dict]] = {}
     for place, model in models:
         first, other = first_place.setdefault(model["name"], (place, model))
@@ -89,6 +92,49 @@ def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
                 (*place, "name"),
                 f"'{model['name']}' is the name of {dotted(first)} too, but another model; allowed: a name of its own",
             )
+
+
+def _check_source(source: dict, place: KeyPath, problems: Problems, base_folder: Path) -> None:
+    path = (*place, "path")
+    if source["kind"] == "folder":
+        _check_exists(path, source["path"], base_folder, Path.is_dir, "folder", problems)
+    elif source["kind"] == "package":
+        parts = source["path"].split("/")
+        if ".." in parts or source["path"].startswith("/"):
+            problems.add(path, f"'{source['path']}' leaves the package; allowed: a path inside the wheel")
+
+
+def _check_policy_samples(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("policy_samples"):
+        return
+    policies = config["policy_samples"]["policies"]
+    names = [policy["name"] for policy in policies]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            message = f"'{name}' is the name of another policy; allowed: each policy once"
+            problems.add(("policy_samples", "policies", i, "name"), message)
+    _check_steps(config["policy_samples"]["sampling"], ("policy_samples", "sampling"), problems, base_folder)
+
+
+def _check_iteration(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("iteration"):
+        return
+    iteration = config["iteration"]
+    if problems.clean("policy_samples", "policies") and iteration["policy"] is not None:
+        names = [policy["name"] for policy in config["policy_samples"]["policies"]]
+        if iteration["policy"] not in names:
+            allowed = f"{join(names, 'or')}, of policy_samples.policies, or null" if names else "null, the base model"
+            hint = suggest(iteration["policy"], names)
+            problems.add(("iteration", "policy"), f"'{iteration['policy']}' is not known; allowed: {allowed}{hint}")
+    for i, name in enumerate(iteration["files"]):
+        _check_exists(("iteration", "files", i), name, base_folder, Path.is_file, "file", problems)
+    if iteration["command"] is not None:
+        for name in REQUIRED_WORDS:
+            if f"{{{name}}}" not in iteration["command"] and variable(name) not in iteration["command"]:
+                message = (
+                    f"lacks {{{name}}}; allowed: a command with {join([f'{{{word}}}' for word in REQUIRED_WORDS])}"
+                )
+                problems.add(("iteration", "command"), message)
 
 
 def _check_judge(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -452,11 +498,62 @@ def _check_overlap(config: dict, problems: Problems, base_folder: Path) -> None:
         problems.add((*place, "infinigram", "url"), f"'{server['url']}'; allowed: an address with http:// or https://")
 
 
+def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("preferences"):
+        return
+    preferences = config["preferences"]
+    files: KeyPath = ("preferences", "decontamination", "files")
+    for i, name in enumerate(_at(config, files)):
+        _check_exists((*files, i), name, base_folder, Path.is_file, "file", problems)
+    if "test" in preferences["splits"] and preferences["decontamination"]["test_split"]:
+        problems.add(
+            ("preferences", "splits"),
+            "holds test, of which preferences.decontamination.test_split leaves nothing; allowed: other splits, or "
+            "test_split: false",
+        )
+    if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] == "pairwise":
+        reason = "while the judge compares answers and gives no rewards; allowed:"
+        if preferences["group"] == "prompt":
+            problems.add(("preferences", "group"), f"is prompt {reason} seed")
+        if preferences["score"] == "reward":
+            problems.add(("preferences", "score"), f"is reward {reason} rating or auto")
+    if problems.clean("heuristics") and preferences["heuristics"] is not None:
+        _check_preferred_heuristics(config, problems)
+
+
+def _check_preferred_heuristics(config: dict, problems: Problems) -> None:
+    heuristics = config["heuristics"]
+    names = ("grid", "pipelines", "official", "verbalized")
+    rows = expand_heuristics(*(heuristics[name] for name in names))
+    key: KeyPath = ("preferences", "heuristics")
+    known = list(dict.fromkeys(row[column] for column in ("family", "name") for row in rows))
+    wanted = config["preferences"]["heuristics"]
+    for i, name in enumerate(wanted):
+        if name not in known:
+            message = f"'{name}' is neither a heuristic's name nor a family; allowed: {join(known, 'or')}"
+            problems.add((*key, i), f"{message}{suggest(name, known)}")
+    chosen = [row for row in rows if row["name"] in wanted or row["family"] in wanted]
+    if len(chosen) == 1 and config["preferences"]["group"] == "seed":
+        problems.add(
+            ("preferences", "group"),
+            "is seed while one heuristic takes part, so that no two answers meet; allowed: prompt, or more heuristics",
+        )
+
+
+def _check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:
+    key: KeyPath = ("evaluation", "repeated_sampling", "enabled")
+    if problems.clean(*key) and problems.clean("seeds") and _at(config, key) and len(config["seeds"]) == 1:
+        reason = "with one seed there is one sample of each prompt, and nothing to select among"
+        problems.add(key, f"true has no effect: {reason}; allowed: false, or at least two seeds")
+
+
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_split,
     _check_files,
     _check_verifiers,
     _check_models,
+    _check_policy_samples,
+    _check_iteration,
     _check_judge,
     _check_heuristics,
     _check_scoring,
@@ -466,4 +563,6 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_serving,
     _check_training,
     _check_overlap,
+    _check_preferences,
+    _check_repeated_sampling,
 )

@@ -25,7 +25,8 @@ def allowed_values(schema: Schema, with_keys: bool = True) -> str:
     if "x-allowed" in schema:
         return schema["x-allowed"]
     if kinds_of(schema):
-        return f"a map with a kind: {join(kinds_of(schema), 'or')}"
+        otherwise = " or null" if "null" in types_of(schema) else ""
+        return f"a map with a kind: {join(kinds_of(schema), 'or')}{otherwise}"
     if "oneOf" in schema:
         return " or ".join(allowed_values(branch, with_keys) for branch in schema["oneOf"])
     if "enum" in schema:

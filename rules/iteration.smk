@@ -1,0 +1,310 @@
+# Iterative alignment: round r samples the policy of round r - 1 on prompts of its own, judges, pairs and trains.
+
+
+# The round's answers as a tournament between the samples of each prompt. Where the judge looks at log-probabilities,
+# they are the base model's, not those of the policy that made the answers.
+JUDGED = f"{ROUND}/{'scored' if JUDGE_IS_TRAINED else 'contestants'}.parquet"
+
+
+# Rounds are needed only as far as there are prompts, so what is to be done is looked at again after this.
+checkpoint plan_rounds:
+    input:
+        prompts="results/{run}/prompts.parquet",
+    output:
+        "results/{run}/iteration/plan.json",
+    log:
+        "logs/{run}/plan_rounds.log",
+    benchmark:
+        "benchmarks/{run}/plan_rounds.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        settings=stage(
+            "plan_rounds",
+            "iteration.rounds",
+            "iteration.prompts_per_round",
+            "iteration.splits",
+            "iteration.skip",
+        ),
+    message:
+        "Counting the prompts for rounds"
+    script:
+        "../scripts/plan_rounds.py"
+
+
+use rule slice_policy_prompts as slice_round_prompts with:
+    output:
+        prompts=f"{ROUND}/prompts.parquet",
+        heuristics=f"{ROUND}/sampling.parquet",
+    log:
+        "logs/{run}/slice_round_prompts/round={round}.log",
+    benchmark:
+        "benchmarks/{run}/slice_round_prompts/round={round}.tsv"
+    params:
+        settings=slice_of_round,
+    message:
+        "Choosing the prompts of round {wildcards.round}"
+
+
+use rule sample_policy as sample_round with:
+    input:
+        prompts=f"{ROUND}/prompts.parquet",
+        heuristics=f"{ROUND}/sampling.parquet",
+        samplers=POLICY_SAMPLERS,
+        model=policy_before,
+    output:
+        # Kept when it is made again: samples that the change does not touch are taken over.
+        update(f"{ROUND}/shards/shard={{shard}}.parquet"),
+    log:
+        "logs/{run}/sample_round/round={round}/shard={shard}.log",
+    benchmark:
+        "benchmarks/{run}/sample_round/round={round}/shard={shard}.tsv"
+    params:
+        settings=sampling_settings(ITERATION["samples"]),
+    message:
+        "Round {wildcards.round}: sampling the policy, shard {wildcards.shard}"
+
+
+rule gather_round:
+    input:
+        prompts=f"{ROUND}/prompts.parquet",
+        heuristics=f"{ROUND}/sampling.parquet",
+        shards=expand(
+            "results/{{run}}/iteration/round={{round}}/shards/shard={shard}.parquet",
+            shard=range(config["policy_samples"]["shards"]),
+        ),
+    output:
+        contestants=f"{ROUND}/contestants.parquet",
+        heuristics=f"{ROUND}/heuristics.parquet",
+        report=f"{ROUND}/candidates_report.json",
+    log:
+        "logs/{run}/gather_round/round={round}.log",
+    benchmark:
+        "benchmarks/{run}/gather_round/round={round}.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    params:
+        settings=stage("gather_round", "iteration.samples", "policy_samples.tolerance"),
+    message:
+        "Round {wildcards.round}: checking that every prompt was answered"
+    script:
+        "../scripts/gather_round.py"
+
+
+rule score_round:
+    input:
+        candidates=f"{ROUND}/contestants.parquet",
+        model=f"results/{{run}}/models/{BASE_MODEL}",
+        policy=policy_before,
+    output:
+        f"{ROUND}/scored.parquet",
+    log:
+        "logs/{run}/score_round/round={round}.log",
+    benchmark:
+        "benchmarks/{run}/score_round/round={round}.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=growing(6000, "model"),
+        runtime=growing(120),
+    params:
+        settings=stage("score_round", "model.dtype"),
+    message:
+        "Round {wildcards.round}: reading the samples with the base model, for the judge"
+    script:
+        "../scripts/score_round.py"
+
+
+use rule embed_candidates as embed_round with:
+    input:
+        prompts=f"{ROUND}/prompts.parquet",
+        candidates=JUDGED,
+        model=f"results/{{run}}/models/{BASE_MODEL}",
+        embedder=f"results/{{run}}/models/{EMBEDDER}",
+    output:
+        f"{ROUND}/embeddings.parquet",
+    log:
+        "logs/{run}/embed_round/round={round}.log",
+    benchmark:
+        "benchmarks/{run}/embed_round/round={round}.tsv"
+    message:
+        "Round {wildcards.round}: embedding samples"
+
+
+use rule label_quality as label_round_quality with:
+    input:
+        **judge_inputs("iteration/round={round}/"),
+        prompts=f"{ROUND}/prompts.parquet",
+        candidates=JUDGED,
+    output:
+        labels=f"{ROUND}/labels/quality/shard={{shard}}.parquet",
+        report=f"{ROUND}/labels/quality/shard={{shard}}.json",
+    log:
+        "logs/{run}/label_round_quality/round={round}/shard={shard}.log",
+    benchmark:
+        "benchmarks/{run}/label_round_quality/round={round}/shard={shard}.tsv"
+    message:
+        "Round {wildcards.round}: judging samples, shard {wildcards.shard}"
+
+
+use rule gather_quality as gather_round_quality with:
+    input:
+        labels=expand(
+            "results/{{run}}/iteration/round={{round}}/labels/quality/shard={shard}.parquet",
+            shard=JUDGE_SHARDS,
+        ),
+        reports=expand(
+            "results/{{run}}/iteration/round={{round}}/labels/quality/shard={shard}.json",
+            shard=JUDGE_SHARDS,
+        ),
+    output:
+        labels=f"{ROUND}/labels/quality.parquet",
+        report=f"{ROUND}/labels/quality_report.json",
+    log:
+        "logs/{run}/gather_round_quality/round={round}.log",
+    benchmark:
+        "benchmarks/{run}/gather_round_quality/round={round}.tsv"
+    message:
+        "Round {wildcards.round}: gathering the ratings of all shards"
+
+
+use rule label_correctness as label_round_correctness with:
+    input:
+        prompts=f"{ROUND}/prompts.parquet",
+        candidates=f"{ROUND}/contestants.parquet",
+        verifiers=OWN_VERIFIERS,
+    output:
+        labels=f"{ROUND}/labels/correctness.parquet",
+    log:
+        "logs/{run}/label_round_correctness/round={round}.log",
+    benchmark:
+        "benchmarks/{run}/label_round_correctness/round={round}.tsv"
+    message:
+        "Round {wildcards.round}: verifying samples"
+
+
+rule pair_round:
+    input:
+        prompts=f"{ROUND}/prompts.parquet",
+        run_prompts="results/{run}/prompts.parquet",
+        heuristics=f"{ROUND}/heuristics.parquet",
+        candidates=f"{ROUND}/contestants.parquet",
+        quality=f"{ROUND}/labels/quality.parquet",
+        correctness=f"{ROUND}/labels/correctness.parquet",
+        evaluations=config["preferences"]["decontamination"]["files"],
+    output:
+        pairs=f"{ROUND}/preferences/pairs.parquet",
+        answers=f"{ROUND}/preferences/answers.parquet",
+        dropped=f"{ROUND}/preferences/dropped.jsonl",
+        report=f"{ROUND}/preferences/report.json",
+        data=TRAINING_DATA,
+    log:
+        "logs/{run}/pair_round/round={round}.log",
+    benchmark:
+        "benchmarks/{run}/pair_round/round={round}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        settings=stage(
+            "pair_round",
+            "run.seed",
+            "iteration.format",
+            "iteration.splits",
+            *(
+                f"preferences.{key}"
+                for key in sorted(config["preferences"])
+                if key not in ("formats", "license", "heuristics", "splits", "group")
+            ),
+        ),
+    message:
+        "Round {wildcards.round}: pairing samples"
+    script:
+        "../scripts/pair_round.py"
+
+
+rule train_policy:
+    input:
+        data=TRAINING_DATA,
+        model=policy_before,
+        reference=FIRST_POLICY,
+        files=ITERATION["files"],
+    output:
+        directory(f"{ROUND}/checkpoint"),
+    log:
+        "logs/{run}/train_policy/round={round}.log",
+        training="logs/{run}/train_policy/round={round}.training.log",
+    benchmark:
+        "benchmarks/{run}/train_policy/round={round}.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    threads: 2
+    resources:
+        gpu=GPUS,
+        mem_mb=growing(8000, "model"),
+        runtime=growing(600),
+    params:
+        settings=stage("train_policy", "run.seed", "iteration.command"),
+    message:
+        "Round {wildcards.round}: training the policy"
+    script:
+        "../scripts/train_policy.py"
+
+
+rule adopt_policy:
+    input:
+        checkpoint=f"{ROUND}/checkpoint",
+        model=policy_before,
+    output:
+        directory(f"{ROUND}/policy"),
+    log:
+        "logs/{run}/adopt_policy/round={round}.log",
+    benchmark:
+        "benchmarks/{run}/adopt_policy/round={round}.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000, "checkpoint", "model"),
+        runtime=growing(60),
+    message:
+        "Round {wildcards.round}: making what was trained the next policy"
+    script:
+        "../scripts/adopt_policy.py"
+
+
+rule summarize_rounds:
+    input:
+        plan="results/{run}/iteration/plan.json",
+        rounds=lambda wildcards: [
+            f"{folder}/policy" for folder in planned_rounds(wildcards)
+        ],
+    output:
+        "results/{run}/iteration/summary.json",
+    log:
+        "logs/{run}/summarize_rounds.log",
+    benchmark:
+        "benchmarks/{run}/summarize_rounds.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    message:
+        "Summarizing the rounds"
+    script:
+        "../scripts/summarize_rounds.py"

@@ -1,0 +1,119 @@
+# Preference data: pairs and labels of single answers, for training by others.
+
+
+PREFERENCE_TABLES = [
+    f"results/{RUN}/preferences/{name}.parquet" for name in ("pairs", "answers")
+]
+# HALOs reads a JSON list, all others JSON lines.
+PREFERENCE_FILES = [
+    f"results/{RUN}/preferences/{name}.{'json' if name.startswith('halos') else 'jsonl'}"
+    for name in config["preferences"]["formats"]
+]
+# What the card says of the judge.
+JUDGE_NAME = "labels.quality.judge." + ("pairs" if JUDGE_IS_TRAINED else "name")
+
+
+rule make_preferences:
+    input:
+        prompts="results/{run}/prompts.parquet",
+        heuristics="results/{run}/heuristics.parquet",
+        candidates="results/{run}/candidates.parquet",
+        quality="results/{run}/labels/quality.parquet",
+        correctness="results/{run}/labels/correctness.parquet",
+        evaluations=config["preferences"]["decontamination"]["files"],
+    output:
+        pairs="results/{run}/preferences/pairs.parquet",
+        answers="results/{run}/preferences/answers.parquet",
+        dropped="results/{run}/preferences/dropped.jsonl",
+        report="results/{run}/preferences/report.json",
+    log:
+        "logs/{run}/make_preferences.log",
+    benchmark:
+        "benchmarks/{run}/make_preferences.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        settings=stage(
+            "make_preferences",
+            "run.seed",
+            *(
+                f"preferences.{key}"
+                for key in sorted(config["preferences"])
+                if key not in ("formats", "license")
+            ),
+        ),
+    message:
+        "Pairing and labelling answers"
+    script:
+        "../scripts/make_preferences.py"
+
+
+rule export_preferences:
+    input:
+        pairs="results/{run}/preferences/pairs.parquet",
+        answers="results/{run}/preferences/answers.parquet",
+    output:
+        "results/{run}/preferences/{preference_file}",
+    log:
+        "logs/{run}/export_preferences/{preference_file}.log",
+    benchmark:
+        "benchmarks/{run}/export_preferences/{preference_file}.tsv"
+    wildcard_constraints:
+        preference_file="|".join(
+            re.escape(Path(file).name) for file in PREFERENCE_FILES
+        ),
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        settings=stage("export_preferences"),
+    message:
+        "Writing {wildcards.preference_file}"
+    script:
+        "../scripts/export_preferences.py"
+
+
+rule describe_preferences:
+    input:
+        prompts="results/{run}/prompts.parquet",
+        heuristics="results/{run}/heuristics.parquet",
+        shards=expand(
+            "results/{{run}}/candidates/seed={seed}/shard={shard}.parquet",
+            seed=SEEDS,
+            shard=SHARDS,
+        ),
+        model=f"results/{{run}}/models/{BASE_MODEL}",
+        judge=f"results/{{run}}/models/{EMBEDDER if JUDGE_IS_TRAINED else JUDGE['name']}",
+        report="results/{run}/preferences/report.json",
+        files=[*PREFERENCE_FILES, *PREFERENCE_TABLES],
+    output:
+        "results/{run}/preferences/README.md",
+    log:
+        "logs/{run}/describe_preferences.log",
+    benchmark:
+        "benchmarks/{run}/describe_preferences.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        settings=stage(
+            "describe_preferences",
+            "seeds",
+            "preferences",
+            "labels.quality.judge.kind",
+            JUDGE_NAME,
+        ),
+    message:
+        "Writing the card of the preference data"
+    script:
+        "../scripts/describe_preferences.py"

@@ -1,0 +1,5 @@
+"""Policies, language models that were trained further: sampled, labelled, and trained again round by round.
+
+Answers are made by what `generation` has. Here is what differs: where policies come from (`sources`), which prompts
+they answer (`prompts`), their samples as one table (`samples`) and in the formats of others (`formats`).
+"""

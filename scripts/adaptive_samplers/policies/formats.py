@@ -1,0 +1,167 @@
+"""Samples of a policy in the formats of those who read them: JSON lines, AlpacaEval, lm-evaluation-harness.
+
+All are written a row at a time from the `policy_samples` table, and are the same bytes whenever they are made again.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.tables import read_batches
+
+Row = dict[str, Any]
+LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")
+
+
+def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str, Any], folder: Path) -> None:
+    """Write a `policy_samples` table into `folder`, in every format.
+
+    - `samples.jsonl`: a line a sample, with `prompt_id`, `sample_id`, the `prompt` as a list of messages, the
+      `instruction` as text and the `output`; `generator`, `dataset`, `split` and `type` are named as in HALOs.
+    - `alpaca_eval/sample_{sample_id}.json`: a list of `{instruction, output, generator, dataset}`, one answer to each
+      prompt, which is what AlpacaEval takes for the outputs of one model.
+    - `lm_eval/samples_{dataset}.jsonl`: a line a prompt in the layout in which lm-evaluation-harness logs samples.
+
+    Parameters
+    ----------
+    prompts : the `prompts` table; of the samples' prompts at least.
+    generation : how answers were made, for the lines of lm-evaluation-harness: `max_new_tokens` (a number, or one for
+        each kind of prompt), `stop` and `sampling`.
+    """
+    asked = prompts.set_index("prompt_id").to_dict("index")
+    with atomic_output(folder) as temporary:
+        temporary.mkdir()
+        _write_json_lines(_rows(samples), asked, temporary / "samples.jsonl")
+        _write_alpaca_eval(_rows(samples), temporary / "alpaca_eval")
+        _write_lm_eval(_rows(samples), asked, generation, temporary / "lm_eval")
+
+
+def instruction_of(messages: str) -> str:
+    """A conversation, given as JSON, as one text: the question, or every turn with its role if there are several.
+
+    A system message is no turn.
+    """
+    turns = [message for message in json.loads(messages) if message["role"] != "system"]
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in turns)
+
+
+def _rows(samples: Path) -> Iterator[Row]:
+    columns = ["prompt_id", "sample_id", "policy", "dataset", "messages", "text", "finish_reason"]
+    for batch in read_batches("policy_samples", samples, columns):
+        yield from batch.to_pylist()
+
+
+def _json_line(value: Row) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    # Some readers take these for the end of a line.
+    return LINE_SEPARATORS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def _write_json_lines(rows: Iterator[Row], asked: Mapping[str, Row], path: Path) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            line = {
+                "prompt_id": row["prompt_id"],
+                "sample_id": row["sample_id"],
+                "prompt": json.loads(row["messages"]),
+                "instruction": instruction_of(row["messages"]),
+                "output": row["text"],
+                "generator": row["policy"],
+                "dataset": row["dataset"],
+                "split": asked[row["prompt_id"]]["split"],
+                "type": "sample",
+                "finish_reason": row["finish_reason"],
+            }
+            file.write(_json_line(line))
+
+
+def _write_alpaca_eval(rows: Iterator[Row], folder: Path) -> None:
+    folder.mkdir()
+    with ExitStack() as stack:
+        files: dict[int, TextIO] = {}
+        for row in rows:
+            number = row["sample_id"]
+            first = number not in files
+            if first:
+                place = folder / f"sample_{number}.json"
+                files[number] = stack.enter_context(open(place, "w", encoding="utf-8"))
+            item = {
+                "instruction": instruction_of(row["messages"]),
+                "output": row["text"],
+                "generator": row["policy"],
+                "dataset": row["dataset"],
+            }
+            files[number].write(("[\n" if first else ",\n") + json.dumps(item, ensure_ascii=False))
+        for file in files.values():
+            file.write("\n]\n")
+
+
+def _write_lm_eval(rows: Iterator[Row], asked: Mapping[str, Row], generation: Mapping[str, Any], folder: Path) -> None:
+    folder.mkdir()
+    with ExitStack() as stack:
+        files: dict[str, TextIO] = {}
+        counts: dict[str, int] = {}
+        for prompt_id, group in groupby(rows, lambda row: row["prompt_id"]):
+            answers = list(group)
+            task = answers[0]["dataset"]
+            if task not in files:
+                files[task] = stack.enter_context(open(_task_file(folder, task), "w", encoding="utf-8"))
+            number = counts[task] = counts.get(task, -1) + 1
+            line = _lm_eval_line(number, {"prompt_id": prompt_id, **asked[prompt_id]}, answers, generation)
+            files[task].write(_json_line(line))
+
+
+def _task_file(folder: Path, task: str) -> Path:
+    path = folder / f"samples_{re.sub(r'[^A-Za-z0-9._-]', '_', task)}.jsonl"
+    if path.exists():
+        # Names of two datasets that differ in other characters alone.
+        digest = hashlib.sha256(task.encode()).hexdigest()[:8]
+        path = path.with_name(f"{path.stem}_{digest}.jsonl")
+    return path
+
+
+def _lm_eval_line(number: int, prompt: Row, answers: list[Row], generation: Mapping[str, Any]) -> Row:
+    messages, truth, limit = prompt["messages"], prompt["ground_truth"], generation["max_new_tokens"]
+    doc = {
+        "prompt_id": prompt["prompt_id"],
+        "messages": json.loads(messages),
+        "kind": prompt["kind"],
+        "verifier": None if pd.isna(prompt["verifier"]) else prompt["verifier"],
+        "ground_truth": None if pd.isna(truth) else json.loads(truth),
+    }
+    truth = doc["ground_truth"]
+    target = truth if isinstance(truth, str) else "" if truth is None else json.dumps(truth, ensure_ascii=False)
+    options = {
+        "until": list(generation["stop"]),
+        "max_gen_toks": limit if isinstance(limit, int) else limit[prompt["kind"]],
+        "do_sample": True,
+        "sampling": generation["sampling"],
+    }
+    texts = [answer["text"] for answer in answers]
+    return {
+        "doc_id": number,
+        "doc": doc,
+        "target": target,
+        "arguments": {"gen_args_0": {"arg_0": messages, "arg_1": options}},
+        "resps": [texts],
+        "filtered_resps": texts[:1],
+        "filter": "take_first",
+        "metrics": [],
+        "doc_hash": _sha256(json.dumps(doc, indent=2, ensure_ascii=False)),
+        "prompt_hash": _sha256(messages),
+        "target_hash": _sha256(target),
+    }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

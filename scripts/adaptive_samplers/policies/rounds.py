@@ -1,0 +1,107 @@
+"""Rounds of alignment: which prompts each takes, and how the samples of a prompt meet in one tournament."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.tables import SCHEMAS, read_batches
+
+
+def plan_rounds(
+    prompts: pd.DataFrame, splits: Sequence[str], skip: int, size: int, most: int | None
+) -> list[dict[str, int]]:
+    """The rounds, `{round, prompts}` each: at most so many (None: any number), until the prompts end.
+
+    Raises
+    ------
+    UserError
+        If there is no prompt for the first round.
+    """
+    left = len(slice_prompts(prompts, splits, skip, None))
+    rounds = []
+    while left > 0 and (most is None or len(rounds) < most):
+        rounds.append({"round": len(rounds) + 1, "prompts": min(size, left)})
+        left -= size
+    return rounds
+
+
+def contestants(heuristics: pd.DataFrame, samples: int) -> pd.DataFrame:
+    """The `heuristics` table in which every sample of a policy is a contestant of its own.
+
+    Tournaments and pairs compare answers to a prompt under one seed; a policy's samples differ in the seed alone. So
+    each becomes the answer of a contestant, and all of a prompt's samples meet.
+    """
+    (row,) = heuristics.to_dict("records")
+    names = [f"{row['name']} sample {number}" for number in range(samples)]
+    ids = [_contestant(row["heuristic_id"], number) for number in range(samples)]
+    return pd.DataFrame([{**row, "heuristic_id": id_, "name": name} for id_, name in zip(ids, names, strict=True)])
+
+
+def _contestant(heuristic_id: str, number: int) -> str:
+    return content_id([heuristic_id, "sample", number])
+
+
+def as_contestants(candidates: Path, output: Path) -> None:
+    """Write verified samples as the `candidates` of `contestants`, all with the seed 0.
+
+    Log-probabilities are left out: the engine's differ in their last digits with what else was in flight, as they do
+    after a kill, and a round's files are to be the same bytes whatever happened on the way.
+    """
+    with (
+        atomic_output(output) as temporary,
+        pq.ParquetWriter(temporary, SCHEMAS["candidates"], compression="zstd") as writer,
+    ):
+        for batch in read_batches("candidates", candidates):
+            writer.write_batch(_as_contestants(batch))
+
+
+def _as_contestants(batch: pa.RecordBatch) -> pa.RecordBatch:
+    schema, count = SCHEMAS["candidates"], len(batch)
+    ids = [
+        _contestant(heuristic_id, number)
+        for heuristic_id, number in zip(batch["heuristic_id"].to_pylist(), batch["seed"].to_pylist(), strict=True)
+    ]
+    changed = {
+        "heuristic_id": pa.array(ids, pa.string()),
+        "seed": pa.array([0] * count, pa.int64()),
+        **{name: pa.nulls(count, schema.field(name).type) for name in ("token_logprobs", "end_logprobs")},
+    }
+    return pa.RecordBatch.from_arrays([changed.get(name, batch[name]) for name in schema.names], schema=schema)
+
+
+def summarize_rounds(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """What each round did: prompts, samples, pairs, what the judge thought of the samples, and the policy's hash."""
+    return [_summary(number, folder) for number, folder in enumerate(folders, start=1)]
+
+
+def _summary(number: int, folder: Path) -> dict[str, Any]:
+    verified = _json(folder / "candidates_report.json")
+    pairs = _json(folder / "preferences" / "report.json")
+    rewards = _mean(read_batches("quality", folder / "labels" / "quality.parquet", ["reward"]), "reward")
+    return {
+        "round": number,
+        "samples": verified["found"],
+        "prompts_dropped": len(verified["dropped_prompts"]),
+        "prompts_with_pairs": pairs["prompts"]["with_pairs"],
+        "pairs": pairs["pairs"],
+        "mean_reward": rewards,
+        "mean_characters": pairs["mean_characters"],
+        "model_hash": _json(folder / "policy" / "provenance.json")["model_hash"],
+    }
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _mean(batches: Iterator[pa.RecordBatch], column: str) -> float | None:
+    values = pd.concat([batch.to_pandas()[column] for batch in batches])
+    return None if values.isna().all() else float(values.mean())

@@ -1,0 +1,104 @@
+"""A round's training: the command of the config is run, and the folder that it leaves becomes the next policy."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.hashing import content_number
+from adaptive_samplers.locks import only_writer
+from adaptive_samplers.models.fetch import fetch_model
+from adaptive_samplers.policies.command import filled_in, variable
+from adaptive_samplers.stage import say
+
+LIBRARY = Path(__file__).resolve().parents[2]
+SHOWN_LINES = 30  # of the log of a command that failed
+
+
+def training_seed(run_seed: int, number: int) -> int:
+    """The seed of a round's training, at least 0 and below 2^31, which every library takes."""
+    return content_number(["train", run_seed, number]) % 2**31
+
+
+def train_policy(command: str, words: Mapping[str, str | int], output: Path, log: Path, threads: int) -> None:
+    """Run a training command; the folder `output` is there when it has succeeded, and only then.
+
+    Parameters
+    ----------
+    command : of the config; `{output}` in it is a folder that does not exist yet, beside `output`.
+    words : what the other words in the command are replaced with. Each is an environment variable too (see
+        `command.variable`). Paths should be absolute, for a command may go elsewhere. The folder `scratch`, if there
+        is one, is made, and deleted once the command has succeeded.
+    log : what the command writes to stdout and stderr goes there.
+    threads : of each process of the command, for libraries that ask OpenMP.
+
+    Raises
+    ------
+    UserError
+        If the command fails, with the last lines of its log, or leaves no model in safetensors with its tokenizer.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with only_writer(output):
+        for left in output.parent.glob(f".{output.stem}.*"):
+            # Of jobs that were killed. Whoever holds the lock knows that nobody writes there any more.
+            shutil.rmtree(left, ignore_errors=True)
+        if "scratch" in words:
+            Path(words["scratch"]).mkdir(parents=True, exist_ok=True)
+        with atomic_output(output) as temporary:
+            words = {**words, "output": temporary.resolve()}
+            say(f"training; what the command says is in {log}")
+            with open(log, "w") as stream:
+                code = _run(filled_in(command, words), words, threads, stream.fileno())
+            if code:
+                raise UserError(f"iteration.command ended with status {code}. The end of {log}:\n{_last_lines(log)}")
+            _check_checkpoint(temporary, log)
+        if "scratch" in words:
+            shutil.rmtree(words["scratch"], ignore_errors=True)
+
+
+def _run(command: str, words: Mapping[str, str | int], threads: int, stream: int) -> int:
+    environment = {**os.environ, **{variable(word): str(value) for word, value in words.items()}}
+    environment["OMP_NUM_THREADS"] = str(threads)
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))}
+    attendant = [sys.executable, "-m", "adaptive_samplers.policies.attended", str(os.getpid()), command]
+    # A group of its own, which a kill of this process takes with it.
+    return subprocess.call(
+        attendant, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment | own, start_new_session=True
+    )
+
+
+def _last_lines(log: Path) -> str:
+    with open(log, errors="replace") as file:
+        return "".join(f"  {line}" for line in deque(file, SHOWN_LINES)).rstrip()
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a checkpoint is a PEFT adapter rather than a whole model."""
+    return (folder / "adapter_config.json").is_file()
+
+
+def _check_checkpoint(folder: Path, log: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"iteration.command succeeded and wrote no folder {{output}}; look at {log}")
+    wanted = ["adapter_config.json"] if is_adapter(folder) else ["config.json", "tokenizer_config.json"]
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    missing += [] if list(folder.glob("*.safetensors")) else ["*.safetensors"]
+    if missing:
+        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise UserError(
+            f"iteration.command left no {', no '.join(missing)} in {{output}} (there: {found}); let it save the model, "
+            "or a PEFT adapter, in safetensors, and the model's tokenizer"
+        )
+
+
+def adopt_policy(checkpoint: Path, base: Path, license_name: str, name: str, folder: Path) -> None:
+    """Make a model folder, with its provenance, of what training left; an adapter is merged into `base`."""
+    source = {"kind": "folder", "path": str(checkpoint)}
+    if is_adapter(checkpoint):
+        source = {"kind": "adapter", "adapter": source, "base": {"kind": "folder", "path": str(base)}}
+    fetch_model(name, source, license_name, folder)

@@ -1,0 +1,147 @@
+"""Files that trainers read, written from the tables of pairs and answers."""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.hashing import content_number
+from adaptive_samplers.tables import read_batches
+
+Row = dict[str, Any]
+
+
+def _assistant(text: str) -> list[Row]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _plain(pairs: Path, _: Path) -> Iterator[Row]:
+    return _rows("preference_pairs", pairs)
+
+
+def _trl_preference(pairs: Path, _: Path) -> Iterator[Row]:
+    for row in _rows("preference_pairs", pairs):
+        yield {
+            "prompt": row["prompt"],
+            "chosen": _assistant(row["chosen"]),
+            "rejected": _assistant(row["rejected"]),
+            "score_chosen": row["score_chosen"],
+            "score_rejected": row["score_rejected"],
+            "margin": row["margin"],
+        }
+
+
+def _trl_unpaired(_: Path, answers: Path) -> Iterator[Row]:
+    for row in _labelled(answers):
+        yield {"prompt": row["prompt"], "completion": _assistant(row["text"]), "label": row["label"]}
+
+
+def _simpo(pairs: Path, answers: Path) -> Iterator[Row]:
+    usable = (row for row in _rows("preference_answers", answers) if row["reason"] is None)
+    groups = groupby(usable, key=lambda row: row["prompt_id"])
+    prompt_id, found = None, []
+    for row in _rows("preference_pairs", pairs):
+        while prompt_id != row["prompt_id"]:
+            prompt_id, group = next(groups)
+            found = [(answer["seed"], answer["text"], answer["score"]) for answer in group]
+        met = [(text, score) for seed, text, score in found if row["seed"] in (None, seed)]
+        yield {
+            "prompt": written_out(row["prompt"]),
+            "all_generated_responses": [text for text, _ in met],
+            "all_rm_scores": [score for _, score in met],
+            "chosen": row["prompt"] + _assistant(row["chosen"]),
+            "rejected": row["prompt"] + _assistant(row["rejected"]),
+        }
+
+
+def written_out(messages: list[Row]) -> str:
+    """A conversation as text: a single question as it is, otherwise each message under its role."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def _halos_pairwise(pairs: Path, _: Path) -> Iterator[Row]:
+    for row in _rows("preference_pairs", pairs):
+        # Which one is shown first must say nothing, and must not change from one export to the next.
+        first_wins = content_number(["halos", row["prompt_id"], row["number"]]) % 2
+        sides = ("chosen", "rejected") if first_wins else ("rejected", "chosen")
+        yield {
+            "prompt_id": row["prompt_id"],
+            "prompt": row["prompt"],
+            **{f"output_{name}": _assistant(row[side]) for name, side in zip("AB", sides, strict=True)},
+            "label": first_wins,
+            **{f"reward_{name}": row[f"score_{side}"] for name, side in zip("AB", sides, strict=True)},
+            "reward_difference": abs(row["margin"]),
+            "type": "pairwise_feedback",
+            "split": _halos_split(row["split"]),
+        }
+
+
+def _halos_binary(_: Path, answers: Path) -> Iterator[Row]:
+    for row in _labelled(answers):
+        yield {
+            "prompt_id": row["prompt_id"],
+            "prompt": row["prompt"],
+            "output": _assistant(row["text"]),
+            "label": int(row["label"]),
+            "reward": row["score"],
+            "type": "binary_feedback",
+            "split": _halos_split(row["split"]),
+        }
+
+
+def _halos_split(split: str) -> str:
+    """HALOs knows two splits, and reads what is not `train` as what it evaluates on."""
+    return "train" if split == "train" else "test"
+
+
+class Format(NamedTuple):
+    """Its rows, from the tables of pairs and answers; who reads it; whether it is one JSON list, not JSON lines."""
+
+    rows: Callable[[Path, Path], Iterator[Row]]
+    reader: str
+    is_list: bool = False
+
+
+FORMATS = {
+    "pairs": Format(_plain, "anything that reads JSON lines"),
+    "trl_preference": Format(_trl_preference, "TRL's DPOTrainer and RewardTrainer"),
+    "trl_unpaired": Format(_trl_unpaired, "TRL's KTOTrainer"),
+    "simpo": Format(_simpo, "SimPO's training script"),
+    "halos_pairwise": Format(_halos_pairwise, "HALOs, as feedback", is_list=True),
+    "halos_binary": Format(_halos_binary, "HALOs, as feedback", is_list=True),
+}
+
+
+def file_name(name: str) -> str:
+    """The file of a format: JSON lines, or one JSON list."""
+    return f"{name}.{'json' if FORMATS[name].is_list else 'jsonl'}"
+
+
+def write_format(name: str, pairs: Path | str, answers: Path | str, output: Path | str) -> int:
+    """Write one of `FORMATS` from the tables `preference_pairs` and `preference_answers`; how many rows it has.
+
+    The tables must be in the order of prompts, as `make_preferences` writes them; they are read in parts.
+    """
+    chosen = FORMATS[name]
+    before, between, after = ("[\n", ",\n", "\n]\n") if chosen.is_list else ("", "\n", "\n")
+    count = 0
+    with atomic_output(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(before)
+        for row in chosen.rows(Path(pairs), Path(answers)):
+            file.write((between if count else "") + json.dumps(row, ensure_ascii=False))
+            count += 1
+        file.write(after if count or chosen.is_list else "")
+    return count
+
+
+def _labelled(answers: Path) -> Iterator[Row]:
+    return (row for row in _rows("preference_answers", answers) if row["label"] is not None)
+
+
+def _rows(name: str, path: Path) -> Iterator[Row]:
+    for batch in read_batches(name, path):
+        yield from batch.to_pylist()

@@ -1,0 +1,66 @@
+"""How preferences are made of answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class PreferenceSettings:
+    """The keys under `preferences` that say which answers are paired and labelled; docs/preferences.md explains them.
+
+    Attributes
+    ----------
+    splits : of prompts that are exported.
+    group : `seed`, where the answers to a prompt under one seed meet, or `prompt`, where those of all seeds do.
+    score : `reward`, `rating`, or `auto`: the reward where the judge has one.
+    correctness : what a verifier has to say: `ignore`, `agree` or `first`.
+    finished_only : leave out answers that were cut at the limit of tokens.
+    pairing : one of `PAIRINGS`.
+    margin : how much the score of the better answer must be above the other's, at least by more than this.
+    most_pairs : kept at most of a group; None keeps all.
+    rejection_beta : of statistical rejection sampling, in units of the score; None accepts all answers.
+    rejection_samples : answers to accept of each group; None makes one pass.
+    length_control : `none`, `ratio` or `regress`.
+    length_ratio : characters of a pair's longer answer over those of the shorter one, at most.
+    threshold : what a desirable answer's score reaches: `fixed`, `mean` or `median`.
+    threshold_value : with `fixed`.
+    threshold_scope : mean or median of the `group`, or of `all` exported answers.
+    """
+
+    splits: tuple[str, ...] = ("train",)
+    group: str = "seed"
+    score: str = "auto"
+    correctness: str = "ignore"
+    finished_only: bool = False
+    pairing: str = "best_worst"
+    margin: float = 0.0
+    most_pairs: int | None = None
+    rejection_beta: float | None = None
+    rejection_samples: int | None = None
+    length_control: str = "none"
+    length_ratio: float = 1.5
+    threshold: str = "median"
+    threshold_value: float = 0.0
+    threshold_scope: str = "group"
+
+    @classmethod
+    def from_config(cls, preferences: Mapping[str, Any]) -> Self:
+        """The settings in a complete config, of which `preferences` is the part of that name."""
+        names = ("group", "score", "correctness", "finished_only", "pairing", "margin", "most_pairs")
+        return cls(
+            splits=tuple(preferences["splits"]),
+            **{name: preferences[name] for name in names},
+            rejection_beta=preferences["rejection"]["beta"],
+            rejection_samples=preferences["rejection"]["samples"],
+            length_control=preferences["length"]["control"],
+            length_ratio=preferences["length"]["ratio"],
+            threshold=preferences["binary"]["threshold"],
+            threshold_value=preferences["binary"]["value"],
+            threshold_scope=preferences["binary"]["scope"],
+        )
+
+    @property
+    def group_columns(self) -> list[str]:
+        """Columns of the key by which answers are grouped."""
+        return ["prompt_id", "seed"] if self.group == "seed" else ["prompt_id"]

@@ -1,0 +1,35 @@
+"""Write the card of the preference data: where it came from, what is in it, and what was left out."""
+
+from pathlib import Path
+
+from adaptive_samplers.files import atomic_output, read_json
+from adaptive_samplers.generation import recorded_engines
+from adaptive_samplers.preferences import PreferenceSettings, chosen_heuristics, dataset_card
+from adaptive_samplers.provenance import provenance
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table
+
+
+def main(snakemake):
+    settings = snakemake.params.settings
+    preferences = settings["preferences"]
+    models = {"answered": snakemake.input.model, "judged": snakemake.input.judge}
+    card = dataset_card(
+        snakemake.wildcards.run,
+        preferences["license"],
+        read_json(snakemake.input.report),
+        PreferenceSettings.from_config(preferences),
+        read_table("prompts", snakemake.input.prompts),
+        chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences["heuristics"]),
+        settings["seeds"],
+        {use: read_json(Path(folder) / "provenance.json") for use, folder in models.items()},
+        settings["labels"]["quality"]["judge"],
+        recorded_engines([Path(shard) for shard in snakemake.input.shards]),
+        provenance(None, "pyarrow", "pandas"),
+        [Path(file) for file in snakemake.input.files],
+    )
+    with atomic_output(snakemake.output[0]) as temporary:
+        temporary.write_text(card, encoding="utf-8")
+
+
+run_stage(main, snakemake)

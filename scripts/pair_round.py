@@ -1,0 +1,49 @@
+"""Make of a round's samples and their labels what the policy is trained on."""
+
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from adaptive_samplers.files import write_json
+from adaptive_samplers.preferences import (
+    CANDIDATE_COLUMNS,
+    Outputs,
+    PreferenceSettings,
+    contaminated_prompts,
+    evaluation_texts,
+    make_preferences,
+    split_texts,
+    write_format,
+)
+from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.tables import KEY, parts_of_prompts, read_table
+
+
+def main(snakemake):
+    settings, inputs = snakemake.params.settings, snakemake.input
+    # All of a prompt's samples meet, as contestants under one seed, and the round's prompts are chosen already.
+    preferences = {**settings["preferences"], "splits": settings["iteration"]["splits"], "group": "seed"}
+    decontamination = preferences["decontamination"]
+    evaluations = chain(
+        split_texts(read_table("prompts", inputs.run_prompts), "test") if decontamination["test_split"] else (),
+        *map(evaluation_texts, inputs.evaluations),
+    )
+    prompts = read_table("prompts", inputs.prompts)
+    outputs = Outputs(*(Path(snakemake.output[name]) for name in Outputs._fields))
+    report = make_preferences(
+        prompts,
+        read_table("heuristics", inputs.heuristics),
+        read_table("quality", inputs.quality, [*KEY, "rating", "reward"]),
+        read_table("correctness", inputs.correctness, [*KEY, "verifier", "score"]),
+        partial(parts_of_prompts, "candidates", inputs.candidates, CANDIDATE_COLUMNS, by_prompt=True),
+        contaminated_prompts(prompts, evaluations, decontamination["ngram"]),
+        PreferenceSettings.from_config(preferences),
+        settings["run"]["seed"],
+        outputs,
+    )
+    say(f"{report['pairs']} pairs, {report['labels']}; {report['answers']}; {report['groups_without_pairs']}")
+    write_format(settings["iteration"]["format"], outputs.pairs, outputs.answers, snakemake.output.data)
+    write_json(report, snakemake.output.report)
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,24 @@
+"""Train the policy of a round by the command of the config."""
+
+from pathlib import Path
+
+from adaptive_samplers.policies.training import train_policy, training_seed
+from adaptive_samplers.stage import run_stage
+
+
+def main(snakemake):
+    settings, output = snakemake.params.settings, Path(snakemake.output[0])
+    number = int(snakemake.wildcards.round)
+    words = {
+        "data": Path(snakemake.input.data).resolve(),
+        "model": Path(snakemake.input.model).resolve(),
+        "reference": Path(snakemake.input.reference).resolve(),
+        "scratch": output.with_name("training").resolve(),
+        "round": number,
+        "seed": training_seed(settings["run"]["seed"], number),
+        "threads": snakemake.threads,
+    }
+    train_policy(settings["iteration"]["command"], words, output, Path(snakemake.log.training), snakemake.threads)
+
+
+run_stage(main, snakemake)
