@@ -8,12 +8,12 @@ tells which number follows from which file in `benchmarks/`.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from adaptive_samplers.config import weight_names
+from adaptive_samplers.config import judges_by_name, likelihood_calls, weight_names
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
 from adaptive_samplers.prompts import SPLITS, collect_prompts
@@ -172,7 +172,9 @@ class _Run:
         self.prompts = prompts
         self.assumed = assumptions
         self.generation = config["generation"]
-        self.judge = config["labels"]["quality"]["judge"]
+        # The embedded judge takes no time to speak of.
+        judges = judges_by_name(config).values()
+        self.judges = [judge for judge in judges if judge["kind"] != "feature_reward"]
         self.gpus = 0 if config["model"]["device"] == "cpu" else 1
         self.seeds = len(config["seeds"])
         heuristics = config["heuristics"]
@@ -208,8 +210,10 @@ class _Run:
             "learned samplers": self.samplers,
             "selected answers (at most)": self.selected,
         }
-        if self.judge["kind"] != "feature_reward":
-            counts["judge calls"] = self._judge_calls(self.prompts.total, self.heuristics)
+        if self.judges:
+            counts["judge calls"] = sum(
+                self._judge_calls(judge, self.prompts.total, self.heuristics) for judge in self.judges
+            )
         return counts
 
     def work(self) -> dict[str, Work]:
@@ -236,11 +240,23 @@ class _Run:
             ),
             "train_sampler": _on_cpu(self.config["training"]["steps"] / a.training_steps_per_second),
         }
-        if self.judge["kind"] != "feature_reward":
-            competitors = self.heuristics + self.samplers
+        first = self.config["labels"]["quality"]["judge"]
+        competitors = self.heuristics + self.samplers
+        for ending, judges in (
+            ("", [judge for judge in self.judges if judge is first]),
+            ("_by_others", [judge for judge in self.judges if judge is not first]),
+        ):
+            # How fast somebody else's server is, nobody can tell from here.
+            known = [judge for judge in judges if judge["kind"] != "endpoint"]
+            if not known:
+                continue
             shards = self.config["labels"]["quality"]["shards"]
-            work["label_quality"] = self._judging(self.prompts.total / shards, self.heuristics)
-            work["label_evaluation_quality"] = self._judging(self.prompts.test / shards, competitors)
+            work[f"label_quality{ending}"] = _mean_work(
+                [self._judging(judge, self.prompts.total / shards, self.heuristics) for judge in known]
+            )
+            work[f"label_evaluation_quality{ending}"] = _mean_work(
+                [self._judging(judge, self.prompts.test / shards, competitors) for judge in known]
+            )
         return work
 
     def disk(self) -> dict[str, float]:
@@ -248,11 +264,10 @@ class _Run:
         answer_bytes = self.answer_tokens * a.bytes_per_token
         # Answers stand in their shards and once more in the verified table; test answers in the evaluation's tables.
         candidates = (2 * self.answers + self.test_answers + self._sampled()) * answer_bytes
-        models = [self.config["model"]]
-        if "source" in self.judge:
-            models.append(self.judge)
+        models = {self.config["model"]["name"]: self.config["model"]}
+        models |= {judge["name"]: judge for judge in self.judges if "source" in judge}
         return {
-            "models": sum(self._model_bytes(model) for model in models),
+            "models": sum(self._model_bytes(model) for model in models.values()),
             "candidates": candidates,
             "embeddings": (self.answers + self.test_answers) * a.bytes_per_vector,
             "labels and scores": (self.answers + self.test_answers) * a.bytes_per_row,
@@ -290,24 +305,26 @@ class _Run:
         servers = len(self.generation["sglang"]["endpoints"]) if engine == "sglang" else 0
         return self._on_gpus(tokens / speed, gpus, servers)
 
-    def _judging(self, prompts: float, competitors: int) -> Work:
+    def _judging(self, judge: Mapping[str, Any], prompts: float, competitors: int) -> Work:
         a = self.assumed
         read = a.prompt_tokens + self.answer_tokens
-        if self.judge["kind"] == "pairwise":
+        if judge["kind"] == "pairwise":
             read += self.answer_tokens + a.instruction_tokens
-        served = self.judge.get("engine") == "sglang"
-        gpus = 0 if self.judge["device"] == "cpu" else gpus_of(self.judge["sglang"]) if served else 1
-        servers = len(self.judge["sglang"]["endpoints"]) if served else 0
-        speed = a.judge_tokens_per_second * self._speed(_model_name(self.judge))
-        return self._on_gpus(self._judge_calls(prompts, competitors) * read / speed, gpus, servers)
+        served = judge.get("engine") == "sglang"
+        gpus = 0 if judge["device"] == "cpu" else gpus_of(judge["sglang"]) if served else 1
+        servers = len(judge["sglang"]["endpoints"]) if served else 0
+        speed = a.judge_tokens_per_second * self._speed(_model_name(judge))
+        return self._on_gpus(self._judge_calls(judge, prompts, competitors) * read / speed, gpus, servers)
 
-    def _judge_calls(self, prompts: float, competitors: int) -> float:
-        """What a judge reads: every answer once, or every comparison in one order or both."""
+    def _judge_calls(self, judge: Mapping[str, Any], prompts: float, competitors: int) -> float:
+        """What a judge reads: every answer once or a few times, or every comparison in one order or both."""
         groups = prompts * self.seeds
-        if self.judge["kind"] == "scalar":
+        if judge["kind"] == "scalar":
             return groups * competitors
+        if judge["kind"] == "likelihood":
+            return groups * competitors * len(likelihood_calls(judge))
         tournament = self.config["labels"]["quality"]["tournament"]
-        orders = 2 if self.judge["order"] == "both" else 1
+        orders = 2 if judge["order"] == "both" else 1
         comparisons = comparisons_in_a_tournament(
             competitors, tournament["schedule"], tournament["rounds"], tournament["adaptive"]["comparisons"]
         )
@@ -328,6 +345,11 @@ class _Run:
 
 def _on_cpu(seconds: float) -> Work:
     return Work(seconds / SECONDS_AN_HOUR)
+
+
+def _mean_work(jobs: Sequence[Work]) -> Work:
+    """The mean job of a rule whose jobs differ; of GPUs the most that one asks for."""
+    return Work(sum(job.hours for job in jobs) / len(jobs), max(job.gpus for job in jobs))
 
 
 def _model_name(model: Mapping[str, Any]) -> str:

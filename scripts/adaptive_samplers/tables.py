@@ -74,7 +74,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "quality": pa.schema(
         [
             *_KEY_FIELDS,
-            pa.field("rating", pa.float64()),  # Bradley-Terry, natural logarithm, mean 0 in its group
+            # Bradley-Terry, natural logarithm, mean 0 in its group; of a mean over judges, in standard deviations.
+            pa.field("rating", pa.float64()),
             pa.field("rating_stderr", pa.float64()),
             _required("comparisons", pa.int32()),
             pa.field("reward", pa.float64()),  # the judge's scalar, where it has one

@@ -14,6 +14,7 @@ STAGE_VERSIONS = {
     "train_judge": 1,
     "embed_candidates": 1,
     "label_quality": 3,
+    "combine_quality": 1,
     "label_diversity": 2,
     "label_correctness": 1,
     "index_corpus": 1,

@@ -27,6 +27,9 @@ TRACED = {"enabled": True, "kind": "infinigram"}
 SERVED_JUDGE = {"kind": "scalar", "name": "judge", "source": HUB, "sglang": {"arguments": ["--host 0.0.0.0"]}}
 DECONTAMINATION = "preferences.decontamination"
 REPEATED = "evaluation.repeated_sampling"
+ENDPOINT = {"kind": "endpoint", "name": "far", "base_url": "https://api.example.org/v1", "model": "m"}
+OTHERS = "labels.quality.others"
+NO_WEIGHTS = {"answer": 0, "end": 0}
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
     (f"{REPEATED}.k", [], f"{REPEATED}.k", ["is empty", "at least one"]),
@@ -35,6 +38,28 @@ BAD_CONFIGS = [
     (f"{REPEATED}.criterion", "bta", f"{REPEATED}.criterion", ["'bta'", "Did you mean 'beta'?"]),
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
     ("generation.sglang", {"arguments": ["--port=3"]}, "generation.sglang.arguments[0]", ["'--port' follows from"]),
+    (OTHERS, [ENDPOINT, ENDPOINT], f"{OTHERS}[1].name", ["'far' is the name of labels.quality.others[0] too"]),
+    (OTHERS, [{"kind": "feature_reward"}], f"{OTHERS}[0].kind", ["is the name of labels.quality.judge too"]),
+    (OTHERS, [{"kind": "scaler"}], f"{OTHERS}[0].kind", ["'scaler'", "Did you mean 'scalar'?"]),
+    (OTHERS, [{**PAIRWISE, "labels": ["A"]}], f"{OTHERS}[0].labels", ["has 1 items"]),
+    (OTHERS, [{**PAIRWISE, "name": "all-minilm-l6-v2"}], f"{OTHERS}[0].name", ["another model"]),
+    (OTHERS, [SERVED_JUDGE], f"{OTHERS}[0].sglang.arguments[0]", ["'--host' follows from other keys"]),
+    ("labels.quality.combine", "mean", "labels.quality.combine", ["no effect with one judge"]),
+    ("labels.quality.combine", "median", "labels.quality.combine", ["first or mean"]),
+    (JUDGE, {**PAIRWISE, "kind": "likelihood", "weights": NO_WEIGHTS}, f"{JUDGE}.weights", ["all weights are 0"]),
+    (
+        JUDGE,
+        {**PAIRWISE, "kind": "likelihood", "weights": {"ends": 1}},
+        f"{JUDGE}.weights.ends",
+        ["Did you mean 'end'?"],
+    ),
+    (JUDGE, {**ENDPOINT, "template": "Which?"}, f"{JUDGE}.template", ["lacks {prompt}"]),
+    (JUDGE, {**ENDPOINT, "base_url": "https://me:pw@host/v1"}, f"{JUDGE}.base_url", ["without a name or password"]),
+    (JUDGE, {**ENDPOINT, "base_url": "api.openai.com"}, f"{JUDGE}.base_url", ["such as https://"]),
+    (JUDGE, {**ENDPOINT, "api_key_variable": "sk-12"}, f"{JUDGE}.api_key_variable", ["environment variable"]),
+    (JUDGE, {**ENDPOINT, "top_logprobs": 21}, f"{JUDGE}.top_logprobs", ["at most 20"]),
+    (JUDGE, {**ENDPOINT, "request": {"stream": True}}, f"{JUDGE}.request.stream", ["way in which replies are read"]),
+    (JUDGE, {**ENDPOINT, "request": ["a"]}, f"{JUDGE}.request", ["is a list", "a map"]),
     (JUDGE, SERVED_JUDGE, f"{JUDGE}.sglang.arguments[0]", ["'--host' follows from other keys"]),
     ("preferences.group", "prompts", "preferences.group", ["seed or prompt", "Did you mean 'prompt'?"]),
     ("preferences.heuristics", ["top_pp"], "preferences.heuristics[0]", ["neither", "Did you mean 'top_p'?"]),

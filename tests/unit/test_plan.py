@@ -204,6 +204,35 @@ def test_a_pairwise_judge_reads_both_answers_in_both_orders(field_config, estima
     assert one.counts["judge calls"] == 1200
 
 
+LIKELIHOOD = {**JUDGE, "kind": "likelihood", "name": "reference", "engine": "transformers"}
+ENDPOINT = {"kind": "endpoint", "name": "far", "base_url": "http://node:1/v1", "model": "m", "order": "one"}
+
+
+def test_a_likelihood_judge_reads_an_answer_as_often_as_its_weights_need(field_config, estimated):
+    weights = {"answer": 1, "end": 1, "unconditional": -1, "question": 0}
+    found = estimated(changed(field_config, ("labels.quality.judge", {**LIKELIHOOD, "weights": weights})))
+    assert found.counts["judge calls"] == 1600
+    assert found.work["label_quality"].hours == pytest.approx(1600 * 180 / 1000 / 3600 + 0.1)
+
+
+def test_several_judges_each_take_their_own(field_config, estimated):
+    others = [LIKELIHOOD, ENDPOINT, {**JUDGE, "sglang": {"data_parallel": 2}}]
+    found = estimated(changed(field_config, ("labels.quality.others", others)))
+    assert found.counts["judge calls"] == 800 + 100 * 2 * 6 + 800
+    # The first is the embedded one; of the endpoint nobody knows how fast it is.
+    assert not any(rule == "label_quality" for rule in found.work)
+    one, two = 800 * 180 / 1000 / 3600 + 0.1, 800 * 180 / 1000 / 3600 / 2 + 0.1
+    assert found.work["label_quality_by_others"].hours == pytest.approx((one + two) / 2)
+    assert found.work["label_quality_by_others"].gpus == 2
+    assert found.disk["models"] == pytest.approx((3e9 + 2 * 6e9) * 2)
+
+
+def test_an_endpoint_takes_no_gpus_and_has_no_hours(field_config, estimated):
+    found = estimated(changed(field_config, ("labels.quality.judge", ENDPOINT)))
+    assert found.counts["judge calls"] == 1200 and "label_quality" not in found.work
+    assert found.disk["models"] == 6e9
+
+
 def test_disk(field_config, estimated):
     disk = estimated(field_config).disk
     assert disk["models"] == 6e9

@@ -2,12 +2,13 @@
 
 import json
 
+import choix
 import numpy as np
 import pandas as pd
 import pytest
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.hashing import content_id
+from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
 from adaptive_samplers.labels.judges.features import features_of, texts_to_embed, token_ends
@@ -262,3 +263,52 @@ def test_summaries_of_shards_are_summed_and_means_weighted():
     assert merged["judge"]["position_bias"] == pytest.approx((10 * 0.1 - 30 * 0.1) / 40)
     assert merge_summaries([one]) == one
     assert merge_summaries([nothing]) == nothing
+
+
+class FailingJudge:
+    """Prefers by the players' numbers; one call in twenty fails, drawn once for all by the comparison."""
+
+    def __init__(self):
+        self.rewards, self.failures, self.said = {}, [], {}
+
+    def compare(self, comparisons):
+        for comparison in comparisons:
+            if content_number([*comparison]) % 20 == 0:
+                self.failures.append((str(comparison), "the server gave no answer"))
+                self.said[comparison] = np.nan
+            else:
+                first, second = int(comparison.first[1:]), int(comparison.second[1:])
+                self.said[comparison] = 1 / (1 + np.exp((first - second) / 4))
+        return np.array([self.said[comparison] for comparison in comparisons])
+
+    def measured(self):
+        return {"kind": "failing"}
+
+
+@pytest.mark.parametrize("schedule", ["swiss", "round_robin"])
+def test_with_5_percent_of_calls_failing_no_failed_one_enters_a_rating(schedule):
+    alpha, keys = 0.02, [(prompt, f"h{i}", seed) for prompt in "pqrst" for seed in (0, 1) for i in range(24)]
+    candidates = pd.DataFrame(keys, columns=KEY).assign(finish_reason="stop")
+    tournament = {"schedule": schedule, "rounds": None, "regularization": alpha}
+    judge = FailingJudge()
+    labels, summary = label_quality(candidates, judge, tournament, 0.1, seed=4)
+    failed = sum(np.isnan(outcome) for outcome in judge.said.values())
+    # Some, and about as many as were injected; all of them told.
+    assert 0.02 < failed / len(judge.said) < 0.09
+    assert (summary["calls"], summary["failed"]) == (len(judge.said), failed)
+    assert summary["failure_reasons"] == {"the server gave no answer": failed} and len(judge.failures) == failed
+    for group, rows in labels.groupby(["prompt_id", "seed"]):
+        players = {player: place for place, player in enumerate(rows["heuristic_id"])}
+        wins = np.zeros((len(players), len(players)))
+        for comparison, outcome in judge.said.items():
+            if comparison.group == group and not np.isnan(outcome):
+                first, second = players[comparison.first], players[comparison.second]
+                wins[first, second] += outcome
+                wins[second, first] += 1 - outcome
+        expected = choix.ilsr_pairwise_dense(wins, alpha=alpha, max_iter=10_000, tol=1e-10)
+        np.testing.assert_allclose(rows["rating"], expected - expected.mean(), atol=1e-5)
+        np.testing.assert_array_equal(rows["comparisons"], np.rint((wins + wins.T).sum(axis=1)))
+    with pytest.raises(
+        UserError, match=rf"(?s){failed} of {len(judge.said)} judge calls failed .*allows 1\.0%.*gave no"
+    ):
+        label_quality(candidates, FailingJudge(), tournament, 0.01, seed=4)

@@ -29,6 +29,7 @@ from adaptive_samplers.heuristics import (
     sort_logits,
 )
 from adaptive_samplers.label_summary import labels_page, summarize_labels
+from adaptive_samplers.labels.combination import combine_quality, combined_report
 from adaptive_samplers.labels.correctness import label_correctness
 from adaptive_samplers.labels.diversity import label_diversity
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge, train_feature_reward
@@ -233,6 +234,23 @@ def golden_quality(_):
     for schedule in ("swiss", "round_robin"):
         tournament = {"schedule": schedule, "rounds": 2 if schedule == "swiss" else None, "regularization": 0.1}
         results += label_quality(table, judge, tournament, 0.0, seed=7)
+    return results
+
+
+def golden_combination(folder: Path):
+    results = []
+    for number, name in enumerate(("one", "two", "three")):
+        table = pd.DataFrame(KEYS, columns=KEY).assign(
+            rating=2 * wave(len(KEYS), number), rating_stderr=0.5, reward=1.0
+        )
+        table.loc[4 + number, ["rating", "rating_stderr"]] = np.nan
+        table["comparisons"] = 3
+        write_table("quality", table, folder / f"{name}.parquet")
+    tables = {name: folder / f"{name}.parquet" for name in ("one", "two", "three")}
+    for method in ("first", "mean"):
+        found = combine_quality(tables, method, folder / "quality.parquet")
+        reports = {name: {"calls": 3, "judge": {"kind": "x"}} for name in tables}
+        results += [read_table("quality", folder / "quality.parquet"), combined_report(reports, method, found)]
     return results
 
 
@@ -526,6 +544,7 @@ GOLDEN = {
     "verify_candidates": golden_verification,
     "train_judge": golden_judge,
     "label_quality": golden_quality,
+    "combine_quality": golden_combination,
     "label_diversity": lambda _: label_diversity(candidates(), embeddings(TEXTS)),
     "label_correctness": golden_correctness,
     "index_corpus": golden_index,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from adaptive_samplers.config.judges import judge_name
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.schema import config_schema, is_type
 from adaptive_samplers.config.weights import weight_name, weight_names
@@ -22,7 +23,9 @@ from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
 from adaptive_samplers.policies.command import REQUIRED_WORDS, variable
 from adaptive_samplers.policies.sources import policy_source
 
-JUDGE: KeyPath = ("labels", "quality", "judge")
+QUALITY: KeyPath = ("labels", "quality")
+JUDGE: KeyPath = (*QUALITY, "judge")
+COMPARING_KINDS = ("pairwise", "endpoint")  # judges that are asked a question about two answers, and give no rewards
 # Said again here, for not every environment that reads the config has what verifiers import; a test compares.
 VERIFIERS = ("code", "exact", "instructions", "math", "numeric", "reasoning_gym", "regex")
 
@@ -41,10 +44,9 @@ def _check_files(config: dict, problems: Problems, base_folder: Path) -> None:
     if problems.clean("prompts", "sources"):
         sources = config["prompts"]["sources"]
         wanted += [(("prompts", "sources", i, "path"), source["path"]) for i, source in enumerate(sources)]
-    if problems.clean(*JUDGE, "kind") and problems.clean(*JUDGE, "pairs"):
-        judge = _at(config, JUDGE)
-        if judge["kind"] == "feature_reward":
-            wanted.append(((*JUDGE, "pairs"), judge["pairs"]))
+    for place in _judges(config, problems):
+        if _at(config, place)["kind"] == "feature_reward":
+            wanted.append(((*place, "pairs"), _at(config, place)["pairs"]))
     if problems.clean("labels", "overlap", "corpus"):
         corpus = config["labels"]["overlap"]["corpus"]
         wanted += [(("labels", "overlap", "corpus", i), name) for i, name in enumerate(corpus)]
@@ -72,7 +74,7 @@ def _check_verifiers(config: dict, problems: Problems, base_folder: Path) -> Non
 
 
 def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
-    places: list[KeyPath] = [("model",), ("labels", "embedder"), JUDGE]
+    places: list[KeyPath] = [("model",), ("labels", "embedder"), *_judges(config, problems)]
     models = [(place, _at(config, place)) for place in places if problems.clean(*place)]
     models = [(place, model) for place, model in models if "source" in model]
     for place, model in models:
@@ -137,16 +139,54 @@ def _check_iteration(config: dict, problems: Problems, base_folder: Path) -> Non
                 problems.add(("iteration", "command"), message)
 
 
+def _judges(config: dict, problems: Problems) -> list[KeyPath]:
+    """The places of the judges with which nothing is wrong so far."""
+    others = _at(config, (*QUALITY, "others")) if problems.clean(*QUALITY, "others") else []
+    places: list[KeyPath] = [JUDGE, *((*QUALITY, "others", i) for i in range(len(others)))]
+    return [place for place in places if problems.clean(*place)]
+
+
+# What a request to an endpoint holds by other keys, or what its reply could not be read with.
+_OWN_REQUEST = {
+    "model": "key `model`",
+    "messages": "key `template`",
+    "top_logprobs": "key `top_logprobs`",
+    "logprobs": "key `top_logprobs`",
+    "stream": "way in which replies are read",
+    "n": "way in which replies are read",
+}
+
+
 def _check_judge(config: dict, problems: Problems, base_folder: Path) -> None:
-    if not problems.clean(*JUDGE) or _at(config, JUDGE)["kind"] != "pairwise":
-        return
-    judge = _at(config, JUDGE)
+    names: dict[str, KeyPath] = {}
+    for place in _judges(config, problems):
+        judge = _at(config, place)
+        if judge["kind"] in COMPARING_KINDS:
+            _check_question(judge, place, problems)
+        if judge["kind"] == "likelihood" and not any(judge["weights"].values()):
+            allowed = f"allowed: at least one of {join(judge['weights'], 'or')} that is not 0"
+            problems.add((*place, "weights"), f"all weights are 0; {allowed}")
+        for key in judge.get("request", {}):
+            if key in _OWN_REQUEST:
+                message = f"follows from the {_OWN_REQUEST[key]}; allowed: what else a request may hold"
+                problems.add((*place, "request", key), message)
+        first = names.setdefault(judge_name(judge), place)
+        if first != place:
+            key = "name" if "name" in judge else "kind"
+            message = f"'{judge_name(judge)}' is the name of {dotted(first)} too; allowed: a name of its own"
+            problems.add((*place, key), message)
+    if problems.clean(*QUALITY) and len(names) == 1 and _at(config, QUALITY)["combine"] != "first":
+        message = "'mean' has no effect with one judge; allowed: first, or more judges in labels.quality.others"
+        problems.add((*QUALITY, "combine"), message)
+
+
+def _check_question(judge: dict, place: KeyPath, problems: Problems) -> None:
     if len(judge["labels"]) != 2:
         message = f"has {len(judge['labels'])} items; allowed: two, for the answer shown first and for the second"
-        problems.add((*JUDGE, "labels"), message)
+        problems.add((*place, "labels"), message)
     needed = ["{prompt}", "{first_answer}", "{second_answer}"]
     if missing := [name for name in needed if name not in judge["template"]]:
-        problems.add((*JUDGE, "template"), f"lacks {join(missing)}; allowed: text with {join(needed)}")
+        problems.add((*place, "template"), f"lacks {join(missing)}; allowed: text with {join(needed)}")
 
 
 def _check_exists(
@@ -449,7 +489,7 @@ _OWN_ARGUMENTS = (
 
 
 def _check_serving(config: dict, problems: Problems, base_folder: Path) -> None:
-    users: list[KeyPath] = [("generation",), JUDGE]
+    users: list[KeyPath] = [("generation",), *_judges(config, problems)]
     for user in users:
         key = (*user, "sglang", "arguments")
         # Not every kind of judge has servers.
@@ -511,7 +551,7 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
             "holds test, of which preferences.decontamination.test_split leaves nothing; allowed: other splits, or "
             "test_split: false",
         )
-    if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] == "pairwise":
+    if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] in COMPARING_KINDS:
         reason = "while the judge compares answers and gives no rewards; allowed:"
         if preferences["group"] == "prompt":
             problems.add(("preferences", "group"), f"is prompt {reason} seed")
