@@ -1,6 +1,6 @@
 """What a run will take, before any of it runs: jobs, hours and disk, by assumptions that are stated.
 
-Everything here is arithmetic on a config and a number of prompts. The assumptions are round numbers for one GPU with
+Everything here but the count of prompts is arithmetic on a config. The assumptions are round numbers for one GPU with
 80 GB (A100, H100) and were measured on none, except for the bytes of tables, which were measured on the embedded
 default. So take the hours as an order of magnitude, run one shard, and plan again with what it shows: docs/presets.md
 tells which number follows from which file in `benchmarks/`.
@@ -10,11 +10,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from adaptive_samplers.config import judges_by_name, likelihood_calls, weight_names
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
+from adaptive_samplers.prompts import SPLITS, collect_prompts
 from adaptive_samplers.verbalized.asking import Asking
 
 SECONDS_AN_HOUR = 3600
@@ -86,6 +88,33 @@ class Prompts:
         """So many prompts in the same proportions."""
         factor = total / self.total
         return Prompts(self.train * factor, self.validation * factor, self.test * factor, self.kinds)
+
+
+def planned_prompts(config: Mapping[str, Any], folder: Path) -> tuple[Prompts, int]:
+    """How many prompts to plan for, and how many there are now.
+
+    A source that holds fewer prompts than its `limit` is planned to be filled up to it; nothing is filled up where
+    `prompts.per_kind` caps the number.
+
+    Parameters
+    ----------
+    config : a complete config.
+    folder : where the paths of its sources begin.
+    """
+    settings = config["prompts"]
+    table = collect_prompts(settings["sources"], settings["split"], settings["per_kind"], folder)
+    total = len(table)
+    if not any(settings["per_kind"].values()):
+        for source in settings["sources"]:
+            here = len(collect_prompts([source], settings["split"], None, folder))
+            total += max(0, (source.get("limit") or 0) - here)
+    share = table["kind"].value_counts(normalize=True)
+    kinds = {kind: float(share.get(kind, 0.0)) for kind in KINDS}
+    if total != len(table):
+        counts = [total * settings["split"][split] for split in SPLITS]
+    else:
+        counts = [int((table["split"] == split).sum()) for split in SPLITS]
+    return Prompts(*counts, kinds=kinds), len(table)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from adaptive_samplers.plan import (
     comparisons_in_a_tournament,
     estimate,
     job_counts,
+    planned_prompts,
     render,
 )
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.training.replay import SketchShard
-from plan_run import planned_prompts
 from support import HUB, changed
 
 KINDS = {"creative": 0.25, "verifiable": 0.5, "factual": 0.25, "chat": 0.0}
@@ -299,13 +299,12 @@ def test_what_is_printed(field_config, estimated):
         assert f"--{item.name.replace('_', '-')} " in text and item.metadata["meaning"] in text
 
 
-def test_prompts_are_those_that_would_be_used(good_config, config_folder, monkeypatch):
+def test_prompts_are_those_that_would_be_used(good_config, config_folder):
     lines = [f'{{"prompt": "Say {i}.", "kind": "{kind}"}}\n' for i in range(40) for kind in ("chat", "creative")]
     (config_folder / "resources" / "prompts.jsonl").write_text("".join(dict.fromkeys(lines)))
-    monkeypatch.chdir(config_folder)
 
     def planned(*changes):
-        return planned_prompts(load_config(changed(good_config, *changes), config_folder))
+        return planned_prompts(load_config(changed(good_config, *changes), config_folder), config_folder)
 
     free = ("prompts.per_kind", {"train": None, "validation": None, "test": None})
     prompts, here = planned(free)
