@@ -431,6 +431,35 @@ def _check_overlap(config: dict, problems: Problems, base_folder: Path) -> None:
         problems.add((*place, "infinigram", "url"), f"'{server['url']}'; allowed: an address with http:// or https://")
 
 
+def _check_budgets(config: dict, problems: Problems, base_folder: Path) -> None:
+    place = ("generation", "adaptive")
+    if not problems.clean(*place) or not problems.clean("seeds") or not config["generation"]["adaptive"]["enabled"]:
+        return
+    adaptive, seeds = config["generation"]["adaptive"], len(config["seeds"])
+    first = adaptive["first_seeds"]
+    if first >= seeds:
+        problems.add(
+            (*place, "first_seeds"),
+            f"{first} leaves none of the {seeds} seeds to allocate; allowed: fewer than there are seeds",
+        )
+    elif adaptive["budget"] * seeds <= first:
+        problems.add(
+            (*place, "budget"),
+            f"{show(adaptive['budget'])} of {seeds} seeds is spent in the first round, which takes {first}; allowed: "
+            f"above {first / seeds:g}, fewer first_seeds, or more seeds",
+        )
+    for i, weights in enumerate(adaptive["weights"]):
+        path: KeyPath = (*place, "weights", i)
+        if not any(weights.values()):
+            problems.add(path, f"all weights are 0; allowed: at least one of {join(weights, 'or')} above 0")
+        elif first == 1 and weights["diversity"] > 0:
+            problems.add(
+                (*path, "diversity"),
+                f"{show(weights['diversity'])} has no effect with one first seed, for diversity is measured across "
+                "seeds; allowed: 0, or at least two first_seeds",
+            )
+
+
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_split,
     _check_files,
@@ -445,4 +474,5 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_serving,
     _check_training,
     _check_overlap,
+    _check_budgets,
 )
