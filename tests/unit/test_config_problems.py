@@ -21,6 +21,7 @@ def problems_of(config: Any, config_folder: Path) -> dict[str, str]:
 
 LEARNED = "evaluation.learnability.heuristics"
 JUDGE = "labels.quality.judge"
+BUDGETS = "generation.adaptive"
 PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
 SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
@@ -30,6 +31,17 @@ BAD_CONFIGS = [
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
     ("generation.sglang", {"arguments": ["--port=3"]}, "generation.sglang.arguments[0]", ["'--port' follows from"]),
     (JUDGE, SERVED_JUDGE, f"{JUDGE}.sglang.arguments[0]", ["'--host' follows from other keys"]),
+    (BUDGETS, {"enabled": True, "first_seeds": 3}, f"{BUDGETS}.first_seeds", ["none of the 3 seeds", "fewer than"]),
+    (BUDGETS, {"enabled": True, "budget": 0.5}, f"{BUDGETS}.budget", ["0.5 of 3 seeds", "takes 2", "above 0.666667"]),
+    (BUDGETS, {"budget": 1.2}, f"{BUDGETS}.budget", ["1.2 is out of range", "at most 1"]),
+    (BUDGETS, {"weights": []}, f"{BUDGETS}.weights", ["is empty", "at least one"]),
+    (BUDGETS, {"enabled": True, "weights": [{}]}, f"{BUDGETS}.weights[0]", ["all weights are 0"]),
+    (
+        BUDGETS,
+        {"enabled": True, "first_seeds": 1},
+        f"{BUDGETS}.weights[1].diversity",
+        ["0.5 has no effect with one first seed", "at least two first_seeds"],
+    ),
     (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
     ("trainin", {}, "trainin", ["unknown key", "Did you mean 'training'?"]),
     ("model", REMOVED, "model", ["is missing", "name, source"]),
