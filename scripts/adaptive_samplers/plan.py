@@ -9,7 +9,7 @@ tells which number follows from which file in `benchmarks/`.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from adaptive_samplers.config import weight_names
@@ -134,6 +134,14 @@ def estimate(config: Mapping[str, Any], prompts: Prompts, assumptions: Assumptio
     return Estimate(counts=run.counts(), work=run.work(), disk=run.disk(), memory=run.memory())
 
 
+# Rules that label all answers, and those that label one of the two rounds of adaptive budgets in their place.
+_LABELS_OF_ROUNDS = {
+    "embed_candidates": "embed_round",
+    "label_quality": "label_round_quality",
+    "label_correctness": "label_round_correctness",
+}
+
+
 class _Run:
     """The arithmetic; every method names its formula."""
 
@@ -151,7 +159,11 @@ class _Run:
         self.training_sets = len(weight_names(config)) * len(config["scoring"]["top_k"])
         self.samplers = self.training_sets * len(config["samplers"])
         self.answer_tokens = assumptions.answer_share * self._mean_limit()
-        self.answers = prompts.total * self.heuristics * self.seeds
+        # How much of all prompts, heuristics and seeds is answered.
+        adaptive = self.generation["adaptive"]
+        budget = adaptive["budget"] if adaptive["enabled"] else 1.0
+        self.share = (prompts.train * budget + prompts.validation + prompts.test) / prompts.total
+        self.answers = self.share * prompts.total * self.heuristics * self.seeds
         self.test_answers = prompts.test * (self.heuristics + self.samplers) * self.seeds
         # At most: answers that several weightings select are read once.
         kept = min(sum(config["scoring"]["top_k"]), self.heuristics) * len(weight_names(config))
@@ -174,7 +186,7 @@ class _Run:
             "selected answers (at most)": self.selected,
         }
         if self.judge["kind"] != "feature_reward":
-            counts["judge calls"] = self._judge_calls(self.prompts.total, self.heuristics)
+            counts["judge calls"] = self._judge_calls(self.share * self.prompts.total, self.heuristics)
         return counts
 
     def work(self) -> dict[str, Work]:
@@ -204,8 +216,16 @@ class _Run:
         if self.judge["kind"] != "feature_reward":
             competitors = self.heuristics + self.samplers
             shards = self.config["labels"]["quality"]["shards"]
-            work["label_quality"] = self._judging(self.prompts.total / shards, self.heuristics)
+            work["label_quality"] = self._judging(self.share * self.prompts.total / shards, self.heuristics)
             work["label_evaluation_quality"] = self._judging(self.prompts.test / shards, competitors)
+        return self._in_two_rounds(work) if self.generation["adaptive"]["enabled"] else work
+
+    def _in_two_rounds(self, work: dict[str, Work]) -> dict[str, Work]:
+        """The same work by the rules of adaptive budgets: a mean shard of later seeds, and labels of a mean round."""
+        work["generate_allocated"] = work["generate_candidates"]
+        for rule, of_round in _LABELS_OF_ROUNDS.items():
+            if rule in work:
+                work[of_round] = replace(work[rule], hours=work[rule].hours / 2)
         return work
 
     def disk(self) -> dict[str, float]:

@@ -193,6 +193,22 @@ def test_a_pairwise_judge_reads_both_answers_in_both_orders(field_config, estima
     assert one.counts["judge calls"] == 1200
 
 
+def test_a_budget_takes_its_share_in_two_rounds(field_config, estimated):
+    judged = changed(field_config, ("labels.quality.judge", JUDGE), ("seeds", [0, 1, 2, 3]))
+    whole = estimated(judged)
+    found = estimated(changed(judged, ("generation.adaptive", {"enabled": True, "budget": 0.6})))
+    share = (50 * 0.6 + 20 + 30) / 100
+    for name in ("answers", "generated tokens", "judge calls"):
+        assert found.counts[name] == pytest.approx(share * whole.counts[name])
+    start = 0.1
+    shard = share * (whole.work["generate_candidates"].hours - start) + start
+    assert found.work["generate_candidates"] == found.work["generate_allocated"]
+    assert found.work["generate_allocated"].hours == pytest.approx(shard)
+    judging = share * (whole.work["label_quality"].hours - start) + start
+    assert found.work["label_round_quality"].hours == pytest.approx(judging / 2)
+    assert found.work["label_round_correctness"].hours == pytest.approx(share * 800 * 2 / 4 / 3600 / 2)
+
+
 def test_disk(field_config, estimated):
     disk = estimated(field_config).disk
     assert disk["models"] == 6e9
