@@ -47,6 +47,7 @@ MEASURES = {
     "short": f"how far the mean of the {BEST} best generated answers is below that of the {BEST} best, deviations",
     "selected": f"answers selected for training, {TOP} for each prompt and seed, as a share of those from all seeds",
     "worth": "mean worth of these, deviations",
+    "regret": f"how far the {TOP} heuristics that look best for a prompt are below those that are, in mean worth",
 }
 
 
@@ -129,6 +130,8 @@ def measure(worth: np.ndarray, text: np.ndarray, bought: np.ndarray) -> dict[str
         groups = np.where(bought[prompt], worth[prompt], -np.inf)
         selected = np.sort(groups, axis=0)[-TOP:]
         of_all = np.isfinite(np.sort(worth[prompt], axis=0)[-TOP:]).sum()
+        # Here a wrong answer counts as the worst one to its prompt.
+        mean = np.maximum(worth[prompt], values[np.isfinite(values)].min(initial=np.inf))
         if not len(best):
             rows.append([np.nan] * len(MEASURES))
             continue
@@ -141,9 +144,17 @@ def measure(worth: np.ndarray, text: np.ndarray, bought: np.ndarray) -> dict[str
                 (best - filled).mean() if len(here) else np.nan,
                 len(finite) / of_all,
                 finite.mean() if len(finite) else np.nan,
+                regret_of(mean, bought[prompt]),
             ]
         )
     return dict(zip(MEASURES, np.array(rows).T, strict=True))
+
+
+def regret_of(worth: np.ndarray, bought: np.ndarray) -> float:
+    """What is lost by taking the heuristics whose bought answers [H, S] are best on average."""
+    truth = worth.mean(axis=1)
+    seen = np.where(bought, worth, 0).sum(axis=1) / bought.sum(axis=1)
+    return float(np.sort(truth)[-TOP:].mean() - truth[np.argsort(-seen, kind="stable")[:TOP]].mean())
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -170,8 +181,9 @@ def main(folder: Path, repeats: int) -> None:
     print(
         f"{len(run.prompts)} prompts, {len(run.heuristics)} heuristics, {len(seeds)} seeds; {repeats} orders of seeds"
     )
-    for first_seeds in (2, 3):
-        settings = BudgetSettings.from_config({**adaptive, "first_seeds": first_seeds})
+    for first_seeds, weights in ((2, "both"), (3, "both"), (2, "quality")):
+        changed = {"first_seeds": first_seeds, "weights": adaptive["weights"][: 2 if weights == "both" else 1]}
+        settings = BudgetSettings.from_config({**adaptive, **changed})
         found: dict[tuple[int, str], list[dict[str, np.ndarray]]] = {}
         kept = []
         for repeat in range(repeats):
@@ -187,9 +199,13 @@ def main(folder: Path, repeats: int) -> None:
                 ways = {way: spend(first, settings, len(seeds), answers, **parts) for way, parts in WAYS.items()}
                 for way, bought in {"uniform": uniform, **ways}.items():
                     found.setdefault((number, way), []).append(measure(worth, text, bought))
-        print(f"first seeds {first_seeds}: {np.mean(kept):.1f} heuristics kept, {min(kept)} to {max(kept)}")
+        print(
+            f"first seeds {first_seeds}, weights {weights}: {np.mean(kept):.1f} heuristics kept, "
+            f"{min(kept)} to {max(kept)}"
+        )
         for (number, way), measured in found.items():
-            row = {"first_seeds": first_seeds, "seeds": number, "way": way, "kept": float(np.mean(kept))}
+            row = {"first_seeds": first_seeds, "weights": weights, "kept": float(np.mean(kept))}
+            row |= {"seeds": number, "way": way}
             for name in MEASURES:
                 values, alike = (
                     np.nanmean([part[name] for part in parts], axis=0) for parts in (measured, found[number, "uniform"])
