@@ -35,6 +35,12 @@ SHARDS = range(config["generation"]["shards"])
 REPLAY_SHARDS = range(config["training"]["replay_shards"])
 JUDGE_SHARDS = range(config["labels"]["quality"]["shards"])
 SEEDS = config["seeds"]
+ADAPTIVE_BUDGETS = config["generation"]["adaptive"]["enabled"]
+# What says which answers were asked for, where that is not all.
+ALLOCATION = (
+    {"allocation": "results/{run}/allocation.parquet"} if ADAPTIVE_BUDGETS else {}
+)
+ALLOCATION_KEYS = ["generation.adaptive.first_seeds"] * ADAPTIVE_BUDGETS
 BASE_MODEL = config["model"]["name"]
 EMBEDDER = config["labels"]["embedder"]["name"]
 # GPUs that a job with a model in its own process asks for. Rules that run none ask for none, and see none in SLURM.

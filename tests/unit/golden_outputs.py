@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adaptive_samplers.budgets import BudgetSettings, allocate_budget, read_first_round
 from adaptive_samplers.evaluation import compare_samplers, paired_differences, write_tables
 from adaptive_samplers.files import read_json
 from adaptive_samplers.grid import Grid
@@ -552,7 +553,27 @@ def golden_card(folder: Path):
     return dataset_card("golden", None, report, *arguments, [folder / "pairs.jsonl"])
 
 
+def golden_allocation(folder: Path):
+    prompts = pd.concat([PROMPTS.assign(prompt_id=PROMPTS["prompt_id"] + str(i), split="train") for i in range(4)])
+    prompts = pd.concat([prompts, PROMPTS[2:]], ignore_index=True)
+    keys = [(p, h, s) for p in prompts["prompt_id"] for h in FEW["heuristic_id"] for s in (0, 1)]
+    quality, diversity, correctness = label_tables(keys)
+    place = quality["heuristic_id"].map({name: number for number, name in enumerate(FEW["heuristic_id"])})
+    quality = quality.assign(rating=quality["rating"] - 2 * place, rating_stderr=0.5, comparisons=3, reward=np.nan)
+    write_table("quality", quality.astype({"comparisons": np.int32}), folder / "quality.parquet")
+    scores = score_candidates(prompts, quality, diversity, correctness, "vendi_score")
+    write_table("scores", scores, folder / "scores.parquet")
+    weights = ({"diversity": 0.0, "quality": 1.0, "correctness": 0.0}, {"diversity": 0.2, "quality": 0.8})
+    settings = BudgetSettings(2, 0.6, 1, 0.9, 2, 0.5, weights)
+    files = folder / "scores.parquet", folder / "quality.parquet"
+    first = read_first_round(*files, prompts, FEW, [0, 1], weights, correct_only=True)
+    report = folder / "report.json"
+    allocate_budget(first, prompts, FEW, [0, 1, 2, 3, 4], settings, folder / "allocation.parquet", report)
+    return [read_table("allocation", folder / "allocation.parquet"), read_json(report)]
+
+
 GOLDEN = {
+    "allocate_budget": golden_allocation,
     "collect_prompts": golden_prompts,
     "expand_heuristics": golden_heuristics,
     "generate_candidates": golden_generation,

@@ -21,6 +21,7 @@ def problems_of(config: Any, config_folder: Path) -> dict[str, str]:
 
 LEARNED = "evaluation.learnability.heuristics"
 JUDGE = "labels.quality.judge"
+BUDGETS = "generation.adaptive"
 PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
 SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
@@ -69,6 +70,17 @@ BAD_CONFIGS = [
     (f"{DECONTAMINATION}.files", ["x.jsonl"], f"{DECONTAMINATION}.files[0]", ["does not exist"]),
     ("preferences.formats", ["simp"], "preferences.formats[0]", ["Did you mean 'simpo'?"]),
     ("preferences.rejection.beta", 0, "preferences.rejection.beta", ["0 is out of range"]),
+    (BUDGETS, {"enabled": True, "first_seeds": 3}, f"{BUDGETS}.first_seeds", ["none of the 3 seeds", "fewer than"]),
+    (BUDGETS, {"enabled": True, "budget": 0.5}, f"{BUDGETS}.budget", ["0.5 of 3 seeds", "takes 2", "above 0.666667"]),
+    (BUDGETS, {"budget": 1.2}, f"{BUDGETS}.budget", ["1.2 is out of range", "at most 1"]),
+    (BUDGETS, {"weights": []}, f"{BUDGETS}.weights", ["is empty", "at least one"]),
+    (BUDGETS, {"enabled": True, "weights": [{}]}, f"{BUDGETS}.weights[0]", ["all weights are 0"]),
+    (
+        BUDGETS,
+        {"enabled": True, "first_seeds": 1},
+        f"{BUDGETS}.weights[1].diversity",
+        ["0.5 has no effect with one first seed", "at least two first_seeds"],
+    ),
     (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
     (POLICIES, [{"source": HUB}], f"{POLICIES}[0].name", ["is missing"]),
     (POLICIES, [{"name": "a"}, {"name": "a"}], f"{POLICIES}[1].name", ["name of another policy"]),
@@ -328,6 +340,15 @@ def test_bad_config_is_one_clear_line(good_config, config_folder, path, value, r
         assert word in problems[reported]
     # What else is reported can only follow from the same mistake: the keys that a short map lacks.
     assert all("is missing" in message for key, message in problems.items() if key != reported)
+
+
+def test_adaptive_budgets_take_one_judge_and_seeds_apart(good_config, config_folder):
+    config = changed(good_config, (f"{BUDGETS}.enabled", True), ("seeds", [0, 1, 2, 3]))
+    assert load_config(config, config_folder)
+    both = changed(config, (OTHERS, [PAIRWISE]), ("labels.quality.tournament.group", "prompt"))
+    problems = problems_of(both, config_folder)
+    assert "one judge" in problems[OTHERS]
+    assert "rates the seeds of two rounds apart" in problems["labels.quality.tournament.group"]
 
 
 def test_selecting_among_one_sample_is_refused(good_config, config_folder):

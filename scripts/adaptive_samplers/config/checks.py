@@ -598,6 +598,42 @@ def _check_repeated_sampling(config: dict, problems: Problems, base_folder: Path
         problems.add(key, f"true has no effect: {reason}; allowed: false, or at least two seeds")
 
 
+def _check_budgets(config: dict, problems: Problems, base_folder: Path) -> None:
+    place = ("generation", "adaptive")
+    if not problems.clean(*place) or not problems.clean("seeds") or not config["generation"]["adaptive"]["enabled"]:
+        return
+    adaptive, seeds = config["generation"]["adaptive"], len(config["seeds"])
+    if problems.clean(*QUALITY):
+        quality = _at(config, QUALITY)
+        if quality["others"]:
+            problems.add((*QUALITY, "others"), "is not empty while generation.adaptive is enabled; allowed: one judge")
+        if quality["tournament"].get("group") == "prompt":
+            message = "is prompt while generation.adaptive rates the seeds of two rounds apart; allowed: seed"
+            problems.add((*QUALITY, "tournament", "group"), message)
+    first = adaptive["first_seeds"]
+    if first >= seeds:
+        problems.add(
+            (*place, "first_seeds"),
+            f"{first} leaves none of the {seeds} seeds to allocate; allowed: fewer than there are seeds",
+        )
+    elif adaptive["budget"] * seeds <= first:
+        problems.add(
+            (*place, "budget"),
+            f"{show(adaptive['budget'])} of {seeds} seeds is spent in the first round, which takes {first}; allowed: "
+            f"above {first / seeds:g}, fewer first_seeds, or more seeds",
+        )
+    for i, weights in enumerate(adaptive["weights"]):
+        path: KeyPath = (*place, "weights", i)
+        if not any(weights.values()):
+            problems.add(path, f"all weights are 0; allowed: at least one of {join(weights, 'or')} above 0")
+        elif first == 1 and weights["diversity"] > 0:
+            problems.add(
+                (*path, "diversity"),
+                f"{show(weights['diversity'])} has no effect with one first seed, for diversity is measured across "
+                "seeds; allowed: 0, or at least two first_seeds",
+            )
+
+
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_split,
     _check_files,
@@ -616,4 +652,5 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_overlap,
     _check_preferences,
     _check_repeated_sampling,
+    _check_budgets,
 )
