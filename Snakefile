@@ -20,6 +20,13 @@ include: "rules/prompts.smk"
 include: "rules/generation.smk"
 include: "rules/labels.smk"
 include: "rules/selection.smk"
+
+
+if ADAPTIVE_BUDGETS:
+
+    include: "rules/budgets.smk"
+
+
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/label_summary.smk"

@@ -35,6 +35,12 @@ SHARDS = range(config["generation"]["shards"])
 REPLAY_SHARDS = range(config["training"]["replay_shards"])
 JUDGE_SHARDS = range(config["labels"]["quality"]["shards"])
 SEEDS = config["seeds"]
+ADAPTIVE_BUDGETS = config["generation"]["adaptive"]["enabled"]
+# What says which answers were asked for, where that is not all.
+ALLOCATION = (
+    {"allocation": "results/{run}/allocation.parquet"} if ADAPTIVE_BUDGETS else {}
+)
+ALLOCATION_KEYS = ["generation.adaptive.first_seeds"] * ADAPTIVE_BUDGETS
 BASE_MODEL = config["model"]["name"]
 EMBEDDER = config["labels"]["embedder"]["name"]
 # GPUs that a job with a model in its own process asks for. Rules that run none ask for none, and see none in SLURM.
@@ -232,9 +238,16 @@ def judge_gpus(judge):
     return sglang_gpus(judge["sglang"]) if is_served(judge) else 1
 
 
-def judge_environment(judge):
-    """The environment of a job in which a judge works."""
-    return "../envs/sglang.yaml" if is_served(judge) else "../envs/labels.yaml"
+if is_served(JUDGE):
+    JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
+else:
+    JUDGE_ENVIRONMENT = "../envs/labels.yaml"
+
+
+def environment_of_judge(wildcards):
+    """The environment of a job in which a judge named by a wildcard works."""
+    served = is_served(JUDGES[wildcards.judge])
+    return "../envs/sglang.yaml" if served else "../envs/labels.yaml"
 
 
 def judge_inputs(judge, part):

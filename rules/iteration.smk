@@ -93,6 +93,7 @@ rule gather_round:
         runtime=growing(30),
     params:
         settings=stage("gather_round", "iteration.samples", "policy_samples.tolerance"),
+        verification_version=STAGE_VERSIONS["verify_candidates"],
     message:
         "Round {wildcards.round}: checking that every prompt was answered"
     script:
@@ -220,7 +221,7 @@ rule pair_round:
         runtime=growing(60),
     params:
         settings=stage(
-            "pair_round",
+            "make_preferences",
             "run.seed",
             "iteration.format",
             "iteration.splits",
@@ -230,6 +231,7 @@ rule pair_round:
                 if key not in ("formats", "license", "heuristics", "splits", "group")
             ),
         ),
+        format_version=STAGE_VERSIONS["export_preferences"],
     message:
         "Round {wildcards.round}: pairing samples"
     script:

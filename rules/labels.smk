@@ -81,7 +81,7 @@ rule label_quality:
     benchmark:
         "benchmarks/{run}/label_quality/shard={shard}.tsv"
     conda:
-        judge_environment(JUDGE)
+        JUDGE_ENVIRONMENT
     threads: 1
     resources:
         gpu=judge_gpus(JUDGE),
@@ -133,7 +133,7 @@ if OTHER_JUDGES:
         benchmark:
             "benchmarks/{run}/label_quality_by_others/{judge}/shard={shard}.tsv"
         conda:
-            lambda wildcards: judge_environment(JUDGES[wildcards.judge])
+            environment_of_judge
         resources:
             gpu=lambda wildcards: judge_gpus(JUDGES[wildcards.judge]),
             mem_mb=growing(6000, "judge_model"),

@@ -9,6 +9,12 @@ PREFERENCE_FILES = [
     f"results/{RUN}/preferences/{name}.{'json' if name.startswith('halos') else 'jsonl'}"
     for name in config["preferences"]["formats"]
 ]
+# Left out of the config, as it mostly is, the group of tournaments is no part of params.
+RATED = [
+    "labels.quality.tournament.group"
+    for key in config["labels"]["quality"]["tournament"]
+    if key == "group"
+]
 # What the card says of the judge.
 JUDGE_NAME = "labels.quality.judge." + ("pairs" if JUDGE_IS_TRAINED else "name")
 
@@ -40,6 +46,7 @@ rule make_preferences:
         settings=stage(
             "make_preferences",
             "run.seed",
+            *RATED,
             *(
                 f"preferences.{key}"
                 for key in sorted(config["preferences"])
@@ -112,6 +119,7 @@ rule describe_preferences:
             "preferences",
             "labels.quality.judge.kind",
             JUDGE_NAME,
+            *RATED,
         ),
     message:
         "Writing the card of the preference data"

@@ -13,12 +13,13 @@ from adaptive_samplers.tables import read_table
 def main(snakemake):
     settings = snakemake.params.settings
     preferences = settings["preferences"]
+    tournament = settings.get("labels", {}).get("quality", {}).get("tournament")
     models = {"answered": snakemake.input.model, "judged": snakemake.input.judge}
     card = dataset_card(
         snakemake.wildcards.run,
         preferences["license"],
         read_json(snakemake.input.report),
-        PreferenceSettings.from_config(preferences),
+        PreferenceSettings.from_config(preferences, tournament),
         read_table("prompts", snakemake.input.prompts),
         chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences["heuristics"]),
         settings["seeds"],

@@ -23,12 +23,13 @@ def main(snakemake):
     settings = snakemake.params.settings
     preferences = settings["preferences"]
     decontamination = preferences["decontamination"]
+    tournament = settings.get("labels", {}).get("quality", {}).get("tournament")
     prompts = read_table("prompts", snakemake.input.prompts)
     evaluations = chain(
         split_texts(prompts, "test") if decontamination["test_split"] else (),
         *map(evaluation_texts, snakemake.input.evaluations),
     )
-    chosen = PreferenceSettings.from_config(preferences)
+    chosen = PreferenceSettings.from_config(preferences, tournament)
     exported = prompts[prompts["split"].isin(chosen.splits)]
     report = make_preferences(
         prompts,

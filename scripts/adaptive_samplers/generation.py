@@ -1,13 +1,14 @@
 """Candidates: every prompt answered under every heuristic and seed, shard by shard."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
@@ -58,6 +59,22 @@ def shard_of(prompts: pd.DataFrame, shard: int, shards: int) -> pd.DataFrame:
     return ordered.iloc[start : start + size + (shard < rest)]
 
 
+def allocated_keys(allocation: Path, prompt_ids: Set[str], seed: int) -> set[tuple[str, str, int]]:
+    """The keys of an `allocation` table with these prompts and this seed.
+
+    Raises
+    ------
+    UserError
+        If the table cannot be read.
+    """
+    wanted = pa.array(sorted(prompt_ids), pa.string())
+    keys: set[tuple[str, str, int]] = set()
+    for batch in read_batches("allocation", allocation, KEY):
+        batch = batch.filter(pc.and_(pc.equal(batch["seed"], seed), pc.is_in(batch["prompt_id"], wanted)))
+        keys.update(zip(*(batch[column].to_pylist() for column in KEY), strict=True))
+    return keys
+
+
 def generate(
     prompts: pd.DataFrame,
     heuristics: pd.DataFrame,
@@ -66,8 +83,11 @@ def generate(
     model_hash: str,
     settings: GenerationSettings,
     output: Path,
+    rows: Set[tuple[str, str, int]] | None = None,
 ) -> None:
     """Sample every (prompt, heuristic, seed) and write the `candidates` table, ordered by seed, prompt and heuristic.
+
+    Where `rows` are given, only these keys are sampled.
 
     Finished answers are kept in a part file, so that a job that was killed goes on where it stopped. If `output` is
     there already, from the same model and settings, its answers are taken over: a new heuristic costs only its own.
@@ -79,6 +99,8 @@ def generate(
     for seed in seeds:
         for prompt in prompts.sort_values("prompt_id").itertuples():
             for heuristic_id in sorted(pipelines):
+                if rows is not None and (prompt.prompt_id, heuristic_id, seed) not in rows:
+                    continue
                 keys.append((prompt.prompt_id, heuristic_id, seed))
                 requests.append(
                     Request(

@@ -83,7 +83,7 @@ def judge_page(tournaments: dict[str, Any], training: dict[str, Any] | None, pat
     tournaments : the report of `label_quality`.
     training : the embedded judge's cross-validated accuracy, weights and limits; None for other judges.
     """
-    totals = [row for row in tournaments.items() if not isinstance(row[1], dict)]
+    totals = [row for row in tournaments.items() if not isinstance(row[1], dict | list)]
     reasons = tournaments["failure_reasons"]
     parts = [] if training is None else _training_parts(training)
     parts += [
@@ -101,6 +101,8 @@ MEASURED = {
     "position_bias": "position bias: mean probability of the answer shown first, less 0.5",
     "orders_disagree": "share of comparisons in which the two orders name different winners",
     "label_mass": "mean probability of the two labels together",
+    "told_probabilities": "share of replies that came with probabilities",
+    "weights": "weights of the log-probabilities",
     "identical_answers": "comparisons of answers with the same text, which are ties without a call",
     "answers_rated": "answers rated",
     "answers_failed": "answers that could not be rated",

@@ -9,7 +9,7 @@ tells which number follows from which file in `benchmarks/`.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,14 @@ def estimate(config: Mapping[str, Any], prompts: Prompts, assumptions: Assumptio
     return Estimate(counts=run.counts(), work=run.work(), disk=run.disk(), memory=run.memory())
 
 
+# Rules that label all answers, and those that label one of the two rounds of adaptive budgets in their place.
+_LABELS_OF_ROUNDS = {
+    "embed_candidates": "embed_budget_round",
+    "label_quality": "label_budget_quality",
+    "label_correctness": "label_budget_correctness",
+}
+
+
 class _Run:
     """The arithmetic; every method names its formula."""
 
@@ -182,13 +190,17 @@ class _Run:
         self.training_sets = len(weight_names(config)) * len(config["scoring"]["top_k"])
         self.samplers = self.training_sets * len(config["samplers"])
         self.answer_tokens = assumptions.answer_share * self._mean_limit()
-        self.answers = prompts.total * self.heuristics * self.seeds
+        # How much of all prompts, heuristics and seeds is answered.
+        adaptive = self.generation["adaptive"]
+        budget = adaptive["budget"] if adaptive["enabled"] else 1.0
+        self.share = (prompts.train * budget + prompts.validation + prompts.test) / prompts.total
+        self.answers = self.share * prompts.total * self.heuristics * self.seeds
         # Verbalized heuristics write whole replies, and train nothing.
         replies = assumptions.answer_share * sum(
             Asking.configured(entry).limit(self._mean_limit()) for entry in heuristics["verbalized"]
         )
         self.selectable = self.heuristics - len(heuristics["verbalized"])
-        self.generated = prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
+        self.generated = self.share * prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
         self.test_answers = prompts.test * (self.heuristics + self.samplers) * self.seeds
         # At most: answers that several weightings select are read once.
         kept = min(sum(config["scoring"]["top_k"]), self.selectable) * len(weight_names(config))
@@ -211,9 +223,8 @@ class _Run:
             "selected answers (at most)": self.selected,
         }
         if self.judges:
-            counts["judge calls"] = sum(
-                self._judge_calls(judge, self.prompts.total, self.heuristics) for judge in self.judges
-            )
+            prompts = self.share * self.prompts.total
+            counts["judge calls"] = sum(self._judge_calls(judge, prompts, self.heuristics) for judge in self.judges)
         return counts
 
     def work(self) -> dict[str, Work]:
@@ -252,11 +263,19 @@ class _Run:
                 continue
             shards = self.config["labels"]["quality"]["shards"]
             work[f"label_quality{ending}"] = _mean_work(
-                [self._judging(judge, self.prompts.total / shards, self.heuristics) for judge in known]
+                [self._judging(judge, self.share * self.prompts.total / shards, self.heuristics) for judge in known]
             )
             work[f"label_evaluation_quality{ending}"] = _mean_work(
                 [self._judging(judge, self.prompts.test / shards, competitors) for judge in known]
             )
+        return self._in_two_rounds(work) if self.generation["adaptive"]["enabled"] else work
+
+    def _in_two_rounds(self, work: dict[str, Work]) -> dict[str, Work]:
+        """The same work by the rules of adaptive budgets: a mean shard of later seeds, and labels of a mean round."""
+        work["generate_allocated"] = work["generate_candidates"]
+        for rule, of_round in _LABELS_OF_ROUNDS.items():
+            if rule in work:
+                work[of_round] = replace(work[rule], hours=work[rule].hours / 2)
         return work
 
     def disk(self) -> dict[str, float]:

@@ -68,6 +68,10 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("end_logprobs", pa.list_(pa.float32())),
         ]
     ),
+    "allocation": pa.schema(
+        # An answer of the second round: `unsettled` or `undecided`, or the split of a prompt that is not trained on.
+        [*_KEY_FIELDS, _required("reason", pa.string())]
+    ),
     "embeddings": pa.schema(
         [_required("text_id", pa.string()), _required("vector", pa.list_(pa.float32()))]  # unit length
     ),

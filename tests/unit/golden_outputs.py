@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adaptive_samplers.budgets import BudgetSettings, allocate_budget, read_first_round
 from adaptive_samplers.engines import Completion
 from adaptive_samplers.evaluation import compare_samplers, paired_differences, write_tables
 from adaptive_samplers.files import read_json
@@ -34,6 +35,10 @@ from adaptive_samplers.labels.overlap import LocalTracer, build_index, label_ove
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
+from adaptive_samplers.policies.formats import write_formats
+from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.policies.rounds import as_contestants, contestants, plan_rounds
+from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
 from adaptive_samplers.preferences import (
     FORMATS,
     Outputs,
@@ -491,6 +496,28 @@ def golden_correctness(folder: Path) -> pd.DataFrame:
     return read_table("correctness", output)
 
 
+def golden_policy_samples(folder: Path):
+    one = candidates()[lambda rows: rows["heuristic_id"] == FEW["heuristic_id"][0]]
+    write_table("candidates", one, folder / "candidates.parquet")
+    gather_policy_samples(folder / "candidates.parquet", PROMPTS, "golden", folder / "samples.parquet")
+    generation = {"max_new_tokens": 9, "stop": ["x"], "sampling": [{"top_p": 0.9}]}
+    write_formats(folder / "samples.parquet", PROMPTS, generation, folder / "formats")
+    texts = {path.name: path.read_text() for path in sorted((folder / "formats").rglob("*.js*"))}
+    return read_table("policy_samples", folder / "samples.parquet"), texts
+
+
+def golden_round(folder: Path):
+    one = candidates()[lambda rows: rows["heuristic_id"] == FEW["heuristic_id"][0]]
+    write_table("candidates", one, folder / "candidates.parquet")
+    as_contestants(folder / "candidates.parquet", folder / "contestants.parquet")
+    return contestants(FEW[:1], 3), read_table("candidates", folder / "contestants.parquet")
+
+
+def golden_slice(_):
+    steps = [{"temperature": 0.8}, {"top_p": 0.9}]
+    return slice_prompts(PROMPTS, ["train", "test"], 1, 2), sampling_heuristics(steps)
+
+
 PREFERENCES = [
     PreferenceSettings(splits=("train", "validation", "test")),
     PreferenceSettings(
@@ -546,7 +573,27 @@ def golden_card(folder: Path):
     return dataset_card("golden", None, report, *arguments, [folder / "pairs.jsonl"])
 
 
+def golden_allocation(folder: Path):
+    prompts = pd.concat([PROMPTS.assign(prompt_id=PROMPTS["prompt_id"] + str(i), split="train") for i in range(4)])
+    prompts = pd.concat([prompts, PROMPTS[2:]], ignore_index=True)
+    keys = [(p, h, s) for p in prompts["prompt_id"] for h in FEW["heuristic_id"] for s in (0, 1)]
+    quality, diversity, correctness = label_tables(keys)
+    place = quality["heuristic_id"].map({name: number for number, name in enumerate(FEW["heuristic_id"])})
+    quality = quality.assign(rating=quality["rating"] - 2 * place, rating_stderr=0.5, comparisons=3, reward=np.nan)
+    write_table("quality", quality.astype({"comparisons": np.int32}), folder / "quality.parquet")
+    scores = score_candidates(prompts, quality, diversity, correctness, "vendi_score")
+    write_table("scores", scores, folder / "scores.parquet")
+    weights = ({"diversity": 0.0, "quality": 1.0, "correctness": 0.0}, {"diversity": 0.2, "quality": 0.8})
+    settings = BudgetSettings(2, 0.6, 1, 0.9, 2, 0.5, weights)
+    files = folder / "scores.parquet", folder / "quality.parquet"
+    first = read_first_round(*files, prompts, FEW, [0, 1], weights, correct_only=True)
+    report = folder / "report.json"
+    allocate_budget(first, prompts, FEW, [0, 1, 2, 3, 4], settings, folder / "allocation.parquet", report)
+    return [read_table("allocation", folder / "allocation.parquet"), read_json(report)]
+
+
 GOLDEN = {
+    "allocate_budget": golden_allocation,
     "collect_prompts": golden_prompts,
     "expand_heuristics": golden_heuristics,
     "generate_candidates": golden_generation,
@@ -573,9 +620,17 @@ GOLDEN = {
     "extract_final_answers": final_answers,
     "measure_repeated_sampling": golden_repeated_sampling,
     "probe_distributions": golden_probes,
+    "slice_prompts": golden_slice,
+    "gather_policy_samples": golden_policy_samples,
+    "plan_rounds": lambda _: [
+        plan_rounds(PROMPTS, ["train", "test"], 0, size, most) for size in (1, 2) for most in (2, None)
+    ],
+    "gather_round": golden_round,
     "tables": golden_tables,
 }
 WITHOUT_GOLDEN = {
+    "score_round": "log-probabilities are a language model's; test_policy_rounds compares them with a tiny model's own",
+    "train_policy": "what is trained is the user's command's; test_policy_rounds looks at what the command is told",
     "embed_candidates": "the vectors are an embedding model's, and a model is too large for a test of seconds",
     "figures": "what matplotlib draws differs from one version to the next; test_figures looks at what is in them",
 }

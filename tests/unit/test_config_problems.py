@@ -21,10 +21,12 @@ def problems_of(config: Any, config_folder: Path) -> dict[str, str]:
 
 LEARNED = "evaluation.learnability.heuristics"
 JUDGE = "labels.quality.judge"
+BUDGETS = "generation.adaptive"
 PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
 SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
 SERVED_JUDGE = {"kind": "scalar", "name": "judge", "source": HUB, "sglang": {"arguments": ["--host 0.0.0.0"]}}
+POLICIES = "policy_samples.policies"
 DECONTAMINATION = "preferences.decontamination"
 REPEATED = "evaluation.repeated_sampling"
 ENDPOINT = {"kind": "endpoint", "name": "far", "base_url": "https://api.example.org/v1", "model": "m"}
@@ -68,7 +70,46 @@ BAD_CONFIGS = [
     (f"{DECONTAMINATION}.files", ["x.jsonl"], f"{DECONTAMINATION}.files[0]", ["does not exist"]),
     ("preferences.formats", ["simp"], "preferences.formats[0]", ["Did you mean 'simpo'?"]),
     ("preferences.rejection.beta", 0, "preferences.rejection.beta", ["0 is out of range"]),
+    (BUDGETS, {"enabled": True, "first_seeds": 3}, f"{BUDGETS}.first_seeds", ["none of the 3 seeds", "fewer than"]),
+    (BUDGETS, {"enabled": True, "budget": 0.5}, f"{BUDGETS}.budget", ["0.5 of 3 seeds", "takes 2", "above 0.666667"]),
+    (BUDGETS, {"budget": 1.2}, f"{BUDGETS}.budget", ["1.2 is out of range", "at most 1"]),
+    (BUDGETS, {"weights": []}, f"{BUDGETS}.weights", ["is empty", "at least one"]),
+    (BUDGETS, {"enabled": True, "weights": [{}]}, f"{BUDGETS}.weights[0]", ["all weights are 0"]),
+    (
+        BUDGETS,
+        {"enabled": True, "first_seeds": 1},
+        f"{BUDGETS}.weights[1].diversity",
+        ["0.5 has no effect with one first seed", "at least two first_seeds"],
+    ),
     (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
+    (POLICIES, [{"source": HUB}], f"{POLICIES}[0].name", ["is missing"]),
+    (POLICIES, [{"name": "a"}, {"name": "a"}], f"{POLICIES}[1].name", ["name of another policy"]),
+    (POLICIES, [{"name": "a", "source": "gpt2"}], f"{POLICIES}[0].source", ["is text", "hub or folder or null"]),
+    (POLICIES, [{"name": "a", "adapter": {"kind": "hubb"}}], f"{POLICIES}[0].adapter.kind", ["Did you mean 'hub'?"]),
+    (
+        POLICIES,
+        [{"name": "a", "adapter": {"kind": "folder", "path": "resource"}}],
+        f"{POLICIES}[0].adapter.path",
+        ["Did you mean 'resources'?"],
+    ),
+    (
+        POLICIES,
+        [{"name": "smollm2-135m-instruct", "source": HUB}],
+        f"{POLICIES}[0].name",
+        ["is the name of model too, but another model"],
+    ),
+    ("policy_samples.sampling", [{"topp": 1}], "policy_samples.sampling[0].topp", ["Did you mean 'top_p'?"]),
+    ("policy_samples.sampling", [], "policy_samples.sampling", ["is empty"]),
+    ("policy_samples.samples", 0, "policy_samples.samples", ["0 is out of range"]),
+    ("iteration.policy", "mine", "iteration.policy", ["'mine' is not known", "allowed: null, the base model"]),
+    ("iteration.samples", 1, "iteration.samples", ["1 is out of range"]),
+    ("iteration.files", ["resources/prompt.jsonl"], "iteration.files[0]", ["Did you mean 'prompts.jsonl'?"]),
+    (
+        "iteration.command",
+        "train --data {data} --model $ITERATION_MODEL --out {ouput}",
+        "iteration.command",
+        ["lacks {output}", "a command with {data}, {model} and {output}"],
+    ),
     ("trainin", {}, "trainin", ["unknown key", "Did you mean 'training'?"]),
     ("model", REMOVED, "model", ["is missing", "name, source"]),
     ("training", None, "training", ["is empty (null)", "a map", "learning_rate"]),
@@ -301,6 +342,15 @@ def test_bad_config_is_one_clear_line(good_config, config_folder, path, value, r
     assert all("is missing" in message for key, message in problems.items() if key != reported)
 
 
+def test_adaptive_budgets_take_one_judge_and_seeds_apart(good_config, config_folder):
+    config = changed(good_config, (f"{BUDGETS}.enabled", True), ("seeds", [0, 1, 2, 3]))
+    assert load_config(config, config_folder)
+    both = changed(config, (OTHERS, [PAIRWISE]), ("labels.quality.tournament.group", "prompt"))
+    problems = problems_of(both, config_folder)
+    assert "one judge" in problems[OTHERS]
+    assert "rates the seeds of two rounds apart" in problems["labels.quality.tournament.group"]
+
+
 def test_selecting_among_one_sample_is_refused(good_config, config_folder):
     config = changed(good_config, (f"{REPEATED}.enabled", True))
     assert load_config(config, config_folder)
@@ -356,3 +406,13 @@ def test_junk_in_any_place_is_a_user_error_or_valid(good_config, config_folder, 
 def test_a_judge_without_rewards_ranks_within_a_seed_alone(key, value, good_config, config_folder):
     config = changed(good_config, (JUDGE, PAIRWISE), (f"preferences.{key}", value))
     assert "gives no rewards" in problems_of(config, config_folder)[f"preferences.{key}"]
+
+
+def test_one_heuristic_is_enough_where_seeds_meet(good_config, config_folder):
+    alone = {"grid": [], "pipelines": [[{"temperature": 0.8}, {"top_p": 0.95}]]}
+    config = changed(good_config, ("heuristics", alone), ("scoring.top_k", [1]), ("preferences.group", "prompt"))
+    assert "at least 2" in problems_of(config, config_folder)["heuristics"]
+    met = changed(config, ("labels.quality.tournament.group", "prompt"))
+    load_config(met, config_folder)
+    load_config(changed(met, (JUDGE, PAIRWISE)), config_folder)
+    assert "at least 2" in problems_of(changed(met, ("seeds", [0])), config_folder)["heuristics"]

@@ -122,6 +122,7 @@ def rules_of_environments() -> list[tuple[str, str]]:
     found = re.findall(r'conda:\s+(\S+)\n.*?script:\s+"\.\./scripts/(\w+)\.py"', text, re.DOTALL)
     # A rule whose environment depends on the config names a variable.
     chosen = re.findall(r'^\s*(\w+_ENVIRONMENT) = ("\S+")$', text, re.MULTILINE)
+    chosen += [("environment_of_judge", path) for name, path in chosen if name == "JUDGE_ENVIRONMENT"]
     pairs = {
         (Path(path.strip('"')).stem, script)
         for value, script in found
@@ -142,6 +143,8 @@ def test_each_environment_lists_all_that_its_scripts_import(environment, script)
     packages = imported_packages(REPOSITORY / "scripts" / f"{script}.py", set()) - set(sys.stdlib_module_names)
     packages.discard("adaptive_samplers")
     packages.discard("reasoning_gym")  # installed by those who have such tasks: it needs a C compiler
+    if script not in ("fetch_model", "adopt_policy"):
+        packages.discard("peft")  # merges adapters, where models are fetched
     if environment != "sglang":
         packages.discard("sglang")  # imported by the server's own process alone, which these jobs do not start
     for package in packages:

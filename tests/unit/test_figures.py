@@ -23,6 +23,7 @@ from adaptive_samplers.figures.distributions import REST, distributions
 from adaptive_samplers.figures.labels import label_correlations, label_distributions
 from adaptive_samplers.figures.learnability import learnability
 from adaptive_samplers.figures.ranking import ranking
+from adaptive_samplers.figures.repeated_sampling import coverage, selecting
 from adaptive_samplers.figures.selection import by_family_and_temperature, kept
 from adaptive_samplers.figures.style import (
     FONT_SIZE,
@@ -36,6 +37,7 @@ from adaptive_samplers.figures.style import (
 from adaptive_samplers.figures.tradeoff import pareto_front, tradeoff
 from adaptive_samplers.label_summary import MEASURES, correlations
 from adaptive_samplers.label_summary.distributions import distribution
+from adaptive_samplers.tables import SCHEMAS
 from support import REPOSITORY
 
 ARCHITECTURES = ["LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"]
@@ -132,9 +134,40 @@ def labels():
     return found, columns, correlations(answers, correlated), correlated
 
 
+def repeated_sampling():
+    """What 16 samples of 40 prompts are worth to every sampler, by plain formulas, and the power laws."""
+    rows, laws = [], []
+    for number, (family, name) in enumerate(HEURISTICS + LEARNED):
+        kind = "learned" if family == "learned" else "heuristic"
+        a, b = -2.5 + 0.05 * number, -0.4
+        laws.append((family, name, kind, a, b, 0.1, 0.02, 0.99, 0.01, 5, 40, None))
+        for n in (1, 2, 4, 8, 16):
+            covered = np.exp(a * n**b)
+            for method, prompts, mean in (
+                ("pass_at_k", "verifiable", covered),
+                ("best_of_n", "verifiable", 0.9 * covered),
+                ("pass_at_k", "final_answer", covered**2),
+                ("best_of_n", "final_answer", 0.5 * covered),
+                ("majority_vote", "final_answer", 0.4 * covered),
+                ("weighted_majority_vote", "final_answer", 0.6 * covered),
+            ):
+                interval = (mean, mean - 0.05, mean + 0.05, 40 if prompts == "verifiable" else 20)
+                rows.append((family, name, kind, method, "correctness", prompts, None, n, float(n), *interval))
+            interval = (np.log(n + number), np.log(n + number) - 0.2, np.log(n + number) + 0.2, 60)
+            rows.append((family, name, kind, "best_of_n", "reward", "all", "reward", n, float(n), *interval))
+        interval = (0.5 * covered, 0.4 * covered, 0.6 * covered, 20)
+        rows.append(
+            (family, name, kind, "adaptive_consistency", "correctness", "final_answer", None, 16, 7.3, *interval)
+        )
+    tables = SCHEMAS["repeated_sampling"].names, SCHEMAS["power_laws"].names
+    return pd.DataFrame(rows, columns=tables[0]), pd.DataFrame(laws, columns=tables[1])
+
+
 ALL = {
     "label_distributions": lambda: label_distributions(*labels()[:2]),
     "label_correlations": lambda: label_correlations(*labels()[2:]),
+    "coverage": lambda: coverage(*repeated_sampling()),
+    "selecting": lambda: selecting(repeated_sampling()[0]),
     "learnability": lambda: learnability(learned_heuristics()),
     "tradeoff": lambda: tradeoff(comparison_of(HEURISTICS + LEARNED)),
     "ranking": lambda: ranking(comparison_of(HEURISTICS + LEARNED)),

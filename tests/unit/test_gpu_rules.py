@@ -14,7 +14,8 @@ from adaptive_samplers.stage import run_stage
 from support import REPOSITORY, SMOKE, changed, working_directory
 
 # What scripts call to run a model. Training a sampler needs no language model, and is quick on a CPU.
-RUNS_A_MODEL = {"LanguageModel", "build_engine", "embed_texts"}
+RUNS_A_MODEL = {"LanguageModel", "build_engine", "embed_texts", "train_policy"}
+SAMPLING = {"generate_candidates", "sample_with_sampler", "sample_policy", "sample_round"}
 LIST_RULES = """
 import json, sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_rules_that_run_a_model_ask_for_a_gpu_and_no_others_do(tmp_path):
     assert {Path(script).name for script, _ in rules.values()} >= {"train_sampler.py", "write_report.py"}
     wanted = {rule: int(runs_a_model(Path(script).name)) for rule, (script, _) in rules.items()}
     assert {rule: gpus for rule, (_, gpus) in rules.items()} == wanted
-    assert sum(wanted.values()) == 7
+    assert sum(wanted.values()) == 12
 
 
 def test_on_the_cpu_no_rule_asks_for_one(tmp_path):
@@ -67,7 +68,7 @@ def test_a_model_on_several_gpus_gets_as_many(tmp_path):
     sizes = {"tensor_parallel": 2, "data_parallel": 3}
     changes = [("generation.engine", "sglang"), *((f"generation.sglang.{key}", value) for key, value in sizes.items())]
     rules = gpus_by_rule(tmp_path / "work", *changes)
-    assert {rule for rule, (_, gpus) in rules.items() if gpus == 6} == {"generate_candidates", "sample_with_sampler"}
+    assert {rule for rule, (_, gpus) in rules.items() if gpus == 6} == SAMPLING
     assert rules["replay_distributions"][1] == 1
 
 

@@ -178,8 +178,13 @@ def shifted(meta):
     return {**meta, "input_token_logprobs": meta["input_token_logprobs"][1:]}
 
 
+def other_tokens(meta):
+    return {**meta, "input_token_logprobs": [[value, 7, None] for value, *_ in meta["input_token_logprobs"]]}
+
+
 def test_a_server_that_scores_other_tokens_gives_no_likelihood():
-    pool = ImitatedPool({1: shifted, 2: without_values, 3: lambda meta: {}})
-    found = dict(served_likelihoods(pool, [2]).score([Continuation((9, 8, last), 1) for last in (1, 2, 3)]))
+    pool = ImitatedPool({1: shifted, 2: without_values, 3: lambda meta: {}, 4: other_tokens})
+    found = dict(served_likelihoods(pool, [2]).score([Continuation((9, 8, last), 1) for last in (1, 2, 3, 4)]))
     assert "of other tokens" in found[0].error and "TypeError" in found[1].error and "KeyError" in found[2].error
+    assert "of other tokens" in found[3].error
     assert all(isinstance(result, Result) and not result.values for result in found.values())

@@ -233,6 +233,22 @@ def test_an_endpoint_takes_no_gpus_and_has_no_hours(field_config, estimated):
     assert found.disk["models"] == 6e9
 
 
+def test_a_budget_takes_its_share_in_two_rounds(field_config, estimated):
+    judged = changed(field_config, ("labels.quality.judge", JUDGE), ("seeds", [0, 1, 2, 3]))
+    whole = estimated(judged)
+    found = estimated(changed(judged, ("generation.adaptive", {"enabled": True, "budget": 0.6})))
+    share = (50 * 0.6 + 20 + 30) / 100
+    for name in ("answers", "generated tokens", "judge calls"):
+        assert found.counts[name] == pytest.approx(share * whole.counts[name])
+    start = 0.1
+    shard = share * (whole.work["generate_candidates"].hours - start) + start
+    assert found.work["generate_candidates"] == found.work["generate_allocated"]
+    assert found.work["generate_allocated"].hours == pytest.approx(shard)
+    judging = share * (whole.work["label_quality"].hours - start) + start
+    assert found.work["label_budget_quality"].hours == pytest.approx(judging / 2)
+    assert found.work["label_budget_correctness"].hours == pytest.approx(share * 800 * 2 / 4 / 3600 / 2)
+
+
 def test_disk(field_config, estimated):
     disk = estimated(field_config).disk
     assert disk["models"] == 6e9

@@ -236,6 +236,7 @@ def test_rewards_compare_seeds_and_ratings_do_not():
     assert score_column(quality.assign(reward=2.0), replace(DEFAULT, score="rating")) == "rating"
     with pytest.raises(UserError, match=r"preferences.group: .* set it to seed"):
         score_column(quality, replace(DEFAULT, group="prompt"))
+    assert score_column(quality, replace(DEFAULT, group="prompt", rated="prompt")) == "rating"
     with pytest.raises(UserError, match=r"preferences.score: the judge gave no rewards"):
         score_column(quality, replace(DEFAULT, score="reward"))
 

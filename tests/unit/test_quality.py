@@ -13,7 +13,7 @@ from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
 from adaptive_samplers.labels.judges.features import features_of, texts_to_embed, token_ends
 from adaptive_samplers.labels.judges.training_pairs import read_pairs
-from adaptive_samplers.labels.quality import gather_quality, label_quality, merge_summaries
+from adaptive_samplers.labels.quality import gather_quality, label_quality, merge_summaries, under_one_seed
 from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.tables import KEY, read_table, write_table
 
@@ -117,7 +117,7 @@ def test_failed_answers_alone():
 
 
 def test_ratings_follow_the_rewards_within_their_group(tmp_path):
-    labels, summary = label_quality(CANDIDATES, judge_of(CANDIDATES), TOURNAMENT, 0.0, seed=1)
+    labels, summary = label_quality(CANDIDATES, judge_of(CANDIDATES), {**TOURNAMENT, "group": "seed"}, 0.0, seed=1)
     assert labels[KEY].equals(CANDIDATES[KEY])  # in the order of the candidates
     expected = 10 * features_of(PROMPTS, CANDIDATES, EMBEDDINGS, decode)[:, 0]
     np.testing.assert_allclose(labels["reward"], expected)
@@ -288,7 +288,7 @@ class FailingJudge:
 @pytest.mark.parametrize("schedule", ["swiss", "round_robin"])
 def test_with_5_percent_of_calls_failing_no_failed_one_enters_a_rating(schedule):
     alpha, keys = 0.02, [(prompt, f"h{i}", seed) for prompt in "pqrst" for seed in (0, 1) for i in range(24)]
-    candidates = pd.DataFrame(keys, columns=KEY).assign(finish_reason="stop")
+    candidates = pd.DataFrame(keys, columns=KEY).assign(finish_reason="stop", text=lambda rows: rows["heuristic_id"])
     tournament = {"schedule": schedule, "rounds": None, "regularization": alpha}
     judge = FailingJudge()
     labels, summary = label_quality(candidates, judge, tournament, 0.1, seed=4)
@@ -312,3 +312,15 @@ def test_with_5_percent_of_calls_failing_no_failed_one_enters_a_rating(schedule)
         UserError, match=rf"(?s){failed} of {len(judge.said)} judge calls failed .*allows 1\.0%.*gave no"
     ):
         label_quality(candidates, FailingJudge(), tournament, 0.01, seed=4)
+
+
+def test_answers_to_a_prompt_meet_across_seeds():
+    together = under_one_seed(CANDIDATES)
+    labels, summary = label_quality(CANDIDATES, judge_of(together), {**TOURNAMENT, "group": "prompt"}, 0.0, seed=1)
+    assert labels[KEY].equals(CANDIDATES[KEY])
+    assert summary["groups"] == 2 and summary["calls"] == 6 + 1, "four answers to one prompt, two to the other"
+    apart, _ = label_quality(CANDIDATES, judge_of(CANDIDATES), TOURNAMENT, 0.0, seed=1)
+    pd.testing.assert_series_equal(labels["reward"], apart["reward"])
+    for _, group in labels.dropna(subset="rating").groupby("prompt_id"):
+        assert group["rating"].sum() == pytest.approx(0, abs=1e-6)
+        assert group["rating"].round(6).rank().tolist() == group["reward"].round(6).rank().tolist()

@@ -64,6 +64,23 @@ def tables(fate):
     return scores, lambda names: answers.select(names).to_batches(3)
 
 
+def test_what_nobody_asked_for_is_not_counted():
+    scores, candidates = tables(["right", "wrong"] + ["gone"] * 10)
+    asked = np.zeros(len(KEYS), dtype=bool)
+    asked[:5] = True  # of prompt a all answers, of b those of one heuristic with one seed
+    reasons = filtering_reasons(GRID, scores, candidates, True, asked)
+    filtered = filtered_answers(GRID, reasons).to_pylist()
+    assert [(row["prompt_id"], row["reason"]) for row in filtered] == [
+        ("a", "incorrect"), ("a", "incomplete"), ("a", "incomplete"), ("b", "incomplete")
+    ]  # fmt: skip
+    report = filtering_report(GRID, reasons, PROMPTS)
+    assert report["answers"]["all"]["expected"] == 5 and report["answers"]["verifiable"]["expected"] == 1
+    assert report["groups"] == 3
+    assert [(row["prompt_id"], row["seed"], row["reasons"]) for row in report["empty_groups"]] == [
+        ("a", 4, {"incomplete": 1, "incorrect": 1}), ("b", 2, {"incomplete": 1})
+    ]  # fmt: skip
+
+
 def reason_of(prompt, fate, correct_only):
     if fate == "open" and prompt == "c":
         return "unverified" if correct_only else None
@@ -79,6 +96,9 @@ def test_every_answer_is_selectable_or_has_its_reason(fate, correct_only):
     reasons = filtering_reasons(GRID, scores, candidates, correct_only)
     expected = [reason_of(key[0], of, correct_only) for key, of in zip(KEYS, fate, strict=True)]
     assert [None if code == 0 else list(REASONS)[code - 1] for code in reasons] == expected
+    asked = np.arange(len(KEYS)) % 3 > 0
+    some = filtering_reasons(GRID, scores, candidates, correct_only, asked)
+    assert some.tolist() == np.where(asked, reasons, -1).tolist()
     listed = filtered_answers(GRID, reasons).to_pylist()
     assert [(*(row[key] for key in KEY), row["reason"]) for row in listed] == [
         (*key, reason) for key, reason in zip(KEYS, expected, strict=True) if reason

@@ -223,7 +223,7 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
     _check_each_once(official, problems)
     if problems.clean("heuristics"):
         count = len({chain for _, chain in [*chains, *official]})
-        if count < 2:
+        if count < 2 and not (count == 1 and _meets_other_seeds(config, problems)):
             problems.add(("heuristics",), f"holds {count} in all; allowed: at least 2, for a tournament needs two")
         elif problems.clean("scoring", "top_k"):
             for i, kept in enumerate(config["scoring"]["top_k"]):
@@ -248,6 +248,14 @@ def _check_verbalized(entries: Any, problems: Problems, base_folder: Path) -> No
         if problems.clean(*path):
             chains.append((path, verbalized_pipeline(entry)))
     _check_each_once(chains, problems)
+
+
+def _meets_other_seeds(config: dict, problems: Problems) -> bool:
+    """Whether an answer meets those under other seeds, so that one heuristic is enough for a tournament."""
+    place: KeyPath = ("labels", "quality", "tournament")
+    if not (problems.clean(*place) and problems.clean("seeds")):
+        return False
+    return _at(config, place).get("group") == "prompt" and len(config["seeds"]) > 1
 
 
 def _check_learnability(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -553,8 +561,11 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
         )
     if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] in COMPARING_KINDS:
         reason = "while the judge compares answers and gives no rewards; allowed:"
-        if preferences["group"] == "prompt":
-            problems.add(("preferences", "group"), f"is prompt {reason} seed")
+        tournament = config["labels"]["quality"]["tournament"]
+        if preferences["group"] == "prompt" and tournament.get("group") != "prompt":
+            problems.add(
+                ("preferences", "group"), f"is prompt {reason} seed, or labels.quality.tournament.group: prompt too"
+            )
         if preferences["score"] == "reward":
             problems.add(("preferences", "score"), f"is reward {reason} rating or auto")
     if problems.clean("heuristics") and preferences["heuristics"] is not None:
@@ -587,6 +598,42 @@ def _check_repeated_sampling(config: dict, problems: Problems, base_folder: Path
         problems.add(key, f"true has no effect: {reason}; allowed: false, or at least two seeds")
 
 
+def _check_budgets(config: dict, problems: Problems, base_folder: Path) -> None:
+    place = ("generation", "adaptive")
+    if not problems.clean(*place) or not problems.clean("seeds") or not config["generation"]["adaptive"]["enabled"]:
+        return
+    adaptive, seeds = config["generation"]["adaptive"], len(config["seeds"])
+    if problems.clean(*QUALITY):
+        quality = _at(config, QUALITY)
+        if quality["others"]:
+            problems.add((*QUALITY, "others"), "is not empty while generation.adaptive is enabled; allowed: one judge")
+        if quality["tournament"].get("group") == "prompt":
+            message = "is prompt while generation.adaptive rates the seeds of two rounds apart; allowed: seed"
+            problems.add((*QUALITY, "tournament", "group"), message)
+    first = adaptive["first_seeds"]
+    if first >= seeds:
+        problems.add(
+            (*place, "first_seeds"),
+            f"{first} leaves none of the {seeds} seeds to allocate; allowed: fewer than there are seeds",
+        )
+    elif adaptive["budget"] * seeds <= first:
+        problems.add(
+            (*place, "budget"),
+            f"{show(adaptive['budget'])} of {seeds} seeds is spent in the first round, which takes {first}; allowed: "
+            f"above {first / seeds:g}, fewer first_seeds, or more seeds",
+        )
+    for i, weights in enumerate(adaptive["weights"]):
+        path: KeyPath = (*place, "weights", i)
+        if not any(weights.values()):
+            problems.add(path, f"all weights are 0; allowed: at least one of {join(weights, 'or')} above 0")
+        elif first == 1 and weights["diversity"] > 0:
+            problems.add(
+                (*path, "diversity"),
+                f"{show(weights['diversity'])} has no effect with one first seed, for diversity is measured across "
+                "seeds; allowed: 0, or at least two first_seeds",
+            )
+
+
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_split,
     _check_files,
@@ -605,4 +652,5 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_overlap,
     _check_preferences,
     _check_repeated_sampling,
+    _check_budgets,
 )

@@ -1,5 +1,6 @@
 """What repeated sampling is worth: coverage by the number of samples, and ways of choosing among them."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from adaptive_samplers.repeated_sampling.coverage import PowerLaw
 from adaptive_samplers.repeated_sampling.measure import ALL, FINAL_ANSWER, VERIFIABLE
 
 _PANEL_HEIGHT = 2.7  # inches
+_LONGEST_LINE = 24  # characters of a name over a panel
 _ENTRY = 1.25  # lines of the key that an entry of one line takes, with the room around it
 _BASE, _HEURISTIC, _LEARNED = "base", "heuristic", "learned"
 _SIGNS: dict[str, dict[str, Any]] = {
@@ -40,7 +42,7 @@ _ROLES = {
     _LEARNED: "the best learned sampler",
 }
 _OTHERS = {"color": LIGHT_GRAY, "linewidth": 0.8, "zorder": 1}
-_LAW = {"linewidth": 1.1, "linestyle": (0, (1, 1.5)), "zorder": 2}
+_LAW = {"linewidth": 1.4, "linestyle": (0, (1, 1.5)), "zorder": 2}
 _WHISKER = {"linewidth": 0.9, "alpha": 0.7, "zorder": 2}
 _APART = 0.013  # of the axis, between the curves of two methods
 _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -93,8 +95,8 @@ def coverage(measured: pd.DataFrame, laws: pd.DataFrame) -> Figure:
                 curve = rows[rows["name"] == name]
                 color = _SIGNS[role]["color"]
                 axes.fill_between(curve["n"], curve["low"], curve["high"], color=color, alpha=0.12, linewidth=0)
-                axes.plot(curve["n"], curve["mean"], zorder=3, **_SIGNS[role])
                 law = _law(rows, laws, name)
+                axes.plot(curve["n"], curve["mean"], zorder=3, **_sign(role, law))
                 if law is not None:
                     counts = np.geomspace(1, curve["n"].max(), 60)
                     axes.plot(counts, law(counts), color=color, **_LAW)
@@ -187,6 +189,11 @@ def _law(rows: pd.DataFrame, laws: pd.DataFrame, name: str) -> PowerLaw | None:
     return PowerLaw(*found.iloc[0][list(PowerLaw._fields)].astype(float))
 
 
+def _sign(role: str, law: PowerLaw | None) -> dict[str, Any]:
+    """How a sampler that stands out is drawn: points alone where the line is that of its power law."""
+    return _SIGNS[role] if law is None else _SIGNS[role] | {"linestyle": ""}
+
+
 def _key(rows: pd.DataFrame, laws: pd.DataFrame) -> list[Line2D]:
     """The key of a panel of `coverage`: the samplers that stand out, with their laws, and the others."""
     entries, fitted = [], False
@@ -197,7 +204,7 @@ def _key(rows: pd.DataFrame, laws: pd.DataFrame) -> list[Line2D]:
         if law is not None:
             fitted = True
             text += f"\na = {law.a:.2f} \u00b1 {law.a_stderr:.2f}, b = {law.b:.2f} \u00b1 {law.b_stderr:.2f}"
-        entries.append(Line2D([], [], label=text, **_SIGNS[role]))
+        entries.append(Line2D([], [], label=text, **_sign(role, law)))
     if rows["name"].nunique() > len(outstanding):
         entries.append(Line2D([], [], label="each other sampler", **_OTHERS))
     if fitted:
@@ -233,8 +240,15 @@ def _capital(text: str) -> str:
 
 
 def _broken(name: str) -> str:
-    """A learned sampler's name on two lines: the architecture, and what it was trained on."""
-    return name.replace(" ", "\n", 1)
+    """A name on lines that fit over a panel: an architecture apart from its training set, a pipeline between steps."""
+    if " " in name:
+        return name.replace(" ", "\n", 1)
+    lines = [""]
+    for step in re.findall(r"[^+]*\+?", name):
+        if lines[-1] and len(lines[-1] + step) > _LONGEST_LINE:
+            lines.append("")
+        lines[-1] += step
+    return "\n".join(lines)
 
 
 def _empty(sentence: str) -> Figure:

@@ -22,7 +22,9 @@ KEPT_REASONS = 20
 def label_quality(
     candidates: pd.DataFrame, judge: Judge, tournament: dict, tolerance: float, seed: int
 ) -> tuple[pd.DataFrame, dict]:
-    """Rate every answer within its (prompt, seed).
+    """Rate every answer within its (prompt, seed), or where `tournament` has `group: prompt` within its prompt.
+
+    `judge` knows the answers as they are given, or in the latter case as `under_one_seed` gives them.
 
     Answers with the same text that ended alike are one player, and share its rating: no judge can tell them apart.
     Heuristics that draw with the same random numbers often give such answers, and comparisons are dear.
@@ -37,11 +39,14 @@ def label_quality(
     UserError
         If a larger share of judge calls than `tolerance` failed.
     """
+    rest = {name: value for name, value in tournament.items() if name != "group"}
+    together = tournament.get("group") == "prompt"
+    candidates = under_one_seed(candidates) if together else candidates
     answered = candidates[candidates["finish_reason"] != "error"]
     same = answered.groupby(["prompt_id", "seed", "text", "finish_reason"])["heuristic_id"]
     answered = answered[KEY].assign(player=same.transform("min"))
     groups = {key: group["player"].unique().tolist() for key, group in answered.groupby(["prompt_id", "seed"])}
-    ratings, summary = run_tournaments(groups, judge.compare, **tournament, seed=seed)
+    ratings, summary = run_tournaments(groups, judge.compare, **rest, seed=seed)
     summary["equal_answers"] = len(answered) - sum(map(len, groups.values()))
     reasons = Counter(reason for _, reason in judge.failures)
     summary |= {"failure_reasons": dict(reasons.most_common(KEPT_REASONS)), "judge": judge.measured()}
@@ -60,7 +65,22 @@ def label_quality(
     table = candidates[KEY].merge(rated, on=KEY, how="left", validate="one_to_one")
     table["comparisons"] = table["comparisons"].fillna(0).astype(np.int32)
     table["reward"] = [judge.rewards.get(key, np.nan) for key in table[KEY].itertuples(index=False, name=None)]
-    return table, summary
+    return (under_own_seeds(table) if together else table), summary
+
+
+def under_one_seed(candidates: pd.DataFrame) -> pd.DataFrame:
+    """The same answers as if all were given under seed 0, so that those to a prompt meet in one tournament.
+
+    What their seeds were stands behind their heuristics' ids.
+    """
+    ids = candidates["heuristic_id"] + " " + candidates["seed"].astype(str)
+    return candidates.assign(heuristic_id=ids, seed=0)
+
+
+def under_own_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """What `under_one_seed` did, undone."""
+    ids = table["heuristic_id"].str.rsplit(" ", n=1, expand=True)
+    return table.assign(heuristic_id=ids[0], seed=ids[1].astype(np.int64))
 
 
 def gather_quality(shards: Sequence[Path], output: Path) -> None:

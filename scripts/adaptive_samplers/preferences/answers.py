@@ -45,8 +45,8 @@ def score_column(quality: pd.DataFrame, settings: PreferenceSettings) -> str:
     """The column of the `quality` table that ranks answers, `reward` or `rating`.
 
     A judge's reward says the same of an answer whatever it met, so it compares answers to one prompt under all seeds. A
-    rating is relative to the other answers to the prompt under its seed, and has the mean 0 there: between seeds, it
-    says which answer stood out more in its own tournament, not which is better.
+    rating is relative to the answers in the same tournament, and has the mean 0 there. Where each seed has its own, it
+    says which answer stood out more among those of its seed, not which is better.
 
     Raises
     ------
@@ -57,10 +57,10 @@ def score_column(quality: pd.DataFrame, settings: PreferenceSettings) -> str:
     column = settings.score if settings.score != "auto" else "reward" if has_reward else "rating"
     if column == "reward" and not has_reward:
         raise UserError("preferences.score: the judge gave no rewards, it compares answers; set it to rating")
-    if column == "rating" and settings.group == "prompt":
+    if column == "rating" and settings.group == "prompt" and settings.rated == "seed":
         raise UserError(
             "preferences.group: the judge's ratings compare answers to the same prompt and seed alone; set it to seed, "
-            "or take a judge that gives rewards"
+            "or labels.quality.tournament.group to prompt, or take a judge that gives rewards"
         )
     return column
 

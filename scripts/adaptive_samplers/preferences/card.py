@@ -133,7 +133,8 @@ def _judge(judge: Mapping[str, Any], report: Mapping[str, Any], settings: Prefer
     name = judge.get("name", f"trained by the run on `{judge.get('pairs')}`, with the model above for its features")
     meaning = {
         "reward": "the judge's reward, which compares answers under all seeds",
-        "rating": "Bradley-Terry ratings, which compare answers to the same prompt under the same seed",
+        "rating": "Bradley-Terry ratings, which compare answers to the same prompt"
+        + (" under the same seed" if settings.rated == "seed" else ""),
     }[report["score"]]
     chosen = vars(settings).items()
     return [

@@ -26,6 +26,7 @@ class PreferenceSettings:
     threshold : what a desirable answer's score reaches: `fixed`, `mean` or `median`.
     threshold_value : with `fixed`.
     threshold_scope : mean or median of the `group`, or of `all` exported answers.
+    rated : which answers the judge's ratings compare, those under a `seed` or to a `prompt`.
     """
 
     splits: tuple[str, ...] = ("train",)
@@ -43,10 +44,11 @@ class PreferenceSettings:
     threshold: str = "median"
     threshold_value: float = 0.0
     threshold_scope: str = "group"
+    rated: str = "seed"
 
     @classmethod
-    def from_config(cls, preferences: Mapping[str, Any]) -> Self:
-        """The settings in a complete config, of which `preferences` is the part of that name."""
+    def from_config(cls, preferences: Mapping[str, Any], tournament: Mapping[str, Any] | None = None) -> Self:
+        """The settings in a complete config, of which these are `preferences` and `labels.quality.tournament`."""
         names = ("group", "score", "correctness", "finished_only", "pairing", "margin", "most_pairs")
         return cls(
             splits=tuple(preferences["splits"]),
@@ -58,6 +60,7 @@ class PreferenceSettings:
             threshold=preferences["binary"]["threshold"],
             threshold_value=preferences["binary"]["value"],
             threshold_scope=preferences["binary"]["scope"],
+            rated=(tournament or {}).get("group", "seed"),
         )
 
     @property

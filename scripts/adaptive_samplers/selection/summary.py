@@ -23,21 +23,28 @@ REASONS = {
 }
 SUMMARIZED = [*KEY, "kind", *LABELS, *(f"z_{label}" for label in LABELS), "correct"]  # columns of the scores
 ALL_KINDS = "all"
+NOT_ASKED = -1  # in place of a reason: nobody asked for the answer, as adaptive budgets leave some out
 
 
 def filtering_reasons(
-    grid: Grid, scores: pd.DataFrame, candidates: Candidates, correct_only: bool, prompted: Collection[str] = ()
+    grid: Grid,
+    scores: pd.DataFrame,
+    candidates: Candidates,
+    correct_only: bool,
+    prompted: Collection[str] = (),
+    asked: np.ndarray | None = None,
 ) -> np.ndarray:
     """Why the answer to each key could not be selected, by place in the grid of all keys that were asked for.
 
     Parameters
     ----------
     prompted : the ids of heuristics whose answers are drawn from replies, of those in the grid.
+    asked : bool by place, where not every key of the grid was asked for.
 
     Returns
     -------
     int8 array
-        0 where it could be selected, else n for the n-th of `REASONS`.
+        0 where it could be selected, else n for the n-th of `REASONS`; `NOT_ASKED` where it was not asked for.
     """
     present, finished = present_and_finished(candidates, grid)
     places = grid.places(scores)
@@ -47,15 +54,18 @@ def filtering_reasons(
     if correct_only:
         refused[places[inside]] = not_correct(scores)[inside]
         silent[places[inside]] = scores["correctness"].isna().to_numpy()[inside]
-    asked = np.zeros(grid.shape, dtype=bool)
-    asked[:, np.isin(grid.heuristic_ids.to_pylist(), list(prompted))] = True
-    conditions = [~present, ~finished, ~rated, refused & silent, refused, asked.ravel()]
-    return np.select(conditions, range(1, len(REASONS) + 1), 0).astype(np.int8)
+    drawn = np.zeros(grid.shape, dtype=bool)
+    drawn[:, np.isin(grid.heuristic_ids.to_pylist(), list(prompted))] = True
+    conditions = [~present, ~finished, ~rated, refused & silent, refused, drawn.ravel()]
+    reasons = np.select(conditions, range(1, len(REASONS) + 1), 0).astype(np.int8)
+    if asked is not None:
+        reasons[~asked] = NOT_ASKED
+    return reasons
 
 
 def filtered_answers(grid: Grid, reasons: np.ndarray) -> pa.Table:
     """The `filtered` table: a row for each answer that could not be selected, in the order of the key."""
-    places = np.flatnonzero(reasons)
+    places = np.flatnonzero(reasons > 0)
     names = pa.DictionaryArray.from_arrays(pa.array(reasons[places] - 1, pa.int8()), pa.array(list(REASONS)))
     keys = pa.Table.from_pandas(grid.keys(places), preserve_index=False)
     return keys.append_column("reason", names).cast(SCHEMAS["filtered"])
@@ -68,7 +78,7 @@ def filtering_report(grid: Grid, reasons: np.ndarray, prompts: pd.DataFrame) -> 
     -------
     dict
         `answers`: by kind of prompt, and for `all`, how many were `expected`, are `selectable`, and were filtered for
-        each reason; `prompted` is there only if any were. `groups`: how many prompts and seeds there are.
+        each reason; `prompted` is there only if any were. `groups`: how many prompts and seeds were asked for.
         `empty_groups`: of those without an answer to select from, `{prompt_id, seed, kind, split}` and how many answers
         have each reason.
     """
@@ -84,12 +94,13 @@ def filtering_report(grid: Grid, reasons: np.ndarray, prompts: pd.DataFrame) -> 
             del counted["prompted"]
     seeds = grid.seeds.to_pylist()
     empty = []
-    for prompt, seed in np.argwhere(counts[..., 0] == 0).tolist():
+    asked = counts.sum(axis=-1) > 0
+    for prompt, seed in np.argwhere((counts[..., 0] == 0) & asked).tolist():
         group = {"prompt_id": grid.prompt_ids[prompt].as_py(), "seed": seeds[seed]}
         row = found.iloc[prompt]
         why = {name: count for name, count in _by_reason(counts[prompt, seed]).items() if count}
         empty.append({**group, "kind": row["kind"], "split": row["split"], "reasons": why})
-    return {"answers": answers, "groups": counts.shape[0] * counts.shape[1], "empty_groups": empty}
+    return {"answers": answers, "groups": int(asked.sum()), "empty_groups": empty}
 
 
 def _by_reason(counts: np.ndarray) -> dict[str, int]:

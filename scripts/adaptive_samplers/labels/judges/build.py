@@ -19,6 +19,7 @@ from adaptive_samplers.labels.judges.feature_reward import FeatureReward, featur
 from adaptive_samplers.labels.judges.likelihood import likelihood_judge
 from adaptive_samplers.labels.judges.pairwise import PairwiseJudge
 from adaptive_samplers.labels.judges.scalar import scalar_judge
+from adaptive_samplers.labels.quality import under_one_seed
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.partfile import PartFile
@@ -63,6 +64,8 @@ def open_judge(
         tokenizer), of models in folders `judge_model`.
     """
     settings = config["labels"]["quality"]["judge"]
+    if config["labels"]["quality"].get("tournament", {}).get("group") == "prompt":
+        candidates = under_one_seed(candidates)
     if settings["kind"] == "feature_reward":
         yield feature_reward_judge(
             FeatureReward.load(inputs["judge"]),

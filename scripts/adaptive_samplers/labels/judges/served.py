@@ -84,7 +84,10 @@ def served_likelihoods(pool: EndpointPool, end_ids: Sequence[int]) -> ServedScor
     def likelihood(reply: Any, continuation: Continuation) -> tuple[float, ...]:
         # The first entry is for the token before the continuation, whose own value the server leaves out.
         entries = reply["meta_info"]["input_token_logprobs"][1:]
-        if [token_id for _, token_id, *_ in entries] != list(continuation.token_ids[continuation.start :]):
+        wanted = continuation.token_ids[continuation.start :]
+        # SGLang calls the last token of the vocabulary 0, as it does what stands for images.
+        same = [found in (token_id, 0) for (_, found, *_), token_id in zip(entries, wanted, strict=False)]
+        if len(entries) != len(wanted) or not all(same):
             raise ValueError("its log-probabilities are of other tokens than were asked for")
         end = float(logsumexp(_next_of(reply, end_ids)))
         return fmean(float(log_probability) for log_probability, *_ in entries) if entries else end, end
