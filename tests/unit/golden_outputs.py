@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from adaptive_samplers.budgets import BudgetSettings, allocate_budget, read_first_round
+from adaptive_samplers.engines import Completion
 from adaptive_samplers.evaluation import compare_samplers, paired_differences, write_tables
 from adaptive_samplers.files import read_json
 from adaptive_samplers.grid import Grid
@@ -23,6 +24,7 @@ from adaptive_samplers.heuristics import (
     parse_processors,
     sort_logits,
 )
+from adaptive_samplers.heuristics.pipelines import TEMPLATE
 from adaptive_samplers.label_summary import labels_page, summarize_labels
 from adaptive_samplers.labels.combination import combine_quality, combined_report
 from adaptive_samplers.labels.correctness import label_correctness
@@ -66,6 +68,7 @@ from adaptive_samplers.tables import KEY, read_table, to_arrow, write_table
 from adaptive_samplers.training import TrainingSettings, evaluate, train
 from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, token_steps
+from adaptive_samplers.verbalized.asking import Asking
 from adaptive_samplers.verification import verify_candidates
 
 GRID = [
@@ -179,8 +182,16 @@ def golden_heuristics(_):
     return [HEURISTICS, learned_heuristic("samplers/SamplingNetwork/a0.7_b0.3_c0_top2")]
 
 
+REPLIES = [
+    "<response><text>One</text><probability>0.2</probability></response> <response><text>Two</text><probability>60%",
+    '[{"text": "One", "probability": 0.2}, {"text": "Two", "probability": "1/2"}, {"text": "Thr',
+    "Sure:\n1. (0.1) One\n2. (0.3) Two\n3. one\n\n4. Four",
+    "One, I think.",
+]
+
+
 def golden_generation(_):
-    """What the transformers engine does at a token: sort, process, draw."""
+    """What the transformers engine does at a token: sort, process, draw; and what is drawn from replies."""
     pipelines = [parse_processors(row.processors) for row in HEURISTICS.itertuples()]
     logits = logits_of(12, 40)
     chosen, kept = [], []
@@ -193,7 +204,16 @@ def golden_generation(_):
             number = uniforms(sample_seed(20260101, "a", seed), 4)[3]
             positions = draw(changed, torch.full((len(pipelines),), number, dtype=torch.float64))
             chosen.append(order.gather(1, positions[:, None]).flatten().tolist())
-    return [chosen, kept, apply_to_logits(logits[: len(pipelines)], pipelines[: len(logits)]).softmax(-1).tolist()]
+    asking, entry = Asking(3, None, TEMPLATE), {"answers": 3, "max_new_tokens": None, "template": TEMPLATE}
+    replies = [
+        asking.read(Completion(0, text=text, finish_reason=reason), sample_seed(20260101, "a", 3)).describe()
+        for text in REPLIES
+        for reason in ("stop", "length")
+    ]
+    replies += [asking.messages(json.loads(PROMPTS["messages"][0])), asking.limit(10)]
+    replies += expand_heuristics([], [], None, [{**entry, "pipeline": [{"temperature": 0.7}]}])
+    probabilities = apply_to_logits(logits[: len(pipelines)], pipelines[: len(logits)]).softmax(-1).tolist()
+    return [chosen, kept, probabilities, replies]
 
 
 def golden_verification(folder: Path):
