@@ -57,13 +57,6 @@ localrules:
     write_report,
 
 
-if OTHER_JUDGES:
-
-    localrules:
-        combine_quality,
-        combine_evaluation_quality,
-
-
 onstart:
     refuse_running_twice()
 
