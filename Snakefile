@@ -86,13 +86,6 @@ localrules:
     describe_preferences,
 
 
-if OTHER_JUDGES:
-
-    localrules:
-        combine_quality,
-        combine_evaluation_quality,
-
-
 onstart:
     refuse_running_twice()
 

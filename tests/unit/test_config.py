@@ -87,7 +87,7 @@ def test_defaults_are_filled_in_everywhere(config_folder):
     assert config["heuristics"]["pipelines"] == []
     assert config["labels"]["quality"]["tournament"]["rounds"] is None
     assert config["labels"]["quality"]["judge"]["kind"] == "feature_reward"
-    assert config["labels"]["quality"]["judge"]["regularization"] == 0.1
+    assert config["labels"]["quality"]["judge"]["regularization"] == 2.0
     assert config["samplers"] == {
         "SamplingNetwork": {"d_model": 32, "d_ff": 64, "n_blocks": 2, "n_heads": 4, "scale": True}
     }
