@@ -246,7 +246,7 @@ def test_a_budget_takes_its_share_in_two_rounds(field_config, estimated):
     assert found.work["generate_allocated"].hours == pytest.approx(shard)
     judging = share * (whole.work["label_quality"].hours - start) + start
     assert found.work["label_budget_quality"].hours == pytest.approx(judging / 2)
-    assert found.work["label_budget_correctness"].hours == pytest.approx(share * 800 * 2 / 4 / 3600 / 2)
+    assert found.work["label_budget_correctness"].hours == pytest.approx(share * 800 / 4 / 3600 / 2)
 
 
 def test_disk(field_config, estimated):
