@@ -13,7 +13,6 @@ import copy
 import json
 import platform
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,6 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent / "scripts"))
 
 import torch  # noqa: E402 (after the library's place is known)
-import yaml  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from adaptive_samplers.files import write_json  # noqa: E402
@@ -67,14 +65,9 @@ def at_temperatures(rows: Iterator[Tensor]) -> Iterator[Tensor]:
 
 def real_rows(count: int) -> Iterator[Tensor]:
     """Next-token logits of the embedded model at places in the project's prompts, `[V]` each."""
-    from adaptive_samplers.models.fetch import fetch_model
-    from adaptive_samplers.models.language_model import LanguageModel
+    from embedded_model import load_embedded_model
 
-    settings = yaml.safe_load((FOLDER.parent / "config" / "config.yaml").read_text())["model"]
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "model"
-        fetch_model(settings["name"], settings["source"], settings["license"], place)
-        model = LanguageModel(place, device="cpu")
+    model = load_embedded_model()
     lines = (FOLDER.parent / "resources" / "prompts.jsonl").read_text().splitlines()
     texts = [json.loads(line)["prompt"] for line in lines]
     pairs = [

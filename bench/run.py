@@ -21,7 +21,6 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent / "scripts"))
 
 import torch  # noqa: E402 (after the library's place is known)
-import yaml  # noqa: E402
 
 from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
@@ -334,20 +333,15 @@ def overlap_cases() -> Iterator[Case]:
 def engine_cases() -> Iterator[Case]:
     """Generation on the embedded model against `generate`, called for each answer and for each heuristic."""
 
+    from embedded_model import load_embedded_model
     from transformers import GenerationConfig
 
     from adaptive_samplers.engines import Request
     from adaptive_samplers.engines.transformers_engine import TransformersEngine
     from adaptive_samplers.heuristics import expand_heuristics, parse_processors
-    from adaptive_samplers.models.fetch import fetch_model
-    from adaptive_samplers.models.language_model import LanguageModel
     from adaptive_samplers.randomness import sample_seed
 
-    config = yaml.safe_load((FOLDER.parent / "config" / "config.yaml").read_text())
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "model"
-        fetch_model(config["model"]["name"], config["model"]["source"], config["model"]["license"], place)
-        model = LanguageModel(place, device="cpu")
+    model = load_embedded_model()
     questions = ["What is the capital of France?", "Write a two-line poem about the sea.", "How do I sleep better?"]
     prompts = [model.encode_chat([{"role": "user", "content": question}]) for question in questions]
     rows = expand_heuristics([{"family": "top_p", "values": [0.8, 0.9], "temperatures": [0.7, 1.0]}], [])
@@ -411,28 +405,27 @@ def serving_cases() -> Iterator[Case]:
     import json
     import pickle
 
+    from embedded_model import default_config, fetch_embedded_model
     from identity_processor import IdentityProcessor
 
     from adaptive_samplers.engines import Request
     from adaptive_samplers.engines.sglang_engine import Payloads
     from adaptive_samplers.heuristics import configured_pipeline
-    from adaptive_samplers.models.fetch import cache_folder, fetch_model
     from adaptive_samplers.randomness import sample_seed
     from adaptive_samplers.samplers import build_sampler
     from adaptive_samplers.serving.service import serve
 
     repository = FOLDER.parent
     install = subprocess.run([repository / "tests/sglang_cpu/install.sh"], capture_output=True, text=True, check=True)
-    config = yaml.safe_load((repository / "config" / "config.yaml").read_text())
+    config = default_config()
     model, tokens, end = config["model"], 16, 1  # a token that this model never draws, so that all answers are as long
     shims = [str(FOLDER), str(repository / "tests" / "sglang_cpu" / "shims")]
     os.environ["PYTHONPATH"] = os.pathsep.join(shims)
     settings = {**config["generation"]["sglang"], "python": install.stdout.strip(), "concurrency": 32}
     with tempfile.TemporaryDirectory() as folder:
-        place, saved = Path(folder) / "model", Path(folder) / "SamplingNetwork" / "a0_b1_c0_top2"
-        fetch_model(model["name"], model["source"], model["license"], place)
+        place, saved = fetch_embedded_model(Path(folder)), Path(folder) / "SamplingNetwork" / "a0_b1_c0_top2"
         build_sampler("SamplingNetwork", {}, seed=0).save_pretrained(saved)
-        with serve(settings, {**model, "device": "cpu"}, place, cache_folder() / "bench_server.log") as pool:
+        with serve(settings, {**model, "device": "cpu"}, place, Path(folder) / "server.log") as pool:
 
             def bodies(setting: dict) -> list[dict]:
                 pipeline = configured_pipeline([setting])

@@ -151,6 +151,32 @@ def test_the_target_learnability(workflow):
     assert workflow.planned("all", config=more) == {}
 
 
+def test_the_target_repeated_sampling(workflow):
+    own = {
+        "extract_final_answers",
+        "measure_repeated_sampling",
+        "plot_repeated_sampling",
+        "tabulate_repeated_sampling",
+        "repeated_sampling",
+    }
+    assert set(workflow.planned("repeated_sampling")) <= own
+    done = workflow.run("repeated_sampling")
+    assert done.returncode == 0, done.stdout
+    table = pd.read_csv(workflow.result("tables/repeated_sampling.csv"))
+    coverage = table[(table["method"] == "pass_at_k") & (table["prompts"] == "verifiable")]
+    assert set(coverage["n"]) == {1, 2} and coverage["mean"].between(0, 1).all()
+    assert set(coverage["kind"]) == {"heuristic", "learned"}
+    for name in ("coverage", "selecting"):
+        assert workflow.result(f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    # Another confidence measures anew, and neither labels nor extracts anything.
+    surer = {"evaluation": {"repeated_sampling": {"confidence": 0.99}}}
+    assert set(workflow.planned("repeated_sampling", config=surer)) == own - {"extract_final_answers"}
+    assert workflow.planned("all", config=surer) == {}
+    # Where it is enabled it is part of the report.
+    enabled = {"evaluation": {"repeated_sampling": {"enabled": True}}}
+    assert set(workflow.planned("all", config=enabled)) == {*ENDINGS}
+
+
 def test_a_training_rate_reruns_training_and_what_follows(workflow):
     planned = workflow.planned(config={"training": {"learning_rate": 0.002}})
     assert set(planned) == {"train_sampler", *AFTER_TRAINING}

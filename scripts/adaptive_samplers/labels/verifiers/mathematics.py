@@ -37,7 +37,6 @@ def final_formula(answer: str, ground_truth: object = None) -> str | None:
 
 def _canonical(formula: Any) -> str:
     import sympy
-    from latex2sympy2_extended.sets import FiniteSet
 
     if isinstance(formula, str):
         return " ".join(formula.split())
@@ -52,7 +51,7 @@ def _canonical(formula: Any) -> str:
     if isinstance(formula, sympy.Expr):
         return _value(formula)
     parts = [_canonical(part) for part in formula.args]
-    if isinstance(formula, FiniteSet | sympy.FiniteSet):
+    if isinstance(formula, sympy.FiniteSet):
         parts = sorted(set(parts))
     return f"{type(formula).__name__}({', '.join(parts)})" if parts else str(formula)
 
