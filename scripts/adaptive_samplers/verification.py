@@ -48,6 +48,7 @@ class Tally:
     failed: Rows = field(default_factory=Rows)
     unparsed: Rows = field(default_factory=Rows)
     unparsed_of: Counter = field(default_factory=Counter)  # by heuristic
+    found_of: Counter = field(default_factory=Counter)  # rows, by heuristic
     foreign: Rows = field(default_factory=Rows)
     foreign_shards: list[str] = field(default_factory=list)
     finish_reasons: Counter = field(default_factory=Counter)
@@ -72,14 +73,13 @@ class Tally:
                 self.foreign_shards.append(str(path))
             batch, places = batch.filter(pa.array(~foreign)), places[~foreign]
         self.found += len(batch)
-        self.finish_reasons.update(
-            {count["values"]: count["counts"] for count in pc.value_counts(batch["finish_reason"]).to_pylist()}
-        )
+        self.finish_reasons.update(_counts(batch["finish_reason"]))
         duplicated = ~first_of_their_place(places, self.seen)
         failed = pc.equal(batch["finish_reason"], "error").to_numpy(zero_copy_only=False)
         unparsed = failed & _starts_with(batch["error"], UNPARSED)
         self._note(self.unparsed, batch, unparsed, [*KEY, "error"])
-        self.unparsed_of.update(batch["heuristic_id"].filter(pa.array(unparsed)).to_pylist())
+        self.found_of.update(_counts(batch["heuristic_id"]))
+        self.unparsed_of.update(_counts(batch["heuristic_id"].filter(pa.array(unparsed))))
         failed &= ~unparsed
         self._note(self.duplicated, batch, duplicated, KEY)
         self._note(self.failed, batch, failed, [*KEY, "error"])
@@ -166,8 +166,7 @@ def verify_candidates(
     }
     if tally.unparsed.count:
         names = heuristics.set_index("heuristic_id")["name"]
-        replies = len(prompts) * len(seeds)
-        shares = {names[one]: count / replies for one, count in tally.unparsed_of.most_common()}
+        shares = {names[one]: count / tally.found_of[one] for one, count in tally.unparsed_of.most_common()}
         summary["unparsed_shares"] = shares
         say("replies without an answer: " + ", ".join(f"{share:.1%} of {name}" for name, share in shares.items()))
     write_json(summary | ({"unlisted": unlisted} if any(unlisted.values()) else {}), report)
@@ -187,6 +186,11 @@ def verify_candidates(
         for path in shards:
             for batch in read_batches("candidates", path):
                 writer.write_batch(_without(batch, dropped))
+
+
+def _counts(values: pa.Array) -> dict[str, int]:
+    """How often each value occurs."""
+    return {count["values"]: count["counts"] for count in pc.value_counts(values).to_pylist()}
 
 
 def _starts_with(texts: pa.Array, beginning: str) -> np.ndarray:
