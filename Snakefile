@@ -20,10 +20,19 @@ include: "rules/prompts.smk"
 include: "rules/generation.smk"
 include: "rules/labels.smk"
 include: "rules/selection.smk"
+
+
+if ADAPTIVE_BUDGETS:
+
+    include: "rules/budgets.smk"
+
+
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/label_summary.smk"
 include: "rules/figures.smk"
 include: "rules/learnability.smk"
+include: "rules/repeated_sampling.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
 include: "rules/iteration.smk"
@@ -41,6 +50,7 @@ localrules:
     figures,
     tables,
     learnability,
+    repeated_sampling,
     report,
     policy_samples,
     slice_policy_prompts,
@@ -61,15 +71,26 @@ localrules:
     plot_training_curves,
     plot_kept_heuristics,
     plot_learnability,
+    plot_labels,
+    tabulate_labels,
+    plot_repeated_sampling,
     tabulate_comparison,
     tabulate_checks,
     tabulate_learnability,
+    tabulate_repeated_sampling,
     record_provenance,
     write_report,
     preferences,
     make_preferences,
     export_preferences,
     describe_preferences,
+
+
+if OTHER_JUDGES:
+
+    localrules:
+        combine_quality,
+        combine_evaluation_quality,
 
 
 onstart:
@@ -102,6 +123,12 @@ rule tables:
 rule learnability:
     input:
         LEARNABILITY,
+
+
+rule repeated_sampling:
+    input:
+        REPEATED_SAMPLING_FIGURES,
+        REPEATED_SAMPLING_TABLES,
 
 
 rule report:

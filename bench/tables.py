@@ -39,7 +39,7 @@ from adaptive_samplers.hashing import content_id  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
 from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table  # noqa: E402
 
-STEPS = ("verify_candidates", "score_candidates", "select_training_set", "summarize_selection")
+STEPS = ("verify_candidates", "score_candidates", "select_training_set", "summarize_selection", "summarize_labels")
 PLAIN_STEPS = STEPS[:3]
 PROMPTS, HEURISTICS, SEEDS, SHARDS = 2_000, 143, 8, 8
 VOCABULARY = 49_152
@@ -211,6 +211,7 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
         "score_candidates": {"prompts": tables["prompts"], **labels},
         "select_training_set": {name: tables[name] for name in ("scores", "candidates", "heuristics")},
         "summarize_selection": {**tables, "training_sets": [training_set]},
+        "summarize_labels": {**tables, **labels, "overlap": []},
     }
     outputs = {
         "verify_candidates": {"candidates": tables["candidates"], "report": str(folder / "candidates_report.json")},
@@ -220,6 +221,11 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
             **{name: str(folder / f"{name}.parquet") for name in ("filtered", "marginals")},
             "report": str(folder / "selection.json"),
             "page": str(folder / "selection.html"),
+        },
+        "summarize_labels": {
+            "summary": str(folder / "summary.json"),
+            **{name: str(folder / f"{name}.csv") for name in ("distributions", "correlations")},
+            "tex": str(folder / "correlations.tex"),
         },
     }
     settings = {

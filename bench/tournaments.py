@@ -4,10 +4,11 @@
     python bench/tournaments.py --repeats 1     a quick look
 
 The players are 143 answers to each of 12 prompts, with the rewards that the embedded judge gave them
-(bench/recorded_rewards.json). `recorded` is that judge, which contradicts itself never. The others say of the same
-answers, in log-odds: the difference of the rewards times `scale`, plus noise of the pair, of the order in which it is
-shown, and a constant for the answer shown first. `orders disagree` is the share of pairs in which the two orders then
-name different winners: the report of a run has it for its own judge.
+(bench/recorded_rewards.json); answers with the same text are one player, but in `swiss, both orders, all`. `recorded`
+is that judge, which contradicts itself never. The others say of the same answers, in log-odds: the difference of the
+rewards times `scale`, plus noise of the pair, of the order in which it is shown, and a constant for the answer shown
+first. `orders disagree` is the share of pairs in which the two orders then name different winners: the report of a
+run has it for its own judge.
 """
 
 import argparse
@@ -50,14 +51,15 @@ JUDGES = {
 SWISS_CALLS = 1278
 REGULARIZATIONS = (0.01, 0.0001, 0.000001)
 
+RECORDED = json.loads((FOLDER / "recorded_rewards.json").read_text())
+
 Group = tuple[str, int]
 
 
 def simulate(noise: Noise, repeats: int) -> dict[Group, np.ndarray]:
     """P(first beats second) of every pair of answers [143, 143], for each prompt and repeat."""
-    recorded = json.loads((FOLDER / "recorded_rewards.json").read_text())
     groups = {}
-    for prompt, (rewards, texts) in enumerate(zip(recorded["rewards"], recorded["texts"], strict=True)):
+    for prompt, (rewards, texts) in enumerate(zip(RECORDED["rewards"], RECORDED["texts"], strict=True)):
         for repeat in range(repeats):
             random = np.random.default_rng([prompt, repeat])
             text, count = np.array(texts), max(texts) + 1
@@ -69,10 +71,6 @@ def simulate(noise: Noise, repeats: int) -> dict[Group, np.ndarray]:
             np.fill_diagonal(odds, 0)  # no judge is asked about two answers with the same text
             groups[f"p{prompt:02d}", repeat] = expit(odds)[np.ix_(text, text)]
     return groups
-
-
-def players(count: int) -> list[str]:
-    return [f"{number:03d}" for number in range(count)]
 
 
 def judge(groups: dict[Group, np.ndarray], both_orders: bool) -> Callable[[list[Comparison]], np.ndarray]:
@@ -89,12 +87,28 @@ def judge(groups: dict[Group, np.ndarray], both_orders: bool) -> Callable[[list[
     return compare
 
 
-def play(groups: dict[Group, np.ndarray], both_orders: bool, **settings: Any) -> tuple[pd.DataFrame, float]:
-    """Ratings, and the judge calls of a group, which are twice its comparisons in both orders."""
+def play(
+    groups: dict[Group, np.ndarray], both_orders: bool, one_by_one: bool = False, **settings: Any
+) -> tuple[pd.DataFrame, float]:
+    """Ratings, and the judge calls of a group, which are twice its comparisons in both orders.
+
+    Answers with the same text are one player, as in the pipeline, unless every answer plays for itself (`one_by_one`).
+    """
     settings = {"rounds": None, "seed": 0, "correct_position": not both_orders, **settings}
-    entries = {group: players(len(table)) for group, table in groups.items()}
+    player = {group: np.arange(len(table)) if one_by_one else first_with_text(group) for group, table in groups.items()}
+    entries = {group: [f"{number:03d}" for number in np.unique(same)] for group, same in player.items()}
     ratings, summary = run_tournaments(entries, judge(groups, both_orders), **settings)
-    return ratings, summary["calls"] * (1 + both_orders) / len(groups)
+    rating = ratings.set_index(["prompt_id", "seed", "heuristic_id"])["rating"]
+    rows = [(*group, answer, f"{same:03d}") for group, numbers in player.items() for answer, same in enumerate(numbers)]
+    table = pd.DataFrame(rows, columns=["prompt_id", "seed", "answer", "heuristic_id"])
+    table["rating"] = rating.loc[pd.MultiIndex.from_frame(table[rating.index.names])].to_numpy()
+    return table, summary["calls"] * (1 + both_orders) / len(groups)
+
+
+def first_with_text(group: Group) -> np.ndarray:
+    """For each answer, the first one with the same text."""
+    _, first, same = np.unique(RECORDED["texts"][int(group[0][1:])], return_index=True, return_inverse=True)
+    return first[same]
 
 
 def compare_with(reference: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, float]:
@@ -111,6 +125,7 @@ def compare_with(reference: pd.DataFrame, ratings: pd.DataFrame) -> dict[str, fl
 
 
 def schedules() -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "swiss, both orders, all", {"both_orders": True, "schedule": "swiss", "one_by_one": True}
     yield "swiss, both orders", {"both_orders": True, "schedule": "swiss"}
     yield "swiss, one order, 4 rounds", {"both_orders": False, "schedule": "swiss", "rounds": 4}
     for divisor in (8, 4, 2, 1):

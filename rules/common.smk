@@ -8,7 +8,14 @@ from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_ar
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from adaptive_samplers.config import config_slice, load_config, weight_names
+from adaptive_samplers.config import (
+    config_slice,
+    judge_name,
+    judged_by,
+    judges_by_name,
+    load_config,
+    weight_names,
+)
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.hashing import file_sha256
@@ -28,16 +35,27 @@ SHARDS = range(config["generation"]["shards"])
 REPLAY_SHARDS = range(config["training"]["replay_shards"])
 JUDGE_SHARDS = range(config["labels"]["quality"]["shards"])
 SEEDS = config["seeds"]
+ADAPTIVE_BUDGETS = config["generation"]["adaptive"]["enabled"]
+# What says which answers were asked for, where that is not all.
+ALLOCATION = (
+    {"allocation": "results/{run}/allocation.parquet"} if ADAPTIVE_BUDGETS else {}
+)
+ALLOCATION_KEYS = ["generation.adaptive.first_seeds"] * ADAPTIVE_BUDGETS
 BASE_MODEL = config["model"]["name"]
 EMBEDDER = config["labels"]["embedder"]["name"]
 # GPUs that a job with a model in its own process asks for. Rules that run none ask for none, and see none in SLURM.
 GPUS = 0 if config["model"]["device"] == "cpu" else 1
 JUDGE = config["labels"]["quality"]["judge"]
-# The embedded judge is trained by the DAG; every other one is a model of its own.
+# The embedded judge is trained by the DAG; every other one is a model of its own, or one behind an endpoint.
 JUDGE_IS_TRAINED = JUDGE["kind"] == "feature_reward"
+JUDGES = judges_by_name(config)
+OTHER_JUDGES = [name for name in JUDGES if name != judge_name(JUDGE)]
+# The one to be trained, wherever it stands among the judges.
+TRAINED_JUDGE = JUDGES.get("feature_reward", {})
+# With several judges, each one's ratings have a table of its own, beside the one that stands for quality.
+GATHERED = "quality/{judge}" if OTHER_JUDGES else "quality"
 MODELS = {BASE_MODEL: config["model"], EMBEDDER: config["labels"]["embedder"]}
-if not JUDGE_IS_TRAINED:
-    MODELS[JUDGE["name"]] = JUDGE
+MODELS |= {name: judge for name, judge in JUDGES.items() if "source" in judge}
 # Policies are models that nothing but the targets `policy_samples` and `iterations` needs.
 POLICIES = {
     policy["name"]: {**policy, "source": policy_source(policy, config["model"])}
@@ -72,6 +90,11 @@ INTERMEDIATE = [
         label=LABELS,
     ),
     *expand(
+        f"results/{RUN}/{{part}}labels/quality/{{judge}}.parquet",
+        part=["", "evaluation/"],
+        judge=JUDGES if OTHER_JUDGES else [],
+    ),
+    *expand(
         f"results/{RUN}/candidates/seed={{seed}}/shard={{shard}}.parquet",
         seed=SEEDS,
         shard=SHARDS,
@@ -100,15 +123,22 @@ wildcard_constraints:
     round=r"[1-9]\d*",
     seed=r"\d+",
     shard=r"\d+",
+    judge="|".join(map(re.escape, JUDGES)),
     weights=r"a[^_/]+_b[^_/]+_c[^_/]+|pareto",
     top_k=r"\d+",
     architecture="|".join(ARCHITECTURES),
     heuristic=r"[^/]+",
 
 
-def stage(name, *keys):
-    """A rule's params: the version of its stage and exactly the slice of the config that its output depends on."""
-    return {"version": STAGE_VERSIONS[name], **config_slice(config, *keys)}
+def stage(name, *keys, judge=None):
+    """A rule's params: the version of its stage and exactly the slice of the config that its output depends on.
+
+    With the name of a judge, the slice is of the config in which that one is `labels.quality.judge`.
+    """
+    return {
+        "version": STAGE_VERSIONS[name],
+        **config_slice(judged_by(config, judge) if judge else config, *keys),
+    }
 
 
 def sglang_gpus(settings):
@@ -124,14 +154,6 @@ if config["generation"]["engine"] == "sglang":
 else:
     GENERATION_GPUS = GPUS
     GENERATION_ENVIRONMENT = "../envs/language_model.yaml"
-
-
-if JUDGE_IS_TRAINED or JUDGE["engine"] == "transformers":
-    JUDGE_GPUS = 0 if JUDGE_IS_TRAINED or JUDGE["device"] == "cpu" else 1
-    JUDGE_ENVIRONMENT = "../envs/labels.yaml"
-else:
-    JUDGE_GPUS = 0 if JUDGE["device"] == "cpu" else sglang_gpus(JUDGE["sglang"])
-    JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
 
 
 # Folders of learned samplers that policies are sampled with.
@@ -204,15 +226,87 @@ def planned_rounds(wildcards):
     ]
 
 
-def judge_inputs(part):
+def is_served(judge):
+    """Whether a judge's model runs in SGLang."""
+    return judge.get("engine") == "sglang"
+
+
+def judge_gpus(judge):
+    """GPUs of a job in which a judge works; one that is trained reads features, one behind an endpoint asks."""
+    if judge.get("device", "cpu") == "cpu":
+        return 0
+    return sglang_gpus(judge["sglang"]) if is_served(judge) else 1
+
+
+if is_served(JUDGE):
+    JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
+else:
+    JUDGE_ENVIRONMENT = "../envs/labels.yaml"
+
+
+def environment_of_judge(wildcards):
+    """The environment of a job in which a judge named by a wildcard works."""
+    served = is_served(JUDGES[wildcards.judge])
+    return "../envs/sglang.yaml" if served else "../envs/labels.yaml"
+
+
+def judge_inputs(judge, part):
     """What judging reads beside prompts and answers, for the answers of one part of the run."""
-    if JUDGE_IS_TRAINED:
+    if judge["kind"] == "feature_reward":
         return {
             "embeddings": f"results/{{run}}/{part}embeddings.parquet",
             "model": f"results/{{run}}/models/{BASE_MODEL}",
             "judge": "results/{run}/judge/judge.json",
         }
-    return {"judge_model": f"results/{{run}}/models/{JUDGE['name']}"}
+    if "source" not in judge:
+        return {}
+    return {"judge_model": f"results/{{run}}/models/{judge['name']}"}
+
+
+def inputs_of_judge(part):
+    """An input function: what a judge named by a wildcard reads beside prompts and answers."""
+    return lambda wildcards: expand_run(
+        judge_inputs(JUDGES[wildcards.judge], part), wildcards
+    )
+
+
+def expand_run(paths, wildcards):
+    """Paths with the run's name in them."""
+    return {name: path.format(run=wildcards.run) for name, path in paths.items()}
+
+
+def judge_stage(name=None):
+    """Params of a judge's tournament; its outcomes depend on these keys, and on the files of a model."""
+    judge = JUDGES[name] if name else JUDGE
+    keys = "kind engine dtype max_length template labels order weights model top_logprobs max_tokens request"
+    return stage(
+        "label_quality",
+        "run.seed",
+        "labels.quality.shards",
+        "labels.quality.tournament",
+        "labels.quality.tolerance",
+        *(
+            f"labels.quality.judge.{key}"
+            for key in keys.split()
+            if key in judge and judge["kind"] != "feature_reward"
+        ),
+        judge=name,
+    )
+
+
+def judged_shards(part, suffix):
+    """An input function: what the jobs of a judge wrote; of the first one, where no wildcard names one."""
+
+    def shards(wildcards):
+        named = wildcards.get("judge", judge_name(JUDGE))
+        folder = f"{named}/" if named in OTHER_JUDGES else ""
+        return expand(
+            f"results/{{run}}/{part}labels/quality/{folder}shard={{shard}}{suffix}",
+            run=wildcards.run,
+            shard=JUDGE_SHARDS,
+        )
+
+    return shards
 
 
 def overlap_inputs():
@@ -227,12 +321,14 @@ def overlap_inputs():
 def growing(amount, *models):
     """A resource that grows with each attempt, for jobs that were killed for taking more.
 
-    Of memory, in MB: twice what the files of the inputs `models` take comes on top. They pass through a job's memory,
-    in float32 perhaps, on their way to a GPU. While a model is not fetched, as in a dry run, it counts nothing.
+    Of memory, in MB: twice what the files of the inputs `models` take comes on top, of those that there are. They pass
+    through a job's memory, in float32 perhaps, on their way to a GPU. While a model is not fetched, as in a dry run, it
+    counts nothing.
     """
 
     def grown(wildcards, input, attempt):
-        files = [file for model in models for file in Path(input[model]).glob("*")]
+        there = [model for model in models if model in input.keys()]
+        files = [file for model in there for file in Path(input[model]).glob("*")]
         size = sum(file.stat().st_size for file in files) / 1e6
         return attempt * round(amount + 2 * size)
 

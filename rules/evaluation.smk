@@ -87,7 +87,7 @@ use rule embed_candidates as embed_evaluation with:
 
 use rule label_quality as label_evaluation_quality with:
     input:
-        **judge_inputs("evaluation/"),
+        **judge_inputs(JUDGE, "evaluation/"),
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/evaluation/candidates.parquet",
     output:
@@ -103,23 +103,55 @@ use rule label_quality as label_evaluation_quality with:
 
 use rule gather_quality as gather_evaluation_quality with:
     input:
-        labels=expand(
-            "results/{{run}}/evaluation/labels/quality/shard={shard}.parquet",
-            shard=JUDGE_SHARDS,
-        ),
-        reports=expand(
-            "results/{{run}}/evaluation/labels/quality/shard={shard}.json",
-            shard=JUDGE_SHARDS,
-        ),
+        labels=judged_shards("evaluation/", ".parquet"),
+        reports=judged_shards("evaluation/", ".json"),
     output:
-        labels="results/{run}/evaluation/labels/quality.parquet",
-        report="results/{run}/evaluation/labels/quality_report.json",
+        labels=f"results/{{run}}/evaluation/labels/{GATHERED}.parquet",
+        report=f"results/{{run}}/evaluation/labels/{GATHERED}_report.json",
     log:
-        "logs/{run}/gather_evaluation_quality.log",
+        f"logs/{{run}}/gather_evaluation_{GATHERED}.log",
     benchmark:
-        "benchmarks/{run}/gather_evaluation_quality.tsv"
+        f"benchmarks/{{run}}/gather_evaluation_{GATHERED}.tsv"
     message:
         "Gathering the ratings of test answers of all shards"
+
+
+if OTHER_JUDGES:
+
+    use rule label_quality_by_others as label_evaluation_quality_by_others with:
+        input:
+            unpack(inputs_of_judge("evaluation/")),
+            prompts="results/{run}/prompts.parquet",
+            candidates="results/{run}/evaluation/candidates.parquet",
+        output:
+            labels="results/{run}/evaluation/labels/quality/{judge}/shard={shard}.parquet",
+            report="results/{run}/evaluation/labels/quality/{judge}/shard={shard}.json",
+        log:
+            "logs/{run}/label_evaluation_quality_by_others/{judge}/shard={shard}.log",
+        benchmark:
+            "benchmarks/{run}/label_evaluation_quality_by_others/{judge}/shard={shard}.tsv"
+        message:
+            "Judging test answers by {wildcards.judge}, shard {wildcards.shard}"
+
+    use rule combine_quality as combine_evaluation_quality with:
+        input:
+            labels=expand(
+                "results/{{run}}/evaluation/labels/quality/{judge}.parquet",
+                judge=JUDGES,
+            ),
+            reports=expand(
+                "results/{{run}}/evaluation/labels/quality/{judge}_report.json",
+                judge=JUDGES,
+            ),
+        output:
+            labels="results/{run}/evaluation/labels/quality.parquet",
+            report="results/{run}/evaluation/labels/quality_report.json",
+        log:
+            "logs/{run}/combine_evaluation_quality.log",
+        benchmark:
+            "benchmarks/{run}/combine_evaluation_quality.tsv"
+        message:
+            "Comparing the ratings that all judges gave test answers"
 
 
 use rule label_diversity as label_evaluation_diversity with:

@@ -6,6 +6,8 @@ FIGURE_NAMES = [
     "distributions",
     "training_curves",
     "kept_heuristics",
+    "label_distributions",
+    "label_correlations",
 ]
 TABLE_NAMES = [
     "comparison.csv",
@@ -14,6 +16,10 @@ TABLE_NAMES = [
     "judge.html",
     "completeness.html",
     "selection.html",
+    "labels.html",
+    "label_distributions.csv",
+    "label_correlations.csv",
+    "label_correlations.tex",
 ]
 
 FIGURES = expand(

@@ -144,7 +144,7 @@ use rule embed_candidates as embed_round with:
 
 use rule label_quality as label_round_quality with:
     input:
-        **judge_inputs("iteration/round={round}/"),
+        **judge_inputs(JUDGE, "iteration/round={round}/"),
         prompts=f"{ROUND}/prompts.parquet",
         candidates=JUDGED,
     output:

@@ -1,14 +1,6 @@
 # Labels: one rule and one table each, side by side, never in a chain.
 
 
-# What label_quality takes for a judge that is a model, beside the model's files: its outcomes depend on these keys.
-JUDGE_KEYS = [
-    f"labels.quality.judge.{key}"
-    for key in ("kind", "engine", "dtype", "max_length", "template", "labels", "order")
-    if key in JUDGE and not JUDGE_IS_TRAINED
-]
-
-
 # What overlap depends on beside the files of `overlap_inputs`.
 OVERLAP_KEYS = [
     f"labels.overlap.{key}"
@@ -19,7 +11,7 @@ OVERLAP_KEYS = [
 
 rule train_judge:
     input:
-        pairs=JUDGE.get("pairs", []),
+        pairs=TRAINED_JUDGE.get("pairs", []),
         model=f"results/{{run}}/models/{BASE_MODEL}",
         embedder=f"results/{{run}}/models/{EMBEDDER}",
     output:
@@ -37,7 +29,12 @@ rule train_judge:
         mem_mb=growing(6000, "model"),
         runtime=growing(30),
     params:
-        settings=stage("train_judge", "model.dtype", "labels.quality.judge"),
+        settings=stage(
+            "train_judge",
+            "model.dtype",
+            "labels.quality.judge",
+            judge="feature_reward" if TRAINED_JUDGE else None,
+        ),
     message:
         "Training the judge on {input.pairs}"
     script:
@@ -73,7 +70,7 @@ rule embed_candidates:
 
 rule label_quality:
     input:
-        **judge_inputs(""),
+        **judge_inputs(JUDGE, ""),
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/candidates.parquet",
     output:
@@ -87,18 +84,11 @@ rule label_quality:
         JUDGE_ENVIRONMENT
     threads: 1
     resources:
-        gpu=JUDGE_GPUS,
-        mem_mb=growing(6000, *[] if JUDGE_IS_TRAINED else ["judge_model"]),
+        gpu=judge_gpus(JUDGE),
+        mem_mb=growing(6000, "judge_model"),
         runtime=growing(120),
     params:
-        settings=stage(
-            "label_quality",
-            "run.seed",
-            "labels.quality.shards",
-            "labels.quality.tournament",
-            "labels.quality.tolerance",
-            *JUDGE_KEYS,
-        ),
+        settings=judge_stage(),
     message:
         "Judging answers in a tournament for each prompt and seed, shard {wildcards.shard}"
     script:
@@ -107,19 +97,15 @@ rule label_quality:
 
 rule gather_quality:
     input:
-        labels=expand(
-            "results/{{run}}/labels/quality/shard={shard}.parquet", shard=JUDGE_SHARDS
-        ),
-        reports=expand(
-            "results/{{run}}/labels/quality/shard={shard}.json", shard=JUDGE_SHARDS
-        ),
+        labels=judged_shards("", ".parquet"),
+        reports=judged_shards("", ".json"),
     output:
-        labels="results/{run}/labels/quality.parquet",
-        report="results/{run}/labels/quality_report.json",
+        labels=f"results/{{run}}/labels/{GATHERED}.parquet",
+        report=f"results/{{run}}/labels/{GATHERED}_report.json",
     log:
-        "logs/{run}/gather_quality.log",
+        f"logs/{{run}}/gather_{GATHERED}.log",
     benchmark:
-        "benchmarks/{run}/gather_quality.tsv"
+        f"benchmarks/{{run}}/gather_{GATHERED}.tsv"
     conda:
         "../envs/labels.yaml"
     threads: 1
@@ -130,6 +116,61 @@ rule gather_quality:
         "Gathering the ratings of all shards"
     script:
         "../scripts/gather_quality.py"
+
+
+if OTHER_JUDGES:
+
+    use rule label_quality as label_quality_by_others with:
+        input:
+            unpack(inputs_of_judge("")),
+            prompts="results/{run}/prompts.parquet",
+            candidates="results/{run}/candidates.parquet",
+        output:
+            labels="results/{run}/labels/quality/{judge}/shard={shard}.parquet",
+            report="results/{run}/labels/quality/{judge}/shard={shard}.json",
+        log:
+            "logs/{run}/label_quality_by_others/{judge}/shard={shard}.log",
+        benchmark:
+            "benchmarks/{run}/label_quality_by_others/{judge}/shard={shard}.tsv"
+        conda:
+            environment_of_judge
+        resources:
+            gpu=lambda wildcards: judge_gpus(JUDGES[wildcards.judge]),
+            mem_mb=growing(6000, "judge_model"),
+            runtime=growing(120),
+        params:
+            settings=lambda wildcards: judge_stage(wildcards.judge),
+        message:
+            "Judging answers by {wildcards.judge}, shard {wildcards.shard}"
+
+    rule combine_quality:
+        input:
+            labels=expand(
+                "results/{{run}}/labels/quality/{judge}.parquet", judge=JUDGES
+            ),
+            reports=expand(
+                "results/{{run}}/labels/quality/{judge}_report.json", judge=JUDGES
+            ),
+        output:
+            labels="results/{run}/labels/quality.parquet",
+            report="results/{run}/labels/quality_report.json",
+        log:
+            "logs/{run}/combine_quality.log",
+        benchmark:
+            "benchmarks/{run}/combine_quality.tsv"
+        conda:
+            "../envs/labels.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(30),
+        params:
+            settings=stage("combine_quality", "labels.quality.combine"),
+            judges=list(JUDGES),
+        message:
+            "Comparing the ratings of all judges"
+        script:
+            "../scripts/combine_quality.py"
 
 
 rule label_diversity:

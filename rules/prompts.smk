@@ -38,7 +38,14 @@ rule expand_heuristics:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("expand_heuristics", "heuristics"),
+        settings=stage(
+            "expand_heuristics",
+            "heuristics.grid",
+            "heuristics.pipelines",
+            "heuristics.official",
+            # Only where there are any: runs without them are as they were.
+            *["heuristics.verbalized"] * bool(config["heuristics"]["verbalized"]),
+        ),
     message:
         "Expanding the grid of heuristics"
     script:

@@ -56,6 +56,7 @@ rule select_training_set:
 
 rule summarize_selection:
     input:
+        **ALLOCATION,
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
         candidates="results/{run}/candidates.parquet",
@@ -85,7 +86,9 @@ rule summarize_selection:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage("summarize_selection", "seeds", "scoring.correct_only"),
+        settings=stage(
+            "summarize_selection", "seeds", "scoring.correct_only", *ALLOCATION_KEYS
+        ),
     message:
         "Writing what was filtered and why, and how each heuristic fared"
     script:

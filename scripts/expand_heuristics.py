@@ -7,7 +7,7 @@ from adaptive_samplers.tables import write_table
 
 def main(snakemake):
     settings = snakemake.params.settings["heuristics"]
-    rows = expand_heuristics(settings["grid"], settings["pipelines"], settings["official"])
+    rows = expand_heuristics(**settings)
     say(f"{len(rows)} heuristics: " + ", ".join(row["name"] for row in rows))
     write_table("heuristics", rows, snakemake.output[0])
 

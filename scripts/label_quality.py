@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from adaptive_samplers.config import judged_by
 from adaptive_samplers.files import write_json
 from adaptive_samplers.generation import shard_of
 from adaptive_samplers.labels.judges.build import candidate_columns, open_judge
@@ -11,7 +12,8 @@ from adaptive_samplers.tables import read_table, write_table
 
 
 def main(snakemake):
-    config, settings, output = snakemake.config, snakemake.params.settings, Path(snakemake.output.labels)
+    config = judged_by(snakemake.config, snakemake.wildcards.get("judge"))
+    settings, output = snakemake.params.settings, Path(snakemake.output.labels)
     columns = candidate_columns(config["labels"]["quality"]["judge"]["kind"])
     shards = settings["labels"]["quality"]["shards"]
     prompts = shard_of(read_table("prompts", snakemake.input.prompts), int(snakemake.wildcards.shard), shards)

@@ -17,8 +17,7 @@ from snakemake.utils import update_config
 
 from adaptive_samplers.config import load_config
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.plan import KINDS, Assumptions, Prompts, estimate, job_counts, render
-from adaptive_samplers.prompts import SPLITS, collect_prompts
+from adaptive_samplers.plan import Assumptions, estimate, job_counts, planned_prompts, render
 
 
 def main() -> None:
@@ -32,7 +31,7 @@ def main() -> None:
         update_config(raw, yaml.safe_load(Path(layer).read_text(encoding="utf-8")))
     config = load_config(raw, Path.cwd())
     assumptions = Assumptions(**{item.name: getattr(options, item.name) for item in fields(Assumptions)})
-    prompts, found = planned_prompts(config)
+    prompts, found = planned_prompts(config, Path.cwd())
     if options.prompts is not None:
         prompts = prompts.scaled(options.prompts)
     jobs = job_counts(_dry_run(options.configs))
@@ -41,28 +40,6 @@ def main() -> None:
         print(f"\nThe plan is for {prompts.total:,.0f} prompts; prompts.sources hold {found:,} that would be used now.")
     if not jobs:
         print("\nNothing is to be done: all of it is there already.")
-
-
-def planned_prompts(config: dict[str, Any]) -> tuple[Prompts, int]:
-    """How many prompts to plan for, and how many there are now.
-
-    A source that holds fewer prompts than its `limit` is planned to be filled up to it; nothing is filled up where
-    `prompts.per_kind` caps the number.
-    """
-    settings = config["prompts"]
-    table = collect_prompts(settings["sources"], settings["split"], settings["per_kind"], Path.cwd())
-    total = len(table)
-    if not any(settings["per_kind"].values()):
-        for source in settings["sources"]:
-            here = len(collect_prompts([source], settings["split"], None, Path.cwd()))
-            total += max(0, (source.get("limit") or 0) - here)
-    share = table["kind"].value_counts(normalize=True)
-    kinds = {kind: float(share.get(kind, 0.0)) for kind in KINDS}
-    if total != len(table):
-        counts = [total * settings["split"][split] for split in SPLITS]
-    else:
-        counts = [int((table["split"] == split).sum()) for split in SPLITS]
-    return Prompts(*counts, kinds=kinds), len(table)
 
 
 def _options() -> argparse.Namespace:

@@ -3,9 +3,11 @@
 from functools import partial
 from pathlib import Path
 
+from adaptive_samplers.budgets import asked_places
 from adaptive_samplers.config import PARETO, parse_weight_name
 from adaptive_samplers.files import write_json
 from adaptive_samplers.grid import Grid
+from adaptive_samplers.heuristics import prompted_heuristics
 from adaptive_samplers.pages import selection_page
 from adaptive_samplers.selection import (
     PARETO_WEIGHTS,
@@ -25,11 +27,18 @@ def main(snakemake):
     heuristics = read_table("heuristics", snakemake.input.heuristics)
     scores = read_table("scores", snakemake.input.scores, SUMMARIZED)
     grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], settings["seeds"])
+    asked = None
+    # There where budgets are adaptive.
+    if "generation" in settings:
+        first = settings["seeds"][: settings["generation"]["adaptive"]["first_seeds"]]
+        asked = asked_places(Path(snakemake.input.allocation), grid, first)
     reasons = filtering_reasons(
         grid,
         scores,
         partial(read_batches, "candidates", snakemake.input.candidates),
         settings["scoring"]["correct_only"],
+        prompted_heuristics(dict(zip(heuristics["heuristic_id"], heuristics["processors"], strict=True))),
+        asked,
     )
     training_sets = {}
     for path in map(Path, snakemake.input.training_sets):

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import pytest
 import yaml
 
 from adaptive_samplers.tables import KEY, read_table
@@ -44,6 +45,13 @@ def changed(config: dict[str, Any], *changes: tuple[str, Any]) -> dict[str, Any]
 
 
 SMOKE = read_config("presets/smoke.yaml")
+
+
+def absent(message: str) -> NoReturn:
+    """Leave a test, or a module's tests, for what this machine lacks; on CI, which installs it, that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message, allow_module_level=True)
 
 
 @dataclass

@@ -68,4 +68,23 @@ def judge_config(kind: str, **changes: Any) -> dict[str, Any]:
     }
     if kind == "pairwise":
         judge |= {"template": TEMPLATE, "labels": ["A", "B"], "order": "both"}
+    if kind == "likelihood":
+        judge |= {"weights": {"answer": 1.0, "end": 0.5, "unconditional": 0.0, "question": 0.0}}
+    if kind == "endpoint":
+        judge = {
+            "kind": kind,
+            "name": "tiny",
+            "base_url": "http://127.0.0.1:1/v1",
+            "model": "test-model",
+            "api_key_variable": None,
+            "template": TEMPLATE,
+            "labels": ["A", "B"],
+            "order": "both",
+            "top_logprobs": 20,
+            "max_tokens": 16,
+            "request": {},
+            "concurrency": 4,
+            "request_timeout": 5.0,
+            "requests_per_second": None,
+        }
     return {"labels": {"quality": {"judge": judge | changes}}}

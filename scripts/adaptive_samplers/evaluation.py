@@ -74,8 +74,11 @@ def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
     return np.concatenate(means)
 
 
-def _intervals(values: np.ndarray, resamples: int, confidence: float, seed: int) -> list[Interval]:
-    """One percentile interval per column of `values [prompts, systems]`."""
+def intervals(values: np.ndarray, resamples: int, confidence: float, seed: int) -> list[Interval]:
+    """One percentile interval per column of `values [prompts, systems]`, paired: the same prompts for every column.
+
+    NaN, a prompt without a value, is left out.
+    """
     present = np.isfinite(values).sum(axis=0)
     if not len(values):
         return [Interval(np.nan, np.nan, np.nan, 0)] * values.shape[1]
@@ -107,7 +110,7 @@ def bootstrap_mean(values_by_prompt: pd.DataFrame, resamples: int, confidence: f
         The same seed draws the same prompts, for samplers with the same prompts.
     """
     means = values_by_prompt.dropna(subset="value").groupby("prompt_id")["value"].mean()
-    return _intervals(means.to_numpy(float)[:, None], resamples, confidence, seed)[0]
+    return intervals(means.to_numpy(float)[:, None], resamples, confidence, seed)[0]
 
 
 def _prompt_means(objective: str, tables: dict[str, pd.DataFrame], heuristics: pd.DataFrame) -> pd.DataFrame:
@@ -164,8 +167,8 @@ def compare_samplers(
     rows = []
     for objective in objectives:
         means = _prompt_means(objective, tables, heuristics)
-        intervals = _intervals(means.to_numpy(), resamples, confidence, seed)
-        for system, interval in zip(heuristics.itertuples(index=False), intervals, strict=True):
+        found = intervals(means.to_numpy(), resamples, confidence, seed)
+        for system, interval in zip(heuristics.itertuples(index=False), found, strict=True):
             kind = LEARNED if system.family == LEARNED else "heuristic"
             rows.append((system.family, system.name, kind, objective, *interval))
     columns = ["family", "name", "kind", "objective", *Interval._fields]
@@ -214,7 +217,7 @@ def paired_differences(
         for learned in means.columns[is_learned]:
             for reference in references:
                 difference = (means[learned] - means[reference]).dropna().to_numpy()[:, None]
-                interval = _intervals(difference, resamples, confidence, seed)[0]
+                interval = intervals(difference, resamples, confidence, seed)[0]
                 rows.append((names[learned], names[reference], objective, *interval))
     columns = ["name", "reference", "objective", "difference", "low", "high", "n_prompts"]
     return pd.DataFrame(rows, columns=columns)
@@ -301,7 +304,13 @@ _LATEX = str.maketrans(
 )
 
 
-def _latex_cell(mean: float, low: float, high: float) -> str:
+def latex_text(text: str) -> str:
+    """`text` as LaTeX shows it, whatever characters it holds."""
+    return text.translate(_LATEX)
+
+
+def latex_cell(mean: float, low: float, high: float) -> str:
+    """A mean with its interval, two decimals, for a LaTeX table."""
     if pd.isna(mean):
         return "--"
     # `z` keeps a rounded zero from showing as -0.00.
@@ -321,14 +330,14 @@ def write_tables(comparison: pd.DataFrame, csv_path: Path | str, tex_path: Path 
     kinds = comparison.drop_duplicates("name").set_index("name")["kind"]
     wide = comparison.set_index(["name", "objective"])
     lines = [rf"\begin{{tabular}}{{l{'r' * len(objectives)}}}", r"\toprule"]
-    lines.append(" & ".join(["Sampler", *(objective.translate(_LATEX) for objective in objectives)]) + r" \\")
+    lines.append(" & ".join(["Sampler", *(latex_text(objective) for objective in objectives)]) + r" \\")
     for kind in ("heuristic", LEARNED):
         names = [name for name in order if kinds[name] == kind]
         if names:
             lines.append(r"\midrule")
         for name in names:
             found = [wide.loc[(name, objective), ["mean", "low", "high"]] for objective in objectives]
-            lines.append(" & ".join([name.translate(_LATEX), *(_latex_cell(*values) for values in found)]) + r" \\")
+            lines.append(" & ".join([latex_text(name), *(latex_cell(*values) for values in found)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", ""]
     with atomic_output(tex_path) as temporary:
         temporary.write_text("\n".join(lines))
@@ -349,7 +358,7 @@ def write_learnability(rows: pd.DataFrame, csv_path: Path | str, tex_path: Path 
     lines += [" & ".join(["Heuristic", "raw logits", *architectures]) + r" \\", r"\midrule"]
     for heuristic in raw.index:
         values = [raw[heuristic], *(divergences[heuristic, architecture] for architecture in architectures)]
-        lines.append(" & ".join([heuristic.translate(_LATEX), *(f"{value:.4f}" for value in values)]) + r" \\")
+        lines.append(" & ".join([latex_text(heuristic), *(f"{value:.4f}" for value in values)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", ""]
     with atomic_output(tex_path) as temporary:
         temporary.write_text("\n".join(lines))

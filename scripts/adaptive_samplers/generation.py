@@ -1,26 +1,29 @@
 """Candidates: every prompt answered under every heuristic and seed, shard by shard."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.heuristics import parse_processors
+from adaptive_samplers.heuristics import parse_processors, split_prompted
 from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.progress import progress
 from adaptive_samplers.provenance import versions
 from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.stage import say
 from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, to_arrow
+from adaptive_samplers.verbalized.asking import Asking, PromptedRequest
+from adaptive_samplers.verbalized.parsing import UNPARSED
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 ROWS_PER_WRITE = 10_000
@@ -56,6 +59,22 @@ def shard_of(prompts: pd.DataFrame, shard: int, shards: int) -> pd.DataFrame:
     return ordered.iloc[start : start + size + (shard < rest)]
 
 
+def allocated_keys(allocation: Path, prompt_ids: Set[str], seed: int) -> set[tuple[str, str, int]]:
+    """The keys of an `allocation` table with these prompts and this seed.
+
+    Raises
+    ------
+    UserError
+        If the table cannot be read.
+    """
+    wanted = pa.array(sorted(prompt_ids), pa.string())
+    keys: set[tuple[str, str, int]] = set()
+    for batch in read_batches("allocation", allocation, KEY):
+        batch = batch.filter(pc.and_(pc.equal(batch["seed"], seed), pc.is_in(batch["prompt_id"], wanted)))
+        keys.update(zip(*(batch[column].to_pylist() for column in KEY), strict=True))
+    return keys
+
+
 def generate(
     prompts: pd.DataFrame,
     heuristics: pd.DataFrame,
@@ -64,28 +83,38 @@ def generate(
     model_hash: str,
     settings: GenerationSettings,
     output: Path,
+    rows: Set[tuple[str, str, int]] | None = None,
 ) -> None:
     """Sample every (prompt, heuristic, seed) and write the `candidates` table, ordered by seed, prompt and heuristic.
+
+    Where `rows` are given, only these keys are sampled.
 
     Finished answers are kept in a part file, so that a job that was killed goes on where it stopped. If `output` is
     there already, from the same model and settings, its answers are taken over: a new heuristic costs only its own.
     """
     pipelines = {row.heuristic_id: parse_processors(row.processors) for row in heuristics.itertuples()}
-    keys, requests = [], []
+    asking = {name: Asking.of(step) for name, chain in pipelines.items() if (step := split_prompted(chain)[0])}
+    keys, requests, prompted = [], [], {}
     encoded = {row.prompt_id: tuple(engine.encode_chat(json.loads(row.messages))) for row in prompts.itertuples()}
     for seed in seeds:
         for prompt in prompts.sort_values("prompt_id").itertuples():
             for heuristic_id in sorted(pipelines):
+                if rows is not None and (prompt.prompt_id, heuristic_id, seed) not in rows:
+                    continue
                 keys.append((prompt.prompt_id, heuristic_id, seed))
                 requests.append(
                     Request(
                         prompt_token_ids=encoded[prompt.prompt_id],
-                        pipeline=pipelines[heuristic_id],
+                        pipeline=split_prompted(pipelines[heuristic_id])[1],
                         sample_seed=sample_seed(settings.run_seed, prompt.prompt_id, seed),
                         max_new_tokens=settings.limit(prompt.kind),
                         stop=settings.stop,
                     )
                 )
+                if heuristic_id in asking:
+                    asked = asking[heuristic_id].messages(json.loads(prompt.messages))
+                    token_ids = tuple(engine.encode_chat(asked))
+                    prompted[len(keys) - 1] = PromptedRequest.of(asking[heuristic_id], requests[-1], token_ids)
     fingerprint = content_id(
         [
             STAGE_VERSIONS["generate_candidates"],
@@ -106,17 +135,42 @@ def generate(
             say(f"{len(done)} of {len(keys)} answers were finished before; going on with the rest")
         left = [position for position in range(len(keys)) if position not in done]
         bar = progress(total=len(keys), initial=len(done), description="answers", unit=" answers")
-        for completion in engine.generate([requests[position] for position in left]):
+        sent = {position: asked.sent for position, asked in prompted.items()}
+        for completion in engine.generate([sent.get(position, requests[position]) for position in left]):
             position = left[completion.index]
-            part.append({"key": keys[position], **_answer_columns(completion)})
+            row = {"key": keys[position]}
+            if position in prompted:
+                completion, reply = prompted[position].answer(completion, engine)
+                row["reply"] = None if reply is None else reply.describe()
+            part.append(row | _answer_columns(completion))
             done.add(position)
             bar.update()
         bar.close()
         for position in set(left) - done:
             lost = Completion(position, error="the engine gave no answer")
             part.append({"key": keys[position], **_answer_columns(lost)})
-        _write_candidates(part, keys, requests, engine.name, fingerprint, output)
+        if prompted:
+            _measure_drawn(part, {keys[position]: asked.plain for position, asked in prompted.items()}, engine)
+        _write_candidates(part, keys, requests, engine.name, fingerprint, output, with_replies=bool(prompted))
         part.remove()
+
+
+def _measure_drawn(part: PartFile, plain: Mapping[tuple, Request], engine: Engine) -> None:
+    """Add the rows of answers that were drawn from replies again, with their log-probabilities given the plain prompt.
+
+    Of rows with the same key the last one counts.
+    """
+    drawn = {key: row for row in part.rows() if (key := (*row["key"],)) in plain}
+    left = [row for row in drawn.values() if row["finish_reason"] != "error" and row["token_logprobs"] is None]
+    requests = [Request.reading(plain[*row["key"],].prompt_token_ids, row["token_ids"]) for row in left]
+    measured = {completion.index: completion for completion in engine.generate(requests)} if left else {}
+    for index, row in enumerate(left):
+        found = measured.get(index, Completion(index, error="the engine gave no answer"))
+        if found.finish_reason == "error":
+            error = f"the log-probabilities of the answer that was drawn could not be measured: {found.error}"
+            part.append(row | _answer_columns(Completion(index, error=error)))
+        else:
+            part.append(row | {"token_logprobs": found.token_logprobs, "end_logprobs": found.end_logprobs})
 
 
 def _answer_columns(completion: Completion) -> dict[str, Any]:
@@ -133,10 +187,12 @@ def _earlier_rows(output: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
     try:
         if (pq.read_metadata(output).metadata or {}).get(b"fingerprint") != fingerprint.encode():
             return
-        for batch in read_batches("candidates", output, [*KEY, *answer_columns]):
+        with_replies = "reply" in pq.read_schema(output).names
+        table = "candidates_with_replies" if with_replies else "candidates"
+        for batch in read_batches(table, output, [*KEY, *answer_columns, *["reply"] * with_replies]):
             for row in batch.to_pylist():
-                # A failure is worth another try.
-                if row["finish_reason"] != "error":
+                # A failure is worth another try, but a reply would be the same again.
+                if row["finish_reason"] != "error" or row["error"].startswith(UNPARSED):
                     yield {"key": [row.pop(column) for column in KEY], **row}
     except (OSError, pa.ArrowInvalid, UserError) as error:
         say(f"{output} is damaged ({error}); the answers that cannot be read are made again")
@@ -149,6 +205,7 @@ def _write_candidates(
     engine_name: str,
     fingerprint: str,
     output: Path,
+    with_replies: bool,
 ) -> None:
     """Bring the part file's rows into order and into Parquet, a part at a time."""
     offsets: dict[tuple, int] = {}
@@ -158,7 +215,8 @@ def _write_candidates(
         for line in file:
             offsets[tuple(json.loads(line)["key"])] = offset
             offset += len(line)
-        with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["candidates"]) as writer:
+        table = "candidates_with_replies" if with_replies else "candidates"
+        with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS[table]) as writer:
             writer.add_key_value_metadata(
                 {"fingerprint": fingerprint, "versions": json.dumps(versions(*ENGINE_PACKAGES))}
             )
@@ -168,6 +226,10 @@ def _write_candidates(
                     file.seek(offsets[key])
                     row = json.loads(file.readline())
                     del row["key"]
+                    if with_replies:
+                        row.setdefault("reply")
+                    else:
+                        row.pop("reply", None)
                     rows.append(
                         {
                             **dict(zip(KEY, key, strict=True)),
@@ -177,7 +239,7 @@ def _write_candidates(
                             "engine": engine_name,
                         }
                     )
-                writer.write_table(to_arrow("candidates", rows))
+                writer.write_table(to_arrow(table, rows))
 
 
 def recorded_engines(shards: Sequence[Path]) -> list[dict[str, Any]]:

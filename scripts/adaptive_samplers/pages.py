@@ -21,13 +21,13 @@ tr.learned td { background: #eef5fb; font-weight: 600; }
 """
 
 
-def page(title: str, parts: Sequence[str], path: Path | str) -> None:
-    """Write an HTML page of `parts`, which are HTML already."""
+def page(title: str, parts: Sequence[str], path: Path | str, style: str = "") -> None:
+    """Write an HTML page of `parts`, which are HTML already; `style` is CSS beside that of all pages."""
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     with atomic_output(path) as temporary:
         temporary.write_text(
             f"<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<title>{html.escape(title)}</title>\n"
-            f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
+            f"<style>{STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
             encoding="utf-8",
         )
 
@@ -83,12 +83,12 @@ def judge_page(tournaments: dict[str, Any], training: dict[str, Any] | None, pat
     tournaments : the report of `label_quality`.
     training : the embedded judge's cross-validated accuracy, weights and limits; None for other judges.
     """
-    totals = [row for row in tournaments.items() if not isinstance(row[1], dict)]
+    totals = [row for row in tournaments.items() if not isinstance(row[1], dict | list)]
     reasons = tournaments["failure_reasons"]
     parts = [] if training is None else _training_parts(training)
     parts += [
         "<h2>In this run</h2>",
-        table(["the judge", "value"], [(_MEASURED.get(name, name), v) for name, v in tournaments["judge"].items()]),
+        table(["the judge", "value"], [(MEASURED.get(name, name), v) for name, v in tournaments["judge"].items()]),
         "<h2>Tournaments of this run</h2>",
         table(["", "number"], totals),
     ]
@@ -97,10 +97,12 @@ def judge_page(tournaments: dict[str, Any], training: dict[str, Any] | None, pat
     page("The judge", parts, path)
 
 
-_MEASURED = {
+MEASURED = {
     "position_bias": "position bias: mean probability of the answer shown first, less 0.5",
     "orders_disagree": "share of comparisons in which the two orders name different winners",
     "label_mass": "mean probability of the two labels together",
+    "told_probabilities": "share of replies that came with probabilities",
+    "weights": "weights of the log-probabilities",
     "identical_answers": "comparisons of answers with the same text, which are ties without a call",
     "answers_rated": "answers rated",
     "answers_failed": "answers that could not be rated",
@@ -131,15 +133,18 @@ def completeness_page(reports: dict[str, dict[str, Any]], path: Path | str) -> N
     """What was expected, found, missing, duplicated, failed and dropped, with the rows that the reports list."""
     counts = ["expected", "found"]
     lists = ["missing", "duplicated", "failed", "dropped_prompts"]
+    lists += ["unparsed"] * any("unparsed" in report for report in reports.values())
     rows = [
-        [name, *(report[key] for key in counts), *(len(report[key]) + _unlisted(report, key) for key in lists)]
+        [name, *(report[key] for key in counts), *(len(report.get(key, [])) + _unlisted(report, key) for key in lists)]
         for name, report in reports.items()
     ]
     parts = [table(["answers", *counts, *lists], rows)]
     for name, report in reports.items():
         parts.append(paragraph(f"{name}: answers ended by {report['finish_reasons']}"))
+        for heuristic, share in report.get("unparsed_shares", {}).items():
+            parts.append(paragraph(f"{name}: of the replies to {heuristic}, {share:.1%} held no answer"))
         for key in lists:
-            parts += [paragraph(f"{name}, {key}: {row}") for row in report[key]]
+            parts += [paragraph(f"{name}, {key}: {row}") for row in report.get(key, [])]
             if _unlisted(report, key):
                 parts.append(paragraph(f"{name}, {key}: and {_unlisted(report, key)} more"))
     page("Completeness of the candidates", parts, path)
@@ -166,7 +171,7 @@ def selection_page(report: dict[str, Any], marginals: pd.DataFrame, path: Path |
     empty = report["empty_groups"]
     parts = [
         table(["prompts", *counted], [[kind, *(row[name] for name in counted)] for kind, row in kinds.items()]),
-        *(paragraph(f"{reason}: {meaning}.") for reason, meaning in REASONS.items()),
+        *(paragraph(f"{reason}: {meaning}.") for reason, meaning in REASONS.items() if reason in counted),
         f"<h2>{len(empty)} of {report['groups']} prompts and seeds have no answer to select</h2>",
     ]
     if empty:

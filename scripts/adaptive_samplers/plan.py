@@ -1,6 +1,6 @@
 """What a run will take, before any of it runs: jobs, hours and disk, by assumptions that are stated.
 
-Everything here is arithmetic on a config and a number of prompts. The assumptions are round numbers for one GPU with
+Everything here but the count of prompts is arithmetic on a config. The assumptions are round numbers for one GPU with
 80 GB (A100, H100) and were measured on none, except for the bytes of tables, which were measured on the embedded
 default. So take the hours as an order of magnitude, run one shard, and plan again with what it shows: docs/presets.md
 tells which number follows from which file in `benchmarks/`.
@@ -8,13 +8,16 @@ tells which number follows from which file in `benchmarks/`.
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
-from adaptive_samplers.config import weight_names
+from adaptive_samplers.config import judges_by_name, likelihood_calls, weight_names
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
+from adaptive_samplers.prompts import SPLITS, collect_prompts
+from adaptive_samplers.verbalized.asking import Asking
 
 SECONDS_AN_HOUR = 3600
 REFERENCE_BILLIONS = 3.0
@@ -87,6 +90,33 @@ class Prompts:
         return Prompts(self.train * factor, self.validation * factor, self.test * factor, self.kinds)
 
 
+def planned_prompts(config: Mapping[str, Any], folder: Path) -> tuple[Prompts, int]:
+    """How many prompts to plan for, and how many there are now.
+
+    A source that holds fewer prompts than its `limit` is planned to be filled up to it; nothing is filled up where
+    `prompts.per_kind` caps the number.
+
+    Parameters
+    ----------
+    config : a complete config.
+    folder : where the paths of its sources begin.
+    """
+    settings = config["prompts"]
+    table = collect_prompts(settings["sources"], settings["split"], settings["per_kind"], folder)
+    total = len(table)
+    if not any(settings["per_kind"].values()):
+        for source in settings["sources"]:
+            here = len(collect_prompts([source], settings["split"], None, folder))
+            total += max(0, (source.get("limit") or 0) - here)
+    share = table["kind"].value_counts(normalize=True)
+    kinds = {kind: float(share.get(kind, 0.0)) for kind in KINDS}
+    if total != len(table):
+        counts = [total * settings["split"][split] for split in SPLITS]
+    else:
+        counts = [int((table["split"] == split).sum()) for split in SPLITS]
+    return Prompts(*counts, kinds=kinds), len(table)
+
+
 @dataclass(frozen=True)
 class Work:
     """One job of a rule: how long it lasts, and on how many GPUs (0 for a job on CPUs)."""
@@ -134,6 +164,14 @@ def estimate(config: Mapping[str, Any], prompts: Prompts, assumptions: Assumptio
     return Estimate(counts=run.counts(), work=run.work(), disk=run.disk(), memory=run.memory())
 
 
+# Rules that label all answers, and those that label one of the two rounds of adaptive budgets in their place.
+_LABELS_OF_ROUNDS = {
+    "embed_candidates": "embed_budget_round",
+    "label_quality": "label_budget_quality",
+    "label_correctness": "label_budget_correctness",
+}
+
+
 class _Run:
     """The arithmetic; every method names its formula."""
 
@@ -142,20 +180,31 @@ class _Run:
         self.prompts = prompts
         self.assumed = assumptions
         self.generation = config["generation"]
-        self.judge = config["labels"]["quality"]["judge"]
+        # The embedded judge takes no time to speak of.
+        judges = judges_by_name(config).values()
+        self.judges = [judge for judge in judges if judge["kind"] != "feature_reward"]
         self.gpus = 0 if config["model"]["device"] == "cpu" else 1
         self.seeds = len(config["seeds"])
         heuristics = config["heuristics"]
-        rows = expand_heuristics(heuristics["grid"], heuristics["pipelines"], heuristics["official"])
-        self.heuristics = len(rows)
+        self.heuristics = len(expand_heuristics(**heuristics))
         self.training_sets = len(weight_names(config)) * len(config["scoring"]["top_k"])
         self.samplers = self.training_sets * len(config["samplers"])
         self.answer_tokens = assumptions.answer_share * self._mean_limit()
-        self.answers = prompts.total * self.heuristics * self.seeds
+        # How much of all prompts, heuristics and seeds is answered.
+        adaptive = self.generation["adaptive"]
+        budget = adaptive["budget"] if adaptive["enabled"] else 1.0
+        self.share = (prompts.train * budget + prompts.validation + prompts.test) / prompts.total
+        self.answers = self.share * prompts.total * self.heuristics * self.seeds
+        # Verbalized heuristics write whole replies, and train nothing.
+        replies = assumptions.answer_share * sum(
+            Asking.configured(entry).limit(self._mean_limit()) for entry in heuristics["verbalized"]
+        )
+        self.selectable = self.heuristics - len(heuristics["verbalized"])
+        self.generated = self.share * prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
         self.test_answers = prompts.test * (self.heuristics + self.samplers) * self.seeds
         # At most: answers that several weightings select are read once.
-        kept = min(sum(config["scoring"]["top_k"]), self.heuristics) * len(weight_names(config))
-        self.selected = prompts.total * self.seeds * min(kept, self.heuristics)
+        kept = min(sum(config["scoring"]["top_k"]), self.selectable) * len(weight_names(config))
+        self.selected = prompts.total * self.seeds * min(kept, self.selectable)
 
     def _mean_limit(self) -> float:
         limit = self.generation["max_new_tokens"]
@@ -169,20 +218,21 @@ class _Run:
             "heuristics": self.heuristics,
             "seeds": self.seeds,
             "answers": self.answers,
-            "generated tokens": self.answers * self.answer_tokens,
+            "generated tokens": self.generated,
             "learned samplers": self.samplers,
             "selected answers (at most)": self.selected,
         }
-        if self.judge["kind"] != "feature_reward":
-            counts["judge calls"] = self._judge_calls(self.prompts.total, self.heuristics)
+        if self.judges:
+            prompts = self.share * self.prompts.total
+            counts["judge calls"] = sum(self._judge_calls(judge, prompts, self.heuristics) for judge in self.judges)
         return counts
 
     def work(self) -> dict[str, Work]:
         a = self.assumed
         work = {
-            # answers of a shard x tokens an answer / tokens a second
-            "generate_candidates": self._generating(self.answers / self.seeds / self.generation["shards"]),
-            "sample_with_sampler": self._generating(self.prompts.test * self.seeds),
+            # tokens of a shard's answers / tokens a second
+            "generate_candidates": self._generating(self.generated / self.seeds / self.generation["shards"]),
+            "sample_with_sampler": self._generating(self.prompts.test * self.seeds * self.answer_tokens),
             # answers / answers a second
             "embed_candidates": self._on_gpus(self.answers / a.texts_per_second),
             "embed_evaluation": self._on_gpus(self.test_answers / a.texts_per_second),
@@ -201,11 +251,31 @@ class _Run:
             ),
             "train_sampler": _on_cpu(self.config["training"]["steps"] / a.training_steps_per_second),
         }
-        if self.judge["kind"] != "feature_reward":
-            competitors = self.heuristics + self.samplers
+        first = self.config["labels"]["quality"]["judge"]
+        competitors = self.heuristics + self.samplers
+        for ending, judges in (
+            ("", [judge for judge in self.judges if judge is first]),
+            ("_by_others", [judge for judge in self.judges if judge is not first]),
+        ):
+            # How fast somebody else's server is, nobody can tell from here.
+            known = [judge for judge in judges if judge["kind"] != "endpoint"]
+            if not known:
+                continue
             shards = self.config["labels"]["quality"]["shards"]
-            work["label_quality"] = self._judging(self.prompts.total / shards, self.heuristics)
-            work["label_evaluation_quality"] = self._judging(self.prompts.test / shards, competitors)
+            work[f"label_quality{ending}"] = _mean_work(
+                [self._judging(judge, self.share * self.prompts.total / shards, self.heuristics) for judge in known]
+            )
+            work[f"label_evaluation_quality{ending}"] = _mean_work(
+                [self._judging(judge, self.prompts.test / shards, competitors) for judge in known]
+            )
+        return self._in_two_rounds(work) if self.generation["adaptive"]["enabled"] else work
+
+    def _in_two_rounds(self, work: dict[str, Work]) -> dict[str, Work]:
+        """The same work by the rules of adaptive budgets: a mean shard of later seeds, and labels of a mean round."""
+        work["generate_allocated"] = work["generate_candidates"]
+        for rule, of_round in _LABELS_OF_ROUNDS.items():
+            if rule in work:
+                work[of_round] = replace(work[rule], hours=work[rule].hours / 2)
         return work
 
     def disk(self) -> dict[str, float]:
@@ -213,11 +283,10 @@ class _Run:
         answer_bytes = self.answer_tokens * a.bytes_per_token
         # Answers stand in their shards and once more in the verified table; test answers in the evaluation's tables.
         candidates = (2 * self.answers + self.test_answers + self._sampled()) * answer_bytes
-        models = [self.config["model"]]
-        if "source" in self.judge:
-            models.append(self.judge)
+        models = {self.config["model"]["name"]: self.config["model"]}
+        models |= {judge["name"]: judge for judge in self.judges if "source" in judge}
         return {
-            "models": sum(self._model_bytes(model) for model in models),
+            "models": sum(self._model_bytes(model) for model in models.values()),
             "candidates": candidates,
             "embeddings": (self.answers + self.test_answers) * a.bytes_per_vector,
             "labels and scores": (self.answers + self.test_answers) * a.bytes_per_row,
@@ -246,33 +315,35 @@ class _Run:
         billions = billions_of_parameters(model_name) or self.assumed.unknown_billions
         return min(1.0, REFERENCE_BILLIONS / billions)
 
-    def _generating(self, answers: float) -> Work:
+    def _generating(self, tokens: float) -> Work:
         a, engine = self.assumed, self.generation["engine"]
         rate = a.tokens_per_second if engine == "sglang" else a.in_process_tokens_per_second
         gpus = gpus_of(self.generation["sglang"]) if engine == "sglang" else self.gpus
         speed = rate * self._speed(_model_name(self.config["model"]))
         # Servers that somebody else keeps up take their own GPUs, however many; one address is counted as one.
         servers = len(self.generation["sglang"]["endpoints"]) if engine == "sglang" else 0
-        return self._on_gpus(answers * self.answer_tokens / speed, gpus, servers)
+        return self._on_gpus(tokens / speed, gpus, servers)
 
-    def _judging(self, prompts: float, competitors: int) -> Work:
+    def _judging(self, judge: Mapping[str, Any], prompts: float, competitors: int) -> Work:
         a = self.assumed
         read = a.prompt_tokens + self.answer_tokens
-        if self.judge["kind"] == "pairwise":
+        if judge["kind"] == "pairwise":
             read += self.answer_tokens + a.instruction_tokens
-        served = self.judge.get("engine") == "sglang"
-        gpus = 0 if self.judge["device"] == "cpu" else gpus_of(self.judge["sglang"]) if served else 1
-        servers = len(self.judge["sglang"]["endpoints"]) if served else 0
-        speed = a.judge_tokens_per_second * self._speed(_model_name(self.judge))
-        return self._on_gpus(self._judge_calls(prompts, competitors) * read / speed, gpus, servers)
+        served = judge.get("engine") == "sglang"
+        gpus = 0 if judge["device"] == "cpu" else gpus_of(judge["sglang"]) if served else 1
+        servers = len(judge["sglang"]["endpoints"]) if served else 0
+        speed = a.judge_tokens_per_second * self._speed(_model_name(judge))
+        return self._on_gpus(self._judge_calls(judge, prompts, competitors) * read / speed, gpus, servers)
 
-    def _judge_calls(self, prompts: float, competitors: int) -> float:
-        """What a judge reads: every answer once, or every comparison in one order or both."""
+    def _judge_calls(self, judge: Mapping[str, Any], prompts: float, competitors: int) -> float:
+        """What a judge reads: every answer once or a few times, or every comparison in one order or both."""
         groups = prompts * self.seeds
-        if self.judge["kind"] == "scalar":
+        if judge["kind"] == "scalar":
             return groups * competitors
+        if judge["kind"] == "likelihood":
+            return groups * competitors * len(likelihood_calls(judge))
         tournament = self.config["labels"]["quality"]["tournament"]
-        orders = 2 if self.judge["order"] == "both" else 1
+        orders = 2 if judge["order"] == "both" else 1
         comparisons = comparisons_in_a_tournament(
             competitors, tournament["schedule"], tournament["rounds"], tournament["adaptive"]["comparisons"]
         )
@@ -293,6 +364,11 @@ class _Run:
 
 def _on_cpu(seconds: float) -> Work:
     return Work(seconds / SECONDS_AN_HOUR)
+
+
+def _mean_work(jobs: Sequence[Work]) -> Work:
+    """The mean job of a rule whose jobs differ; of GPUs the most that one asks for."""
+    return Work(sum(job.hours for job in jobs) / len(jobs), max(job.gpus for job in jobs))
 
 
 def _model_name(model: Mapping[str, Any]) -> str:

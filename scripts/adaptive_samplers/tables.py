@@ -68,13 +68,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("end_logprobs", pa.list_(pa.float32())),
         ]
     ),
+    "allocation": pa.schema(
+        # An answer of the second round: `unsettled` or `undecided`, or the split of a prompt that is not trained on.
+        [*_KEY_FIELDS, _required("reason", pa.string())]
+    ),
     "embeddings": pa.schema(
         [_required("text_id", pa.string()), _required("vector", pa.list_(pa.float32()))]  # unit length
     ),
     "quality": pa.schema(
         [
             *_KEY_FIELDS,
-            pa.field("rating", pa.float64()),  # Bradley-Terry, natural logarithm, mean 0 in its group
+            # Bradley-Terry, natural logarithm, mean 0 in its group; of a mean over judges, in standard deviations.
+            pa.field("rating", pa.float64()),
             pa.field("rating_stderr", pa.float64()),
             _required("comparisons", pa.int32()),
             pa.field("reward", pa.float64()),  # the judge's scalar, where it has one
@@ -226,7 +231,68 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("n_prompts", pa.int64()),
         ]
     ),
+    "final_answers": pa.schema(
+        [
+            *_KEY_FIELDS,
+            pa.field("final_answer", pa.string()),  # equal for equivalent answers; null for a text that gives none
+            pa.field("error", pa.string()),  # why it is not known what the text gives
+        ]
+    ),
+    "repeated_sampling": pa.schema(
+        [
+            _required("family", pa.string()),
+            _required("name", pa.string()),
+            _required("kind", pa.string()),  # heuristic or learned
+            _required("method", pa.string()),  # how one of n samples is chosen; pass_at_k: whether any is right
+            _required("objective", pa.string()),  # correctness (0 to 1) or reward
+            _required("prompts", pa.string()),  # all, verifiable, or final_answer: those whose verifier knows one
+            pa.field("judged_by", pa.string()),  # reward or rating; null for methods without a judge
+            _required("n", pa.int64()),  # samples of a prompt; of adaptive_consistency the most
+            pa.field("samples", pa.float64()),  # drawn, mean over prompts
+            pa.field("mean", pa.float64()),
+            pa.field("low", pa.float64()),
+            pa.field("high", pa.float64()),
+            _required("n_prompts", pa.int64()),
+        ]
+    ),
+    "power_laws": pa.schema(
+        [
+            _required("family", pa.string()),
+            _required("name", pa.string()),
+            _required("kind", pa.string()),
+            pa.field("a", pa.float64()),  # pass@k = exp(a k^b)
+            pa.field("b", pa.float64()),
+            pa.field("a_stderr", pa.float64()),  # over prompts
+            pa.field("b_stderr", pa.float64()),
+            pa.field("r_squared", pa.float64()),
+            pa.field("largest_residual", pa.float64()),
+            _required("points", pa.int64()),  # values of k
+            _required("n_prompts", pa.int64()),
+            pa.field("note", pa.string()),  # why there is no fit
+        ]
+    ),
 }
+
+# Shards of a run with verbalized heuristics: the candidates, and the replies that answers were drawn from.
+SCHEMAS["candidates_with_replies"] = pa.schema(
+    [
+        *SCHEMAS["candidates"],
+        pa.field(
+            "reply",  # null where the model was asked for one answer
+            pa.struct(
+                [
+                    pa.field("text", pa.string()),
+                    pa.field("finish_reason", pa.string()),  # stop or length
+                    pa.field("answers", pa.list_(pa.string())),
+                    pa.field("probabilities", pa.list_(pa.float64())),  # sum to 1
+                    pa.field("drawn", pa.int32()),  # the place of the answer that was drawn
+                ]
+            ),
+        ),
+    ]
+)
+# Tables that are read as another one, without their further columns.
+READ_AS = {"candidates": "candidates_with_replies"}
 
 
 def to_arrow(name: str, data: pd.DataFrame | pa.Table | Iterable[dict[str, Any]]) -> pa.Table:
@@ -285,6 +351,7 @@ def read_table(
     """
     _check_file(name, path)
     filters = None if prompt_ids is None else pc.field("prompt_id").isin(pa.array(sorted(prompt_ids), pa.string()))
+    columns = SCHEMAS[name].names if columns is None else columns
     return pq.read_table(path, columns=columns, filters=filters, pre_buffer=False).to_pandas(self_destruct=True)
 
 
@@ -301,7 +368,7 @@ def read_batches(
     _check_file(name, path)
     # Read ahead, as is the default, the whole file would end up in memory.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_SIZE) as file:
-        batches = file.iter_batches(rows, columns=columns)
+        batches = file.iter_batches(rows, columns=SCHEMAS[name].names if columns is None else columns)
         while True:
             try:
                 batch = next(batches, None)
@@ -356,7 +423,8 @@ def _check_file(name: str, path: Path | str) -> None:
         found = pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(name, path, error) from error
-    if [(f.name, f.type) for f in found] != [(f.name, f.type) for f in schema]:
+    allowed = [SCHEMAS[known] for known in (name, READ_AS.get(name, name))]
+    if [(f.name, f.type) for f in found] not in [[(f.name, f.type) for f in schema] for schema in allowed]:
         raise UserError(
             f"{path}: its columns are not those of a '{name}' table of this version "
             f"(found {found.names}, expected {schema.names}); delete it and run again"

@@ -17,6 +17,7 @@ from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.grid import Grid, first_of_their_place
 from adaptive_samplers.stage import say
 from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
+from adaptive_samplers.verbalized.parsing import UNPARSED
 
 LISTED = 1_000  # rows of a kind that are listed; the others are counted
 
@@ -39,24 +40,32 @@ class Tally:
     """What was found in the shards, beside the answers themselves."""
 
     grid: Grid
+    wanted: np.ndarray | None  # bool, by place in the grid; None where every key is
     seen: np.ndarray  # bool, by place in the grid
     incomplete: np.ndarray  # bool, by prompt
     found: int = 0
     duplicated: Rows = field(default_factory=Rows)
     failed: Rows = field(default_factory=Rows)
+    unparsed: Rows = field(default_factory=Rows)
+    unparsed_of: Counter = field(default_factory=Counter)  # by heuristic
     foreign: Rows = field(default_factory=Rows)
     foreign_shards: list[str] = field(default_factory=list)
     finish_reasons: Counter = field(default_factory=Counter)
 
     @classmethod
-    def empty(cls, grid: Grid) -> "Tally":
+    def empty(cls, grid: Grid, wanted: np.ndarray | None = None) -> "Tally":
         """Nothing found yet."""
-        return cls(grid, np.zeros(len(grid), dtype=bool), np.zeros(grid.shape[0], dtype=bool))
+        return cls(grid, wanted, np.zeros(len(grid), dtype=bool), np.zeros(grid.shape[0], dtype=bool))
+
+    @property
+    def expected(self) -> int:
+        """How many answers there should be."""
+        return len(self.grid) if self.wanted is None else int(self.wanted.sum())
 
     def add(self, batch: pa.RecordBatch, path: Path) -> None:
         """Count rows of a shard: key, `finish_reason` and `error`."""
         places = self.grid.places(batch)
-        foreign = places < 0
+        foreign = places < 0 if self.wanted is None else (places < 0) | ~self.wanted[places]
         if foreign.any():
             self._note(self.foreign, batch, foreign, KEY)
             if str(path) not in self.foreign_shards:
@@ -68,6 +77,10 @@ class Tally:
         )
         duplicated = ~first_of_their_place(places, self.seen)
         failed = pc.equal(batch["finish_reason"], "error").to_numpy(zero_copy_only=False)
+        unparsed = failed & _starts_with(batch["error"], UNPARSED)
+        self._note(self.unparsed, batch, unparsed, [*KEY, "error"])
+        self.unparsed_of.update(batch["heuristic_id"].filter(pa.array(unparsed)).to_pylist())
+        failed &= ~unparsed
         self._note(self.duplicated, batch, duplicated, KEY)
         self._note(self.failed, batch, failed, [*KEY, "error"])
         faulty = places[duplicated | failed]
@@ -80,13 +93,16 @@ class Tally:
 
     def missing(self) -> Rows:
         """The keys that were not found, in their order."""
-        places, rows = np.flatnonzero(~self.seen), Rows()
+        places, rows = np.flatnonzero(self._missing()), Rows()
         rows.add(len(places), lambda count: self.grid.keys(places[:count]).to_dict("records"))
         return rows
 
+    def _missing(self) -> np.ndarray:
+        return ~self.seen if self.wanted is None else self.wanted & ~self.seen
+
     def incomplete_prompts(self) -> list[str]:
         """The ids of prompts with a missing, duplicated or failed answer, sorted."""
-        incomplete = self.incomplete | ~self.seen.reshape(self.grid.shape).all(axis=(1, 2))
+        incomplete = self.incomplete | self._missing().reshape(self.grid.shape).any(axis=(1, 2))
         return self.grid.prompt_ids.filter(pa.array(incomplete)).to_pylist()
 
 
@@ -100,13 +116,18 @@ def verify_candidates(
     report: Path,
     other_prompts: Set[str] = frozenset(),
     tolerance_key: str = "generation.tolerance",
+    allocation: Path | None = None,
 ) -> None:
     """Check that every (prompt, heuristic, seed) is there exactly once, and gather the shards into one table.
 
     A prompt with a missing, duplicated or failed answer is incomplete. Incomplete prompts are dropped, whole, if their
     share is within `tolerance`; `report` lists them all, and of each kind of rows the first `LISTED` (and under
     `unlisted` how many more there are, if any) either way. Rows of `other_prompts` that are not among `prompts` are
-    left out. `tolerance_key` is where the config holds the tolerance, for messages.
+    left out. With an `allocation`, the file of the table of that name, exactly its rows must be there, not all.
+    `tolerance_key` is where the config holds the tolerance, for messages.
+
+    Where the model was asked for several answers and wrote none that can be read, nothing was lost: such a row leaves
+    its prompt complete. If there are any, `report` lists them as `unparsed`, with their share by heuristic.
 
     The shards are read twice, some rows at a time; only a byte an expected answer is kept.
 
@@ -117,7 +138,8 @@ def verify_candidates(
         or heuristic of the run.
     """
     passed_over = pa.array(sorted(other_prompts - set(prompts["prompt_id"])), pa.string())
-    tally = Tally.empty(Grid(prompts["prompt_id"], heuristics["heuristic_id"], seeds))
+    grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], seeds)
+    tally = Tally.empty(grid, None if allocation is None else allocated_places(allocation, grid))
     for path in shards:
         for batch in read_batches("candidates", path, [*KEY, "finish_reason", "error"]):
             tally.add(_without(batch, passed_over), path)
@@ -130,17 +152,24 @@ def verify_candidates(
     share = len(incomplete) / len(prompts)
     kinds = {"missing": tally.missing(), "duplicated": tally.duplicated, "failed": tally.failed}
     counts = ", ".join(f"{rows.count} {kind}" for kind, rows in kinds.items())
-    say(f"{tally.found} of {len(tally.grid)} answers; {counts}; {len(incomplete)} of {len(prompts)} prompts incomplete")
-    unlisted = {kind: rows.count - len(rows.listed) for kind, rows in kinds.items()}
+    say(f"{tally.found} of {tally.expected} answers; {counts}; {len(incomplete)} of {len(prompts)} prompts incomplete")
+    reported = kinds | ({"unparsed": tally.unparsed} if tally.unparsed.count else {})
+    unlisted = {kind: rows.count - len(rows.listed) for kind, rows in reported.items()}
     summary = {
-        "expected": len(tally.grid),
+        "expected": tally.expected,
         "found": tally.found,
-        **{kind: rows.listed for kind, rows in kinds.items()},
+        **{kind: rows.listed for kind, rows in reported.items()},
         "dropped_prompts": incomplete,
         "incomplete_share": share,
         "tolerance": tolerance,
         "finish_reasons": dict(tally.finish_reasons.most_common()),
     }
+    if tally.unparsed.count:
+        names = heuristics.set_index("heuristic_id")["name"]
+        replies = len(prompts) * len(seeds)
+        shares = {names[one]: count / replies for one, count in tally.unparsed_of.most_common()}
+        summary["unparsed_shares"] = shares
+        say("replies without an answer: " + ", ".join(f"{share:.1%} of {name}" for name, share in shares.items()))
     write_json(summary | ({"unlisted": unlisted} if any(unlisted.values()) else {}), report)
     if share > tolerance:
         for kind, rows in kinds.items():
@@ -158,6 +187,31 @@ def verify_candidates(
         for path in shards:
             for batch in read_batches("candidates", path):
                 writer.write_batch(_without(batch, dropped))
+
+
+def _starts_with(texts: pa.Array, beginning: str) -> np.ndarray:
+    """Which texts begin so, bool [N]; nulls do not."""
+    return pc.fill_null(pc.starts_with(texts, beginning), False).to_numpy(zero_copy_only=False)
+
+
+def allocated_places(allocation: Path, grid: Grid) -> np.ndarray:
+    """Which keys of a grid have a row in an `allocation` table, bool by place.
+
+    Raises
+    ------
+    UserError
+        If the table cannot be read, or a row's key is not in the grid.
+    """
+    wanted = np.zeros(len(grid), dtype=bool)
+    for batch in read_batches("allocation", allocation, KEY):
+        places = grid.places(batch)
+        if (places < 0).any():
+            row = batch.take(pa.array(np.flatnonzero(places < 0)[:1])).to_pylist()[0]
+            raise UserError(
+                f"{allocation}: {row} is no prompt, heuristic and later seed of this run; delete the file and run again"
+            )
+        wanted[places] = True
+    return wanted
 
 
 def _without(batch: pa.RecordBatch, prompt_ids: pa.Array) -> pa.RecordBatch:

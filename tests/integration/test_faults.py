@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support import SMOKE, Workflow, answers, changed, wait_until, whole_rows, working_directory
+from support import SMOKE, Workflow, absent, answers, changed, wait_until, whole_rows, working_directory
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.fault]
 
@@ -109,8 +109,7 @@ def small_disk(work: Workflow) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", place], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
-        message = f"a small disk cannot be mounted, which takes root: {mounted.stderr}"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+        absent(f"a small disk cannot be mounted, which takes root: {mounted.stderr}")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
 

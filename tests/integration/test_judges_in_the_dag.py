@@ -24,9 +24,11 @@ def judge_folders(tiny_model_folder, tmp_path_factory):
     return {kind: write_judge(tiny_model_folder, place / kind, kind) for kind in ("scalar", "pairwise")}
 
 
-@pytest.mark.parametrize("kind", ["scalar", "pairwise"])
+@pytest.mark.parametrize("kind", ["scalar", "pairwise", "likelihood"])
 def test_a_model_takes_the_place_of_the_trained_judge(kind, judge_folders, tmp_path):
-    planned = working_directory(tmp_path / "work").planned(config=judged_by(kind, judge_folders[kind]))
+    planned = working_directory(tmp_path / "work").planned(
+        config=judged_by(kind, judge_folders.get(kind, judge_folders["pairwise"]))
+    )
     assert "train_judge" not in planned
     assert planned["fetch_model"] == 3 and planned["label_quality"] == planned["label_evaluation_quality"] == 1
 
@@ -64,3 +66,68 @@ def test_answers_are_judged_by_the_model_of_the_config(workflow, judge_folders, 
     report = json.loads(copied.result("labels/quality_report.json").read_text())
     assert report["judge"]["kind"] == "pairwise" and report["judge"]["orders_disagree"] is None
     assert abs(report["judge"]["position_bias"]) <= 0.5 and report["failed"] < report["calls"]
+
+
+def test_several_judges_are_compared_and_averaged_and_none_is_asked_again(workflow, judge_folders, tmp_path):
+    copied = working_directory(tmp_path / "work")
+    shutil.copytree(workflow.folder / ".snakemake", copied.folder / ".snakemake")
+    shutil.copytree(workflow.folder / "results", copied.folder / "results", copy_function=os.link)
+    labels, evaluation = (f"results/smoke/{part}labels/quality.parquet" for part in ("", "evaluation/"))
+    alone = read_table("quality", copied.result("labels/quality.parquet"))
+
+    scalar = judged_by("scalar", judge_folders["scalar"])["labels"]["quality"]["judge"]
+    likelihood = judged_by("likelihood", judge_folders["pairwise"])["labels"]["quality"]["judge"]
+    quality = {"others": [scalar], "tolerance": 0.0}
+    config = {"labels": {"quality": quality}}
+    wanted = {"fetch_model": 1, "label_quality_by_others": 1, "gather_quality": 2, "combine_quality": 1}
+    assert copied.planned(labels, config=config) == wanted
+    # The tiny model's context is short; of the embedded judge no call fails, so that it need not be asked again.
+    done = copied.run(labels, config=config)
+    assert done.returncode != 0 and "times: longer than 120 tokens" in done.stdout
+    quality["tolerance"] = 1.0
+    wanted = {"label_quality": 1, "label_quality_by_others": 1, "gather_quality": 2, "combine_quality": 1}
+    assert copied.planned(labels, config=config) == wanted
+    done = copied.run(labels, config=config)
+    assert done.returncode == 0, done.stdout[-3000:]
+    report = json.loads(copied.result("labels/quality_report.json").read_text())
+    names = ["feature_reward", "tiny-scalar"]
+    assert list(report["judges"]) == names and report["combine"] == "first"
+    (agreement,) = report["agreement"]
+    assert agreement["judges"] == names and -1 <= agreement["kendall_tau"] <= 1 and agreement["groups"] > 10
+    assert report["judge"]["kind"] == report["judges"]["feature_reward"]["kind"] == "feature_reward"
+    assert report["judges"]["tiny-scalar"]["answers_failed"] > 0 == report["judges"]["feature_reward"]["failed"]
+    first = read_table("quality", copied.result("labels/quality/feature_reward.parquet"))
+    assert first.equals(read_table("quality", copied.result("labels/quality.parquet"))) and first.equals(alone)
+    assert copied.planned(labels, config=config) == {}
+
+    # One judge more asks none of the others again, and neither does another way of combining them.
+    quality["others"] = [likelihood, scalar]
+    wanted = {"fetch_model": 1, "label_quality_by_others": 1, "gather_quality": 1, "combine_quality": 1}
+    assert copied.planned(labels, config=config) == wanted
+    done = copied.run(labels, evaluation, config=config)
+    assert done.returncode == 0, done.stdout[-3000:]
+    quality["combine"] = "mean"
+    assert copied.planned(labels, evaluation, config=config) == {"combine_quality": 1, "combine_evaluation_quality": 1}
+    done = copied.run(labels, evaluation, config=config)
+    assert done.returncode == 0, done.stdout[-3000:]
+    for part in ("", "evaluation/"):
+        report = json.loads(copied.result(f"{part}labels/quality_report.json").read_text())
+        assert len(report["agreement"]) == 3 and set(report["judges"]) == {*names, "tiny-likelihood"}
+        table = read_table("quality", copied.result(f"{part}labels/quality.parquet"))
+        assert report["answers_rated"]["all"] > 10 and table["rating"].notna().sum() >= report["answers_rated"]["all"]
+        assert table["rating"].abs().max() < 4 and table["reward"].isna().all()
+
+
+def test_the_embedded_judge_may_be_one_of_the_others(judge_folders, tmp_path):
+    config = judged_by("scalar", judge_folders["scalar"])
+    config["labels"]["quality"]["others"] = [{"kind": "feature_reward", "pairs": "resources/judge_pairs.jsonl"}]
+    planned = working_directory(tmp_path / "work").planned(config=config)
+    assert planned["train_judge"] == planned["label_quality"] == planned["label_quality_by_others"] == 1
+    assert planned["gather_quality"] == planned["gather_evaluation_quality"] == 2
+    assert planned["combine_quality"] == planned["combine_evaluation_quality"] == 1
+
+
+def test_a_judge_behind_an_endpoint_needs_no_model(tmp_path):
+    judge = {"kind": "endpoint", "name": "far", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    planned = working_directory(tmp_path / "work").planned(config={"labels": {"quality": {"judge": judge}}})
+    assert "train_judge" not in planned and planned["fetch_model"] == 2 and planned["label_quality"] == 1

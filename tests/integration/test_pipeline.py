@@ -17,7 +17,15 @@ from support import REPOSITORY, working_directory
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.model]
 
-FIGURES = ["tradeoff", "ranking", "distributions", "training_curves", "kept_heuristics"]
+FIGURES = [
+    "tradeoff",
+    "ranking",
+    "distributions",
+    "training_curves",
+    "kept_heuristics",
+    "label_distributions",
+    "label_correlations",
+]
 PLOTTING = {f"plot_{name}" for name in FIGURES}
 ENDINGS = {"all", "write_report"}
 AFTER_TRAINING = {
@@ -46,6 +54,9 @@ BEFORE_TRAINING = {
     "label_diversity",
     "label_correctness",
     "score_candidates",
+    "summarize_labels",
+    "plot_labels",
+    "tabulate_labels",
 }
 SELECTION = {
     "select_training_set",

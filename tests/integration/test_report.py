@@ -1,12 +1,13 @@
 """The HTML report, in a real browser."""
 
-import os
 import shutil
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
+from support import absent
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.browser]
 
@@ -18,6 +19,11 @@ ENTRIES = {
         "Completeness of the candidates",
         "Selection: what was filtered, and why",
     ],
+    "Labels": [
+        "Distributions of the labels",
+        "Correlations between labels",
+        "Labels, judge, best and worst answers",
+    ],
 }
 
 
@@ -25,9 +31,7 @@ ENTRIES = {
 def browser(tmp_path):
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if not all(programs):
-        message = "Chromium and its driver are not installed (Debian: apt-get install chromium chromium-driver)"
-        # CI installs them, so there their absence is an error.
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+        absent("Chromium and its driver are not installed (Debian: apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
     for argument in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run"):
@@ -65,3 +69,20 @@ def test_the_report_shows_every_figure(workflow, browser):
     assert browser.execute_script("return arguments[0].naturalWidth", image) > 1000
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not severe, severe
+
+
+def test_the_page_of_the_labels_is_inside_the_report(workflow, browser):
+    browser.get(workflow.result("report.html").as_uri())
+    wait = WebDriverWait(browser, 20)
+    wait.until(lambda page: page.find_elements(*by_text("Labels")))[0].click()
+    row = wait.until(lambda page: page.find_elements(*by_text("Labels, judge, best and worst answers")))[0]
+    row.find_element(By.XPATH, "./ancestor::tr//a | ./ancestor::tr//button").click()
+    browser.switch_to.frame(wait.until(lambda page: page.find_elements(By.TAG_NAME, "iframe"))[0])
+    wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, ".example.best"))
+    ends = [len(browser.find_elements(By.CSS_SELECTOR, f".example.{end}")) for end in ("best", "worst")]
+    kinds = {"chat", "creative", "factual", "verifiable"} & {h.text for h in browser.find_elements(By.TAG_NAME, "h3")}
+    assert ends[0] == ends[1] and len(kinds) <= ends[0] <= 3 * len(kinds)
+    assert browser.execute_script("return [...document.images].map(image => image.naturalWidth > 1000)") == [True, True]
+    folded = browser.find_elements(By.TAG_NAME, "details")[0]
+    folded.find_element(By.TAG_NAME, "summary").click()
+    assert folded.get_attribute("open") and folded.find_elements(By.TAG_NAME, "table")

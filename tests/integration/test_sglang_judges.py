@@ -22,7 +22,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["scalar", "pairwise"])
+@pytest.mark.parametrize("kind", ["scalar", "pairwise", "likelihood"])
 def test_verdicts_are_those_of_the_model_in_process(kind, tiny_model_folder, sglang_settings, tmp_path):
     folder = write_judge(tiny_model_folder, tmp_path / "model", kind)
     found = {}

@@ -21,16 +21,47 @@ def problems_of(config: Any, config_folder: Path) -> dict[str, str]:
 
 LEARNED = "evaluation.learnability.heuristics"
 JUDGE = "labels.quality.judge"
+BUDGETS = "generation.adaptive"
 PAIRWISE = {"kind": "pairwise", "name": "judge", "source": HUB}
 SERVER = "labels.overlap.infinigram"
 TRACED = {"enabled": True, "kind": "infinigram"}
 SERVED_JUDGE = {"kind": "scalar", "name": "judge", "source": HUB, "sglang": {"arguments": ["--host 0.0.0.0"]}}
 POLICIES = "policy_samples.policies"
 DECONTAMINATION = "preferences.decontamination"
+REPEATED = "evaluation.repeated_sampling"
+ENDPOINT = {"kind": "endpoint", "name": "far", "base_url": "https://api.example.org/v1", "model": "m"}
+OTHERS = "labels.quality.others"
+NO_WEIGHTS = {"answer": 0, "end": 0}
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
+    (f"{REPEATED}.k", [], f"{REPEATED}.k", ["is empty", "at least one"]),
+    (f"{REPEATED}.k", [0], f"{REPEATED}.k[0]", ["0", "at least 1"]),
+    (f"{REPEATED}.confidence", 1.0, f"{REPEATED}.confidence", ["1 is out of range", "below 1"]),
+    (f"{REPEATED}.criterion", "bta", f"{REPEATED}.criterion", ["'bta'", "Did you mean 'beta'?"]),
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
     ("generation.sglang", {"arguments": ["--port=3"]}, "generation.sglang.arguments[0]", ["'--port' follows from"]),
+    (OTHERS, [ENDPOINT, ENDPOINT], f"{OTHERS}[1].name", ["'far' is the name of labels.quality.others[0] too"]),
+    (OTHERS, [{"kind": "feature_reward"}], f"{OTHERS}[0].kind", ["is the name of labels.quality.judge too"]),
+    (OTHERS, [{"kind": "scaler"}], f"{OTHERS}[0].kind", ["'scaler'", "Did you mean 'scalar'?"]),
+    (OTHERS, [{**PAIRWISE, "labels": ["A"]}], f"{OTHERS}[0].labels", ["has 1 items"]),
+    (OTHERS, [{**PAIRWISE, "name": "all-minilm-l6-v2"}], f"{OTHERS}[0].name", ["another model"]),
+    (OTHERS, [SERVED_JUDGE], f"{OTHERS}[0].sglang.arguments[0]", ["'--host' follows from other keys"]),
+    ("labels.quality.combine", "mean", "labels.quality.combine", ["no effect with one judge"]),
+    ("labels.quality.combine", "median", "labels.quality.combine", ["first or mean"]),
+    (JUDGE, {**PAIRWISE, "kind": "likelihood", "weights": NO_WEIGHTS}, f"{JUDGE}.weights", ["all weights are 0"]),
+    (
+        JUDGE,
+        {**PAIRWISE, "kind": "likelihood", "weights": {"ends": 1}},
+        f"{JUDGE}.weights.ends",
+        ["Did you mean 'end'?"],
+    ),
+    (JUDGE, {**ENDPOINT, "template": "Which?"}, f"{JUDGE}.template", ["lacks {prompt}"]),
+    (JUDGE, {**ENDPOINT, "base_url": "https://me:pw@host/v1"}, f"{JUDGE}.base_url", ["without a name or password"]),
+    (JUDGE, {**ENDPOINT, "base_url": "api.openai.com"}, f"{JUDGE}.base_url", ["such as https://"]),
+    (JUDGE, {**ENDPOINT, "api_key_variable": "sk-12"}, f"{JUDGE}.api_key_variable", ["environment variable"]),
+    (JUDGE, {**ENDPOINT, "top_logprobs": 21}, f"{JUDGE}.top_logprobs", ["at most 20"]),
+    (JUDGE, {**ENDPOINT, "request": {"stream": True}}, f"{JUDGE}.request.stream", ["way in which replies are read"]),
+    (JUDGE, {**ENDPOINT, "request": ["a"]}, f"{JUDGE}.request", ["is a list", "a map"]),
     (JUDGE, SERVED_JUDGE, f"{JUDGE}.sglang.arguments[0]", ["'--host' follows from other keys"]),
     ("preferences.group", "prompts", "preferences.group", ["seed or prompt", "Did you mean 'prompt'?"]),
     ("preferences.heuristics", ["top_pp"], "preferences.heuristics[0]", ["neither", "Did you mean 'top_p'?"]),
@@ -39,6 +70,17 @@ BAD_CONFIGS = [
     (f"{DECONTAMINATION}.files", ["x.jsonl"], f"{DECONTAMINATION}.files[0]", ["does not exist"]),
     ("preferences.formats", ["simp"], "preferences.formats[0]", ["Did you mean 'simpo'?"]),
     ("preferences.rejection.beta", 0, "preferences.rejection.beta", ["0 is out of range"]),
+    (BUDGETS, {"enabled": True, "first_seeds": 3}, f"{BUDGETS}.first_seeds", ["none of the 3 seeds", "fewer than"]),
+    (BUDGETS, {"enabled": True, "budget": 0.5}, f"{BUDGETS}.budget", ["0.5 of 3 seeds", "takes 2", "above 0.666667"]),
+    (BUDGETS, {"budget": 1.2}, f"{BUDGETS}.budget", ["1.2 is out of range", "at most 1"]),
+    (BUDGETS, {"weights": []}, f"{BUDGETS}.weights", ["is empty", "at least one"]),
+    (BUDGETS, {"enabled": True, "weights": [{}]}, f"{BUDGETS}.weights[0]", ["all weights are 0"]),
+    (
+        BUDGETS,
+        {"enabled": True, "first_seeds": 1},
+        f"{BUDGETS}.weights[1].diversity",
+        ["0.5 has no effect with one first seed", "at least two first_seeds"],
+    ),
     (LEARNED, [[{"learned": "sampler"}]], f"{LEARNED}[0]", ["learned sampler", "allowed: heuristics"]),
     (POLICIES, [{"source": HUB}], f"{POLICIES}[0].name", ["is missing"]),
     (POLICIES, [{"name": "a"}, {"name": "a"}], f"{POLICIES}[1].name", ["name of another policy"]),
@@ -145,6 +187,30 @@ BAD_CONFIGS = [
         {"topp": 1},
         "heuristics.pipelines[0][1].topp",
         ["unknown processor", "Did you mean 'top_p'?"],
+    ),
+    (
+        "heuristics.verbalized",
+        [{"template": "{prompt}"}],
+        "heuristics.verbalized[0].template",
+        ["lacks {answers}", "{prompt} and {answers}"],
+    ),
+    (
+        "heuristics.verbalized",
+        [{"answers": 1}],
+        "heuristics.verbalized[0].answers",
+        ["1 is out of range", "of at least 2"],
+    ),
+    (
+        "heuristics.verbalized",
+        [{}, {"pipeline": [{"top_p": 2}]}],
+        "heuristics.verbalized[1].pipeline[0].top_p",
+        ["2 is out of range"],
+    ),
+    (
+        "heuristics.verbalized",
+        [{}, {"answers": 5.0, "pipeline": [{"temperature": 1}]}],
+        "heuristics.verbalized[1]",
+        ["verbalized_5+temperature_1 is already listed in heuristics.verbalized[0]"],
     ),
     ("heuristics.pipelines.0.0", {"top_k": 2.5}, "heuristics.pipelines[0][0].top_k", ["top_k's k", "a whole number"]),
     ("heuristics.pipelines.0.0", {"top_k": None}, "heuristics.pipelines[0][0].top_k", ["is empty", "a whole number"]),
@@ -274,6 +340,22 @@ def test_bad_config_is_one_clear_line(good_config, config_folder, path, value, r
         assert word in problems[reported]
     # What else is reported can only follow from the same mistake: the keys that a short map lacks.
     assert all("is missing" in message for key, message in problems.items() if key != reported)
+
+
+def test_adaptive_budgets_take_one_judge_and_seeds_apart(good_config, config_folder):
+    config = changed(good_config, (f"{BUDGETS}.enabled", True), ("seeds", [0, 1, 2, 3]))
+    assert load_config(config, config_folder)
+    both = changed(config, (OTHERS, [PAIRWISE]), ("labels.quality.tournament.group", "prompt"))
+    problems = problems_of(both, config_folder)
+    assert "one judge" in problems[OTHERS]
+    assert "rates the seeds of two rounds apart" in problems["labels.quality.tournament.group"]
+
+
+def test_selecting_among_one_sample_is_refused(good_config, config_folder):
+    config = changed(good_config, (f"{REPEATED}.enabled", True))
+    assert load_config(config, config_folder)
+    problems = problems_of(changed(config, ("seeds", [0])), config_folder)
+    assert "nothing to select among; allowed: false, or at least two seeds" in problems[f"{REPEATED}.enabled"]
 
 
 @pytest.mark.parametrize("raw", [None, [], "demo", 3])

@@ -122,6 +122,7 @@ def rules_of_environments() -> list[tuple[str, str]]:
     found = re.findall(r'conda:\s+(\S+)\n.*?script:\s+"\.\./scripts/(\w+)\.py"', text, re.DOTALL)
     # A rule whose environment depends on the config names a variable.
     chosen = re.findall(r'^\s*(\w+_ENVIRONMENT) = ("\S+")$', text, re.MULTILINE)
+    chosen += [("environment_of_judge", path) for name, path in chosen if name == "JUDGE_ENVIRONMENT"]
     pairs = {
         (Path(path.strip('"')).stem, script)
         for value, script in found

@@ -20,8 +20,10 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.evaluation import OBJECTIVES
 from adaptive_samplers.figures.curves import curves
 from adaptive_samplers.figures.distributions import REST, distributions
+from adaptive_samplers.figures.labels import label_correlations, label_distributions
 from adaptive_samplers.figures.learnability import learnability
 from adaptive_samplers.figures.ranking import ranking
+from adaptive_samplers.figures.repeated_sampling import coverage, selecting
 from adaptive_samplers.figures.selection import by_family_and_temperature, kept
 from adaptive_samplers.figures.style import (
     FONT_SIZE,
@@ -33,6 +35,9 @@ from adaptive_samplers.figures.style import (
     save,
 )
 from adaptive_samplers.figures.tradeoff import pareto_front, tradeoff
+from adaptive_samplers.label_summary import MEASURES, correlations
+from adaptive_samplers.label_summary.distributions import distribution
+from adaptive_samplers.tables import SCHEMAS
 from support import REPOSITORY
 
 ARCHITECTURES = ["LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"]
@@ -109,7 +114,60 @@ def learned_heuristics():
     return pd.DataFrame(rows, columns=["architecture", "heuristic", "kl", "identity_kl", "kept_overlap"])
 
 
+def labels():
+    """Labels of many answers to prompts of four kinds, of which two have nothing to verify."""
+    generator = np.random.default_rng(3)
+    kinds = ["chat", "creative", "factual", "verifiable"]
+    answers = pd.DataFrame({"prompt": np.arange(2400) // 60, "group": np.arange(2400) // 3})
+    for place, measure in enumerate(MEASURES):
+        values = generator.normal(0, 10.0 ** (place % 5 - 2), len(answers)) + answers["prompt"] * (place % 3 - 1)
+        answers[measure.column] = values.groupby(answers["group"]).transform("first") if measure.of_group else values
+    answers.loc[answers["prompt"] < 20, "score"] = np.nan
+    columns = [measure.column for measure in MEASURES]
+    units = {True: "group", False: "answer"}
+    found = {
+        measure.column: {"unit": units[measure.of_group]}
+        | distribution(answers[measure.column].to_numpy(), answers["prompt"].to_numpy() // 10, kinds)
+        for measure in MEASURES
+    }
+    correlated = [measure.column for measure in MEASURES if measure.correlated]
+    return found, columns, correlations(answers, correlated), correlated
+
+
+def repeated_sampling():
+    """What 16 samples of 40 prompts are worth to every sampler, by plain formulas, and the power laws."""
+    rows, laws = [], []
+    for number, (family, name) in enumerate(HEURISTICS + LEARNED):
+        kind = "learned" if family == "learned" else "heuristic"
+        a, b = -2.5 + 0.05 * number, -0.4
+        laws.append((family, name, kind, a, b, 0.1, 0.02, 0.99, 0.01, 5, 40, None))
+        for n in (1, 2, 4, 8, 16):
+            covered = np.exp(a * n**b)
+            for method, prompts, mean in (
+                ("pass_at_k", "verifiable", covered),
+                ("best_of_n", "verifiable", 0.9 * covered),
+                ("pass_at_k", "final_answer", covered**2),
+                ("best_of_n", "final_answer", 0.5 * covered),
+                ("majority_vote", "final_answer", 0.4 * covered),
+                ("weighted_majority_vote", "final_answer", 0.6 * covered),
+            ):
+                interval = (mean, mean - 0.05, mean + 0.05, 40 if prompts == "verifiable" else 20)
+                rows.append((family, name, kind, method, "correctness", prompts, None, n, float(n), *interval))
+            interval = (np.log(n + number), np.log(n + number) - 0.2, np.log(n + number) + 0.2, 60)
+            rows.append((family, name, kind, "best_of_n", "reward", "all", "reward", n, float(n), *interval))
+        interval = (0.5 * covered, 0.4 * covered, 0.6 * covered, 20)
+        rows.append(
+            (family, name, kind, "adaptive_consistency", "correctness", "final_answer", None, 16, 7.3, *interval)
+        )
+    tables = SCHEMAS["repeated_sampling"].names, SCHEMAS["power_laws"].names
+    return pd.DataFrame(rows, columns=tables[0]), pd.DataFrame(laws, columns=tables[1])
+
+
 ALL = {
+    "label_distributions": lambda: label_distributions(*labels()[:2]),
+    "label_correlations": lambda: label_correlations(*labels()[2:]),
+    "coverage": lambda: coverage(*repeated_sampling()),
+    "selecting": lambda: selecting(repeated_sampling()[0]),
     "learnability": lambda: learnability(learned_heuristics()),
     "tradeoff": lambda: tradeoff(comparison_of(HEURISTICS + LEARNED)),
     "ranking": lambda: ranking(comparison_of(HEURISTICS + LEARNED)),
@@ -182,6 +240,32 @@ def test_unknown_format_is_named(tmp_path):
         save(ranking(comparison_of(HEURISTICS)), tmp_path / "ranking", ["jpeg"])
 
 
+def assert_apart(boxes, figure):
+    """No two boxes are nearer than one and a half points, to the side or up."""
+    gap = 1.5 * figure.dpi / 72
+    for (one, first), (other, second) in combinations(boxes.items(), 2):
+        aside = max(first.x0 - second.x1, second.x0 - first.x1)
+        above = max(first.y0 - second.y1, second.y0 - first.y1)
+        assert max(aside, above) >= gap, (one, other)
+
+
+@pytest.mark.parametrize("samplers", [23, 90])
+@pytest.mark.parametrize("spread", [0.0, 0.05, 1.0])
+def test_labels_of_crowded_points_never_touch(samplers, spread):
+    """Numbers that touch read as one: 11 and 7 as 117."""
+    comparison = comparison_of([("temperature", f"temperature_{number}") for number in range(samplers)])
+    generator = np.random.default_rng(samplers)
+    # One point far away keeps the others together, however the axes are scaled.
+    means = spread * generator.random(len(comparison))
+    comparison["mean"] = np.where(comparison["name"] == "temperature_0", 2.0, means)
+    figure = tradeoff(comparison)
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    boxes = {text.get_text(): text.get_window_extent(renderer) for text in figure.axes[0].texts}
+    assert set(boxes) == {str(number + 1) for number in range(samplers)}
+    assert_apart(boxes, figure)
+
+
 def test_tradeoff_labels_every_sampler_without_overlap():
     figure = tradeoff(comparison_of(HEURISTICS + LEARNED))
     shown = strings(figure)
@@ -192,9 +276,7 @@ def test_tradeoff_labels_every_sampler_without_overlap():
     renderer = figure.canvas.get_renderer()
     labels = {text.get_text(): text.get_window_extent(renderer) for text in axes.texts}
     assert set(labels) == {str(number + 1) for number in range(len(HEURISTICS))} | set("ABCDEF")
-    for (one, first), (other, second) in combinations(labels.items(), 2):
-        shared = first.intersection(first, second)
-        assert shared is None or shared.width * shared.height < 0.1 * first.width * first.height, (one, other)
+    assert_apart(labels, figure)
     stars = [line for line in axes.lines if line.get_marker() == "*"]
     assert len(stars) == len(LEARNED)
     assert {to_hex(line.get_color()).upper() for line in stars} == {LEARNED_COLOR}
@@ -334,7 +416,7 @@ def test_style_helpers():
 
 def test_figures_and_evaluation_need_no_torch():
     modules = ["evaluation", *(f"figures.{name}" for name in ("style", "distributions", "tradeoff", "ranking"))]
-    modules += ["figures.curves", "figures.selection"]
+    modules += ["figures.curves", "figures.selection", "figures.labels", "label_summary"]
     code = (
         f"import sys; sys.path.insert(0, {json.dumps(str(REPOSITORY / 'scripts'))})\n"
         + "".join(f"import adaptive_samplers.{module}\n" for module in modules)

@@ -135,6 +135,21 @@ def test_rows_are_written_a_part_at_a_time(tmp_path, monkeypatch):
     assert pq.ParquetFile(tmp_path / "b.parquet").num_row_groups == 5
 
 
+def test_only_the_rows_that_are_asked_for_are_sampled(tmp_path):
+    whole = run(Table(), tmp_path / "whole.parquet")
+    rows = {tuple(key) for key in whole.loc[::5, KEY].values.tolist()}
+    engine, output = Table(), tmp_path / "c.parquet"
+    for _ in range(2):
+        generate(PROMPTS, HEURISTICS, SEEDS, engine, "model", SETTINGS, output, rows)
+        pd.testing.assert_frame_equal(read_table("candidates", output), whole[::5].reset_index(drop=True))
+        assert len(engine.asked) == len(rows) == 5
+    # More rows cost only their own answers; no rows give an empty table.
+    pd.testing.assert_frame_equal(run(engine, output), whole)
+    assert len(engine.asked) == len(whole)
+    generate(PROMPTS, HEURISTICS, SEEDS, engine, "model", SETTINGS, tmp_path / "none.parquet", set())
+    assert read_table("candidates", tmp_path / "none.parquet").empty
+
+
 @given(st.integers(1, 40), st.integers(1, 12))
 def test_shards_are_even_runs_in_the_order_of_ids(count, shards):
     prompts = prompts_of(count)
@@ -312,6 +327,29 @@ def test_other_prompts_are_passed_over(tmp_path, complete):
     others = frozenset(PROMPTS["prompt_id"])
     gathered, report = verify(tmp_path, write(table), prompts=prompts, other_prompts=others)
     assert set(gathered["prompt_id"]) == set(prompts["prompt_id"]) and report["expected"] == 18
+
+
+@pytest.mark.parametrize("fault", [None, "missing", "duplicated", "failed"])
+def test_exactly_the_allocated_answers_are_expected(tmp_path, complete, fault):
+    table, write = complete
+    allocated = table[::2].reset_index(drop=True)
+    write_table("allocation", allocated[KEY].assign(reason="unsettled"), tmp_path / "allocation.parquet")
+    changed, entry = (allocated, None) if fault is None else broken(allocated, fault)
+    gathered, report = verify(tmp_path, write(changed), tolerance=1.0, allocation=tmp_path / "allocation.parquet")
+    assert report["expected"] == 12
+    assert {kind: report[kind] for kind in ("missing", "duplicated", "failed")} == {
+        kind: [entry] if kind == fault else [] for kind in ("missing", "duplicated", "failed")
+    }
+    assert report["dropped_prompts"] == ([entry["prompt_id"]] if entry else [])
+    rest = allocated[~allocated["prompt_id"].isin(report["dropped_prompts"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(gathered, rest)
+
+
+def test_answers_that_were_not_allocated_are_refused(tmp_path, complete):
+    table, write = complete
+    write_table("allocation", table.loc[1:, KEY].assign(reason="unsettled"), tmp_path / "allocation.parquet")
+    with pytest.raises(UserError, match="1 answers belong to no prompt"):
+        verify(tmp_path, write(table), tolerance=1.0, allocation=tmp_path / "allocation.parquet")
 
 
 def test_settings_from_the_config():

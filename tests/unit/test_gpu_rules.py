@@ -72,6 +72,19 @@ def test_a_model_on_several_gpus_gets_as_many(tmp_path):
     assert rules["replay_distributions"][1] == 1
 
 
+def test_judges_ask_for_what_their_models_run_on(tmp_path):
+    source = {"kind": "hub", "repo": "owner/name"}
+    served = {"engine": "sglang", "sglang": {"tensor_parallel": 2, "data_parallel": 2}}
+    kept_up = {"engine": "sglang", "sglang": {"endpoints": ["http://node:1"]}}
+    far = {"kind": "endpoint", "name": "far", "base_url": "http://node:1/v1", "model": "m"}
+    reference = {"kind": "likelihood", "name": "reference", "source": source}
+    judges = [(far, 0), (reference, 1), ({**reference, **served}, 4), ({**reference, **kept_up}, 0)]
+    judges += [({**reference, "device": "cpu"}, 0), ({**reference, "device": "cpu", **served}, 0)]
+    for number, (judge, gpus) in enumerate(judges):
+        rules = gpus_by_rule(tmp_path / str(number), ("labels.quality.judge", judge))
+        assert rules["label_quality"][1] == rules["label_evaluation_quality"][1] == gpus, judge
+
+
 class Stage:
     """What Snakemake gives a script."""
 

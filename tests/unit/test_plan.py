@@ -17,11 +17,11 @@ from adaptive_samplers.plan import (
     comparisons_in_a_tournament,
     estimate,
     job_counts,
+    planned_prompts,
     render,
 )
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.training.replay import SketchShard
-from plan_run import planned_prompts
 from support import HUB, changed
 
 KINDS = {"creative": 0.25, "verifiable": 0.5, "factual": 0.25, "chat": 0.0}
@@ -120,6 +120,17 @@ def test_counts(field_config, estimated):
     assert "judge calls" not in counts
 
 
+def test_verbalized_heuristics_write_whole_replies_and_train_nothing(field_config, estimated):
+    entries = [{"answers": 3}, {"answers": 2, "max_new_tokens": 400}]
+    plain, counts = (
+        estimated(field_config).counts,
+        estimated(changed(field_config, ("heuristics.verbalized", entries))).counts,
+    )
+    assert counts["answers"] == 100 * 6 * 2
+    assert counts["generated tokens"] == 100 * 2 * (4 * 100 + 0.5 * (3 * (200 + 32) + 400))
+    assert counts["selected answers (at most)"] == plain["selected answers (at most)"]
+
+
 def test_hours(field_config, estimated):
     work = estimated(field_config).work
     start = 0.1
@@ -193,6 +204,51 @@ def test_a_pairwise_judge_reads_both_answers_in_both_orders(field_config, estima
     assert one.counts["judge calls"] == 1200
 
 
+LIKELIHOOD = {**JUDGE, "kind": "likelihood", "name": "reference", "engine": "transformers"}
+ENDPOINT = {"kind": "endpoint", "name": "far", "base_url": "http://node:1/v1", "model": "m", "order": "one"}
+
+
+def test_a_likelihood_judge_reads_an_answer_as_often_as_its_weights_need(field_config, estimated):
+    weights = {"answer": 1, "end": 1, "unconditional": -1, "question": 0}
+    found = estimated(changed(field_config, ("labels.quality.judge", {**LIKELIHOOD, "weights": weights})))
+    assert found.counts["judge calls"] == 1600
+    assert found.work["label_quality"].hours == pytest.approx(1600 * 180 / 1000 / 3600 + 0.1)
+
+
+def test_several_judges_each_take_their_own(field_config, estimated):
+    others = [LIKELIHOOD, ENDPOINT, {**JUDGE, "sglang": {"data_parallel": 2}}]
+    found = estimated(changed(field_config, ("labels.quality.others", others)))
+    assert found.counts["judge calls"] == 800 + 100 * 2 * 6 + 800
+    # The first is the embedded one; of the endpoint nobody knows how fast it is.
+    assert not any(rule == "label_quality" for rule in found.work)
+    one, two = 800 * 180 / 1000 / 3600 + 0.1, 800 * 180 / 1000 / 3600 / 2 + 0.1
+    assert found.work["label_quality_by_others"].hours == pytest.approx((one + two) / 2)
+    assert found.work["label_quality_by_others"].gpus == 2
+    assert found.disk["models"] == pytest.approx((3e9 + 2 * 6e9) * 2)
+
+
+def test_an_endpoint_takes_no_gpus_and_has_no_hours(field_config, estimated):
+    found = estimated(changed(field_config, ("labels.quality.judge", ENDPOINT)))
+    assert found.counts["judge calls"] == 1200 and "label_quality" not in found.work
+    assert found.disk["models"] == 6e9
+
+
+def test_a_budget_takes_its_share_in_two_rounds(field_config, estimated):
+    judged = changed(field_config, ("labels.quality.judge", JUDGE), ("seeds", [0, 1, 2, 3]))
+    whole = estimated(judged)
+    found = estimated(changed(judged, ("generation.adaptive", {"enabled": True, "budget": 0.6})))
+    share = (50 * 0.6 + 20 + 30) / 100
+    for name in ("answers", "generated tokens", "judge calls"):
+        assert found.counts[name] == pytest.approx(share * whole.counts[name])
+    start = 0.1
+    shard = share * (whole.work["generate_candidates"].hours - start) + start
+    assert found.work["generate_candidates"] == found.work["generate_allocated"]
+    assert found.work["generate_allocated"].hours == pytest.approx(shard)
+    judging = share * (whole.work["label_quality"].hours - start) + start
+    assert found.work["label_budget_quality"].hours == pytest.approx(judging / 2)
+    assert found.work["label_budget_correctness"].hours == pytest.approx(share * 800 * 2 / 4 / 3600 / 2)
+
+
 def test_disk(field_config, estimated):
     disk = estimated(field_config).disk
     assert disk["models"] == 6e9
@@ -259,13 +315,12 @@ def test_what_is_printed(field_config, estimated):
         assert f"--{item.name.replace('_', '-')} " in text and item.metadata["meaning"] in text
 
 
-def test_prompts_are_those_that_would_be_used(good_config, config_folder, monkeypatch):
+def test_prompts_are_those_that_would_be_used(good_config, config_folder):
     lines = [f'{{"prompt": "Say {i}.", "kind": "{kind}"}}\n' for i in range(40) for kind in ("chat", "creative")]
     (config_folder / "resources" / "prompts.jsonl").write_text("".join(dict.fromkeys(lines)))
-    monkeypatch.chdir(config_folder)
 
     def planned(*changes):
-        return planned_prompts(load_config(changed(good_config, *changes), config_folder))
+        return planned_prompts(load_config(changed(good_config, *changes), config_folder), config_folder)
 
     free = ("prompts.per_kind", {"train": None, "validation": None, "test": None})
     prompts, here = planned(free)

@@ -2,12 +2,13 @@
 
 import json
 
+import choix
 import numpy as np
 import pandas as pd
 import pytest
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.hashing import content_id
+from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
 from adaptive_samplers.labels.judges.features import features_of, texts_to_embed, token_ends
@@ -132,6 +133,35 @@ def test_ratings_follow_the_rewards_within_their_group(tmp_path):
     assert read_table("quality", tmp_path / "q.parquet")["rating"].isna().sum() == 1
 
 
+def test_answers_that_read_the_same_are_one_player():
+    same = pd.DataFrame(
+        [
+            candidate("a", "h4", 0, [0, 1]),
+            candidate("a", "h2", 0, [0, 1]),
+            candidate("a", "h3", 0, [0, 1], "length"),  # cut at the limit: not the same
+            candidate("a", "h1", 0, [3, 4]),
+            candidate("a", "h5", 0, [], "error"),
+            candidate("a", "h2", 1, [0, 1]),
+        ]
+    )
+    asked = []
+
+    class Judge(RewardJudge):
+        def compare(self, comparisons):
+            asked.extend(comparisons)
+            return super().compare(comparisons)
+
+    rewards = {("a", f"h{number}", 0): reward for number, reward in ((1, 1.0), (2, 0.0), (3, -1.0), (4, 99.0))}
+    labels, summary = label_quality(same, Judge(rewards, {}, {}), TOURNAMENT, 0.0, seed=1)
+    assert {frozenset(c[1:]) for c in asked} == {frozenset(pair) for pair in (("h1", "h2"), ("h1", "h3"), ("h2", "h3"))}
+    assert summary["calls"] == 3 and summary["equal_answers"] == 1
+    rating = labels.set_index(["heuristic_id", "seed"])["rating"]
+    assert rating["h4", 0] == rating["h2", 0] and rating["h1", 0] > rating["h2", 0] > rating["h3", 0]
+    assert rating.loc[:, 0].sum() == pytest.approx(0, abs=1e-9)
+    assert labels["comparisons"].tolist() == [2, 2, 2, 2, 0, 0]
+    assert np.isnan(rating["h5", 0]) and np.isnan(rating["h2", 1])  # failed, and without an opponent
+
+
 def test_candidates_as_their_table_gives_them(tmp_path):
     more = {"prompt_token_ids": [[1]] * 7, "sample_seed": 1, "engine": "test", "error": None}
     write_table("candidates", CANDIDATES.assign(**more), tmp_path / "c.parquet")
@@ -233,6 +263,55 @@ def test_summaries_of_shards_are_summed_and_means_weighted():
     assert merged["judge"]["position_bias"] == pytest.approx((10 * 0.1 - 30 * 0.1) / 40)
     assert merge_summaries([one]) == one
     assert merge_summaries([nothing]) == nothing
+
+
+class FailingJudge:
+    """Prefers by the players' numbers; one call in twenty fails, drawn once for all by the comparison."""
+
+    def __init__(self):
+        self.rewards, self.failures, self.said = {}, [], {}
+
+    def compare(self, comparisons):
+        for comparison in comparisons:
+            if content_number([*comparison]) % 20 == 0:
+                self.failures.append((str(comparison), "the server gave no answer"))
+                self.said[comparison] = np.nan
+            else:
+                first, second = int(comparison.first[1:]), int(comparison.second[1:])
+                self.said[comparison] = 1 / (1 + np.exp((first - second) / 4))
+        return np.array([self.said[comparison] for comparison in comparisons])
+
+    def measured(self):
+        return {"kind": "failing"}
+
+
+@pytest.mark.parametrize("schedule", ["swiss", "round_robin"])
+def test_with_5_percent_of_calls_failing_no_failed_one_enters_a_rating(schedule):
+    alpha, keys = 0.02, [(prompt, f"h{i}", seed) for prompt in "pqrst" for seed in (0, 1) for i in range(24)]
+    candidates = pd.DataFrame(keys, columns=KEY).assign(finish_reason="stop", text=lambda rows: rows["heuristic_id"])
+    tournament = {"schedule": schedule, "rounds": None, "regularization": alpha}
+    judge = FailingJudge()
+    labels, summary = label_quality(candidates, judge, tournament, 0.1, seed=4)
+    failed = sum(np.isnan(outcome) for outcome in judge.said.values())
+    # Some, and about as many as were injected; all of them told.
+    assert 0.02 < failed / len(judge.said) < 0.09
+    assert (summary["calls"], summary["failed"]) == (len(judge.said), failed)
+    assert summary["failure_reasons"] == {"the server gave no answer": failed} and len(judge.failures) == failed
+    for group, rows in labels.groupby(["prompt_id", "seed"]):
+        players = {player: place for place, player in enumerate(rows["heuristic_id"])}
+        wins = np.zeros((len(players), len(players)))
+        for comparison, outcome in judge.said.items():
+            if comparison.group == group and not np.isnan(outcome):
+                first, second = players[comparison.first], players[comparison.second]
+                wins[first, second] += outcome
+                wins[second, first] += 1 - outcome
+        expected = choix.ilsr_pairwise_dense(wins, alpha=alpha, max_iter=10_000, tol=1e-10)
+        np.testing.assert_allclose(rows["rating"], expected - expected.mean(), atol=1e-5)
+        np.testing.assert_array_equal(rows["comparisons"], np.rint((wins + wins.T).sum(axis=1)))
+    with pytest.raises(
+        UserError, match=rf"(?s){failed} of {len(judge.said)} judge calls failed .*allows 1\.0%.*gave no"
+    ):
+        label_quality(candidates, FailingJudge(), tournament, 0.01, seed=4)
 
 
 def test_answers_to_a_prompt_meet_across_seeds():

@@ -1,7 +1,9 @@
 """Replay, one training run and probes, on a tiny random language model."""
 
 import json
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,7 @@ from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.selection import answer_id
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.tables import SCHEMAS, read_table, write_table
+from adaptive_samplers.training import replay as replay_module
 from adaptive_samplers.training import trainer
 from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, shard_fingerprint, token_steps
@@ -121,6 +124,43 @@ def test_every_token_step_is_sketched(tiny_model, training_set, tmp_path):
         got = shard.chosen_log_probs[start:end]
         torch.testing.assert_close(got[: len(tokens)], chosen, rtol=0, atol=2e-4)
         assert (got[len(tokens) :] == 0).all()
+
+
+def test_a_killed_replay_goes_on_where_it_was(tiny_model, training_set, tmp_path, monkeypatch):
+    (whole,) = replayed(training_set, tiny_model, tmp_path / "whole")
+    monkeypatch.setattr(replay_module, "BATCH_SIZE", 1)
+
+    class Dying(Counting):
+        def answer_logits(self, pairs, batch_size):
+            for number, answer in enumerate(super().answer_logits(pairs, batch_size)):
+                if number == 6:
+                    raise KeyboardInterrupt
+                yield answer
+
+    with pytest.raises(KeyboardInterrupt):
+        replayed(training_set, Dying(tiny_model), tmp_path)
+    assert not (tmp_path / "shard=0.safetensors").exists()
+    resumed = Counting(tiny_model)
+    (path,) = replayed(training_set, resumed, tmp_path)
+    assert resumed.read == 5
+    assert [file.name for file in tmp_path.glob("shard*")] == [path.name]
+    expected, found = SketchShard.load(whole), SketchShard.load(path)
+    assert found.answer_ids == expected.answer_ids and torch.equal(found.token_ids, expected.token_ids)
+    torch.testing.assert_close(found.sketch.t, expected.sketch.t, rtol=0, atol=2e-4)
+    torch.testing.assert_close(found.chosen_log_probs, expected.chosen_log_probs, rtol=0, atol=2e-4)
+
+
+def test_token_steps_that_do_not_fit_in_memory_are_mapped(tiny_model, training_set, tmp_path, monkeypatch):
+    shards = replayed(training_set, tiny_model, tmp_path, 3)
+    expected = token_steps(training_set, shards)
+    monkeypatch.setattr(replay_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    mapped = token_steps(training_set, shards)
+    assert mapped.fingerprint() == expected.fingerprint()
+    assert not list((tmp_path / "scratch").iterdir())  # nothing to be left behind by a kill
+    maps = Path("/proc/self/maps").read_text()
+    assert f"{tmp_path}/scratch/token_steps." in maps
 
 
 @pytest.mark.parametrize("shards", [2, 40])

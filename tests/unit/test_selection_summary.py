@@ -1,5 +1,6 @@
 """What was filtered and why, and each heuristic's marginals, against plain loops."""
 
+import json
 import math
 import statistics
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.grid import Grid
+from adaptive_samplers.heuristics import prompted_heuristics
 from adaptive_samplers.pages import selection_page
 from adaptive_samplers.selection import (
     PARETO_WEIGHTS,
@@ -61,6 +64,23 @@ def tables(fate):
     return scores, lambda names: answers.select(names).to_batches(3)
 
 
+def test_what_nobody_asked_for_is_not_counted():
+    scores, candidates = tables(["right", "wrong"] + ["gone"] * 10)
+    asked = np.zeros(len(KEYS), dtype=bool)
+    asked[:5] = True  # of prompt a all answers, of b those of one heuristic with one seed
+    reasons = filtering_reasons(GRID, scores, candidates, True, asked)
+    filtered = filtered_answers(GRID, reasons).to_pylist()
+    assert [(row["prompt_id"], row["reason"]) for row in filtered] == [
+        ("a", "incorrect"), ("a", "incomplete"), ("a", "incomplete"), ("b", "incomplete")
+    ]  # fmt: skip
+    report = filtering_report(GRID, reasons, PROMPTS)
+    assert report["answers"]["all"]["expected"] == 5 and report["answers"]["verifiable"]["expected"] == 1
+    assert report["groups"] == 3
+    assert [(row["prompt_id"], row["seed"], row["reasons"]) for row in report["empty_groups"]] == [
+        ("a", 4, {"incomplete": 1, "incorrect": 1}), ("b", 2, {"incomplete": 1})
+    ]  # fmt: skip
+
+
 def reason_of(prompt, fate, correct_only):
     if fate == "open" and prompt == "c":
         return "unverified" if correct_only else None
@@ -76,6 +96,9 @@ def test_every_answer_is_selectable_or_has_its_reason(fate, correct_only):
     reasons = filtering_reasons(GRID, scores, candidates, correct_only)
     expected = [reason_of(key[0], of, correct_only) for key, of in zip(KEYS, fate, strict=True)]
     assert [None if code == 0 else list(REASONS)[code - 1] for code in reasons] == expected
+    asked = np.arange(len(KEYS)) % 3 > 0
+    some = filtering_reasons(GRID, scores, candidates, correct_only, asked)
+    assert some.tolist() == np.where(asked, reasons, -1).tolist()
     listed = filtered_answers(GRID, reasons).to_pylist()
     assert [(*(row[key] for key in KEY), row["reason"]) for row in listed] == [
         (*key, reason) for key, reason in zip(KEYS, expected, strict=True) if reason
@@ -89,7 +112,7 @@ def test_every_answer_is_selectable_or_has_its_reason(fate, correct_only):
         assert counts == {
             "expected": len(here),
             "selectable": here.count(None),
-            **{why: here.count(why) for why in REASONS},
+            **{why: here.count(why) for why in REASONS if why != "prompted"},
         }
     empty = {}
     for key, why in zip(KEYS, expected, strict=True):
@@ -103,6 +126,29 @@ def test_every_answer_is_selectable_or_has_its_reason(fate, correct_only):
         selected = select_training_set(scores[SCORED], candidates, HEURISTICS, None, "pareto", 9, correct_only)
         taken = {KEYS.index(tuple(key)) for key in selected[KEY].values.tolist()}
         assert taken == {place for place, why in enumerate(expected) if why is None}
+
+
+@settings(deadline=None, max_examples=30)
+@given(fates)
+def test_answers_drawn_from_replies_are_listed_and_never_selected(fate):
+    scores, candidates = tables(fate)
+    step = {"name": "verbalized", "params": {"answers": 3, "max_new_tokens": None, "template": "t"}}
+    heuristics = HEURISTICS.assign(processors=["[]", json.dumps([step])])  # y, x
+    assert prompted_heuristics(dict(zip(heuristics["heuristic_id"], heuristics["processors"], strict=True))) == {"x"}
+    reasons = filtering_reasons(GRID, scores, candidates, True, {"x"})
+    before = [reason_of(key[0], of, True) for key, of in zip(KEYS, fate, strict=True)]
+    expected = [why or ("prompted" if key[1] == "x" else None) for key, why in zip(KEYS, before, strict=True)]
+    assert [None if code == 0 else list(REASONS)[code - 1] for code in reasons] == expected
+    counts = filtering_report(GRID, reasons, PROMPTS)["answers"]
+    assert counts["all"].get("prompted", 0) == expected.count("prompted")
+    assert len({tuple(row) for row in counts.values()}) == 1
+    if None in expected:
+        selected = select_training_set(scores[SCORED], candidates, heuristics, None, "pareto", 9, True)
+        taken = {KEYS.index(tuple(key)) for key in selected[KEY].values.tolist()}
+        assert taken == {place for place, why in enumerate(expected) if why is None}
+    else:
+        with pytest.raises(UserError, match="no answer is left"):
+            select_training_set(scores[SCORED], candidates, heuristics, None, "pareto", 9, True)
 
 
 def test_keys_outside_the_run_are_not_counted():

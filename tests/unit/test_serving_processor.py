@@ -61,6 +61,24 @@ def test_draws_equal_the_warpers_and_the_inverse_cdf():
             assert end == pytest.approx(float(log_probs[END].logsumexp(0)), abs=1e-4)
 
 
+def test_given_tokens_are_measured_and_neither_drawn_nor_a_matter_for_neighbors():
+    given = [5, 250, 17]
+    reading = asked([], max_new_tokens=3)
+    reading[1]["given"] = given
+    requests = [asked([{"temperature": 0.7}], seed=seed) for seed in range(2)]
+    steps([requests[0], reading, requests[1]], 4)
+    assert reading[0].output_ids == [*given, END[0]] and not hasattr(reading[0], "adaptive_samplers_draws")
+    for step, token in enumerate([*given, None]):
+        log_probs = logits_at(step, 3)[1].double().log_softmax(-1)
+        value, end = reading[0].customized_info[FIELD][step]
+        assert value == (None if token is None else pytest.approx(float(log_probs[token]), abs=1e-4))
+        assert end == pytest.approx(float(log_probs[END].logsumexp(0)), abs=1e-4)
+    alone = asked([{"temperature": 0.7}], seed=1)
+    for step in range(4):
+        alone[0].output_ids.append(int(PipelineProcessor()(logits_at(step, 3)[2:], [alone[1]])[0].argmax()))
+    assert alone[0].output_ids == requests[1][0].output_ids
+
+
 def test_neighbors_do_not_matter_and_states_stay_with_their_request():
     chains = [[{"mirostat": {"tau": 3.0, "eta": 0.9}}], [{"temperature": 1.5}], [{"min_p": 0.1}]]
     together = [asked(chain, seed=3) for chain in chains]

@@ -274,7 +274,7 @@ from adaptive_samplers import selection, tables as library, verification
 
 # Small parts, so that what a part takes hides nothing.
 library.read_batches = verification.read_batches = partial(library.read_batches, rows=500)
-for step in ("verify_candidates", "select_training_set", "summarize_selection"):
+for step in ("verify_candidates", "select_training_set", "summarize_selection", "summarize_labels"):
     tables.run_step(step, "ours", Path(sys.argv[1]))
 """
 

@@ -21,6 +21,13 @@ VALUES = {
     pa.list_(pa.int32()): [1, 2],
     pa.list_(pa.float32()): [0.5, -1.5],
     SCHEMAS["preference_pairs"].field("prompt").type: [{"role": "user", "content": "é"}],
+    SCHEMAS["candidates_with_replies"].field("reply").type: {
+        "text": "é",
+        "finish_reason": "stop",
+        "answers": ["a", "b"],
+        "probabilities": [0.25, 0.75],
+        "drawn": 1,
+    },
 }
 
 
@@ -30,10 +37,13 @@ def row_of(name: str) -> dict:
 
 def as_plain(table: pd.DataFrame) -> list[dict]:
     """Rows with lists for arrays, and None for nulls."""
-    return [
-        {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in row.items()}
-        for row in table.astype(object).where(table.notna(), None).to_dict("records")
-    ]
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    return list(map(plain, table.astype(object).where(table.notna(), None).to_dict("records")))
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))

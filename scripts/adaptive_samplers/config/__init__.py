@@ -7,6 +7,7 @@ line each.
 """
 
 from adaptive_samplers.config.document import document_families, with_key_table
+from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name, likelihood_calls
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.schema import SCHEMA_PATH
 from adaptive_samplers.config.slices import config_slice
@@ -17,6 +18,10 @@ __all__ = [
     "SCHEMA_PATH",
     "config_slice",
     "document_families",
+    "judge_name",
+    "judged_by",
+    "judges_by_name",
+    "likelihood_calls",
     "load_config",
     "parse_weight_name",
     "weight_name",

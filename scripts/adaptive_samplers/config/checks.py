@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from adaptive_samplers.config.judges import judge_name
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.schema import config_schema, is_type
 from adaptive_samplers.config.weights import weight_name, weight_names
@@ -16,12 +17,15 @@ from adaptive_samplers.heuristics.pipelines import (
     expand_heuristics,
     grid_pipelines,
     official_pipelines,
+    verbalized_pipeline,
 )
 from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
 from adaptive_samplers.policies.command import REQUIRED_WORDS, variable
 from adaptive_samplers.policies.sources import policy_source
 
-JUDGE: KeyPath = ("labels", "quality", "judge")
+QUALITY: KeyPath = ("labels", "quality")
+JUDGE: KeyPath = (*QUALITY, "judge")
+COMPARING_KINDS = ("pairwise", "endpoint")  # judges that are asked a question about two answers, and give no rewards
 # Said again here, for not every environment that reads the config has what verifiers import; a test compares.
 VERIFIERS = ("code", "exact", "instructions", "math", "numeric", "reasoning_gym", "regex")
 
@@ -40,10 +44,9 @@ def _check_files(config: dict, problems: Problems, base_folder: Path) -> None:
     if problems.clean("prompts", "sources"):
         sources = config["prompts"]["sources"]
         wanted += [(("prompts", "sources", i, "path"), source["path"]) for i, source in enumerate(sources)]
-    if problems.clean(*JUDGE, "kind") and problems.clean(*JUDGE, "pairs"):
-        judge = _at(config, JUDGE)
-        if judge["kind"] == "feature_reward":
-            wanted.append(((*JUDGE, "pairs"), judge["pairs"]))
+    for place in _judges(config, problems):
+        if _at(config, place)["kind"] == "feature_reward":
+            wanted.append(((*place, "pairs"), _at(config, place)["pairs"]))
     if problems.clean("labels", "overlap", "corpus"):
         corpus = config["labels"]["overlap"]["corpus"]
         wanted += [(("labels", "overlap", "corpus", i), name) for i, name in enumerate(corpus)]
@@ -71,7 +74,7 @@ def _check_verifiers(config: dict, problems: Problems, base_folder: Path) -> Non
 
 
 def _check_models(config: dict, problems: Problems, base_folder: Path) -> None:
-    places: list[KeyPath] = [("model",), ("labels", "embedder"), JUDGE]
+    places: list[KeyPath] = [("model",), ("labels", "embedder"), *_judges(config, problems)]
     models = [(place, _at(config, place)) for place in places if problems.clean(*place)]
     models = [(place, model) for place, model in models if "source" in model]
     for place, model in models:
@@ -136,16 +139,54 @@ def _check_iteration(config: dict, problems: Problems, base_folder: Path) -> Non
                 problems.add(("iteration", "command"), message)
 
 
+def _judges(config: dict, problems: Problems) -> list[KeyPath]:
+    """The places of the judges with which nothing is wrong so far."""
+    others = _at(config, (*QUALITY, "others")) if problems.clean(*QUALITY, "others") else []
+    places: list[KeyPath] = [JUDGE, *((*QUALITY, "others", i) for i in range(len(others)))]
+    return [place for place in places if problems.clean(*place)]
+
+
+# What a request to an endpoint holds by other keys, or what its reply could not be read with.
+_OWN_REQUEST = {
+    "model": "key `model`",
+    "messages": "key `template`",
+    "top_logprobs": "key `top_logprobs`",
+    "logprobs": "key `top_logprobs`",
+    "stream": "way in which replies are read",
+    "n": "way in which replies are read",
+}
+
+
 def _check_judge(config: dict, problems: Problems, base_folder: Path) -> None:
-    if not problems.clean(*JUDGE) or _at(config, JUDGE)["kind"] != "pairwise":
-        return
-    judge = _at(config, JUDGE)
+    names: dict[str, KeyPath] = {}
+    for place in _judges(config, problems):
+        judge = _at(config, place)
+        if judge["kind"] in COMPARING_KINDS:
+            _check_question(judge, place, problems)
+        if judge["kind"] == "likelihood" and not any(judge["weights"].values()):
+            allowed = f"allowed: at least one of {join(judge['weights'], 'or')} that is not 0"
+            problems.add((*place, "weights"), f"all weights are 0; {allowed}")
+        for key in judge.get("request", {}):
+            if key in _OWN_REQUEST:
+                message = f"follows from the {_OWN_REQUEST[key]}; allowed: what else a request may hold"
+                problems.add((*place, "request", key), message)
+        first = names.setdefault(judge_name(judge), place)
+        if first != place:
+            key = "name" if "name" in judge else "kind"
+            message = f"'{judge_name(judge)}' is the name of {dotted(first)} too; allowed: a name of its own"
+            problems.add((*place, key), message)
+    if problems.clean(*QUALITY) and len(names) == 1 and _at(config, QUALITY)["combine"] != "first":
+        message = "'mean' has no effect with one judge; allowed: first, or more judges in labels.quality.others"
+        problems.add((*QUALITY, "combine"), message)
+
+
+def _check_question(judge: dict, place: KeyPath, problems: Problems) -> None:
     if len(judge["labels"]) != 2:
         message = f"has {len(judge['labels'])} items; allowed: two, for the answer shown first and for the second"
-        problems.add((*JUDGE, "labels"), message)
+        problems.add((*place, "labels"), message)
     needed = ["{prompt}", "{first_answer}", "{second_answer}"]
     if missing := [name for name in needed if name not in judge["template"]]:
-        problems.add((*JUDGE, "template"), f"lacks {join(missing)}; allowed: text with {join(needed)}")
+        problems.add((*place, "template"), f"lacks {join(missing)}; allowed: text with {join(needed)}")
 
 
 def _check_exists(
@@ -177,6 +218,7 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
         *_pipeline_chains(("heuristics", "pipelines"), config["heuristics"].get("pipelines"), problems, base_folder),
     ]
     _check_each_once(chains, problems)
+    _check_verbalized(config["heuristics"].get("verbalized"), problems, base_folder)
     official = _official_chains(config["heuristics"].get("official"), problems, base_folder)
     _check_each_once(official, problems)
     if problems.clean("heuristics"):
@@ -191,6 +233,21 @@ def _check_heuristics(config: dict, problems: Problems, base_folder: Path) -> No
                         f"{kept} is more than there are answers to a prompt with one seed;"
                         f" allowed: at most {count}, the number of heuristics",
                     )
+
+
+def _check_verbalized(entries: Any, problems: Problems, base_folder: Path) -> None:
+    """Types the settings on the way; the chains train no sampler and are no rivals of those that do."""
+    chains = []
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        path: KeyPath = ("heuristics", "verbalized", index)
+        if not problems.clean(*path):
+            continue
+        _check_steps(entry["pipeline"], (*path, "pipeline"), problems, base_folder)
+        if missing := [name for name in ("{prompt}", "{answers}") if name not in entry["template"]]:
+            problems.add((*path, "template"), f"lacks {join(missing)}; allowed: text with {{prompt}} and {{answers}}")
+        if problems.clean(*path):
+            chains.append((path, verbalized_pipeline(entry)))
+    _check_each_once(chains, problems)
 
 
 def _meets_other_seeds(config: dict, problems: Problems) -> bool:
@@ -440,7 +497,7 @@ _OWN_ARGUMENTS = (
 
 
 def _check_serving(config: dict, problems: Problems, base_folder: Path) -> None:
-    users: list[KeyPath] = [("generation",), JUDGE]
+    users: list[KeyPath] = [("generation",), *_judges(config, problems)]
     for user in users:
         key = (*user, "sglang", "arguments")
         # Not every kind of judge has servers.
@@ -502,7 +559,7 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
             "holds test, of which preferences.decontamination.test_split leaves nothing; allowed: other splits, or "
             "test_split: false",
         )
-    if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] == "pairwise":
+    if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] in COMPARING_KINDS:
         reason = "while the judge compares answers and gives no rewards; allowed:"
         tournament = config["labels"]["quality"]["tournament"]
         if preferences["group"] == "prompt" and tournament.get("group") != "prompt":
@@ -517,7 +574,8 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
 
 def _check_preferred_heuristics(config: dict, problems: Problems) -> None:
     heuristics = config["heuristics"]
-    rows = expand_heuristics(heuristics["grid"], heuristics["pipelines"], heuristics["official"])
+    names = ("grid", "pipelines", "official", "verbalized")
+    rows = expand_heuristics(*(heuristics[name] for name in names))
     key: KeyPath = ("preferences", "heuristics")
     known = list(dict.fromkeys(row[column] for column in ("family", "name") for row in rows))
     wanted = config["preferences"]["heuristics"]
@@ -531,6 +589,49 @@ def _check_preferred_heuristics(config: dict, problems: Problems) -> None:
             ("preferences", "group"),
             "is seed while one heuristic takes part, so that no two answers meet; allowed: prompt, or more heuristics",
         )
+
+
+def _check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:
+    key: KeyPath = ("evaluation", "repeated_sampling", "enabled")
+    if problems.clean(*key) and problems.clean("seeds") and _at(config, key) and len(config["seeds"]) == 1:
+        reason = "with one seed there is one sample of each prompt, and nothing to select among"
+        problems.add(key, f"true has no effect: {reason}; allowed: false, or at least two seeds")
+
+
+def _check_budgets(config: dict, problems: Problems, base_folder: Path) -> None:
+    place = ("generation", "adaptive")
+    if not problems.clean(*place) or not problems.clean("seeds") or not config["generation"]["adaptive"]["enabled"]:
+        return
+    adaptive, seeds = config["generation"]["adaptive"], len(config["seeds"])
+    if problems.clean(*QUALITY):
+        quality = _at(config, QUALITY)
+        if quality["others"]:
+            problems.add((*QUALITY, "others"), "is not empty while generation.adaptive is enabled; allowed: one judge")
+        if quality["tournament"].get("group") == "prompt":
+            message = "is prompt while generation.adaptive rates the seeds of two rounds apart; allowed: seed"
+            problems.add((*QUALITY, "tournament", "group"), message)
+    first = adaptive["first_seeds"]
+    if first >= seeds:
+        problems.add(
+            (*place, "first_seeds"),
+            f"{first} leaves none of the {seeds} seeds to allocate; allowed: fewer than there are seeds",
+        )
+    elif adaptive["budget"] * seeds <= first:
+        problems.add(
+            (*place, "budget"),
+            f"{show(adaptive['budget'])} of {seeds} seeds is spent in the first round, which takes {first}; allowed: "
+            f"above {first / seeds:g}, fewer first_seeds, or more seeds",
+        )
+    for i, weights in enumerate(adaptive["weights"]):
+        path: KeyPath = (*place, "weights", i)
+        if not any(weights.values()):
+            problems.add(path, f"all weights are 0; allowed: at least one of {join(weights, 'or')} above 0")
+        elif first == 1 and weights["diversity"] > 0:
+            problems.add(
+                (*path, "diversity"),
+                f"{show(weights['diversity'])} has no effect with one first seed, for diversity is measured across "
+                "seeds; allowed: 0, or at least two first_seeds",
+            )
 
 
 CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
@@ -550,4 +651,6 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     _check_training,
     _check_overlap,
     _check_preferences,
+    _check_repeated_sampling,
+    _check_budgets,
 )

@@ -28,6 +28,8 @@ def known_keys() -> tuple[Key, ...]:
 def _keys(schema: Schema, path: str, reruns: str, described: dict[str, str]) -> Iterator[Key]:
     """The keys inside a schema. `described` holds where a shared definition with keys was described."""
     if "items" in schema:
+        if schema["items"].get("$ref") in described:
+            return
         yield from _keys(resolve(schema["items"]), f"{path}[]", reruns, described)
         return
     if "oneOf" in schema:

@@ -25,6 +25,8 @@ class Request:
         The answer is cut after so many tokens.
     stop : tuple of str
         Strings that end the answer; the text is cut before them.
+    given : tuple of int, or None
+        The answer's tokens, where they are known and only their log-probabilities are asked for: nothing is drawn.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -32,6 +34,12 @@ class Request:
     sample_seed: int
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    given: tuple[int, ...] | None = None
+
+    @classmethod
+    def reading(cls, prompt_token_ids: tuple[int, ...], token_ids: Sequence[int]) -> "Request":
+        """What asks for the log-probabilities of a given answer."""
+        return cls(prompt_token_ids, (), 0, len(token_ids), given=tuple(token_ids))
 
 
 @dataclass
@@ -65,6 +73,14 @@ class Engine(Protocol):
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         """The token ids of a conversation, chat template applied, up to where the answer begins."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text as an answer, without an end-of-turn token."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of an answer."""
         ...
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:

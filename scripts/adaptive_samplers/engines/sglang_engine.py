@@ -35,6 +35,14 @@ class SGLangEngine:
         """The token ids of a conversation, up to where the assistant's answer begins."""
         return self.tokenizer.encode_chat(messages)
 
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text as an answer, without an end-of-turn token."""
+        return self.tokenizer.encode_answer(text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of an answer."""
+        return self.tokenizer.decode(token_ids)
+
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield completions as answers finish, in any order, one for each request."""
         refused = {}
@@ -99,6 +107,7 @@ class Payloads(Sequence):
             request.stop,
             self.end_token_ids,
             {path: self.hashes[path] for path in used},
+            request.given,
         )
         return {
             "input_ids": list(request.prompt_token_ids),

@@ -18,6 +18,8 @@ from adaptive_samplers.engines.base import Completion, Request, cut_before
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.models.language_model import LanguageModel
 
+READ_AT_ONCE = 8  # given answers; the logits of all their tokens are in memory
+
 
 @dataclass
 class _Answer:
@@ -116,9 +118,18 @@ class TransformersEngine:
         """The token ids of a conversation, up to where the assistant's answer begins."""
         return self.model.encode_chat(messages)
 
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text as an answer, without an end-of-turn token."""
+        return self.model.encode_answer(text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of an answer."""
+        return self.model.decode(token_ids)
+
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield completions as answers finish. Requests for the same prompt are best placed side by side."""
+        yield from self._read(requests)
         waiting = deque(self._by_prompt(requests))
         answers: list[_Answer] = []
         batch = _Batch(self.model)
@@ -139,11 +150,29 @@ class TransformersEngine:
                 yield from self._step(batch, answers)
                 answers = [answer for answer in answers if not answer.finished]
 
+    def _read(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """The log-probabilities of given answers."""
+        indices = []
+        for index, request in enumerate(requests):
+            if request.given is None:
+                continue
+            if reason := self.model.refuse(len(request.prompt_token_ids), len(request.given)):
+                yield Completion(index, error=reason)
+            else:
+                indices.append(index)
+        for start in range(0, len(indices), READ_AT_ONCE):
+            block = indices[start : start + READ_AT_ONCE]
+            pairs = [(requests[index].prompt_token_ids, requests[index].given) for index in block]
+            for index, (tokens, ends) in zip(block, self.model.score_answers(pairs, READ_AT_ONCE), strict=True):
+                given = list(requests[index].given)
+                yield Completion(index, given, self.model.decode(given), "stop", None, tokens, ends)
+
     def _by_prompt(self, requests: Sequence[Request]) -> list[tuple[tuple[int, ...], list[int]]]:
         """Requests grouped by prompt, in parts that fit the batch."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, request in enumerate(requests):
-            groups.setdefault(request.prompt_token_ids, []).append(index)
+            if request.given is None:
+                groups.setdefault(request.prompt_token_ids, []).append(index)
         size = self.batch_size
         return [(p, ids[i : i + size]) for p, ids in groups.items() for i in range(0, len(ids), size)]
 

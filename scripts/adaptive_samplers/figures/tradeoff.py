@@ -1,8 +1,8 @@
 """Quality against diversity."""
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import count, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ Obstacles = list[tuple[np.ndarray, float]]
 
 _PLOT_HEIGHT = 3.9  # inches
 _FRONT = {"color": GRAY, "linewidth": 1, "linestyle": (0, (4, 3))}
+_RINGS = (8.5, 13, 18, 24)  # points from a mark to the middle of its label; farther only where these are taken
+_GAP = 3.0  # points between labels, so that two numbers do not read as one
 _KEY_INDENT = 0.48  # inches before a name in the key: its marker and its number
 
 
@@ -78,31 +80,48 @@ def _shared_areas(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.clip(high - low, 0, None).prod(axis=1)
 
 
-def _best_place(
-    index: int, points: np.ndarray, size: np.ndarray, frame: np.ndarray, taken: Obstacles, scale: float
-) -> tuple[np.ndarray, float, np.ndarray]:
-    """Offset, distance and box, in pixels, of the label of `points[index]` where it costs least.
+def _places(point: np.ndarray, scale: float) -> Iterator[list[tuple[np.ndarray, float]]]:
+    """Centers around `point` where a label may stand, with their distance, in rings that go on outward without end."""
+    for ring in count():
+        radius = scale * (_RINGS[ring] if ring < len(_RINGS) else _RINGS[-1] + 6 * (ring - len(_RINGS) + 1))
+        angles = np.arange(16) * math.pi / 8 + math.pi / 4
+        yield [(point + radius * np.array([math.cos(angle), math.sin(angle)]), radius) for angle in angles]
 
-    A place costs what it covers, what lies outside the frame, its distance, and more if another point is nearer.
+
+def _best_place(
+    index: int,
+    points: np.ndarray,
+    size: np.ndarray,
+    frame: np.ndarray,
+    obstacles: Obstacles,
+    labels: Sequence[np.ndarray],
+    scale: float,
+) -> tuple[np.ndarray, float]:
+    """Center and distance, in pixels, of the label of `points[index]` where it costs least.
+
+    It never comes nearer to another label than `_GAP`: where all near places do, farther ones are tried. A place costs
+    what it covers, what lies outside the frame, its distance, and more if another point is nearer.
     """
     area = size.prod()
-    boxes = np.array([box for box, _ in taken])
-    weights = np.array([weight for _, weight in taken])
-    places = []
-    for radius in scale * np.array([8.5, 13, 18, 24]):
-        for angle in np.arange(16) * math.pi / 8 + math.pi / 4:
-            offset = radius * np.array([math.cos(angle), math.sin(angle)])
-            center = points[index] + offset
+    boxes = np.array([box for box, _ in obstacles])
+    weights = np.array([weight for _, weight in obstacles])
+    others = np.array(labels).reshape(-1, 4)
+    found = []
+    for ring, places in enumerate(_places(points[index], scale)):
+        for center, radius in places:
+            if _shared_areas(_square(center, size / 2 + _GAP * scale), others).any():
+                continue
             box = _square(center, size / 2)
             covered = weights @ _shared_areas(box, boxes)
             outside = area - _shared_areas(box, frame[None])[0]
             misleading = area * (np.argmin(np.hypot(*(points - center).T)) != index)
-            places.append((covered + 10 * outside + 0.4 * misleading + scale * radius, offset, radius, box))
-    return min(places, key=lambda place: place[0])[1:]
+            found.append((covered + 10 * outside + 0.4 * misleading + scale * radius, center, radius))
+        if found and ring >= len(_RINGS) - 1:
+            return min(found, key=lambda place: place[0])[1:]
 
 
 def _place_labels(axes: Axes, points: np.ndarray, labels: Sequence[str], obstacles: Obstacles) -> None:
-    """Write each label beside its point where it covers the least, the most crowded points first.
+    """Write each label beside its point where it covers the least and touches no other, the most crowded points first.
 
     Parameters
     ----------
@@ -117,7 +136,7 @@ def _place_labels(axes: Axes, points: np.ndarray, labels: Sequence[str], obstacl
     distances = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
     crowd = (distances < 25 * scale).sum(axis=1)
     frame = axes.get_window_extent(renderer).extents
-    taken = list(obstacles)
+    obstacles, placed = list(obstacles), []
     for index in np.argsort(-crowd, kind="stable"):
         text = axes.annotate(
             labels[index],
@@ -130,12 +149,14 @@ def _place_labels(axes: Axes, points: np.ndarray, labels: Sequence[str], obstacl
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )
         size = np.array(text.get_window_extent(renderer).size)
-        offset, radius, box = _best_place(index, points, size, frame, taken, scale)
+        center, radius = _best_place(index, points, size, frame, obstacles, placed, scale)
+        offset = center - points[index]
         text.set_position(tuple(offset / scale))
-        taken.append((box, 1.0))
+        placed.append(_square(center, size / 2))
         if radius > 13 * scale:
-            ends = points[index] + np.array([[0.3], [0.75]]) * offset
+            ends = points[index] + np.array([[0.3], [1 - 5.5 * scale / radius]]) * offset
             axes.plot(*axes.transData.inverted().transform(ends).T, color=GRAY, linewidth=0.6, zorder=5)
+            obstacles += [(box, 2.0) for box in _boxes_along(ends, 2 * scale)]
 
 
 def _boxes_along(points: np.ndarray, step: float) -> list[np.ndarray]:
@@ -144,8 +165,8 @@ def _boxes_along(points: np.ndarray, step: float) -> list[np.ndarray]:
     for start, end in pairwise(points):
         if not np.isfinite([start, end]).all():
             continue
-        count = max(1, int(np.hypot(*(end - start)) / step))
-        boxes += [_square(center, step / 2) for center in np.linspace(start, end, count + 1)]
+        steps = max(1, int(np.hypot(*(end - start)) / step))
+        boxes += [_square(center, step / 2) for center in np.linspace(start, end, steps + 1)]
     return boxes
 
 

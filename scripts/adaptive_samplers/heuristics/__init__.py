@@ -16,6 +16,8 @@ from adaptive_samplers.heuristics.pipelines import (
     learned_heuristic,
     parse_processors,
     pipeline_name,
+    prompted_heuristics,
+    split_prompted,
 )
 from adaptive_samplers.heuristics.registry import HEURISTICS, Numbers, heuristic
 
@@ -53,7 +55,9 @@ __all__ = [
     "next_states",
     "parse_processors",
     "pipeline_name",
+    "prompted_heuristics",
     "sort_logits",
+    "split_prompted",
 ]
 
 

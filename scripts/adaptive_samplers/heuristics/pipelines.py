@@ -7,9 +7,16 @@ from pathlib import PurePath
 from typing import Any
 
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED, parameter_names
+from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED, VERBALIZED, parameter_names
 
 OFFICIAL = "official"
+# The default of heuristics.verbalized.template, said again in the schema; a test compares them.
+TEMPLATE = """{prompt}
+
+Give {answers} different responses to this, sampled at random from all that you could give. Write each in a tag of its \
+own, with its text and its probability, a number between 0 and 1, in this form and with nothing around it:
+
+<response><text>...</text><probability>...</probability></response>"""
 
 Setting = float | str | Mapping[str, float] | None
 
@@ -18,16 +25,18 @@ Setting = float | str | Mapping[str, float] | None
 class Processor:
     """One step of a pipeline: a heuristic with its parameters, or a learned sampler with the folder it is saved in.
 
+    A pipeline may begin with `verbalized`, which says how the model is asked rather than how its logits are changed.
+
     Attributes
     ----------
     name : str
-        A heuristic, or `learned`.
+        A heuristic, `learned` or `verbalized`.
     values : tuple
         The values of its parameters, in the order of `parameter_names(name)`.
     """
 
     name: str
-    values: tuple[float | str, ...] = ()
+    values: tuple[float | str | None, ...] = ()
 
     @property
     def value(self) -> float | str:
@@ -68,14 +77,29 @@ def parse_processors(processors: str | Sequence[dict[str, Any]]) -> Pipeline:
         if set(item) != {"name", "params"}:
             raise ValueError(f"a processor has a name and params, not {item}")
         name, params = item["name"], item["params"]
-        if name != LEARNED and name not in HEURISTICS:
+        if name not in (LEARNED, VERBALIZED) and name not in HEURISTICS:
             raise ValueError(f"unknown processor '{name}'; known: {LEARNED}, {', '.join(sorted(HEURISTICS))}")
         expected = parameter_names(name)
         if set(params) != set(expected):
             known = f"the parameters {list(expected)}" if expected else "no parameters"
             raise ValueError(f"processor '{name}' takes {known}, not {params}")
+        if name == VERBALIZED and pipeline:
+            raise ValueError(f"'{VERBALIZED}' is the first step of a pipeline or none")
         pipeline.append(Processor(name, tuple(params[parameter] for parameter in expected)))
     return tuple(pipeline)
+
+
+def split_prompted(pipeline: Pipeline) -> tuple[Processor | None, Pipeline]:
+    """How the model is asked for several answers, None where it is asked for one, and what changes its logits."""
+    return (pipeline[0], pipeline[1:]) if pipeline and pipeline[0].name == VERBALIZED else (None, pipeline)
+
+
+def prompted_heuristics(processors: Mapping[str, str]) -> set[str]:
+    """Of heuristics, by id with their processors, those under which the model is asked for several answers.
+
+    No distribution over next tokens says what their answers are drawn from.
+    """
+    return {name for name, chain in processors.items() if split_prompted(parse_processors(chain))[0] is not None}
 
 
 def pipeline_name(pipeline: Pipeline) -> str:
@@ -90,10 +114,26 @@ def pipeline_name(pipeline: Pipeline) -> str:
 def _step_name(step: Processor) -> str:
     if step.name == LEARNED:
         return f"{LEARNED}_{'/'.join(PurePath(step.value).parts[-2:])}"
+    if step.name == VERBALIZED:
+        return _verbalized_name(*step.values)
     values = [f"{value:g}" for value in step.values]
     if len(values) > 1:
         values = [f"{name}_{value}" for name, value in zip(parameter_names(step.name), values, strict=True)]
     return "_".join([step.name, *values])
+
+
+def _verbalized_name(answers: int, max_new_tokens: int | None, template: str) -> str:
+    """`verbalized_5`, with the longest reply where it is set, and a hash of the template where it is not the usual."""
+    parts = [VERBALIZED, str(answers)]
+    parts += [] if max_new_tokens is None else ["max", str(max_new_tokens)]
+    parts += [] if template == TEMPLATE else ["template", content_id(template, length=4)]
+    return "_".join(parts)
+
+
+def verbalized_pipeline(entry: Mapping[str, Any]) -> Pipeline:
+    """An entry of `heuristics.verbalized`, complete."""
+    values = tuple(entry[name] for name in parameter_names(VERBALIZED))
+    return (Processor(VERBALIZED, values), *configured_pipeline(entry["pipeline"]))
 
 
 def grid_pipelines(block: Mapping[str, Any]) -> Iterator[Pipeline]:
@@ -128,14 +168,17 @@ def expand_heuristics(
     grid: Sequence[Mapping[str, Any]],
     pipelines: Sequence[Sequence[Mapping[str, Setting]]],
     official: Mapping[str, Any] | None = None,
+    verbalized: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict]:
-    """The rows of the `heuristics` table: what is official, the rest of the grid, then explicit pipelines."""
+    """The rows of the `heuristics` table: what is official, the rest of the grid, explicit pipelines, then prompted
+    ones."""
     families = dict.fromkeys(official_pipelines(official or {"steps": []}), OFFICIAL)
     for block in grid:
         for pipeline in grid_pipelines(block):
             families.setdefault(pipeline, block["family"])
     for steps in pipelines:
         families.setdefault(configured_pipeline(steps), "pipeline")
+    families |= dict.fromkeys(map(verbalized_pipeline, verbalized), VERBALIZED)
     rows = []
     for chain, family in families.items():
         described = [step.describe() for step in chain]

@@ -125,7 +125,13 @@ def heuristic(
 LEARNED = "learned"
 """The step of a pipeline that is no heuristic but a learned sampler; its one parameter is a path."""
 
+VERBALIZED = "verbalized"
+"""The first step of a pipeline under which the model is asked for several answers (see `verbalized`); it changes no
+logits."""
+
+_OTHER_STEPS = {LEARNED: ("path",), VERBALIZED: ("answers", "max_new_tokens", "template")}
+
 
 def parameter_names(name: str) -> tuple[str, ...]:
-    """The parameters of a heuristic, or of `learned`. Raises KeyError if there is none of this name."""
-    return ("path",) if name == LEARNED else tuple(HEURISTICS[name].parameters)
+    """The parameters of a heuristic, `learned` or `verbalized`. Raises KeyError if there is none of this name."""
+    return _OTHER_STEPS[name] if name in _OTHER_STEPS else tuple(HEURISTICS[name].parameters)

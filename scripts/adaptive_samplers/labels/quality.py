@@ -26,6 +26,9 @@ def label_quality(
 
     `judge` knows the answers as they are given, or in the latter case as `under_one_seed` gives them.
 
+    Answers with the same text that ended alike are one player, and share its rating: no judge can tell them apart.
+    Heuristics that draw with the same random numbers often give such answers, and comparisons are dear.
+
     Returns
     -------
     The `quality` table, and a summary of the tournaments with what was measured of the judge. An answer that failed
@@ -40,8 +43,11 @@ def label_quality(
     together = tournament.get("group") == "prompt"
     candidates = under_one_seed(candidates) if together else candidates
     answered = candidates[candidates["finish_reason"] != "error"]
-    groups = {key: group["heuristic_id"].tolist() for key, group in answered.groupby(["prompt_id", "seed"])}
+    same = answered.groupby(["prompt_id", "seed", "text", "finish_reason"])["heuristic_id"]
+    answered = answered[KEY].assign(player=same.transform("min"))
+    groups = {key: group["player"].unique().tolist() for key, group in answered.groupby(["prompt_id", "seed"])}
     ratings, summary = run_tournaments(groups, judge.compare, **rest, seed=seed)
+    summary["equal_answers"] = len(answered) - sum(map(len, groups.values()))
     reasons = Counter(reason for _, reason in judge.failures)
     summary |= {"failure_reasons": dict(reasons.most_common(KEPT_REASONS)), "judge": judge.measured()}
     share = summary["failed"] / max(1, summary["calls"])
@@ -53,7 +59,10 @@ def label_quality(
             f"allows {tolerance:.1%}. Why, the most frequent causes:\n{causes}\nWhat could not be judged, the first of "
             f"{len(judge.failures)}:\n{first}\nMend the cause, or raise the tolerance"
         )
-    table = candidates[KEY].merge(ratings, on=KEY, how="left", validate="one_to_one")
+    ratings = ratings.rename(columns={"heuristic_id": "player"})
+    rated = answered.merge(ratings, on=["prompt_id", "player", "seed"], validate="many_to_one").drop(columns="player")
+    rated["rating"] -= rated.groupby(["prompt_id", "seed"])["rating"].transform("mean")
+    table = candidates[KEY].merge(rated, on=KEY, how="left", validate="one_to_one")
     table["comparisons"] = table["comparisons"].fillna(0).astype(np.int32)
     table["reward"] = [judge.rewards.get(key, np.nan) for key in table[KEY].itertuples(index=False, name=None)]
     return (under_own_seeds(table) if together else table), summary

@@ -1,6 +1,7 @@
 """What a language model's folder says without its weights: tokens, chat template, end-of-turn tokens, context."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ class ChatTokenizer:
     def encode(self, text: str) -> list[int]:
         """The token ids of a text as it would stand in an answer."""
         return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def encode_answer(self, text: str) -> list[int]:
+        """The token ids of an answer, up to an end-of-turn token that is spelled out in its text."""
+        return list(takewhile(lambda token: token not in self.end_token_set, self.encode(text)))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer."""

@@ -1,6 +1,6 @@
 """What selection made of the answers: which could not be selected and why, and how each heuristic fared."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,32 @@ REASONS = {
     "unrated": "it has no rating of quality",
     "unverified": "its verifier came to no verdict, and scoring.correct_only is true",
     "incorrect": "its verifier refused it, and scoring.correct_only is true",
+    "prompted": "it was drawn from a reply with several answers, which no distribution over next tokens explains",
 }
 SUMMARIZED = [*KEY, "kind", *LABELS, *(f"z_{label}" for label in LABELS), "correct"]  # columns of the scores
 ALL_KINDS = "all"
+NOT_ASKED = -1  # in place of a reason: nobody asked for the answer, as adaptive budgets leave some out
 
 
-def filtering_reasons(grid: Grid, scores: pd.DataFrame, candidates: Candidates, correct_only: bool) -> np.ndarray:
+def filtering_reasons(
+    grid: Grid,
+    scores: pd.DataFrame,
+    candidates: Candidates,
+    correct_only: bool,
+    prompted: Collection[str] = (),
+    asked: np.ndarray | None = None,
+) -> np.ndarray:
     """Why the answer to each key could not be selected, by place in the grid of all keys that were asked for.
+
+    Parameters
+    ----------
+    prompted : the ids of heuristics whose answers are drawn from replies, of those in the grid.
+    asked : bool by place, where not every key of the grid was asked for.
 
     Returns
     -------
     int8 array
-        0 where it could be selected, else n for the n-th of `REASONS`.
+        0 where it could be selected, else n for the n-th of `REASONS`; `NOT_ASKED` where it was not asked for.
     """
     present, finished = present_and_finished(candidates, grid)
     places = grid.places(scores)
@@ -40,12 +54,18 @@ def filtering_reasons(grid: Grid, scores: pd.DataFrame, candidates: Candidates, 
     if correct_only:
         refused[places[inside]] = not_correct(scores)[inside]
         silent[places[inside]] = scores["correctness"].isna().to_numpy()[inside]
-    return np.select([~present, ~finished, ~rated, refused & silent, refused], [1, 2, 3, 4, 5], 0).astype(np.int8)
+    drawn = np.zeros(grid.shape, dtype=bool)
+    drawn[:, np.isin(grid.heuristic_ids.to_pylist(), list(prompted))] = True
+    conditions = [~present, ~finished, ~rated, refused & silent, refused, drawn.ravel()]
+    reasons = np.select(conditions, range(1, len(REASONS) + 1), 0).astype(np.int8)
+    if asked is not None:
+        reasons[~asked] = NOT_ASKED
+    return reasons
 
 
 def filtered_answers(grid: Grid, reasons: np.ndarray) -> pa.Table:
     """The `filtered` table: a row for each answer that could not be selected, in the order of the key."""
-    places = np.flatnonzero(reasons)
+    places = np.flatnonzero(reasons > 0)
     names = pa.DictionaryArray.from_arrays(pa.array(reasons[places] - 1, pa.int8()), pa.array(list(REASONS)))
     keys = pa.Table.from_pandas(grid.keys(places), preserve_index=False)
     return keys.append_column("reason", names).cast(SCHEMAS["filtered"])
@@ -58,8 +78,9 @@ def filtering_report(grid: Grid, reasons: np.ndarray, prompts: pd.DataFrame) -> 
     -------
     dict
         `answers`: by kind of prompt, and for `all`, how many were `expected`, are `selectable`, and were filtered for
-        each reason. `groups`: how many prompts and seeds there are. `empty_groups`: of those without an answer to
-        select from, `{prompt_id, seed, kind, split}` and how many answers have each reason.
+        each reason; `prompted` is there only if any were. `groups`: how many prompts and seeds were asked for.
+        `empty_groups`: of those without an answer to select from, `{prompt_id, seed, kind, split}` and how many answers
+        have each reason.
     """
     found = prompts.set_index("prompt_id").loc[grid.prompt_ids.to_pylist()]
     # [prompts, seeds, codes]: how many heuristics' answers have the code.
@@ -68,14 +89,18 @@ def filtering_report(grid: Grid, reasons: np.ndarray, prompts: pd.DataFrame) -> 
     for kind in (ALL_KINDS, *sorted(found["kind"].unique())):
         some = counts if kind == ALL_KINDS else counts[(found["kind"] == kind).to_numpy()]
         answers[kind] = {"expected": int(some.sum()), **_by_reason(some.sum(axis=(0, 1)))}
+    if not answers[ALL_KINDS]["prompted"]:
+        for counted in answers.values():
+            del counted["prompted"]
     seeds = grid.seeds.to_pylist()
     empty = []
-    for prompt, seed in np.argwhere(counts[..., 0] == 0).tolist():
+    asked = counts.sum(axis=-1) > 0
+    for prompt, seed in np.argwhere((counts[..., 0] == 0) & asked).tolist():
         group = {"prompt_id": grid.prompt_ids[prompt].as_py(), "seed": seeds[seed]}
         row = found.iloc[prompt]
         why = {name: count for name, count in _by_reason(counts[prompt, seed]).items() if count}
         empty.append({**group, "kind": row["kind"], "split": row["split"], "reasons": why})
-    return {"answers": answers, "groups": counts.shape[0] * counts.shape[1], "empty_groups": empty}
+    return {"answers": answers, "groups": int(asked.sum()), "empty_groups": empty}
 
 
 def _by_reason(counts: np.ndarray) -> dict[str, int]:

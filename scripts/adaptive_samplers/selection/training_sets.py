@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.hashing import content_id
+from adaptive_samplers.heuristics import prompted_heuristics
 from adaptive_samplers.selection.pareto import fronts, spread_order
 from adaptive_samplers.selection.scores import refuse_repeated, weighted_score
 from adaptive_samplers.tables import KEY, SCHEMAS
@@ -38,6 +39,9 @@ def select_training_set(
     (`fronts`), and in a front in the order of `spread_order`, where the area begins at the lowest quality and diversity
     among the answers to the prompt and seed. A null label is 0, the middle, there too.
 
+    Answers that were drawn from a reply with several are never kept: there is no distribution over next tokens that a
+    sampler could learn from them.
+
     Under heuristics that saw the same random numbers, the same answer often comes several times with the same score.
     Such ties are broken by a hash of the answer's key, which favors no heuristic.
 
@@ -62,6 +66,8 @@ def select_training_set(
     usable = present_and_finished(candidates, grid)[1][places] & scores["quality"].notna().to_numpy()
     if correct_only:
         usable &= ~not_correct(scores)
+    prompted = prompted_heuristics(dict(zip(heuristics["heuristic_id"], heuristics["processors"], strict=True)))
+    usable &= ~scores["heuristic_id"].isin(prompted).to_numpy()
     columns = [*KEY, "split"] if weights is not None else [*KEY, "split", *_PARETO]
     score = weighted_score(scores, PARETO_WEIGHTS if weights is None else weights)
     table = scores[columns].assign(score=score, place=places)[usable]

@@ -16,10 +16,12 @@ from typing import Any, Protocol
 import requests
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.serving.pace import retry_after
 from adaptive_samplers.stage import say
 
 ATTEMPTS = 4  # of a request that met a passing trouble
 BACKOFF = 1.0  # seconds before the second attempt; doubled with each one more
+LONGEST_PAUSE = 60.0  # seconds, where the server asks for more
 SECONDS_BETWEEN_CHECKS = 1.0
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers that may pass
 
@@ -30,6 +32,7 @@ class Reply:
 
     json: Any = None
     error: str | None = None
+    status: int | None = None  # of HTTP, where the server refused the request
 
 
 class Endpoint(Protocol):
@@ -76,7 +79,11 @@ class _Died(Exception):
 
 
 class _Busy(Exception):
-    """A trouble that may pass."""
+    """A trouble that may pass, and for how many seconds the server asks to be left alone."""
+
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
 
 
 @dataclass
@@ -92,12 +99,15 @@ class EndpointPool:
         Seconds that a request may take.
     patience : float
         Seconds for which all endpoints may be gone before the run is given up.
+    attempts : int
+        How often a request that meets a passing trouble is sent in all.
     """
 
     endpoints: list[Endpoint]
     concurrency: int
     timeout: float
     patience: float = 300.0
+    attempts: int = ATTEMPTS
     _session: requests.Session = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,11 +165,11 @@ class EndpointPool:
                         continue
                     except _Busy as trouble:
                         row.attempts += 1
-                        if row.attempts == ATTEMPTS:
-                            yield row.index, Reply(error=f"given up after {ATTEMPTS} attempts: {trouble}")
+                        if row.attempts == self.attempts:
+                            yield row.index, Reply(error=f"given up after {self.attempts} attempts: {trouble}")
                         else:
-                            due = time.monotonic() + BACKOFF * 2 ** (row.attempts - 1)
-                            heapq.heappush(later, (due, next(numbers), row))
+                            pause = max(BACKOFF * 2 ** (row.attempts - 1), min(trouble.seconds, LONGEST_PAUSE))
+                            heapq.heappush(later, (time.monotonic() + pause, next(numbers), row))
                         continue
                     state.endpoint.succeeded()
                     yield row.index, reply
@@ -224,9 +234,10 @@ class EndpointPool:
         except requests.RequestException as error:
             raise _Died(type(error).__name__) from error
         if response.status_code in BUSY:
-            raise _Busy(f"HTTP {response.status_code}: {response.text[:300]}")
+            raise _Busy(f"HTTP {response.status_code}: {response.text[:300]}", retry_after(response))
         if not response.ok:
-            return Reply(error=f"the server refused the request: HTTP {response.status_code}: {response.text[:300]}")
+            refusal = f"the server refused the request: HTTP {response.status_code}: {response.text[:300]}"
+            return Reply(error=refusal, status=response.status_code)
         try:
             return Reply(json=response.json())
         except ValueError as error:

@@ -56,8 +56,9 @@ def request_parameters(
     stop: Sequence[str],
     end_token_ids: Sequence[int],
     sampler_hashes: Mapping[str, str],
+    given: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """The `custom_params` of a request."""
+    """The `custom_params` of a request; `given` are the answer's tokens where nothing is to be drawn."""
     return {
         "processors": json.dumps([step.describe() for step in pipeline]),
         "sample_seed": sample_seed,
@@ -65,6 +66,7 @@ def request_parameters(
         "stop": list(stop),
         "end_token_ids": list(end_token_ids),
         "sampler_hashes": dict(sampler_hashes),
+        **({} if given is None else {"given": list(given)}),
     }
 
 
@@ -85,7 +87,12 @@ def _step(logits: Tensor, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
     end_log_probs = torch.logsumexp(log_probs[:, ends], dim=-1).tolist()
     tokens = [ends[0]] * len(parameters)  # of an answer that was cut: this step only measures what ending there costs
     chosen: list[float | None] = [None] * len(parameters)
-    drawing = [row for row, one in enumerate(parameters) if not _is_complete(one)]
+    left = [row for row, one in enumerate(parameters) if not _is_complete(one)]
+    for row in left:
+        if "given" in parameters[row]:
+            tokens[row] = parameters[row]["given"][_place(parameters[row])]
+            chosen[row] = float(log_probs[row, tokens[row]])
+    drawing = [row for row in left if "given" not in parameters[row]]
     if drawing:
         answers = [_draws(parameters[row]) for row in drawing]
         places = [_place(parameters[row]) for row in drawing]

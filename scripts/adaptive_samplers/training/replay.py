@@ -3,9 +3,12 @@
 All training runs (architectures, weights, top k) read these sketches; none needs the language model again.
 """
 
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.files import atomic_output, full_disk_explained
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import apply_along_answers, parse_processors
 from adaptive_samplers.models.language_model import LanguageModel
@@ -27,6 +30,8 @@ from adaptive_samplers.versions import STAGE_VERSIONS
 
 SPLITS = ("train", "validation", "test")
 BATCH_SIZE = 8  # answers read at once
+PARTS = 10  # times that a job saves what it has
+IN_MEMORY = 2**30  # bytes of token-steps; more lie in a temporary file that is mapped into memory
 ANSWER_ID_BYTES = 8  # of `selection.answer_id`
 
 
@@ -51,6 +56,34 @@ class SketchShard:
     chosen_log_probs: Tensor
     sketch: DistributionSketch
 
+    def span(self, answer: int) -> slice:
+        """The token-steps of an answer, by its place."""
+        return slice(int(self.starts[answer]), int(self.starts[answer + 1]))
+
+    def take_over(self, earlier: "SketchShard") -> np.ndarray:
+        """Copy the sketches of answers that an earlier shard has; which of this shard's answers these are, `[A]`."""
+        places = {answer: place for place, answer in enumerate(earlier.answer_ids)}
+        found = [places.get(answer) for answer in self.answer_ids]
+        for row, place in enumerate(found):
+            if place is not None:
+                mine, other = self.span(row), earlier.span(place)
+                self.sketch.t[mine], self.sketch.n[mine] = earlier.sketch.t[other], earlier.sketch.n[other]
+                self.chosen_log_probs[mine] = earlier.chosen_log_probs[other]
+        return np.array([place is not None for place in found], dtype=bool)
+
+    def only(self, answers: np.ndarray) -> "SketchShard":
+        """A copy with some of the answers, by their places."""
+        lengths = self.starts.diff()[answers]
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        places = torch.arange(int(starts[-1])) + (self.starts[:-1][answers] - starts[:-1]).repeat_interleave(lengths)
+        return SketchShard(
+            [self.answer_ids[answer] for answer in answers],
+            starts,
+            self.token_ids[places],
+            self.chosen_log_probs[places],
+            DistributionSketch(self.sketch.t[places], self.sketch.n[places]),
+        )
+
     def save(self, path: Path, fingerprint: str) -> None:
         """Write one safetensors file, atomically."""
         ids = [list(bytes.fromhex(answer)) for answer in self.answer_ids]
@@ -69,9 +102,13 @@ class SketchShard:
         """Read a shard back."""
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        ids = [bytes(row).hex() for row in tensors["answer_ids"].numpy()]
+        ids = _as_hexadecimal(tensors["answer_ids"])
         columns = [tensors[name] for name in ("starts", "token_ids", "chosen_log_probs")]
         return cls(ids, *columns, DistributionSketch.from_tensors(tensors))
+
+
+def _as_hexadecimal(ids: Tensor) -> list[str]:
+    return [bytes(row).hex() for row in ids.numpy()]
 
 
 def shard_fingerprint(path: Path) -> str | None:
@@ -94,7 +131,8 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
     """Sketch every token-step of `answers` into the shard at `path`.
 
     The steps of an answer are its tokens and, where it ended by itself, the choice to end. Sketches that the
-    file holds already, made by the same model with the same numbers of points, are taken over.
+    file holds already, made by the same model with the same numbers of points, are taken over; so are those in
+    `{path}.part`, where a job that is killed leaves what it had.
 
     Raises
     ------
@@ -102,42 +140,46 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
         If an answer is longer than the model can read.
     """
     fingerprint = content_id([STAGE_VERSIONS["replay_distributions"], model_hash, str(model.model.dtype), top, tail])
-    earlier = SketchShard.load(path) if shard_fingerprint(path) == fingerprint else None
-    places = {answer: i for i, answer in enumerate(earlier.answer_ids)} if earlier else {}
-    known = [places.get(answer) for answer in answers["answer_id"]]
-    new = [row for row, place in enumerate(known) if place is None]
+    part = Path(f"{path}.part")
+    shard, known = _empty_shard(answers, top + tail), np.zeros(len(answers), dtype=bool)
+    for earlier in (path, part):
+        if shard_fingerprint(earlier) == fingerprint:
+            known |= shard.take_over(SketchShard.load(earlier))
+    new = np.flatnonzero(~known)
     say(f"{len(answers)} answers, {len(new)} of them not replayed before")
-
-    lengths = [_steps(row) for row in answers.itertuples()]
-    starts = torch.tensor(np.concatenate([[0], np.cumsum(lengths)]), dtype=torch.int64)
-    points = top + tail
-    sketch = DistributionSketch(torch.zeros(int(starts[-1]), points), torch.zeros(int(starts[-1]), points))
-    chosen = torch.full((int(starts[-1]),), -1, dtype=torch.int32)
-    chosen_log_probs = torch.zeros(int(starts[-1]))
-    for row, (tokens, place) in enumerate(zip(answers["token_ids"], known, strict=True)):
-        span = slice(int(starts[row]), int(starts[row + 1]))
-        chosen[span][: len(tokens)] = torch.tensor(np.asarray(tokens), dtype=torch.int32)
-        if place is not None:
-            old = slice(int(earlier.starts[place]), int(earlier.starts[place + 1]))
-            sketch.t[span], sketch.n[span] = earlier.sketch.t[old], earlier.sketch.n[old]
-            chosen_log_probs[span] = earlier.chosen_log_probs[old]
 
     pairs = [(answers["prompt_token_ids"][row].tolist(), answers["token_ids"][row].tolist()) for row in new]
     for prompt, answer in pairs:
         if reason := model.refuse(len(prompt), len(answer)):
             raise UserError(f"replay: {reason}")
     bar = progress(total=len(new), description="replay", unit=" answers")
-    for position, logits in model.answer_logits(pairs, BATCH_SIZE):
-        row = new[position]
-        made = DistributionSketch.from_logits(logits[: lengths[row]], top, tail)
-        span = slice(int(starts[row]), int(starts[row + 1]))
-        sketch.t[span], sketch.n[span] = made.t.cpu(), made.n.cpu()
+    for read, (position, logits) in enumerate(model.answer_logits(pairs, BATCH_SIZE), start=1):
+        span = shard.span(new[position])
+        made = DistributionSketch.from_logits(logits[: span.stop - span.start], top, tail)
+        shard.sketch.t[span], shard.sketch.n[span] = made.t.cpu(), made.n.cpu()
         tokens = torch.tensor(pairs[position][1], dtype=torch.long, device=logits.device)
         log_probs, _ = masked_log_softmax(logits[: len(tokens)])
-        chosen_log_probs[span][: len(tokens)] = log_probs.gather(1, tokens[:, None]).squeeze(1).cpu()
+        shard.chosen_log_probs[span][: len(tokens)] = log_probs.gather(1, tokens[:, None]).squeeze(1).cpu()
+        known[new[position]] = True
+        if read % max(1, len(new) // PARTS) == 0 and read < len(new):
+            shard.only(np.flatnonzero(known)).save(part, fingerprint)
         bar.update()
     bar.close()
-    SketchShard(answers["answer_id"].tolist(), starts, chosen, chosen_log_probs, sketch).save(path, fingerprint)
+    shard.save(path, fingerprint)
+    part.unlink(missing_ok=True)
+
+
+def _empty_shard(answers: pd.DataFrame, points: int) -> SketchShard:
+    """A shard with room for the sketches of `answers`."""
+    lengths = [_steps(row) for row in answers.itertuples()]
+    starts = torch.tensor(np.concatenate([[0], np.cumsum(lengths)]), dtype=torch.int64)
+    steps = int(starts[-1])
+    sketch = DistributionSketch(torch.zeros(steps, points), torch.zeros(steps, points))
+    chosen = torch.full((steps,), -1, dtype=torch.int32)
+    shard = SketchShard(answers["answer_id"].tolist(), starts, chosen, torch.zeros(steps), sketch)
+    for row, tokens in enumerate(answers["token_ids"]):
+        chosen[shard.span(row)][: len(tokens)] = torch.tensor(np.asarray(tokens), dtype=torch.int32)
+    return shard
 
 
 def _steps(row: pd.Series) -> int:
@@ -175,27 +217,59 @@ def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenStep
     wanted: dict[str, list[str]] = {}
     for row in training_set.itertuples():
         wanted.setdefault(row.answer_id, []).append(row.processors)
-    t, n, log_probs, starts, pipelines = [], [], [], [0], []
+    missing, count, points = set(wanted), 0, 1
     for path in shards:
-        shard = SketchShard.load(path)
-        for place, answer in enumerate(shard.answer_ids):
-            span = slice(int(shard.starts[place]), int(shard.starts[place + 1]))
-            for processors in wanted.get(answer, []):
-                t.append(shard.sketch.t[span])
-                n.append(shard.sketch.n[span])
-                log_probs.append(shard.chosen_log_probs[span])
-                starts.append(starts[-1] + span.stop - span.start)
-                pipelines.append(parse_processors(processors))
-        found = set(shard.answer_ids)
-        wanted = {answer: chains for answer, chains in wanted.items() if answer not in found}
-    if wanted:
+        with safe_open(path, framework="pt") as file:
+            points = file.get_slice("t").get_shape()[1]
+            ids, lengths = _as_hexadecimal(file.get_tensor("answer_ids")), file.get_tensor("starts").diff().tolist()
+        count += sum(length * len(wanted.get(answer, [])) for answer, length in zip(ids, lengths, strict=True))
+        missing -= set(ids)
+    if missing:
         raise UserError(
-            f"{len(wanted)} answers of the training set are in no sketch shard, the first: {next(iter(wanted))}; "
+            f"{len(missing)} answers of the training set are in no sketch shard, the first: {min(missing)}; "
             f"delete {[str(path) for path in shards]} and run again"
         )
+    steps, end = TokenSteps(*_room(4, count, points)), 0
+    for path in shards:
+        found = _steps_of_shard(SketchShard.load(path), wanted)
+        if found is not None:
+            start, end = end, end + len(found)
+            steps.t[start:end], steps.n[start:end] = found.t, found.n
+            steps.target[start:end], steps.kept[start:end] = found.target, found.kept
+    return steps
+
+
+def _steps_of_shard(shard: SketchShard, wanted: Mapping[str, list[str]]) -> TokenSteps | None:
+    """The token-steps of the answers that are wanted, once for each of the processors that they are wanted for."""
+    t, n, log_probs, starts, pipelines = [], [], [], [0], []
+    for place, answer in enumerate(shard.answer_ids):
+        span = shard.span(place)
+        for processors in wanted.get(answer, []):
+            t.append(shard.sketch.t[span])
+            n.append(shard.sketch.n[span])
+            log_probs.append(shard.chosen_log_probs[span])
+            starts.append(starts[-1] + span.stop - span.start)
+            pipelines.append(parse_processors(processors))
     if not t:
-        empty = torch.zeros(0, 1)
-        return TokenSteps(empty, empty, empty, empty)
+        return None
     t, n = torch.cat(t), torch.cat(n)
     target = apply_along_answers(t, n, starts, pipelines, torch.cat(log_probs))
     return TokenSteps(t, n, target.t, target.n)
+
+
+def _room(tensors: int, *shape: int) -> list[Tensor]:
+    """Room for so many float32 tensors of a shape: in memory, or mapped into it where that would be much.
+
+    What is mapped lies in files in the folder for temporary files, which have no name any more and so go with the
+    process, whatever ends it.
+    """
+    size = math.prod(shape)
+    if 4 * size * tensors <= IN_MEMORY:
+        return [torch.empty(shape) for _ in range(tensors)]
+    mapped = []
+    for _ in range(tensors):
+        with NamedTemporaryFile(prefix="token_steps.") as file, full_disk_explained(Path(file.name)):
+            # A mapped file that finds the disk full kills its process; so all of the room is taken here.
+            os.posix_fallocate(file.fileno(), 0, 4 * size)
+            mapped.append(torch.from_file(file.name, shared=True, size=size).reshape(shape))
+    return mapped

@@ -8,24 +8,30 @@ from typing import Any
 
 import pandas as pd
 
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.labels.embeddings import read_embeddings
 from adaptive_samplers.labels.judges.base import Judge
 from adaptive_samplers.labels.judges.calls import Calls, Scorer
 from adaptive_samplers.labels.judges.encoding import Encoder
+from adaptive_samplers.labels.judges.endpoint import TextEncoder, endpoint_labels
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
+from adaptive_samplers.labels.judges.likelihood import likelihood_judge
 from adaptive_samplers.labels.judges.pairwise import PairwiseJudge
 from adaptive_samplers.labels.judges.scalar import scalar_judge
 from adaptive_samplers.labels.quality import under_one_seed
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.partfile import PartFile
+from adaptive_samplers.serving.api import ApiPool
 from adaptive_samplers.stage import say
 from adaptive_samplers.tables import KEY
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 # What the answers of a judge's model depend on, beside its files.
 CALL_SETTINGS = ("kind", "engine", "dtype", "labels")
+# The same of a model behind an endpoint, which has no files here.
+ENDPOINT_CALL_SETTINGS = ("kind", "model", "labels", "max_tokens", "top_logprobs", "request")
 # Tokens of a context that SGLang keeps for itself; they stay free in process too, so that the same calls fail.
 RESERVED_TOKENS = 8
 
@@ -55,7 +61,7 @@ def open_judge(
     config : a complete config.
     prompts, candidates : the tables; of the candidates, `candidate_columns`.
     inputs : paths by name: of the embedded judge `embeddings`, `judge` and `model` (the base model, for its
-        tokenizer), of the others `judge_model`.
+        tokenizer), of models in folders `judge_model`.
     """
     settings = config["labels"]["quality"]["judge"]
     if config["labels"]["quality"].get("tournament", {}).get("group") == "prompt":
@@ -69,37 +75,73 @@ def open_judge(
             ChatTokenizer(inputs["model"], config["model"]["trust_remote_code"]).decode,
         )
         return
-    folder = Path(inputs["judge_model"])
-    tokenizer = ChatTokenizer(folder, settings["trust_remote_code"])
-    encoder = Encoder(tokenizer, settings)
-    label_ids = encoder.label_ids(settings["labels"]) if settings["kind"] == "pairwise" else []
-    limits = [settings["max_length"], tokenizer.context_length and tokenizer.context_length - RESERVED_TOKENS]
-    max_length = min((limit for limit in limits if limit is not None), default=None)
-    open_scorer = partial(_open_scorer, settings, folder, label_ids, log.with_suffix(".server.log"))
-    fingerprint = content_id(
-        [STAGE_VERSIONS["label_quality"], model_hash(folder), {key: settings.get(key) for key in CALL_SETTINGS}]
-    )
+    if settings["kind"] == "endpoint":
+        source: list[Any] = [{key: settings[key] for key in ENDPOINT_CALL_SETTINGS}]
+        encoder, max_length, open_scorer = TextEncoder(), None, partial(_open_endpoint, settings)
+    else:
+        folder = Path(inputs["judge_model"])
+        tokenizer = ChatTokenizer(folder, settings["trust_remote_code"])
+        encoder = Encoder(tokenizer, settings)
+        limits = [settings["max_length"], tokenizer.context_length and tokenizer.context_length - RESERVED_TOKENS]
+        max_length = min((limit for limit in limits if limit is not None), default=None)
+        source = [model_hash(folder), {key: settings.get(key) for key in CALL_SETTINGS}]
+        token_ids = _read_token_ids(settings, tokenizer, encoder)
+        open_scorer = partial(_open_scorer, settings, folder, token_ids, log.with_suffix(".server.log"))
+    fingerprint = content_id([STAGE_VERSIONS["label_quality"], *source])
     with PartFile(output, fingerprint) as part, Calls(open_scorer, part, max_length) as calls:
         if found := calls.measured()["calls_found"]:
             say(f"{found} calls of the judge were answered before; going on with the rest")
-        if settings["kind"] == "scalar":
-            yield scalar_judge(settings, prompts, candidates, calls, encoder)
+        if settings["kind"] in ("scalar", "likelihood"):
+            rate = scalar_judge if settings["kind"] == "scalar" else likelihood_judge
+            yield rate(settings, prompts, candidates, calls, encoder)
         else:
             yield PairwiseJudge(settings, prompts, candidates, calls, encoder)
         part.remove()
 
 
+def _read_token_ids(settings: Mapping[str, Any], tokenizer: ChatTokenizer, encoder: Encoder) -> list[int]:
+    """The tokens whose probability as the next one the judge reads, if any."""
+    if settings["kind"] == "pairwise":
+        return encoder.label_ids(settings["labels"])
+    if settings["kind"] == "likelihood":
+        if not tokenizer.end_token_ids:
+            raise UserError(f"the judge's model '{settings['name']}' names no token that ends an answer")
+        return tokenizer.end_token_ids
+    return []
+
+
 @contextmanager
-def _open_scorer(settings: Mapping[str, Any], folder: Path, label_ids: Sequence[int], log: Path) -> Iterator[Scorer]:
-    """What reads sequences for the judge; only what the chosen engine needs is loaded."""
+def _open_scorer(settings: Mapping[str, Any], folder: Path, token_ids: Sequence[int], log: Path) -> Iterator[Scorer]:
+    """What reads questions for the judge; only what the chosen engine needs is loaded."""
+    kind = settings["kind"]
     if settings["engine"] == "sglang":
-        from adaptive_samplers.labels.judges.served import served_labels, served_rewards
+        from adaptive_samplers.labels.judges.served import served_labels, served_likelihoods, served_rewards
         from adaptive_samplers.serving.service import serve
 
-        kind = "generate" if label_ids else "embedding"
-        with serve(settings["sglang"], settings, folder, log, kind) as pool:
-            yield served_labels(pool, label_ids) if label_ids else served_rewards(pool)
+        with serve(settings["sglang"], settings, folder, log, "embedding" if kind == "scalar" else "generate") as pool:
+            if kind == "scalar":
+                yield served_rewards(pool)
+            else:
+                yield (served_labels if kind == "pairwise" else served_likelihoods)(pool, token_ids)
         return
-    from adaptive_samplers.labels.judges.in_process import LabelScorer, RewardScorer
+    from adaptive_samplers.labels.judges.in_process import LabelScorer, LikelihoodScorer, RewardScorer
 
-    yield LabelScorer(folder, settings, label_ids) if label_ids else RewardScorer(folder, settings)
+    if kind == "scalar":
+        yield RewardScorer(folder, settings)
+    else:
+        yield (LabelScorer if kind == "pairwise" else LikelihoodScorer)(folder, settings, token_ids)
+
+
+@contextmanager
+def _open_endpoint(settings: Mapping[str, Any]) -> Iterator[Scorer]:
+    """What asks a server that somebody else keeps up."""
+    yield endpoint_labels(
+        ApiPool(
+            settings["base_url"],
+            settings["api_key_variable"],
+            settings["concurrency"],
+            settings["request_timeout"],
+            settings["requests_per_second"],
+        ),
+        settings,
+    )

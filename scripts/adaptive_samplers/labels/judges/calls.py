@@ -1,7 +1,7 @@
 """Calls of a judge's model: each made once, and kept as soon as it is answered.
 
-A call is a sequence of token ids that the model reads, and what comes back is a few numbers. What reads it, a model in
-this process or a server, is a `Scorer`.
+A call is what the model reads, and what comes back is a few numbers. What reads it, a model in this process or a
+server, is a `Scorer`.
 """
 
 import math
@@ -18,10 +18,21 @@ from adaptive_samplers.progress import progress
 BLOCK = 4096
 
 
+class Continuation(NamedTuple):
+    """Token ids of which those from the place `start` on are to be scored, given all before them; it is at least 1."""
+
+    token_ids: tuple[int, ...]
+    start: int
+
+
+# Token ids to their end, token ids of which some are scored, or text for a model that makes token ids of it elsewhere.
+Question = Sequence[int] | Continuation | str
+
+
 class Call(NamedTuple):
     """What the model is to read, or why the call cannot be made."""
 
-    token_ids: Sequence[int] = ()
+    question: Question = ()
     error: str | None = None
 
 
@@ -33,10 +44,10 @@ class Result(NamedTuple):
 
 
 class Scorer(Protocol):
-    """Reads sequences of token ids."""
+    """Reads questions, all of one kind."""
 
-    def score(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, Result]]:
-        """Yield the place of each sequence with its result, in any order."""
+    def score(self, questions: Sequence[Any]) -> Iterator[tuple[int, Result]]:
+        """Yield the place of each question with its result, in any order."""
         ...
 
 
@@ -52,7 +63,7 @@ class Calls:
     part : PartFile
         Open; its fingerprint covers the model and all that changes its answers.
     max_length : int or None
-        Longer sequences (in tokens) are not sent.
+        Longer questions (in tokens) are not sent.
     """
 
     def __init__(
@@ -87,15 +98,15 @@ class Calls:
                 yield from results
 
     def _answer_block(self, calls: Sequence[Call]) -> list[Result]:
-        names = [content_id(list(call.token_ids)) for call in calls]
+        names = [_name(call.question) for call in calls]
         failed: dict[str, str] = {}
-        new: dict[str, Sequence[int]] = {}
+        new: dict[str, Question] = {}
         for name, call in zip(names, calls, strict=True):
             if call.error is None and name not in self._known:
-                if self.max_length is not None and len(call.token_ids) > self.max_length:
+                if self.max_length is not None and _length(call.question) > self.max_length:
                     failed[name] = f"longer than {self.max_length} tokens"
                 else:
-                    new[name] = call.token_ids
+                    new[name] = call.question
         waiting = list(new)
         for place, result in self._score(list(new.values())):
             name = waiting[place]
@@ -109,12 +120,12 @@ class Calls:
                 self.part.append({"call": name, "values": result.values})
         return [self._result(name, call, failed) for name, call in zip(names, calls, strict=True)]
 
-    def _score(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, Result]]:
-        if not sequences:
+    def _score(self, questions: Sequence[Question]) -> Iterator[tuple[int, Result]]:
+        if not questions:
             return
         if self._scorer is None:
             self._scorer = self._stack.enter_context(self.open_scorer())
-        yield from self._scorer.score(sequences)
+        yield from self._scorer.score(questions)
 
     def _result(self, name: str, call: Call, failed: dict[str, str]) -> Result:
         if call.error is not None:
@@ -122,3 +133,11 @@ class Calls:
         if name in self._known:
             return Result(self._known[name])
         return Result(error=failed.get(name, "the engine gave no answer"))
+
+
+def _name(question: Question) -> str:
+    return content_id(question if isinstance(question, str) else list(question))
+
+
+def _length(question: Question) -> int:
+    return len(question.token_ids if isinstance(question, Continuation) else question)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.judges.calls import Call
+from adaptive_samplers.labels.judges.calls import Call, Continuation
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 
 Messages = list[dict[str, str]]
@@ -33,6 +33,14 @@ class Encoder:
     def finished(self, messages: Messages) -> Call:
         """A conversation that ends with an answer."""
         return self._encode(messages, add_generation_prompt=False)
+
+    def continuation(self, messages: Messages, reply: str) -> Call:
+        """A conversation, and a reply of the model's whose tokens are to be scored."""
+        call = self.question(messages)
+        if call.error is not None:
+            return call
+        asked = tuple(call.question)
+        return Call(Continuation((*asked, *self.tokenizer.encode(reply, add_special_tokens=False)), len(asked)))
 
     def _encode(self, messages: Messages, **options: bool) -> Call:
         try:

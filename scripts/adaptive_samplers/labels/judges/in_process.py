@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.judges.calls import Result
+from adaptive_samplers.labels.judges.calls import Continuation, Result
 from adaptive_samplers.models.language_model import choose_device
 
 # What fewer tokens have in common is read with each sequence: a pass of its own would cost more.
@@ -48,7 +48,7 @@ class _InProcessScorer:
         self.model.to(self.device).eval()
 
     @torch.inference_mode()
-    def score(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, Result]]:
+    def score(self, sequences: Sequence[Any]) -> Iterator[tuple[int, Result]]:
         """Yield the place of each sequence with its result, batch by batch."""
         # In this order, neighbors begin alike.
         order = sorted(range(len(sequences)), key=lambda place: sequences[place])
@@ -66,7 +66,16 @@ class _InProcessScorer:
 
     def _read(self, batch: Sequence[Sequence[int]]) -> Tensor:
         """What the model says at the end of each sequence `[B, values]`."""
-        shared = shared_prefix(batch)
+        inputs, lengths, _ = self._prefilled(batch, shared_prefix(batch))
+        return self._read_off(lengths[:, None] - 1, inputs)
+
+    def _prefilled(self, batch: Sequence[Sequence[int]], shared: int) -> tuple[dict[str, Any], Tensor, int]:
+        """The model's inputs once it has read the first `shared` tokens, common to all; and how they are made up.
+
+        Returns
+        -------
+        The inputs; how many tokens of each sequence are among them `[B]`; and how many were read before, `shared` or 0.
+        """
         cache = None
         if len(batch) > 1 and shared >= SHORTEST_PREFIX:
             cache = DynamicCache(config=self.model.config)
@@ -77,8 +86,8 @@ class _InProcessScorer:
             shared = 0
         rest = [torch.tensor(sequence[shared:]) for sequence in batch]
         token_ids = torch.nn.utils.rnn.pad_sequence(rest, batch_first=True).to(self.device)
-        last = torch.tensor([[len(tokens) - 1] for tokens in rest], device=self.device)
-        return self._read_off(last, {"input_ids": token_ids, "past_key_values": cache, "use_cache": cache is not None})
+        lengths = torch.tensor([len(tokens) for tokens in rest], device=self.device)
+        return {"input_ids": token_ids, "past_key_values": cache, "use_cache": cache is not None}, lengths, shared
 
     def _read_off(self, last: Tensor, inputs: dict[str, Any]) -> Tensor:
         """The values `[B, values]` at the positions `last` `[B, 1]`."""
@@ -116,6 +125,38 @@ class LabelScorer(_InProcessScorer):
     def _read_off(self, last: Tensor, inputs: dict[str, Any]) -> Tensor:
         logits = self.model(**inputs, logits_to_keep=last).logits[:, -1]
         return torch.log_softmax(logits.float(), dim=-1)[:, self.label_ids]
+
+
+class LikelihoodScorer(_InProcessScorer):
+    """A causal language model: log-probabilities, in nats, mean of each continuation's tokens, and of ending after it.
+
+    Where a continuation is empty, the end's stands for the mean too.
+    """
+
+    auto_class = AutoModelForCausalLM
+
+    def __init__(self, folder: Path | str, settings: Mapping[str, Any], end_ids: Sequence[int]) -> None:
+        super().__init__(folder, settings)
+        self.end_ids = list(end_ids)
+
+    def _read(self, batch: Sequence[Continuation]) -> Tensor:
+        """Mean of each continuation's tokens, and of the end `[B, 2]`."""
+        sequences = [continuation.token_ids for continuation in batch]
+        # The token before a continuation predicts its first one, so it is read with it.
+        first = min(continuation.start for continuation in batch) - 1
+        inputs, lengths, before = self._prefilled(sequences, min(shared_prefix(sequences), first))
+        # Logits of a whole vocabulary are large: only those from there on are made.
+        kept = inputs["input_ids"].shape[1] - (first - before)
+        logits = self.model(**inputs, logits_to_keep=kept).logits
+        rows = []
+        for row, continuation, length in zip(logits, batch, lengths.tolist(), strict=True):
+            place = continuation.start - 1 - first
+            logprobs = torch.log_softmax(row[place : length - (first - before)].float(), dim=-1)
+            tokens = torch.tensor(continuation.token_ids[continuation.start :], device=self.device, dtype=torch.long)
+            end = logprobs[-1, self.end_ids].double().logsumexp(-1)
+            scored = logprobs[:-1].gather(1, tokens[:, None]).double()
+            rows.append(torch.stack([scored.mean() if len(tokens) else end, end]))
+        return torch.stack(rows)
 
 
 def shared_prefix(batch: Sequence[Sequence[int]]) -> int:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,18 @@ from scipy.special import expit
 
 from adaptive_samplers.labels.judges.base import Key, name_of_answer
 from adaptive_samplers.labels.judges.calls import Call, Calls, Result
-from adaptive_samplers.labels.judges.encoding import Encoder, Messages
+from adaptive_samplers.labels.judges.encoding import Messages
+from adaptive_samplers.labels.judges.endpoint import NEVER
 from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.tables import KEY
+
+
+class QuestionEncoder(Protocol):
+    """Makes of a conversation what the model reads."""
+
+    def question(self, messages: Messages) -> Call:
+        """A conversation up to where the model's reply begins."""
+        ...
 
 
 class PairwiseJudge:
@@ -31,7 +40,8 @@ class PairwiseJudge:
     prompts, candidates : tables
     calls : Calls
         With a scorer that gives the log-probabilities of the two labels, that of the first answer's first.
-    encoder : Encoder
+    encoder : Encoder or TextEncoder
+        Whichever the scorer reads.
 
     References
     ----------
@@ -45,7 +55,7 @@ class PairwiseJudge:
         prompts: pd.DataFrame,
         candidates: pd.DataFrame,
         calls: Calls,
-        encoder: Encoder,
+        encoder: QuestionEncoder,
     ) -> None:
         self.rewards: dict[Key, float] = {}
         self.failures: list[tuple[str, str]] = []
@@ -54,7 +64,7 @@ class PairwiseJudge:
         self.encoder = encoder
         self._prompts = {row.prompt_id: written_out(json.loads(row.messages)) for row in prompts.itertuples()}
         self._texts = dict(zip(candidates[KEY].itertuples(index=False, name=None), candidates["text"], strict=True))
-        self._tally = dict.fromkeys(("calls", "first", "mass", "turned", "disagreements", "identical"), 0.0)
+        self._tally = dict.fromkeys(("calls", "first", "told", "mass", "turned", "disagreements", "identical"), 0.0)
 
     def compare(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(the first answer is better) `[N]`; nan where a call failed."""
@@ -97,7 +107,9 @@ class PairwiseJudge:
         probabilities = [float(expit(one - other)) for one, other in (result.values for result in shown)]
         self._tally["calls"] += len(shown)
         self._tally["first"] += sum(probabilities)
-        self._tally["mass"] += float(np.exp([result.values for result in shown]).sum())
+        told = [result.values for result in shown if min(result.values) > NEVER]
+        self._tally["told"] += len(told)
+        self._tally["mass"] += float(np.exp(told).sum())
         if len(probabilities) == 1:
             return probabilities[0]
         straight, turned = probabilities
@@ -110,17 +122,20 @@ class PairwiseJudge:
 
         `position_bias` is the mean probability of the answer shown first, less one half: 0 for a judge that does not
         care. `orders_disagree` is the share of comparisons in both orders that name different winners. `label_mass` is
-        the mean probability of the two labels together: near 0, the model does not answer the question at all.
+        the mean probability of the two labels together: near 0, the model does not answer the question at all. It is
+        over the share `told_probabilities` of the calls; in the others, of an endpoint, the reply was a label's text.
         """
         tally = self._tally
         calls, turned = tally["calls"], tally["turned"]
+        extra = {"told_probabilities": tally["told"] / calls if calls else None}
         return {
-            "kind": "pairwise",
-            "model": self.settings["name"],
+            "kind": self.settings["kind"],
+            "model": self.settings.get("model", self.settings["name"]),
             "order": self.settings["order"],
             "position_bias": tally["first"] / calls - 0.5 if calls else None,
             "orders_disagree": tally["disagreements"] / turned if turned else None,
-            "label_mass": tally["mass"] / calls if calls else None,
+            "label_mass": tally["mass"] / tally["told"] if tally["told"] else None,
+            **(extra if self.settings["kind"] == "endpoint" else {}),
             "identical_answers": int(tally["identical"]),
             **self.calls.measured(),
         }

@@ -1,14 +1,17 @@
-"""A judge's model behind SGLang: the same numbers as in process, asked for by token ids."""
+"""A judge's model behind a server: the same numbers as in process."""
 
 from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
-from adaptive_samplers.labels.judges.calls import Result
-from adaptive_samplers.serving.pool import EndpointPool
+from scipy.special import logsumexp
+
+from adaptive_samplers.labels.judges.calls import Continuation, Question, Result
+from adaptive_samplers.serving.pool import EndpointPool, Reply
 
 
 class ServedScorer:
-    """Sends each sequence as a request of its own.
+    """Sends each question as a request of its own.
 
     Parameters
     ----------
@@ -16,32 +19,40 @@ class ServedScorer:
     path : str
         Where the requests go.
     options : dict
-        What each of them holds beside its token ids.
+        What each of them holds beside the question.
     values_of : callable
-        Reads the numbers off a reply; raises where it holds something else.
+        Reads the numbers off a reply to a question; raises where it holds something else.
+    asked : callable
+        What a request holds of its question.
     """
 
     def __init__(
-        self, pool: EndpointPool, path: str, options: dict[str, Any], values_of: Callable[[Any], tuple[float, ...]]
+        self,
+        pool: EndpointPool,
+        path: str,
+        options: dict[str, Any],
+        values_of: Callable[[Any, Any], tuple[float, ...]],
+        asked: Callable[[Any], dict[str, Any]] = lambda token_ids: {"input_ids": list(token_ids)},
     ) -> None:
         self.pool = pool
         self.path = path
         self.options = options
         self.values_of = values_of
+        self.asked = asked
 
-    def score(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, Result]]:
-        """Yield the place of each sequence with its result, as replies come."""
+    def score(self, questions: Sequence[Question]) -> Iterator[tuple[int, Result]]:
+        """Yield the place of each question with its result, as replies come."""
         # Neighbors begin alike, so that the server finds most of a prompt in its cache.
-        order = sorted(range(len(sequences)), key=lambda place: sequences[place])
-        payloads = [{**self.options, "input_ids": list(sequences[place])} for place in order]
+        order = sorted(range(len(questions)), key=lambda place: questions[place])
+        payloads = [{**self.options, **self.asked(questions[place])} for place in order]
         for index, reply in self.pool.run(self.path, payloads):
-            yield order[index], self._result(reply.json, reply.error)
+            yield order[index], self._result(questions[order[index]], reply)
 
-    def _result(self, reply: Any, error: str | None) -> Result:
-        if error is not None:
-            return Result(error=error)
+    def _result(self, question: Question, reply: Reply) -> Result:
+        if reply.error is not None:
+            return Result(error=reply.error)
         try:
-            return Result(self.values_of(reply))
+            return Result(self.values_of(reply.json, question))
         except (KeyError, IndexError, TypeError, ValueError) as problem:
             return Result(error=f"the server's reply cannot be read ({type(problem).__name__}: {problem})")
 
@@ -51,7 +62,7 @@ def served_rewards(pool: EndpointPool) -> ServedScorer:
     return ServedScorer(pool, "/classify", {}, _reward)
 
 
-def _reward(reply: Any) -> tuple[float, ...]:
+def _reward(reply: Any, _: Question) -> tuple[float, ...]:
     values = reply["embedding"]
     if len(values) != 1:
         raise ValueError(f"{len(values)} numbers instead of one: this is no reward model with one label")
@@ -61,14 +72,42 @@ def _reward(reply: Any) -> tuple[float, ...]:
 def served_labels(pool: EndpointPool, label_ids: Sequence[int]) -> ServedScorer:
     """Log-probabilities, in nats, of the tokens `label_ids` as the next one."""
 
-    def log_probabilities(reply: Any) -> tuple[float, ...]:
-        (entries,) = reply["meta_info"]["output_token_ids_logprobs"]
-        found = {token_id: float(log_probability) for log_probability, token_id, *_ in entries}
-        return tuple(found[label] for label in label_ids)
+    return ServedScorer(pool, "/generate", _next_token(label_ids), lambda reply, _: _next_of(reply, label_ids))
 
-    options = {
+
+def served_likelihoods(pool: EndpointPool, end_ids: Sequence[int]) -> ServedScorer:
+    """Log-probabilities, in nats: mean of each continuation's tokens, and of one of the tokens `end_ids` after them.
+
+    Where a continuation is empty, the end's stands for the mean too.
+    """
+
+    def likelihood(reply: Any, continuation: Continuation) -> tuple[float, ...]:
+        # The first entry is for the token before the continuation, whose own value the server leaves out.
+        entries = reply["meta_info"]["input_token_logprobs"][1:]
+        wanted = continuation.token_ids[continuation.start :]
+        # SGLang calls the last token of the vocabulary 0, as it does what stands for images.
+        same = [found in (token_id, 0) for (_, found, *_), token_id in zip(entries, wanted, strict=False)]
+        if len(entries) != len(wanted) or not all(same):
+            raise ValueError("its log-probabilities are of other tokens than were asked for")
+        end = float(logsumexp(_next_of(reply, end_ids)))
+        return fmean(float(log_probability) for log_probability, *_ in entries) if entries else end, end
+
+    def asked(continuation: Continuation) -> dict[str, Any]:
+        return {"input_ids": list(continuation.token_ids), "logprob_start_len": continuation.start - 1}
+
+    return ServedScorer(pool, "/generate", _next_token(end_ids), likelihood, asked)
+
+
+def _next_token(token_ids: Sequence[int]) -> dict[str, Any]:
+    """What asks for the log-probabilities of some tokens as the next one, and for those of the tokens read."""
+    return {
         "sampling_params": {"max_new_tokens": 1, "temperature": 0},
         "return_logprob": True,
-        "token_ids_logprob": list(label_ids),
+        "token_ids_logprob": list(token_ids),
     }
-    return ServedScorer(pool, "/generate", options, log_probabilities)
+
+
+def _next_of(reply: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
+    (entries,) = reply["meta_info"]["output_token_ids_logprobs"]
+    found = {token_id: float(log_probability) for log_probability, token_id, *_ in entries}
+    return tuple(found[token_id] for token_id in token_ids)

@@ -17,6 +17,7 @@ from typing import Any, Self
 import requests
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.serving.pace import Pace, retry_after
 from adaptive_samplers.serving.pool import BUSY
 
 ATTEMPTS = 5
@@ -80,23 +81,6 @@ class ReplyCache:
         return UserError(
             f"labels.overlap.infinigram.cache: {self.path} cannot be used ({error}); delete it, or name another file"
         )
-
-
-class Pace:
-    """Lets so many pass a second, whichever thread they come from."""
-
-    def __init__(self, per_second: float) -> None:
-        self._interval = 1.0 / per_second
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Return when it is the caller's turn."""
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._interval
-        time.sleep(turn - now)
 
 
 class InfinigramClient:
@@ -191,7 +175,7 @@ class InfinigramClient:
                 continue
             if reply.status_code >= 400 and reply.status_code not in BUSY:
                 raise LookupFailed(f"HTTP {reply.status_code}: {reply.text[:200]}")
-            asked_to_wait = _retry_after(reply)
+            asked_to_wait = retry_after(reply)
             if reply.status_code in BUSY:
                 problem = f"HTTP {reply.status_code}"
                 continue
@@ -199,14 +183,6 @@ class InfinigramClient:
             if not problem:
                 return value
         raise LookupFailed(f"{problem} (asked {ATTEMPTS} times)")
-
-
-def _retry_after(reply: requests.Response) -> float:
-    """Seconds that the server asks to wait; 0 where it says nothing, or a date."""
-    try:
-        return max(0.0, float(reply.headers.get("Retry-After", 0)))
-    except ValueError:
-        return 0.0
 
 
 def _read(reply: requests.Response, wanted: str) -> tuple[Any, str]:

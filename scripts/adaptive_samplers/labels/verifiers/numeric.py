@@ -11,7 +11,17 @@ _NUMBER = r"(?<![\w.])[-−+]?[$€£]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)
 ANSWER_MARK = re.compile(r"####|answer\s*(?:is|:|=)", re.IGNORECASE)
 
 
-@verifier("numeric")
+def final_number(answer: str, ground_truth: object = None) -> str | None:
+    """The number that an answer gives, as text: equal numbers are the same text."""
+    number = answer_number(answer)
+    if number is None:
+        return None
+    text = f"{number:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+@verifier("numeric", final_answer=final_number)
 def verify_number(answer: str, ground_truth: int | float | str) -> Verdict:
     """1 if the number that the answer gives equals the ground truth exactly, in decimal.
 

@@ -33,11 +33,14 @@ class Task(NamedTuple):
     name: str
     ground_truth: str | None  # JSON
     text: str = ""
-    kind: str = "verify"  # or check
+    kind: str = "verify"  # or check, or final_answer
 
 
 class Outcome(NamedTuple):
-    """What became of a task: a score and a detail, or an error; of a check that passed nothing."""
+    """What became of a task: a score and a detail, or an error.
+
+    Of a check that passed nothing; of a final answer itself as the detail, which is None if the text gives none.
+    """
 
     score: float | None
     detail: str | None

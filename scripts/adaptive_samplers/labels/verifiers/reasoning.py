@@ -6,8 +6,9 @@ from functools import cache
 from typing import Any
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.verifiers.numeric import answer_number, decimal, statement
+from adaptive_samplers.labels.verifiers.numeric import answer_number, decimal, final_number, statement
 from adaptive_samplers.labels.verifiers.registry import Verdict, nearest, verifier
+from adaptive_samplers.labels.verifiers.words import normalized
 
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
@@ -50,7 +51,14 @@ def _task(ground_truth: Any) -> tuple[str, dict[str, Any]]:
     return ground_truth["dataset"], ground_truth["entry"]
 
 
-@verifier("reasoning_gym", check=_check, load=_load, require=_require)
+def final_answer(answer: str, ground_truth: dict[str, Any]) -> str | None:
+    """What of a text is scored: equal numbers are the same text, other answers are compared as `exact` does."""
+    expected = _task(ground_truth)[1].get("answer")
+    given = _given(answer, expected)
+    return (final_number(given) if _is_number(expected) else None) or normalized(given) or None
+
+
+@verifier("reasoning_gym", check=_check, load=_load, require=_require, final_answer=final_answer)
 def verify_reasoning(answer: str, ground_truth: dict[str, Any]) -> Verdict:
     """The score, 0 to 1, that a task of reasoning-gym gives to the answer.
 

@@ -14,6 +14,9 @@ from adaptive_samplers.labels.verifiers.sandbox import Limits
 
 # What a verifier says of an answer: a score, 0 (wrong) to 1 (right), and a detail for a reader.
 Verdict = tuple[float, str]
+# The answer that a text gives, in a form that equivalent answers share; None if it gives none. The ground truth tells
+# what form an answer has, and nothing else.
+FinalAnswer = Callable[[str, Any], str | None]
 
 
 def _nothing() -> None:
@@ -34,6 +37,9 @@ class Verifier:
         Imports what the function needs, so that the time it takes does not count as the first answer's.
     require
         Raises a UserError where this verifier cannot work on this machine.
+    final_answer
+        Takes a text and the ground truth, and returns the answer that the text gives (see `FinalAnswer`). None where
+        the verifier looks at more of a text than an answer in it, so that there is nothing to vote on.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Verifier:
     check: Callable[[Any], object]
     load: Callable[[], object] = _nothing
     require: Callable[[], object] = _nothing
+    final_answer: FinalAnswer | None = None
 
     def __call__(self, answer: str, ground_truth: Any) -> Verdict:
         """Score and detail of an answer.
@@ -126,11 +133,12 @@ def verifier(
     check: Callable[[Any], object] | None = None,
     load: Callable[[], object] = _nothing,
     require: Callable[[], object] = _nothing,
+    final_answer: FinalAnswer | None = None,
 ) -> Callable[[Callable[[str, Any], Verdict]], Callable[[str, Any], Verdict]]:
     """Register a function as the verifier `name`; without a check of ground truths they are tried on an answer."""
 
     def register(function: Callable[[str, Any], Verdict]) -> Callable[[str, Any], Verdict]:
-        VERIFIERS[name] = Verifier(name, function, check or partial(_try, function), load, require)
+        VERIFIERS[name] = Verifier(name, function, check or partial(_try, function), load, require, final_answer)
         return function
 
     return register
@@ -166,7 +174,7 @@ def _own_verifier(name: str, path: Path) -> Verifier:
     if not callable(verify):
         raise UserError(f"{path}: defines no function verify(text, ground_truth), for the verifier '{name}'; add it")
     function = partial(_own_verdict, verify)
-    return Verifier(name, function, partial(_try, function))
+    return Verifier(name, function, partial(_try, function), final_answer=getattr(module, "final_answer", None))
 
 
 def _own_verdict(verify: Callable[[str, Any], Any], answer: str, ground_truth: Any) -> Verdict:

@@ -24,16 +24,22 @@ def verify_pattern(answer: str, ground_truth: str | dict[str, Any]) -> Verdict:
     return float(match is not None), f"matched {match.group()!r}" if match else f"no match for {pattern!r}"
 
 
-@verifier("exact")
+def normalized(text: str) -> str:
+    """`text` without case, spaces and outer punctuation."""
+    words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return words.strip(" .,;:!?\"'“”‘’`*()[]")
+
+
+def final_words(answer: str, ground_truth: object = None) -> str | None:
+    """The whole answer, as `exact` compares it; None if nothing is left."""
+    return normalized(answer) or None
+
+
+@verifier("exact", final_answer=final_words)
 def verify_exact(answer: str, ground_truth: str | list[str]) -> Verdict:
     """1 if the answer is the ground truth, or one of them, apart from case, spaces and outer punctuation."""
     accepted = [ground_truth] if isinstance(ground_truth, str) else list(ground_truth)
     if not accepted:
         raise ValueError("the list of accepted answers is empty")
-    found = _normalized(answer)
-    return float(found in {_normalized(text) for text in accepted}), f"found {found!r}"
-
-
-def _normalized(text: str) -> str:
-    words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return words.strip(" .,;:!?\"'“”‘’`*()[]")
+    found = normalized(answer)
+    return float(found in {normalized(text) for text in accepted}), f"found {found!r}"

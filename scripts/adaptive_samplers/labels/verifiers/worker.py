@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.hashing import content_id
 from adaptive_samplers.labels.verifiers.registry import Verification, Verifier
 from adaptive_samplers.labels.verifiers.sandbox import Limits
 
@@ -68,11 +69,21 @@ def _verdict(verifier: Verifier, kind: str, text: str, ground_truth: str | None)
         if kind == "check":
             verifier.check(json.loads(ground_truth))
             return [None, None, None]
+        if kind == "final_answer":
+            return [None, _final_answer(verifier, text, json.loads(ground_truth)), None]
         score, detail = verifier(text, json.loads(ground_truth))
     except BaseException as error:
         message = f"{type(error).__name__}: {error}"
         return [None, None, message[:_LONGEST_TEXT]]
     return [score, detail[:_LONGEST_TEXT], None]
+
+
+def _final_answer(verifier: Verifier, text: str, ground_truth: Any) -> str | None:
+    if verifier.final_answer is None:
+        raise ValueError(f"the verifier {verifier.name} knows no final answers")
+    answer = verifier.final_answer(text, ground_truth) if text.strip() else None
+    # Cut, two long answers could pass for the same one.
+    return answer if answer is None or len(answer) <= _LONGEST_TEXT else f"hash {content_id(answer)}"
 
 
 def _reply(replies: Any, content: Any) -> None:

@@ -1,0 +1,151 @@
+# What several samples of a prompt are worth: coverage, best of n, votes. A target of its own; where
+# evaluation.repeated_sampling.enabled is true, part of the figures, the tables and the report.
+
+REPEATED_SAMPLING_FIGURES = expand(
+    f"results/{RUN}/figures/{{name}}.{{format}}",
+    name=["coverage", "selecting"],
+    format=["pdf", "png"],
+)
+REPEATED_SAMPLING_TABLES = expand(
+    f"results/{RUN}/tables/{{name}}",
+    name=[
+        "repeated_sampling.csv",
+        "repeated_sampling.tex",
+        "repeated_sampling.html",
+        "power_laws.csv",
+    ],
+)
+if config["evaluation"]["repeated_sampling"]["enabled"]:
+    FIGURES += REPEATED_SAMPLING_FIGURES
+    TABLES += REPEATED_SAMPLING_TABLES
+
+
+rule extract_final_answers:
+    input:
+        prompts="results/{run}/prompts.parquet",
+        candidates="results/{run}/evaluation/candidates.parquet",
+        verifiers=OWN_VERIFIERS,
+    output:
+        "results/{run}/evaluation/final_answers.parquet",
+    log:
+        "logs/{run}/extract_final_answers.log",
+    benchmark:
+        "benchmarks/{run}/extract_final_answers.tsv"
+    conda:
+        "../envs/labels.yaml"
+    threads: 2
+    resources:
+        mem_mb=growing(6000),
+        runtime=growing(60),
+    params:
+        settings=stage("extract_final_answers", "labels.correctness"),
+        verifiers=[file_sha256(path) for path in OWN_VERIFIERS],
+    message:
+        "Extracting the final answers of test answers"
+    script:
+        "../scripts/extract_final_answers.py"
+
+
+rule measure_repeated_sampling:
+    input:
+        heuristics="results/{run}/evaluation/heuristics.parquet",
+        quality="results/{run}/evaluation/labels/quality.parquet",
+        correctness="results/{run}/evaluation/labels/correctness.parquet",
+        final_answers="results/{run}/evaluation/final_answers.parquet",
+    output:
+        measured="results/{run}/evaluation/repeated_sampling.parquet",
+        power_laws="results/{run}/evaluation/power_laws.parquet",
+    log:
+        "logs/{run}/measure_repeated_sampling.log",
+    benchmark:
+        "benchmarks/{run}/measure_repeated_sampling.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        settings=stage(
+            "measure_repeated_sampling",
+            "run.seed",
+            "seeds",
+            "evaluation.resamples",
+            "evaluation.confidence",
+            "evaluation.repeated_sampling.k",
+            "evaluation.repeated_sampling.confidence",
+            "evaluation.repeated_sampling.criterion",
+        ),
+    message:
+        "Measuring coverage, best of n and votes"
+    script:
+        "../scripts/measure_repeated_sampling.py"
+
+
+rule plot_repeated_sampling:
+    input:
+        measured="results/{run}/evaluation/repeated_sampling.parquet",
+        power_laws="results/{run}/evaluation/power_laws.parquet",
+    output:
+        coverage_pdf="results/{run}/figures/coverage.pdf",
+        coverage_png=report(
+            "results/{run}/figures/coverage.png",
+            caption="../report/coverage.rst",
+            category="Repeated sampling",
+            labels={"figure": "Coverage by the number of samples"},
+        ),
+        selecting_pdf="results/{run}/figures/selecting.pdf",
+        selecting_png=report(
+            "results/{run}/figures/selecting.png",
+            caption="../report/selecting.rst",
+            category="Repeated sampling",
+            labels={"figure": "Selecting among samples"},
+        ),
+    log:
+        "logs/{run}/plot_repeated_sampling.log",
+    benchmark:
+        "benchmarks/{run}/plot_repeated_sampling.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        settings=stage("figures"),
+    message:
+        "Plotting coverage and selecting among samples"
+    script:
+        "../scripts/plot_repeated_sampling.py"
+
+
+rule tabulate_repeated_sampling:
+    input:
+        measured="results/{run}/evaluation/repeated_sampling.parquet",
+        power_laws="results/{run}/evaluation/power_laws.parquet",
+    output:
+        csv="results/{run}/tables/repeated_sampling.csv",
+        laws_csv="results/{run}/tables/power_laws.csv",
+        tex="results/{run}/tables/repeated_sampling.tex",
+        html=report(
+            "results/{run}/tables/repeated_sampling.html",
+            caption="../report/repeated_sampling.rst",
+            category="Repeated sampling",
+            labels={"figure": "Repeated sampling: table"},
+        ),
+    log:
+        "logs/{run}/tabulate_repeated_sampling.log",
+    benchmark:
+        "benchmarks/{run}/tabulate_repeated_sampling.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        settings=stage("tables"),
+    message:
+        "Writing what several samples are worth"
+    script:
+        "../scripts/tabulate_repeated_sampling.py"

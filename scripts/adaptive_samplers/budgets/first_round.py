@@ -1,0 +1,93 @@
+"""The labels of the first round's training answers, as arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from adaptive_samplers.grid import Grid
+from adaptive_samplers.selection import weighted_score
+from adaptive_samplers.tables import KEY, read_batches
+
+_SCORED = [*KEY, "quality", "z_quality", "z_diversity", "z_correctness", "correct"]
+_RATED = [*KEY, "rating", "rating_stderr"]
+
+
+@dataclass(frozen=True)
+class FirstRound:
+    """Labels of P prompts, H heuristics and S seeds; nan where there is none.
+
+    Attributes
+    ----------
+    grid : Grid of the keys; every array is in its order.
+    kinds : array of str [P], of the prompts.
+    scores : float [W, P, H, S], under each weighting. Minus infinity where a verifier refused the answer or came to no
+        verdict, and such answers are not selected; nan where it was not rated.
+    correct : float [P, H, S], 1 or 0; nan where there is nothing to verify.
+    rating, rating_stderr : float [P, H, S], nats.
+    """
+
+    grid: Grid
+    kinds: np.ndarray
+    scores: np.ndarray
+    correct: np.ndarray
+    rating: np.ndarray
+    rating_stderr: np.ndarray
+
+
+def read_first_round(
+    scores: Path,
+    quality: Path,
+    prompts: pd.DataFrame,
+    heuristics: pd.DataFrame,
+    seeds: Sequence[int],
+    weights: Sequence[Mapping[str, float]],
+    correct_only: bool,
+) -> FirstRound:
+    """Read the labels of the training prompts; those of other splits must not decide on anything.
+
+    The tables are read some rows at a time. A prompt without a single rating, as one that was dropped for a failed
+    answer, is left out.
+
+    Parameters
+    ----------
+    scores, quality : files of the tables of these names.
+    weights : as in `scoring.weights`, W of them.
+    correct_only : whether answers that are not correct are never selected.
+
+    Raises
+    ------
+    UserError
+        If a table cannot be read.
+    """
+    training = prompts[prompts["split"] == "train"]
+    grid = Grid(training["prompt_id"], heuristics["heuristic_id"], seeds)
+    found = np.full((len(weights), len(grid)), np.nan)
+    correct, rating, stderr = np.full((3, len(grid)), np.nan)
+    for batch in read_batches("scores", scores, _SCORED):
+        places = grid.places(batch)
+        batch, places = batch.filter(pa.array(places >= 0)), places[places >= 0]
+        verdict = batch["correct"].cast(pa.int8()).to_numpy(zero_copy_only=False).astype(float)
+        correct[places] = verdict
+        table = batch.to_pandas()
+        for number, weighting in enumerate(weights):
+            score = weighted_score(table, weighting).where(table["quality"].notna())
+            found[number, places] = score.mask(correct_only & (verdict == 0) & score.notna(), -np.inf)
+    for batch in read_batches("quality", quality, _RATED):
+        places = grid.places(batch)
+        rating[places[places >= 0]] = batch["rating"].to_numpy(zero_copy_only=False)[places >= 0]
+        stderr[places[places >= 0]] = batch["rating_stderr"].to_numpy(zero_copy_only=False)[places >= 0]
+    return _with_ratings(grid, training, found, correct, rating, stderr)
+
+
+def _with_ratings(grid: Grid, training: pd.DataFrame, scores: np.ndarray, *others: np.ndarray) -> FirstRound:
+    correct, rating, stderr = (values.reshape(grid.shape) for values in others)
+    rated = ~np.isnan(rating).all(axis=(1, 2))
+    prompt_ids = np.array(grid.prompt_ids.to_pylist(), dtype=object)[rated]
+    kinds = training.set_index("prompt_id")["kind"].reindex(prompt_ids).to_numpy()
+    smaller = Grid(prompt_ids, grid.heuristic_ids.to_pylist(), grid.seeds.to_pylist())
+    scores = scores.reshape(-1, *grid.shape)[:, rated]
+    return FirstRound(smaller, kinds, scores, correct[rated], rating[rated], stderr[rated])

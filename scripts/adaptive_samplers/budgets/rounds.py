@@ -1,0 +1,73 @@
+"""The second round's rows, and both rounds' tables and reports joined into those of one run."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.grid import Grid
+from adaptive_samplers.tables import SCHEMAS, read_batches
+from adaptive_samplers.verification import LISTED, allocated_places
+
+
+def asked_places(allocation: Path, grid: Grid, first_seeds: Sequence[int]) -> np.ndarray:
+    """Which keys were asked for in both rounds, bool by place: all with the first seeds, and those of the allocation.
+
+    Raises
+    ------
+    UserError
+        If the table cannot be read, or has a key that is not in the grid.
+    """
+    asked = allocated_places(allocation, grid)
+    asked.reshape(grid.shape)[..., np.isin(grid.seeds.to_numpy(), first_seeds)] = True
+    return asked
+
+
+def join_tables(name: str, parts: Sequence[Path], output: Path) -> None:
+    """One table `name` of several, some rows at a time; a text that several embedded stands in it once.
+
+    Raises
+    ------
+    UserError
+        If a part cannot be read.
+    """
+    known: set[str] = set()
+    with (
+        atomic_output(output) as temporary,
+        pq.ParquetWriter(temporary, SCHEMAS[name], compression="zstd") as writer,
+    ):
+        for path in parts:
+            for batch in read_batches(name, path):
+                if name == "embeddings":
+                    text_ids = batch["text_id"].to_pylist()
+                    batch = batch.filter(pa.array([text_id not in known for text_id in text_ids]))
+                    known.update(text_ids)
+                writer.write_batch(batch)
+
+
+def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `verify_candidates` found in both rounds, as one report; a prompt that both dropped is listed once."""
+    kinds = ["missing", "duplicated", "failed"]
+    finish_reasons: Counter[str] = Counter()
+    for report in reports:
+        finish_reasons.update(report["finish_reasons"])
+    rows = {kind: [row for report in reports for row in report[kind]] for kind in kinds}
+    unlisted = {
+        kind: sum(report.get("unlisted", {}).get(kind, 0) for report in reports) + max(0, len(rows[kind]) - LISTED)
+        for kind in kinds
+    }
+    return {
+        "expected": sum(report["expected"] for report in reports),
+        "found": sum(report["found"] for report in reports),
+        **{kind: rows[kind][:LISTED] for kind in kinds},
+        "dropped_prompts": sorted({prompt for report in reports for prompt in report["dropped_prompts"]}),
+        "incomplete_share": max(report["incomplete_share"] for report in reports),
+        "tolerance": max(report["tolerance"] for report in reports),
+        "finish_reasons": dict(finish_reasons.most_common()),
+        **({"unlisted": unlisted} if any(unlisted.values()) else {}),
+    }

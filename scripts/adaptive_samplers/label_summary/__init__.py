@@ -1,0 +1,20 @@
+"""What the labels of a run look like: distributions, correlations and examples, for the report and for a paper.
+
+`values` reads the labels of all answers a table at a time, `distributions` and `correlations` describe them, `examples`
+finds the best and the worst answers, and `summary` puts that together. `page` writes the page of the report.
+"""
+
+from adaptive_samplers.label_summary.correlations import correlations, write_correlations
+from adaptive_samplers.label_summary.measures import MEASURES, Measure
+from adaptive_samplers.label_summary.page import labels_page
+from adaptive_samplers.label_summary.summary import distributions_table, summarize_labels
+
+__all__ = [
+    "MEASURES",
+    "Measure",
+    "correlations",
+    "distributions_table",
+    "labels_page",
+    "summarize_labels",
+    "write_correlations",
+]

@@ -1,0 +1,262 @@
+"""The report's page of the labels: figures, numbers, the judge, and answers to read."""
+
+import base64
+import html
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adaptive_samplers.label_summary.examples import BEST, WORST
+from adaptive_samplers.label_summary.measures import BY_COLUMN
+from adaptive_samplers.label_summary.summary import distributions_table
+from adaptive_samplers.pages import MEASURED, page, paragraph, table
+
+STYLE = """
+body { max-width: 70em; }
+figure { margin: 1em 0; }
+figure img { width: 52em; height: auto; display: block; }
+figcaption { color: #444; max-width: 52em; }
+.wide { overflow-x: auto; }
+details { margin: .4em 0; }
+summary { cursor: pointer; color: #0b57a4; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24em, 100%), 1fr)); gap: 0 1.2em; }
+.columns > div { min-width: 0; }
+.example { border: 1px solid #ccc; border-left: 5px solid #0072B2; margin: 1em 0; padding: .5em 1em; }
+.example.worst { border-left: 5px double #D55E00; }
+.example h4 { margin: .2em 0; overflow-wrap: anywhere; }
+.facts { color: #444; font-size: 14px; line-height: 1.35; margin: .3em 0; overflow-wrap: anywhere; }
+.text { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .5em .7em; margin: .3em 0;
+  unicode-bidi: isolate; }
+.prompt { background: #fff; border: 1px dashed #bbb; }
+.control { color: #8a3a00; background: #ffe9d6; font-family: monospace; unicode-bidi: isolate; }
+"""
+FOLDED = 600  # characters beyond which a text is folded, or
+FOLDED_LINES = 12
+# Control characters, lone surrogates, what is no character, and marks that turn the direction of what follows.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
+    "\ud800-\udfff\ufdd0-\ufdef]"
+)
+_ENDS = {BEST: "Best", WORST: "Worst"}
+_FINISHED = {"stop": "ended by itself", "length": "cut at the token limit", "error": "failed"}
+
+
+def visible(text: str) -> str:
+    """`text` as HTML, whatever it holds: markup is escaped, and so is, visibly, what a browser would not show."""
+    return _UNSAFE.sub(lambda found: f"<span class='control'>{ascii(found[0])[1:-1]}</span>", html.escape(text))
+
+
+def folded(text: str, characters: int, kind: str = "") -> str:
+    """A block of text as HTML; of a long one the beginning, and all of it on a click.
+
+    Parameters
+    ----------
+    characters : how many the whole text had; where that is more than there are, the rest is said to be missing.
+    kind : a CSS class beside `text`.
+    """
+    block = f"<div class='text {kind}' dir='auto'>{{}}</div>".format
+    missing = characters - len(text)
+    rest = f"<p class='facts'>{missing:,} more characters are not kept here.</p>" if missing else ""
+    if not text:
+        return f"<div class='text {kind}'><span class='control'>(empty)</span></div>"
+    lines = text.splitlines()
+    if len(text) <= FOLDED and len(lines) <= FOLDED_LINES:
+        return block(visible(text)) + rest
+    beginning = "\n".join(lines[:FOLDED_LINES])[:FOLDED]
+    opener = f"<summary>all {characters:,} characters</summary>"
+    return f"{block(visible(beginning) + ' &hellip;')}<details>{opener}{block(visible(text))}{rest}</details>"
+
+
+def labels_page(
+    summary: Mapping[str, Any],
+    tournaments: Mapping[str, Any],
+    diversity_measure: str,
+    figures: Mapping[str, Path | str],
+    path: Path | str,
+) -> None:
+    """Write the page: one file, with its figures inside.
+
+    Parameters
+    ----------
+    summary : what `summarize_labels` found.
+    tournaments : the report of `label_quality`; where several judges are configured, with `judges` (what was measured
+        of each, by name) and `agreement` (a list of `{judges, kendall_tau, top_1, groups}`).
+    diversity_measure : the label of diversity that is shown beside an example.
+    figures : PNG files of `distributions` and `correlations`.
+    """
+    parts = [_overview(summary), "<h2>Distributions</h2>", *_distributions(summary, figures["distributions"])]
+    parts += ["<h2>Correlations between labels</h2>", *_correlations(summary, figures["correlations"])]
+    parts += ["<h2>The judge</h2>", *_judges(tournaments)]
+    parts += ["<h2>Best and worst answers</h2>", *_examples(summary, diversity_measure)]
+    page("Labels", parts, path, STYLE)
+
+
+def _overview(summary: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{summary[name]:,} {name}" for name in ("prompts", "heuristics", "seeds"))
+    empty = ", ".join(BY_COLUMN[column].title for column in summary["empty"])
+    said = f"{summary['answers']:,} answers ({counts}), of which {summary['failed']:,} failed."
+    said += f" No answer has a value of: {empty}." if empty else ""
+    said += "".join(f" {count:,} rows of {table} are of no answer." for table, count in summary["strays"].items())
+    return paragraph(said)
+
+
+def _figure(path: Path | str, caption: str) -> str:
+    data = base64.b64encode(Path(path).read_bytes()).decode()
+    text = html.escape(caption)
+    image = f"<img src='data:image/png;base64,{data}' alt='{text}'>"
+    return f"<figure><div class='wide'>{image}</div><figcaption>{text}</figcaption></figure>"
+
+
+def _wide(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table that scrolls by itself where the window is narrow."""
+    return f"<div class='wide'>{table(columns, rows)}</div>"
+
+
+def _distributions(summary: Mapping[str, Any], figure: Path | str) -> list[str]:
+    rows = distributions_table(summary)
+    rows = rows[rows["n"] > 0]
+    columns = ["kind", "unit", "n", "nulls", "mean", "sd", "q05", "q25", "median", "q75", "q95"]
+    titles = [BY_COLUMN[label].title for label in rows["label"]]
+    cells = [[title, *row] for title, row in zip(titles, rows[columns].itertuples(index=False, name=None), strict=True)]
+    return [
+        _figure(
+            figure,
+            "Labels by kind of prompt: a histogram, each with its own scale; under it the median, the middle half and "
+            "the middle 90 %. At the right, how many answers have the label, or groups of answers to a prompt under a "
+            "heuristic, across seeds, where these have it together. Ratings are relative: their mean is 0 among the "
+            "answers to a prompt under a seed.",
+        ),
+        f"<details><summary>The numbers</summary>{_wide(['label', *columns], cells)}</details>",
+    ]
+
+
+def _correlations(summary: Mapping[str, Any], figure: Path | str) -> list[str]:
+    found = summary["correlated"]
+    scope = f"all {found['answers']:,} answers"
+    if found["answers"] < summary["answers"]:
+        scope = (
+            f"{found['answers']:,} of {summary['answers']:,} answers: all to {found['prompts']:,} of "
+            f"{summary['prompts']:,} prompts, chosen by a hash"
+        )
+    return [
+        _figure(
+            figure,
+            f"Spearman's rank correlations, of {scope}. Below the diagonal over all of them; above it within prompts: "
+            "the mean over prompts with three values or more in which both labels vary. Where one of two labels is a "
+            "group's, the unit is the group, and an answer's label is averaged over it. A dash: not defined.",
+        ),
+        paragraph(
+            "A correlation over all answers mixes differences between prompts with those between answers; the one "
+            "within prompts is about answers alone. Every pair, with n and standard error over prompts: "
+            "tables/label_correlations.csv; as LaTeX: tables/label_correlations.tex."
+        ),
+    ]
+
+
+_OF_TOURNAMENTS = {
+    "groups": "tournaments, one for each prompt and seed",
+    "calls": "comparisons asked for",
+    "failed": "comparisons that failed",
+    "byes": "byes",
+    "rematches": "rematches",
+    "disconnected": "tournaments whose comparisons do not connect all answers",
+    "unrated": "answers without a rating",
+    "first_preference": "mean probability of the answer shown first",
+}
+
+
+def _judges(tournaments: Mapping[str, Any]) -> list[str]:
+    judges = tournaments.get("judges") or {}
+    if not judges and tournaments.get("judge"):
+        judges = {"the judge": tournaments["judge"]}
+    parts = []
+    if judges:
+        names = list(dict.fromkeys(name for measured in judges.values() for name in measured))
+        rows = [
+            [MEASURED.get(name, name), *(_plain(measured.get(name)) for measured in judges.values())] for name in names
+        ]
+        parts.append(_wide(["", *judges], rows))
+    agreement = tournaments.get("agreement") or []
+    if agreement:
+        heads = ["judges", "Kendall's tau of their ratings", "share with the same best answer", "groups"]
+        rows = [[" and ".join(a["judges"]), a["kendall_tau"], a["top_1"], a["groups"]] for a in agreement]
+        parts += ["<h3>Agreement between judges</h3>", _wide(heads, rows)]
+    else:
+        parts.append(paragraph("One judge rated the answers, so there is no agreement between judges to report."))
+    rows = [[said, tournaments[name]] for name, said in _OF_TOURNAMENTS.items() if name in tournaments]
+    if tournaments.get("calls"):
+        rows.append(["share of comparisons that failed", tournaments["failed"] / tournaments["calls"]])
+    parts += ["<h3>Tournaments</h3>", _wide(["", "number"], rows)]
+    reasons = tournaments.get("failure_reasons") or {}
+    if reasons:
+        parts += ["<h3>Why calls failed</h3>", _wide(["reason", "times"], list(reasons.items()))]
+    return parts
+
+
+def _plain(value: Any) -> Any:
+    """A value that fits into a cell: lists and mappings as text."""
+    return value if value is None or isinstance(value, int | float | str) else str(value)
+
+
+def _examples(summary: Mapping[str, Any], diversity_measure: str) -> list[str]:
+    parts = [
+        paragraph(
+            "The answers with the highest and the lowest rating to prompts of each kind, at most one of either for a "
+            "prompt. A rating compares an answer with the others to its prompt under its seed, not with those to other "
+            "prompts; after it stands its standard error. Characters that cannot be shown are written as escapes, such "
+            "as \\x07."
+        )
+    ]
+    for kind in summary["kinds"]:
+        examples = [example for example in summary["examples"] if example["kind"] == kind]
+        parts.append(f"<h3>{html.escape(kind)}</h3>")
+        if not examples:
+            parts.append(paragraph("No answer to these prompts has a rating."))
+        else:
+            ends = (
+                "".join(_example(example, diversity_measure) for example in examples if example["end"] == end)
+                for end in _ENDS
+            )
+            parts.append("<div class='columns'>" + "".join(f"<div>{end}</div>" for end in ends) + "</div>")
+    return parts
+
+
+def _example(example: Mapping[str, Any], diversity_measure: str) -> str:
+    labels = example["labels"]
+    rating = f"rating {_number(labels['rating'])}"
+    if labels["rating_stderr"] is not None:
+        rating += f" \u00b1 {_number(labels['rating_stderr'])}"
+    facts = [rating, f"{BY_COLUMN[diversity_measure].title}: {_number(labels[diversity_measure])}"]
+    facts.append(f"{_number(labels['tokens'])} tokens, {_FINISHED.get(example['finish_reason'], 'finished otherwise')}")
+    verdict = "nothing to verify"
+    if example["verifier"] is not None:
+        told = [f"correctness {_number(labels['score'])} by {example['verifier']}", example["detail"], example["error"]]
+        verdict = ": ".join(part for part in told if part)
+    origin = [
+        f"dataset {example['dataset']}, {example['split']} split",
+        f"prompt {example['prompt_id']}, seed {example['seed']}",
+    ]
+    prompt = "".join(
+        f"<p class='facts'>{visible(message['role'])}</p>{folded(message['content'], message['characters'], 'prompt')}"
+        for message in example["messages"]
+    )
+    return "\n".join(
+        [
+            f"<div class='example {example['end']}'>",
+            f"<h4>{_ENDS[example['end']]} {example['rank']}: {visible(example['heuristic'])}</h4>",
+            *(f"<p class='facts'>{' &middot; '.join(map(visible, line))}</p>" for line in (facts, [verdict], origin)),
+            prompt,
+            "<p class='facts'>answer</p>",
+            folded(example["text"], example["characters"]),
+            "</div>",
+        ]
+    )
+
+
+def _number(value: float | None) -> str:
+    """Two decimals, but whole numbers as such; a dash for what is not known."""
+    if value is None:
+        return "\u2013"
+    text = f"{value:.0f}" if value == round(value) else f"{value:.2f}"
+    return text.replace("-", "\u2212")

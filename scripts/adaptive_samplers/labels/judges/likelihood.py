@@ -1,0 +1,76 @@
+"""Judging by a reference language model: how probable it finds an answer, and the question given the answer."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from adaptive_samplers.config import likelihood_calls
+from adaptive_samplers.labels.judges.base import Key, RewardJudge
+from adaptive_samplers.labels.judges.calls import Call, Calls
+from adaptive_samplers.labels.judges.encoding import Encoder, Messages
+from adaptive_samplers.labels.judges.features import trim_to_sentence
+from adaptive_samplers.messages import question_of
+from adaptive_samplers.tables import KEY
+
+
+def likelihood_judge(
+    settings: Mapping[str, Any], prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
+) -> RewardJudge:
+    """Rate every answer by log-probabilities under a reference model, in nats.
+
+    The reward is the sum of these, each times its weight in `settings["weights"]`:
+
+    - `answer`: the mean log-probability of the answer's tokens, given the prompt;
+    - `end`: the log-probability that the answer ends where it does;
+    - `unconditional`: the mean log-probability of the answer's tokens, given an empty question. With the opposite
+      weight of `answer` it makes the pointwise mutual information of prompt and answer, a token;
+    - `question`: the mean log-probability of the question's tokens, as a reply to the answer.
+
+    Where there is no token, in an empty answer, the end is all that was said, so its log-probability is the mean. An
+    answer cut at the token limit is judged up to its last complete sentence: it would not end elsewhere. What has the
+    weight 0 is not asked for: an answer takes one call, and one more each for `unconditional` and `question`.
+
+    References
+    ----------
+    Holtzman et al. (2021), Surface Form Competition, for answers against an empty question; Sachan et al. (2022),
+    Improving Passage Retrieval with Zero-Shot Question Generation, for the question given the answer.
+    """
+    weights = {term: weight for term, weight in settings["weights"].items() if weight}
+    kinds = likelihood_calls(settings)
+    conversations = {row.prompt_id: json.loads(row.messages) for row in prompts.itertuples()}
+    questions = dict(zip(prompts["prompt_id"], prompts["messages"].map(question_of), strict=True))
+    # By prompt, so that those who share one are near each other.
+    answered = candidates[candidates["finish_reason"] != "error"].sort_values(KEY)
+
+    def encoded() -> Iterator[Call]:
+        columns = (answered[name] for name in ("prompt_id", "text", "finish_reason"))
+        for prompt_id, whole, finish_reason in zip(*columns, strict=True):
+            text, _ = trim_to_sentence(whole, (), finish_reason)
+            for kind in kinds:
+                yield encoder.continuation(*_asked(kind, conversations[prompt_id], questions[prompt_id], text))
+
+    rewards: dict[Key, float] = {}
+    reasons: dict[Key, str] = {}
+    results = calls.answer(encoded(), len(kinds) * len(answered), "scoring answers")
+    for key, *found in zip(answered[KEY].itertuples(index=False, name=None), *[results] * len(kinds), strict=True):
+        problem = next((result.error for result in found if result.error is not None), None)
+        if problem is not None:
+            reasons[key] = problem
+            continue
+        terms = {kind: result.values[0] for kind, result in zip(kinds, found, strict=True)}
+        if "answer" in kinds:
+            terms["end"] = found[kinds.index("answer")].values[1]
+        rewards[key] = sum(weight * terms[term] for term, weight in weights.items())
+    details = {"kind": "likelihood", "model": settings["name"], "weights": weights}
+    return RewardJudge(rewards, reasons, {**details, **calls.measured()})
+
+
+def _asked(kind: str, conversation: Messages, question: str, answer: str) -> tuple[Messages, str]:
+    """What the model is shown in a kind of call, and the reply that is scored."""
+    if kind == "answer":
+        return conversation, answer
+    if kind == "unconditional":
+        return [{"role": "user", "content": ""}], answer
+    return [{"role": "user", "content": answer}], question

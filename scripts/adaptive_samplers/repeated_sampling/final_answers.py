@@ -1,0 +1,86 @@
+"""What answers come to: the final answer of every answer whose prompt's verifier knows what one is."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.labels.verifiers import Verification
+from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
+from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
+
+_SHOWN_FAILURES = 5
+
+
+def extract_final_answers(
+    candidates: Path,
+    prompts: pd.DataFrame,
+    output: Path,
+    tolerance: float,
+    verification: Verification,
+    processes: int = 1,
+) -> Counter[str]:
+    """Write the `final_answers` table: a row per answer to a prompt whose verifier knows final answers.
+
+    An answer that gives none has a null; where generation or extraction failed, there is the error beside it.
+
+    Parameters
+    ----------
+    candidates, output : the files of the tables `candidates` and `final_answers`.
+    prompts : the table of that name.
+    tolerance : the share of these answers, 0 to 1, whose final answer may not be known.
+    verification : the user's own verifiers, and the limits of all.
+    processes : processes that extract at the same time.
+
+    Returns
+    -------
+    How many answers `gave` one, gave `none`, and `failed`.
+
+    Raises
+    ------
+    UserError
+        If more failed than `tolerance` allows, or a file of the user's verifiers cannot be loaded.
+    """
+    verifiers = verification.verifiers()
+    known = {name for name, verifier in verifiers.items() if verifier.final_answer is not None}
+    asked = prompts[prompts["verifier"].isin(known)].set_index("prompt_id")[["verifier", "ground_truth"]]
+    counts: Counter[str] = Counter(gave=0, none=0, failed=0)
+    shown: list[str] = []
+    schema = SCHEMAS["final_answers"]
+    with (
+        atomic_output(output) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        VerifierPool(verification, processes) as pool,
+    ):
+        for batch in read_batches("candidates", candidates, [*KEY, "text", "finish_reason", "error"]):
+            rows, tasks = [], []
+            for candidate in batch.to_pylist():
+                if candidate["prompt_id"] not in asked.index:
+                    continue
+                row = {key: candidate[key] for key in KEY} | {"final_answer": None, "error": None}
+                rows.append(row)
+                if candidate["finish_reason"] == "error":
+                    row["error"] = f"generation failed: {candidate['error']}"
+                else:
+                    name, ground_truth = asked.loc[candidate["prompt_id"]]
+                    tasks.append((row, Task(name, ground_truth, candidate["text"], "final_answer")))
+            for (row, _), outcome in zip(tasks, pool.outcomes(task for _, task in tasks), strict=True):
+                row |= {"final_answer": outcome.detail, "error": outcome.error}
+            for row in rows:
+                failed = row["error"] is not None
+                counts["failed" if failed else "none" if row["final_answer"] is None else "gave"] += 1
+                if failed and len(shown) < _SHOWN_FAILURES:
+                    shown.append("  " + json.dumps(row))
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        if counts["failed"] > tolerance * counts.total():
+            raise UserError(
+                f"final answers: {counts['failed']} of {counts.total()} are not known, more than "
+                f"labels.correctness.tolerance ({tolerance:g}) allows; the first of them:\n" + "\n".join(shown) + "\n"
+                "Mend the verifier or the prompts' ground truth, or raise the tolerance."
+            )
+    return counts

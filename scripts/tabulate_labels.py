@@ -1,0 +1,18 @@
+"""Write the report's page of the labels."""
+
+from adaptive_samplers.files import read_json
+from adaptive_samplers.label_summary import labels_page
+from adaptive_samplers.stage import run_stage
+
+
+def main(snakemake):
+    labels_page(
+        read_json(snakemake.input.summary),
+        read_json(snakemake.input.tournaments),
+        snakemake.params.settings["scoring"]["diversity_measure"],
+        {"distributions": snakemake.input.distributions, "correlations": snakemake.input.correlations},
+        snakemake.output[0],
+    )
+
+
+run_stage(main, snakemake)

@@ -1,0 +1,24 @@
+"""Check that every allocated answer is there exactly once; gather the second round's shards into one table."""
+
+from pathlib import Path
+
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table
+from adaptive_samplers.verification import verify_candidates
+
+
+def main(snakemake):
+    settings = snakemake.params.settings
+    verify_candidates(
+        [Path(path) for path in snakemake.input.shards],
+        read_table("prompts", snakemake.input.prompts),
+        read_table("heuristics", snakemake.input.heuristics),
+        settings["seeds"],
+        settings["generation"]["tolerance"],
+        Path(snakemake.output.candidates),
+        Path(snakemake.output.report),
+        allocation=Path(snakemake.input.allocation),
+    )
+
+
+run_stage(main, snakemake)
