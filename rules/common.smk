@@ -165,7 +165,7 @@ POLICY_SAMPLERS = [
 
 
 def sampling_settings(samples=None):
-    """The params of a rule that samples policies: what `stage` gives for answers, by the keys of `policy_samples`."""
+    """The params with which policies are sampled: what `stage` gives for answers, by the keys of `policy_samples`."""
     own, settings = config["policy_samples"], stage(
         "generate_candidates",
         "run.seed",

@@ -28,7 +28,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--warmup", type=float, default=0.1, help="share of the updates")
     parser.add_argument("--beta", type=float, default=0.1, help="how strongly the policy is held to the reference")
     parser.add_argument("--max-length", type=int, default=1024, help="tokens of a prompt with its answer")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--bf16", action="store_true", help="matrix products in bfloat16; weights stay float32")
     parser.add_argument("--lora-rank", type=int, default=0, help="train and save a LoRA adapter; 0: all weights")
     return parser.parse_args(arguments)
 
@@ -44,7 +44,8 @@ def main(arguments: argparse.Namespace) -> None:
     from trl import DPOConfig, DPOTrainer
 
     torch.use_deterministic_algorithms(True, warn_only=True)
-    options = {"dtype": arguments.dtype, "local_files_only": True}
+    # In bfloat16, updates as small as these would be rounded away.
+    options = {"dtype": "float32", "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(arguments.model, local_files_only=True)
     reference = None
     if arguments.reference is not None:
@@ -60,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
             warmup_steps=arguments.warmup,
             beta=arguments.beta,
             max_length=arguments.max_length,
-            bf16=arguments.dtype == "bfloat16",
+            bf16=arguments.bf16,
             model_init_kwargs=options,
             save_strategy="no",
             report_to="none",

@@ -129,11 +129,13 @@ def trained(tmp_path: Path, command: str, **words) -> Path:
     return tmp_path / "round=1" / "checkpoint"
 
 
-def test_a_command_is_told_what_it_needs_in_words_and_variables(tmp_path):
-    told = "echo {round} $ITERATION_ROUND $OMP_NUM_THREADS {data}; echo $ITERATION_DATA > {scratch}/x; ls {scratch}"
+def test_a_command_is_told_what_it_needs_in_words_and_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "of/the/user")
+    told = "echo {round} $PYTHONPATH $ITERATION_ROUND $OMP_NUM_THREADS {data}"
+    told += "; echo $ITERATION_DATA > {scratch}/x; ls {scratch}"
     scratch = tmp_path / "scratch"
     output = trained(tmp_path, f"{told}; {WRITES_A_MODEL}", data="a 'b'", scratch=scratch)
-    assert (tmp_path / "training.log").read_text() == "1 1 2 a 'b'\nx\n"
+    assert (tmp_path / "training.log").read_text() == "1 of/the/user 1 2 a 'b'\nx\n"
     assert sorted(path.name for path in output.iterdir()) == ["a.safetensors", "config.json", "tokenizer_config.json"]
     assert sorted(path.name for path in output.parent.iterdir()) == ["checkpoint"] and not scratch.exists()
 

@@ -17,6 +17,13 @@ from adaptive_samplers.policies.command import filled_in, variable
 from adaptive_samplers.stage import say
 
 LIBRARY = Path(__file__).resolve().parents[2]
+# Without PYTHONPATH, which the command would inherit.
+ATTEND = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from adaptive_samplers.policies.attended import main
+main(int(sys.argv[2]), sys.argv[3])
+"""
 SHOWN_LINES = 30  # of the log of a command that failed
 
 
@@ -64,11 +71,10 @@ def train_policy(command: str, words: Mapping[str, str | int], output: Path, log
 def _run(command: str, words: Mapping[str, str | int], threads: int, stream: int) -> int:
     environment = {**os.environ, **{variable(word): str(value) for word, value in words.items()}}
     environment["OMP_NUM_THREADS"] = str(threads)
-    own = {"PYTHONPATH": os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))}
-    attendant = [sys.executable, "-m", "adaptive_samplers.policies.attended", str(os.getpid()), command]
+    attendant = [sys.executable, "-c", ATTEND, str(LIBRARY), str(os.getpid()), command]
     # A group of its own, which a kill of this process takes with it.
     return subprocess.call(
-        attendant, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment | own, start_new_session=True
+        attendant, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True
     )
 
 
