@@ -15,8 +15,17 @@ RATED = [
     for key in config["labels"]["quality"]["tournament"]
     if key == "group"
 ]
-# What the card says of the judge.
-JUDGE_NAME = "labels.quality.judge." + ("pairs" if JUDGE_IS_TRAINED else "name")
+# The judges whose scores these are, and the models of those that have one here: behind an endpoint it is elsewhere.
+SCORING_JUDGES = (
+    JUDGES
+    if config["labels"]["quality"]["combine"] == "mean"
+    else {judge_name(JUDGE): JUDGE}
+)
+SCORING_MODELS = {
+    name: EMBEDDER if judge["kind"] == "feature_reward" else name
+    for name, judge in SCORING_JUDGES.items()
+    if judge["kind"] != "endpoint"
+}
 
 
 rule make_preferences:
@@ -97,7 +106,7 @@ rule describe_preferences:
             shard=SHARDS,
         ),
         model=f"results/{{run}}/models/{BASE_MODEL}",
-        judge=f"results/{{run}}/models/{EMBEDDER if JUDGE_IS_TRAINED else JUDGE['name']}",
+        judges=expand("results/{{run}}/models/{model}", model=SCORING_MODELS.values()),
         report="results/{run}/preferences/report.json",
         files=[*PREFERENCE_FILES, *PREFERENCE_TABLES],
     output:
@@ -117,10 +126,17 @@ rule describe_preferences:
             "describe_preferences",
             "seeds",
             "preferences",
-            "labels.quality.judge.kind",
-            JUDGE_NAME,
             *RATED,
         ),
+        judges=[
+            {
+                key: judge[key]
+                for key in ("kind", "name", "pairs", "model")
+                if key in judge
+            }
+            for judge in SCORING_JUDGES.values()
+        ],
+        judges_with_models=list(SCORING_MODELS),
     message:
         "Writing the card of the preference data"
     script:

@@ -14,7 +14,8 @@ def main(snakemake):
     settings = snakemake.params.settings
     preferences = settings["preferences"]
     tournament = settings.get("labels", {}).get("quality", {}).get("tournament")
-    models = {"answered": snakemake.input.model, "judged": snakemake.input.judge}
+    uses = [f"judged ({name})" for name in snakemake.params.judges_with_models]
+    models = {"answered": snakemake.input.model, **dict(zip(uses, snakemake.input.judges, strict=True))}
     card = dataset_card(
         snakemake.wildcards.run,
         preferences["license"],
@@ -24,7 +25,7 @@ def main(snakemake):
         chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences["heuristics"]),
         settings["seeds"],
         {use: read_json(Path(folder) / "provenance.json") for use, folder in models.items()},
-        settings["labels"]["quality"]["judge"],
+        snakemake.params.judges,
         recorded_engines([Path(shard) for shard in snakemake.input.shards]),
         provenance(None, "pyarrow", "pandas"),
         [Path(file) for file in snakemake.input.files],

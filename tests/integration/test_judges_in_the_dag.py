@@ -134,8 +134,10 @@ def test_the_embedded_judge_may_be_one_of_the_others(judge_folders, tmp_path):
 
 def test_a_judge_behind_an_endpoint_needs_no_model(tmp_path):
     judge = {"kind": "endpoint", "name": "far", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
-    planned = working_directory(tmp_path / "work").planned(config={"labels": {"quality": {"judge": judge}}})
+    work, config = working_directory(tmp_path / "work"), {"labels": {"quality": {"judge": judge}}}
+    planned = work.planned(config=config)
     assert "train_judge" not in planned and planned["fetch_model"] == 2 and planned["label_quality"] == 1
+    assert work.planned("preferences", config=config)["fetch_model"] == 1
 
 
 def test_the_embedded_judge_tells_written_answers_from_corrupted_ones(workflow):

@@ -567,9 +567,9 @@ def golden_card(folder: Path):
     report, outputs = preferences_of(folder, PREFERENCES[1])
     write_format("pairs", outputs.pairs, outputs.answers, folder / "pairs.jsonl")
     model = {"name": "m", "source": {"kind": "hub", "repo": "a/m"}, "model_hash": "f0", "license": "CC0-1.0"}
-    judge, origin = {"kind": "scalar", "name": "m"}, {"versions": {"python": "3"}, "commit": "c"}
+    judges, origin = [{"kind": "scalar", "name": "m"}], {"versions": {"python": "3"}, "commit": "c"}
     engines = [{"engine": "golden", "versions": None}]
-    arguments = (PREFERENCES[1], PROMPTS, FEW, [0, 1, 2], {"answered": model}, judge, engines, origin)
+    arguments = (PREFERENCES[1], PROMPTS, FEW, [0, 1, 2], {"answered": model}, judges, engines, origin)
     return dataset_card("golden", None, report, *arguments, [folder / "pairs.jsonl"])
 
 

@@ -47,9 +47,9 @@ def write_all(folder, chosen) -> dict[str, int]:
     origin = {"versions": {"adaptive_samplers": "0.1"}, "commit": "f00"}
     files = [folder / file_name(name) for name in FORMATS] + list(outputs[:2])
     models = {"answered": MODEL, "judged": {**MODEL, "name": "judge-model"}}
-    judge = {"kind": "scalar", "name": "judge-model"}
+    judges = [{"kind": "scalar", "name": "judge-model"}, {"kind": "endpoint", "name": "far", "model": "big"}]
     card = dataset_card(
-        "golden", "cc-by-4.0", report, chosen, PROMPTS, HEURISTICS, [0, 1], models, judge, engines, origin, files
+        "golden", "cc-by-4.0", report, chosen, PROMPTS, HEURISTICS, [0, 1], models, judges, engines, origin, files
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     return rows
@@ -184,6 +184,7 @@ def test_the_card_says_where_the_data_came_from(exported):
         "`temperature_3`",
         "CC0-1.0",
         "commit f00",
+        "far, the model big behind an endpoint",
         "Check against verifiers",
     ):
         assert words in body

@@ -28,7 +28,7 @@ def dataset_card(
     heuristics: pd.DataFrame,
     seeds: Sequence[int],
     models: Mapping[str, Mapping[str, Any]],
-    judge: Mapping[str, Any],
+    judges: Sequence[Mapping[str, Any]],
     engines: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
     files: Sequence[Path],
@@ -41,7 +41,7 @@ def dataset_card(
     prompts : the `prompts` table.
     heuristics : the rows of the `heuristics` table that took part.
     models : what each model's `provenance.json` holds, by what the model was for.
-    judge : the config of the judge.
+    judges : of each judge whose scores these are `kind`, and what there is of `name`, `pairs` and `model`.
     engines : of each engine that answered `engine` and `versions`, null where they were not recorded.
     provenance : versions and commit of the code that made the data.
     files : the data, in the card's folder.
@@ -54,7 +54,7 @@ def dataset_card(
         *_load(files),
         *_prompts(prompts, settings, report),
         *_sampling(heuristics, seeds, models, engines),
-        *_judge(judge, report, settings),
+        *_judge(judges, report, settings),
         *_dropped(report),
         *_agreement(report["agreement"]),
         *_licenses(models, license_id),
@@ -129,8 +129,7 @@ def _versions(versions: Mapping[str, str] | None) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _judge(judge: Mapping[str, Any], report: Mapping[str, Any], settings: PreferenceSettings) -> list[str]:
-    name = judge.get("name", f"trained by the run on `{judge.get('pairs')}`, with the model above for its features")
+def _judge(judges: Sequence[Mapping[str, Any]], report: Mapping[str, Any], settings: PreferenceSettings) -> list[str]:
     meaning = {
         "reward": "the judge's reward, which compares answers under all seeds",
         "rating": "Bradley-Terry ratings, which compare answers to the same prompt"
@@ -139,11 +138,18 @@ def _judge(judge: Mapping[str, Any], report: Mapping[str, Any], settings: Prefer
     chosen = vars(settings).items()
     return [
         "## Judge and pairing",
-        f"A judge of the kind `{judge['kind']}`, {name}. Scores are {meaning}.",
+        *(f"A judge of the kind `{judge['kind']}`, {_judge_name(judge)}." for judge in judges),
+        f"Scores are {meaning}." + (" They are means of the judges' standardized ratings." if len(judges) > 1 else ""),
         _table(["setting", "value"], [(name.replace("_", " "), f"`{json.dumps(value)}`") for name, value in chosen]),
         f"Mean characters of chosen answers: {report['mean_characters']['chosen']:.0f}, of rejected ones: "
         f"{report['mean_characters']['rejected']:.0f}.",
     ]
+
+
+def _judge_name(judge: Mapping[str, Any]) -> str:
+    if "name" not in judge:
+        return f"trained by the run on `{judge['pairs']}`, with the model above for its features"
+    return f"{judge['name']}, the model {judge['model']} behind an endpoint" if "model" in judge else judge["name"]
 
 
 def _dropped(report: Mapping[str, Any]) -> list[str]:
