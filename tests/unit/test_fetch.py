@@ -148,7 +148,8 @@ def test_a_download_goes_into_the_cache(wheel, tmp_path):
 
 def test_a_local_folder(tmp_path):
     folder = tmp_path / "mine"
-    for name, content in {**FILES, "provenance.json": b"{}", ".cache/x/y.json": b"{}"}.items():
+    others = {"provenance.json": b"{}", ".cache/x/y.json": b"{}", ".snakemake_timestamp": b""}
+    for name, content in {**FILES, **others}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     fetch_model("mine", {"kind": "folder", "path": str(folder)}, "MIT", tmp_path / "out")

@@ -21,6 +21,8 @@ from adaptive_samplers.provenance import versions
 
 # Raise it when the files that a conversion writes would differ.
 CONVERSION_VERSION = 1
+# What a model folder of this project has beside the model; Snakemake's file, linked, would change with both folders.
+NOT_OF_A_MODEL = ("provenance.json", ".snakemake_timestamp")
 
 
 def cache_folder() -> Path:
@@ -246,7 +248,7 @@ def _from_adapter(source: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _link_tree(source: Path, target: Path) -> None:
     """Repeat a folder's files in `target` as hard links, or as copies across file systems."""
     for path in sorted(source.rglob("*")):
-        if not path.is_file() or path.name == "provenance.json" or ".cache" in path.relative_to(source).parts:
+        if not path.is_file() or path.name in NOT_OF_A_MODEL or ".cache" in path.relative_to(source).parts:
             continue
         copied = target / path.relative_to(source)
         copied.parent.mkdir(parents=True, exist_ok=True)
