@@ -72,6 +72,12 @@ SAMPLERS = expand(
     training_set=TRAINING_SETS,
 )
 LABELS = ["quality", "diversity", "correctness"]
+# Left out of the config, as it mostly is, the group of tournaments is no part of params.
+RATED = [
+    "labels.quality.tournament.group"
+    for key in config["labels"]["quality"]["tournament"]
+    if key == "group"
+]
 # Overlap is a label like the others, but neither scores nor comparisons need it: it is made where the config says so.
 OVERLAP = [
     f"results/{RUN}/{part}labels/overlap.parquet"

@@ -9,12 +9,6 @@ PREFERENCE_FILES = [
     f"results/{RUN}/preferences/{name}.{'json' if name.startswith('halos') else 'jsonl'}"
     for name in config["preferences"]["formats"]
 ]
-# Left out of the config, as it mostly is, the group of tournaments is no part of params.
-RATED = [
-    "labels.quality.tournament.group"
-    for key in config["labels"]["quality"]["tournament"]
-    if key == "group"
-]
 # The judges whose scores these are, and the models of those that have one here: behind an endpoint it is elsewhere.
 SCORING_JUDGES = (
     JUDGES

@@ -408,6 +408,16 @@ def test_a_judge_without_rewards_ranks_within_a_seed_alone(key, value, good_conf
     assert "gives no rewards" in problems_of(config, config_folder)[f"preferences.{key}"]
 
 
+@pytest.mark.parametrize(("key", "value"), [("group", "prompt"), ("score", "reward")])
+def test_a_mean_of_judges_ranks_as_one_without_rewards(key, value, good_config, config_folder):
+    several = changed(good_config, (OTHERS, [ENDPOINT]), (f"preferences.{key}", value))
+    load_config(several, config_folder)
+    averaged = changed(several, ("labels.quality.combine", "mean"))
+    assert "mean, which gives no rewards" in problems_of(averaged, config_folder)[f"preferences.{key}"]
+    if key == "group":
+        load_config(changed(averaged, ("labels.quality.tournament.group", "prompt")), config_folder)
+
+
 def test_one_heuristic_is_enough_where_seeds_meet(good_config, config_folder):
     alone = {"grid": [], "pipelines": [[{"temperature": 0.8}, {"top_p": 0.95}]]}
     config = changed(good_config, ("heuristics", alone), ("scoring.top_k", [1]), ("preferences.group", "prompt"))

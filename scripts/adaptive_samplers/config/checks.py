@@ -559,8 +559,8 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
             "holds test, of which preferences.decontamination.test_split leaves nothing; allowed: other splits, or "
             "test_split: false",
         )
-    if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] in COMPARING_KINDS:
-        reason = "while the judge compares answers and gives no rewards; allowed:"
+    if problems.clean(*QUALITY) and (without := _without_rewards(_at(config, QUALITY))):
+        reason = f"while {without}; allowed:"
         tournament = config["labels"]["quality"]["tournament"]
         if preferences["group"] == "prompt" and tournament.get("group") != "prompt":
             problems.add(
@@ -570,6 +570,15 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
             problems.add(("preferences", "score"), f"is reward {reason} rating or auto")
     if problems.clean("heuristics") and preferences["heuristics"] is not None:
         _check_preferred_heuristics(config, problems)
+
+
+def _without_rewards(quality: Mapping[str, Any]) -> str | None:
+    """Why the table of quality has no rewards; None where it has them."""
+    if quality["combine"] == "mean":
+        return "labels.quality.combine is mean, which gives no rewards"
+    if quality["judge"]["kind"] in COMPARING_KINDS:
+        return "the judge compares answers and gives no rewards"
+    return None
 
 
 def _check_preferred_heuristics(config: dict, problems: Problems) -> None:
