@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from adaptive_samplers.files import atomic_output
+from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import read_batches
 
 Row = dict[str, Any]
@@ -49,10 +50,7 @@ def instruction_of(messages: str) -> str:
 
     A system message is no turn.
     """
-    turns = [message for message in json.loads(messages) if message["role"] != "system"]
-    if len(turns) == 1:
-        return turns[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in turns)
+    return written_out([message for message in json.loads(messages) if message["role"] != "system"])
 
 
 def _rows(samples: Path) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from adaptive_samplers.files import atomic_output
 from adaptive_samplers.hashing import content_number
+from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import read_batches
 
 Row = dict[str, Any]
@@ -54,13 +55,6 @@ def _simpo(pairs: Path, answers: Path) -> Iterator[Row]:
             "chosen": row["prompt"] + _assistant(row["chosen"]),
             "rejected": row["prompt"] + _assistant(row["rejected"]),
         }
-
-
-def written_out(messages: list[Row]) -> str:
-    """A conversation as text: a single question as it is, otherwise each message under its role."""
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def _halos_pairwise(pairs: Path, _: Path) -> Iterator[Row]:
