@@ -67,6 +67,7 @@ BAD_CONFIGS = [
     ("preferences.heuristics", ["top_pp"], "preferences.heuristics[0]", ["neither", "Did you mean 'top_p'?"]),
     ("preferences.heuristics", ["temperature_0.3"], "preferences.group", ["one heuristic", "allowed: prompt"]),
     ("preferences.splits", ["train", "test"], "preferences.splits", ["holds test", "test_split: false"]),
+    ("iteration.splits", ["test"], "iteration.splits", ["holds test", "test_split: false"]),
     (f"{DECONTAMINATION}.files", ["x.jsonl"], f"{DECONTAMINATION}.files[0]", ["does not exist"]),
     ("preferences.formats", ["simp"], "preferences.formats[0]", ["Did you mean 'simpo'?"]),
     ("preferences.rejection.beta", 0, "preferences.rejection.beta", ["0 is out of range"]),
