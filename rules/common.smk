@@ -72,6 +72,12 @@ SAMPLERS = expand(
     training_set=TRAINING_SETS,
 )
 LABELS = ["quality", "diversity", "correctness"]
+# Left out of the config, as it mostly is, the group of tournaments is no part of params.
+RATED = [
+    "labels.quality.tournament.group"
+    for key in config["labels"]["quality"]["tournament"]
+    if key == "group"
+]
 # Overlap is a label like the others, but neither scores nor comparisons need it: it is made where the config says so.
 OVERLAP = [
     f"results/{RUN}/{part}labels/overlap.parquet"
@@ -185,13 +191,15 @@ def sampling_settings(samples=None):
     return settings
 
 
+def preference_file(name):
+    """The file of a format of preferences; its module, which says the same, needs packages that are not here."""
+    return f"{name}.{'json' if name.startswith('halos') else 'jsonl'}"
+
+
 # Rounds of training: where their files are, and what the first one begins with.
 ROUND = "results/{run}/iteration/round={round}"
 ITERATION = config["iteration"]
-# HALOs reads a JSON list, all others JSON lines.
-TRAINING_DATA = f"{ROUND}/preferences/{ITERATION['format']}." + (
-    "json" if ITERATION["format"].startswith("halos") else "jsonl"
-)
+TRAINING_DATA = f"{ROUND}/preferences/{preference_file(ITERATION['format'])}"
 FIRST_POLICY = f"results/{{run}}/models/{ITERATION['policy'] or BASE_MODEL}"
 
 

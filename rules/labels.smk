@@ -165,7 +165,7 @@ if OTHER_JUDGES:
             mem_mb=growing(2000),
             runtime=growing(30),
         params:
-            settings=stage("combine_quality", "labels.quality.combine"),
+            settings=stage("combine_quality", "labels.quality.combine", *RATED),
             judges=list(JUDGES),
         message:
             "Comparing the ratings of all judges"

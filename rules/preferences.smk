@@ -4,16 +4,9 @@
 PREFERENCE_TABLES = [
     f"results/{RUN}/preferences/{name}.parquet" for name in ("pairs", "answers")
 ]
-# HALOs reads a JSON list, all others JSON lines.
 PREFERENCE_FILES = [
-    f"results/{RUN}/preferences/{name}.{'json' if name.startswith('halos') else 'jsonl'}"
+    f"results/{RUN}/preferences/{preference_file(name)}"
     for name in config["preferences"]["formats"]
-]
-# Left out of the config, as it mostly is, the group of tournaments is no part of params.
-RATED = [
-    "labels.quality.tournament.group"
-    for key in config["labels"]["quality"]["tournament"]
-    if key == "group"
 ]
 # The judges whose scores these are, and the models of those that have one here: behind an endpoint it is elsewhere.
 SCORING_JUDGES = (

@@ -18,7 +18,10 @@ def main(snakemake):
         Verification.from_settings(settings),
         snakemake.threads,
     )
-    say(f"answers that gave a final answer: {counts['gave']}, none: {counts['none']}, not known: {counts['failed']}")
+    say(
+        f"answers that gave a final answer: {counts['gave']}, none: {counts['none']}, not known: {counts['failed']}, "
+        f"not generated: {counts['missing']}"
+    )
 
 
 run_stage(main, snakemake)

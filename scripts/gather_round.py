@@ -1,7 +1,6 @@
 """Check that a round's policy answered every prompt; make of its samples contestants that meet in a tournament."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from adaptive_samplers.policies.rounds import as_contestants, contestants
 from adaptive_samplers.stage import run_stage
@@ -13,20 +12,21 @@ def main(snakemake):
     samples = snakemake.params.settings["iteration"]["samples"]
     heuristics = read_table("heuristics", snakemake.input.heuristics)
     output = Path(snakemake.output.contestants)
-    with TemporaryDirectory(dir=output.parent, prefix=".verified") as folder:
-        verified = Path(folder) / "candidates.parquet"
-        verify_candidates(
-            [Path(path) for path in snakemake.input.shards],
-            read_table("prompts", snakemake.input.prompts),
-            heuristics,
-            range(samples),
-            snakemake.params.settings["policy_samples"]["tolerance"],
-            verified,
-            Path(snakemake.output.report),
-            tolerance_key="policy_samples.tolerance",
-        )
-        write_table("heuristics", contestants(heuristics, samples), snakemake.output.heuristics)
-        as_contestants(verified, output)
+    # Of one name: what a killed job left is written over, and deleted in the end.
+    verified = output.with_name(".verified.parquet")
+    verify_candidates(
+        [Path(path) for path in snakemake.input.shards],
+        read_table("prompts", snakemake.input.prompts),
+        heuristics,
+        range(samples),
+        snakemake.params.settings["policy_samples"]["tolerance"],
+        verified,
+        Path(snakemake.output.report),
+        tolerance_key="policy_samples.tolerance",
+    )
+    write_table("heuristics", contestants(heuristics, samples), snakemake.output.heuristics)
+    as_contestants(verified, output)
+    verified.unlink()
 
 
 run_stage(main, snakemake)

@@ -4,6 +4,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import write_json
 from adaptive_samplers.preferences import (
     CANDIDATE_COLUMNS,
@@ -30,17 +31,22 @@ def main(snakemake):
     )
     prompts = read_table("prompts", inputs.prompts)
     outputs = Outputs(*(Path(snakemake.output[name]) for name in Outputs._fields))
-    report = make_preferences(
-        prompts,
-        read_table("heuristics", inputs.heuristics),
-        read_table("quality", inputs.quality, [*KEY, "rating", "reward"]),
-        read_table("correctness", inputs.correctness, [*KEY, "verifier", "score"]),
-        partial(parts_of_prompts, "candidates", inputs.candidates, CANDIDATE_COLUMNS, by_prompt=True),
-        contaminated_prompts(prompts, evaluations, decontamination["ngram"]),
-        PreferenceSettings.from_config(preferences),
-        settings["run"]["seed"],
-        outputs,
-    )
+    try:
+        report = make_preferences(
+            prompts,
+            read_table("heuristics", inputs.heuristics),
+            read_table("quality", inputs.quality, [*KEY, "rating", "reward"]),
+            read_table("correctness", inputs.correctness, [*KEY, "verifier", "score"]),
+            partial(parts_of_prompts, "candidates", inputs.candidates, CANDIDATE_COLUMNS, by_prompt=True),
+            contaminated_prompts(prompts, evaluations, decontamination["ngram"]),
+            PreferenceSettings.from_config(preferences),
+            settings["run"]["seed"],
+            outputs,
+        )
+    except UserError as error:
+        number = int(snakemake.wildcards.round)
+        shorter = f". Where it has too few prompts, let iteration.rounds be {number - 1}" if number > 1 else ""
+        raise UserError(f"round {number}: {error}{shorter}") from error
     say(f"{report['pairs']} pairs, {report['labels']}; {report['answers']}; {report['groups_without_pairs']}")
     write_format(settings["iteration"]["format"], outputs.pairs, outputs.answers, snakemake.output.data)
     write_json(report, snakemake.output.report)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_samplers.errors import UserError
+
+LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")
 
 
 @contextmanager
@@ -85,3 +88,9 @@ def write_json(value: Any, path: Path | str) -> None:
 def read_json(path: Path | str) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def json_line(value: Any) -> str:
+    """`value` as a line of a JSON Lines file, without the characters that some readers take for the end of a line."""
+    text = json.dumps(value, ensure_ascii=False)
+    return LINE_SEPARATORS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

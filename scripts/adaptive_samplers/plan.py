@@ -343,6 +343,8 @@ class _Run:
         if judge["kind"] == "likelihood":
             return groups * competitors * len(likelihood_calls(judge))
         tournament = self.config["labels"]["quality"]["tournament"]
+        if tournament.get("group") == "prompt":
+            groups, competitors = prompts, competitors * self.seeds
         orders = 2 if judge["order"] == "both" else 1
         comparisons = comparisons_in_a_tournament(
             competitors, tournament["schedule"], tournament["rounds"], tournament["adaptive"]["comparisons"]
@@ -382,7 +384,7 @@ def gpus_of(sglang: Mapping[str, Any]) -> int:
 
 
 def comparisons_in_a_tournament(competitors: int, schedule: str, rounds: int | None, budget: int | None = None) -> int:
-    """Comparisons, at most, between the answers to one prompt and seed; `rounds` and `budget` as configured."""
+    """Comparisons, at most, between the answers that meet in a tournament; `rounds` and `budget` as configured."""
     pairs = competitors * (competitors - 1) // 2
     if schedule == "round_robin" or competitors < 2:
         return pairs

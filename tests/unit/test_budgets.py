@@ -401,4 +401,10 @@ def test_reports_of_both_rounds_are_joined():
     assert joined["finish_reasons"] == {"stop": 6, "length": 2} and "unlisted" not in joined
     joined = join_reports([report_of(5, 700, []), report_of(3, 900, [], unlisted=40)])
     assert len(joined["missing"]) == 1000 and joined["unlisted"]["missing"] == 640
-    assert json.dumps(joined)
+    assert json.dumps(joined) and "unparsed" not in joined
+    one, other = report_of(5, 0, []), report_of(3, 0, [])
+    one |= {"unparsed": [{"seed": 0}], "unparsed_shares": {"a": 0.5, "b": 0.1}}
+    joined = join_reports([one, other | {"unparsed": [{"seed": 1}], "unparsed_shares": {"a": 0.2, "c": 0.3}}])
+    assert joined["unparsed"] == [{"seed": 0}, {"seed": 1}]
+    assert joined["unparsed_shares"] == {"a": 0.5, "b": 0.1, "c": 0.3}
+    assert join_reports([other, one])["unparsed"] == [{"seed": 0}]

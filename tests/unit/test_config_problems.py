@@ -67,6 +67,7 @@ BAD_CONFIGS = [
     ("preferences.heuristics", ["top_pp"], "preferences.heuristics[0]", ["neither", "Did you mean 'top_p'?"]),
     ("preferences.heuristics", ["temperature_0.3"], "preferences.group", ["one heuristic", "allowed: prompt"]),
     ("preferences.splits", ["train", "test"], "preferences.splits", ["holds test", "test_split: false"]),
+    ("iteration.splits", ["test"], "iteration.splits", ["holds test", "test_split: false"]),
     (f"{DECONTAMINATION}.files", ["x.jsonl"], f"{DECONTAMINATION}.files[0]", ["does not exist"]),
     ("preferences.formats", ["simp"], "preferences.formats[0]", ["Did you mean 'simpo'?"]),
     ("preferences.rejection.beta", 0, "preferences.rejection.beta", ["0 is out of range"]),
@@ -406,6 +407,16 @@ def test_junk_in_any_place_is_a_user_error_or_valid(good_config, config_folder, 
 def test_a_judge_without_rewards_ranks_within_a_seed_alone(key, value, good_config, config_folder):
     config = changed(good_config, (JUDGE, PAIRWISE), (f"preferences.{key}", value))
     assert "gives no rewards" in problems_of(config, config_folder)[f"preferences.{key}"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("group", "prompt"), ("score", "reward")])
+def test_a_mean_of_judges_ranks_as_one_without_rewards(key, value, good_config, config_folder):
+    several = changed(good_config, (OTHERS, [ENDPOINT]), (f"preferences.{key}", value))
+    load_config(several, config_folder)
+    averaged = changed(several, ("labels.quality.combine", "mean"))
+    assert "mean, which gives no rewards" in problems_of(averaged, config_folder)[f"preferences.{key}"]
+    if key == "group":
+        load_config(changed(averaged, ("labels.quality.tournament.group", "prompt")), config_folder)
 
 
 def test_one_heuristic_is_enough_where_seeds_meet(good_config, config_folder):

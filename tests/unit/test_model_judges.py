@@ -19,10 +19,11 @@ from adaptive_samplers.labels.judges.build import candidate_columns, open_judge
 from adaptive_samplers.labels.judges.calls import Call, Calls, Result
 from adaptive_samplers.labels.judges.encoding import Encoder
 from adaptive_samplers.labels.judges.in_process import LabelScorer, RewardScorer, shared_prefix
-from adaptive_samplers.labels.judges.pairwise import PairwiseJudge, fill_template, written_out
+from adaptive_samplers.labels.judges.pairwise import PairwiseJudge, fill_template
 from adaptive_samplers.labels.judges.served import served_labels, served_rewards
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.labels.tournament import Comparison, bradley_terry
+from adaptive_samplers.messages import written_out
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.serving.pool import Reply

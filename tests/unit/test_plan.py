@@ -202,6 +202,8 @@ def test_a_pairwise_judge_reads_both_answers_in_both_orders(field_config, estima
     assert found.work["label_quality"].hours == pytest.approx(2400 * (80 + 200 + 20) / 1000 / 3600 + 0.1)
     one = estimated(changed(field_config, ("labels.quality.judge", {**both, "order": "one"})))
     assert one.counts["judge calls"] == 1200
+    met = changed(field_config, ("labels.quality.judge", both), ("labels.quality.tournament.group", "prompt"))
+    assert estimated(met).counts["judge calls"] == 100 * 2 * 4 * 4  # four Swiss rounds of the eight under both seeds
 
 
 LIKELIHOOD = {**JUDGE, "kind": "likelihood", "name": "reference", "engine": "transformers"}

@@ -284,6 +284,16 @@ def test_shared_runs_of_words_by_definition(own, other, count):
     assert bool(found) == (shares or (short and own == other and bool(own)))
 
 
+def test_the_first_evaluation_and_then_the_alphabet_tell_what_each_prompt_shares():
+    texts = {"p1": "x y z", "p0": "y z x y", "p2": "z z", "p3": "w y z"}
+    rows = [(name, json.dumps([{"role": "user", "content": text}])) for name, text in texts.items()]
+    prompts = pd.DataFrame(rows, columns=["prompt_id", "messages"])
+    found = contaminated_prompts(prompts, [("one", "w"), ("two", "Y z, x"), ("three", "x y. W y")], 2)
+    assert found == {"p1": ("y z", "two"), "p0": ("y z", "two"), "p3": ("y z", "two")}
+    found = contaminated_prompts(prompts, [("three", "x y. W y"), ("two", "y z x")], 2)
+    assert found == {"p1": ("x y", "three"), "p0": ("x y", "three"), "p3": ("w y", "three")}
+
+
 def test_files_of_evaluations(tmp_path):
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "one"}]
     rows = [{"instruction": "two", "output": "x"}, {"messages": chat}, {"question": "three"}]

@@ -84,6 +84,9 @@ def test_every_format_comes_back_whole(exported, tmp_path):
     singles = ("trl_unpaired", "halos_binary")
     expected = {name: len(labelled) if name in singles else len(pairs) for name in FORMATS}
     assert rows == expected == {name: len(table) for name, table in found.items()}
+    for name in (name for name in FORMATS if not FORMATS[name].is_list):
+        # Python's splitlines ends a line at more characters than JSON Lines does.
+        assert len((folder / file_name(name)).read_text(encoding="utf-8").splitlines()) == rows[name]
     assert found["pairs"] == pairs
     assert found["trl_preference"] == [
         {

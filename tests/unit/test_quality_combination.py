@@ -122,6 +122,17 @@ def test_equal_ratings_are_zero_and_have_no_error():
     np.testing.assert_allclose(errors, [NAN, NAN, NAN, 0.5, 0.5])
 
 
+def test_where_all_seeds_met_a_seed_may_be_better_as_a_whole(tmp_path):
+    one, two = [[2.0, 1.0], [-1.0, -2.0]], [[0.3, 0.1], [-0.3, -0.1]]
+    paths = write(tmp_path, one=one, two=two)
+    found = combine_quality(paths, "mean", tmp_path / "quality.parquet", "prompt")
+    ratings = read_table("quality", tmp_path / "quality.parquet")["rating"].to_numpy()
+    flat = [np.array(judge).ravel() for judge in (one, two)]
+    np.testing.assert_allclose(ratings, sum(judge / judge.std() for judge in flat) / 2)
+    (agreement,) = found["agreement"]
+    assert agreement["groups"] == 1 and agreement["kendall_tau"] == pytest.approx(tau_b(*flat))
+
+
 @pytest.mark.parametrize("method", ["first", "mean"])
 def test_parts_of_large_tables_are_as_the_whole(method, tmp_path, monkeypatch):
     generator = np.random.default_rng(3)

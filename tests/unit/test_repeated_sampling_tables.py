@@ -280,8 +280,9 @@ def candidates_file(folder):
 
 def test_equivalent_final_answers_are_the_same_text(tmp_path):
     output = tmp_path / "final_answers.parquet"
-    counts = extract_final_answers(candidates_file(tmp_path), PROMPTS, output, 0.1, Verification())
-    assert counts == {"gave": 9, "none": 2, "failed": 1}
+    # An answer that was not generated, as one without a verbalized answer, is none that could not be read.
+    counts = extract_final_answers(candidates_file(tmp_path), PROMPTS, output, 0.0, Verification())
+    assert counts == {"gave": 9, "none": 2, "failed": 0, "missing": 1}
     table = read_table("final_answers", output).set_index("seed")
     found = [None if pd.isna(answer) else answer for answer in table["final_answer"]]
     assert found[:7] == ["7", "7", None, None, None, "0.5", "0.5"]
@@ -291,9 +292,18 @@ def test_equivalent_final_answers_are_the_same_text(tmp_path):
 
 
 def test_final_answers_that_are_not_known_are_reported(tmp_path):
-    with pytest.raises(UserError, match=r"1 of 12 are not known.*\n.*generation failed: lost"):
-        extract_final_answers(candidates_file(tmp_path), PROMPTS, tmp_path / "f.parquet", 0.0, Verification())
-    assert not (tmp_path / "f.parquet").exists()
+    own = tmp_path / "own.py"
+    own.write_text(
+        "def verify(text, truth): return 1.0\n"
+        "def final_answer(text, truth): return 1 / (text != 'none') and text.upper()\n"
+    )
+    prompts = pd.DataFrame([("a", "mine", "7")], columns=PROMPTS.columns)
+    verification, output = Verification(own=(("mine", str(own)),)), tmp_path / "f.parquet"
+    with pytest.raises(UserError, match=r"1 of 4 are not known.*\n.*ZeroDivisionError"):
+        extract_final_answers(candidates_file(tmp_path), prompts, output, 0.2, verification)
+    assert not output.exists()
+    counts = extract_final_answers(candidates_file(tmp_path), prompts, output, 0.25, verification)
+    assert counts == {"gave": 2, "none": 1, "failed": 1, "missing": 1}
 
 
 def test_final_answers_of_other_verifiers(tmp_path):

@@ -51,12 +51,19 @@ def join_tables(name: str, parts: Sequence[Path], output: Path) -> None:
 
 
 def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What `verify_candidates` found in both rounds, as one report; a prompt that both dropped is listed once."""
-    kinds = ["missing", "duplicated", "failed"]
+    """What `verify_candidates` found in both rounds, as one report; a prompt that both dropped is listed once.
+
+    Of shares, which are each round's own, the larger one counts.
+    """
+    kinds = ["missing", "duplicated", "failed"] + ["unparsed"] * any("unparsed" in report for report in reports)
+    shares: dict[str, float] = {}
+    for report in reports:
+        for name, share in report.get("unparsed_shares", {}).items():
+            shares[name] = max(share, shares.get(name, 0.0))
     finish_reasons: Counter[str] = Counter()
     for report in reports:
         finish_reasons.update(report["finish_reasons"])
-    rows = {kind: [row for report in reports for row in report[kind]] for kind in kinds}
+    rows = {kind: [row for report in reports for row in report.get(kind, [])] for kind in kinds}
     unlisted = {
         kind: sum(report.get("unlisted", {}).get(kind, 0) for report in reports) + max(0, len(rows[kind]) - LISTED)
         for kind in kinds
@@ -69,5 +76,6 @@ def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "incomplete_share": max(report["incomplete_share"] for report in reports),
         "tolerance": max(report["tolerance"] for report in reports),
         "finish_reasons": dict(finish_reasons.most_common()),
+        **({"unparsed_shares": shares} if shares else {}),
         **({"unlisted": unlisted} if any(unlisted.values()) else {}),
     }

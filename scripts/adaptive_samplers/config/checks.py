@@ -130,6 +130,8 @@ def _check_iteration(config: dict, problems: Problems, base_folder: Path) -> Non
             problems.add(("iteration", "policy"), f"'{iteration['policy']}' is not known; allowed: {allowed}{hint}")
     for i, name in enumerate(iteration["files"]):
         _check_exists(("iteration", "files", i), name, base_folder, Path.is_file, "file", problems)
+    if problems.clean("preferences"):
+        _check_test_split(config, ("iteration", "splits"), problems)
     if iteration["command"] is not None:
         for name in REQUIRED_WORDS:
             if f"{{{name}}}" not in iteration["command"] and variable(name) not in iteration["command"]:
@@ -553,14 +555,9 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
     files: KeyPath = ("preferences", "decontamination", "files")
     for i, name in enumerate(_at(config, files)):
         _check_exists((*files, i), name, base_folder, Path.is_file, "file", problems)
-    if "test" in preferences["splits"] and preferences["decontamination"]["test_split"]:
-        problems.add(
-            ("preferences", "splits"),
-            "holds test, of which preferences.decontamination.test_split leaves nothing; allowed: other splits, or "
-            "test_split: false",
-        )
-    if problems.clean(*JUDGE) and _at(config, JUDGE)["kind"] in COMPARING_KINDS:
-        reason = "while the judge compares answers and gives no rewards; allowed:"
+    _check_test_split(config, ("preferences", "splits"), problems)
+    if problems.clean(*QUALITY) and (without := _without_rewards(_at(config, QUALITY))):
+        reason = f"while {without}; allowed:"
         tournament = config["labels"]["quality"]["tournament"]
         if preferences["group"] == "prompt" and tournament.get("group") != "prompt":
             problems.add(
@@ -570,6 +567,24 @@ def _check_preferences(config: dict, problems: Problems, base_folder: Path) -> N
             problems.add(("preferences", "score"), f"is reward {reason} rating or auto")
     if problems.clean("heuristics") and preferences["heuristics"] is not None:
         _check_preferred_heuristics(config, problems)
+
+
+def _check_test_split(config: dict, splits: KeyPath, problems: Problems) -> None:
+    if "test" in _at(config, splits) and config["preferences"]["decontamination"]["test_split"]:
+        problems.add(
+            splits,
+            "holds test, of which preferences.decontamination.test_split leaves nothing; allowed: other splits, or "
+            "test_split: false",
+        )
+
+
+def _without_rewards(quality: Mapping[str, Any]) -> str | None:
+    """Why the table of quality has no rewards; None where it has them."""
+    if quality["combine"] == "mean":
+        return "labels.quality.combine is mean, which gives no rewards"
+    if quality["judge"]["kind"] in COMPARING_KINDS:
+        return "the judge compares answers and gives no rewards"
+    return None
 
 
 def _check_preferred_heuristics(config: dict, problems: Problems) -> None:

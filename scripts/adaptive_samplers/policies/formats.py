@@ -14,11 +14,11 @@ from typing import Any, TextIO
 
 import pandas as pd
 
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.files import atomic_output, json_line
+from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import read_batches
 
 Row = dict[str, Any]
-LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")
 
 
 def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str, Any], folder: Path) -> None:
@@ -49,22 +49,13 @@ def instruction_of(messages: str) -> str:
 
     A system message is no turn.
     """
-    turns = [message for message in json.loads(messages) if message["role"] != "system"]
-    if len(turns) == 1:
-        return turns[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in turns)
+    return written_out([message for message in json.loads(messages) if message["role"] != "system"])
 
 
 def _rows(samples: Path) -> Iterator[Row]:
     columns = ["prompt_id", "sample_id", "policy", "dataset", "messages", "text", "finish_reason"]
     for batch in read_batches("policy_samples", samples, columns):
         yield from batch.to_pylist()
-
-
-def _json_line(value: Row) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    # Some readers take these for the end of a line.
-    return LINE_SEPARATORS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _write_json_lines(rows: Iterator[Row], asked: Mapping[str, Row], path: Path) -> None:
@@ -82,7 +73,7 @@ def _write_json_lines(rows: Iterator[Row], asked: Mapping[str, Row], path: Path)
                 "type": "sample",
                 "finish_reason": row["finish_reason"],
             }
-            file.write(_json_line(line))
+            file.write(json_line(line))
 
 
 def _write_alpaca_eval(rows: Iterator[Row], folder: Path) -> None:
@@ -118,7 +109,7 @@ def _write_lm_eval(rows: Iterator[Row], asked: Mapping[str, Row], generation: Ma
                 files[task] = stack.enter_context(open(_task_file(folder, task), "w", encoding="utf-8"))
             number = counts[task] = counts.get(task, -1) + 1
             line = _lm_eval_line(number, {"prompt_id": prompt_id, **asked[prompt_id]}, answers, generation)
-            files[task].write(_json_line(line))
+            files[task].write(json_line(line))
 
 
 def _task_file(folder: Path, task: str) -> Path:

@@ -1,7 +1,6 @@
 """Rounds of alignment: which prompts each takes, and how the samples of a prompt meet in one tournament."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.files import atomic_output, read_json
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.policies.prompts import slice_prompts
 from adaptive_samplers.tables import SCHEMAS, read_batches
@@ -83,8 +82,8 @@ def summarize_rounds(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _summary(number: int, folder: Path) -> dict[str, Any]:
-    verified = _json(folder / "candidates_report.json")
-    pairs = _json(folder / "preferences" / "report.json")
+    verified = read_json(folder / "candidates_report.json")
+    pairs = read_json(folder / "preferences" / "report.json")
     rewards = _mean(read_batches("quality", folder / "labels" / "quality.parquet", ["reward"]), "reward")
     return {
         "round": number,
@@ -94,12 +93,8 @@ def _summary(number: int, folder: Path) -> dict[str, Any]:
         "pairs": pairs["pairs"],
         "mean_reward": rewards,
         "mean_characters": pairs["mean_characters"],
-        "model_hash": _json(folder / "policy" / "provenance.json")["model_hash"],
+        "model_hash": read_json(folder / "policy" / "provenance.json")["model_hash"],
     }
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _mean(batches: Iterator[pa.RecordBatch], column: str) -> float | None:

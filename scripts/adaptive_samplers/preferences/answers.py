@@ -93,12 +93,17 @@ def scored_answers(
         nothing to verify) and `reason`, one of `REASONS`; null for those that can be used. Of answers with the same
         text in a group, the one with the smallest hash of its key can, with the mean of their scores.
     """
+    # Of millions of labels, few are of these prompts: merging them all would take most of the time.
+    prompts = candidates["prompt_id"].unique()
+    quality = quality[quality["prompt_id"].isin(prompts)]
     answers = candidates[CANDIDATE_COLUMNS].merge(quality[[*KEY, column]], on=KEY, how="left", validate="one_to_one")
     answers = answers.rename(columns={column: "score"}).astype({"score": float})
     if correctness is None:
         answers["correctness"], answers["verifier"] = np.nan, None
     else:
-        verdicts = correctness[[*KEY, "verifier", "score"]].rename(columns={"score": "correctness"})
+        verdicts = correctness.loc[correctness["prompt_id"].isin(prompts), [*KEY, "verifier", "score"]].rename(
+            columns={"score": "correctness"}
+        )
         answers = answers.merge(verdicts, on=KEY, how="left", validate="one_to_one")
     answers = answers.sort_values(KEY, ignore_index=True)
     answers["length"] = answers["text"].str.len().astype(np.int32)

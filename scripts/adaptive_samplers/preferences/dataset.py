@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.files import atomic_output, json_line
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.preferences.agreement import agreement
 from adaptive_samplers.preferences.answers import REASONS, length_slope, score_column, scored_answers
@@ -324,4 +324,4 @@ def _why_no_pair(exported: set[str], groups_without: Counter, counts: Counter) -
 def _write_lines(rows: Iterable[dict[str, Any]], path: Path) -> None:
     with atomic_output(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_line(row))

@@ -3,15 +3,18 @@
 import difflib
 import json
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.hashing import content_number
 
 WORD = re.compile(r"\w+")
 TEXT_KEYS = ("messages", "prompt", "instruction", "question", "text")  # where a prompt stands in others' files
@@ -38,7 +41,8 @@ def contaminated_prompts(
     """The prompts that share a run of `count` words with a text of an evaluation.
 
     A text with fewer words counts as shared where the other one has exactly these words. System messages, which many
-    prompts have in common, are not looked at. Memory grows with `prompts` alone: evaluations pass through.
+    prompts have in common, are not looked at. Memory grows with `prompts` alone, by a hash for each of their runs:
+    evaluations pass through.
 
     Parameters
     ----------
@@ -50,16 +54,28 @@ def contaminated_prompts(
     dict
         Of each such prompt the first shared run, in the order of evaluations and then of the alphabet.
     """
-    owners: dict[str, list[str]] = {}
-    for prompt_id, messages in zip(prompts["prompt_id"], prompts["messages"], strict=True):
-        for run in {run for text in said(json.loads(messages)) for run in runs_of_words(text, count)}:
-            owners.setdefault(run, []).append(prompt_id)
+    ids = prompts["prompt_id"].to_numpy()
+    hashes, owners = _hashed_runs(prompts["messages"], count)
     found: dict[str, Overlap] = {}
     for source, text in evaluations:
-        for run in sorted(runs_of_words(text, count) & owners.keys()):
-            for prompt_id in owners[run]:
-                found.setdefault(prompt_id, Overlap(run, source))
+        runs = sorted(runs_of_words(text, count))
+        wanted = np.array([content_number(run) for run in runs], dtype=np.uint64)
+        starts, ends = (np.searchsorted(hashes, wanted, side) for side in ("left", "right"))
+        for place in np.flatnonzero(starts < ends):
+            for owner in owners[starts[place] : ends[place]]:
+                found.setdefault(ids[owner], Overlap(runs[place], source))
     return found
+
+
+def _hashed_runs(conversations: Iterable[str], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of all runs of conversations in JSON, uint64 in ascending order, and the place of each one's owner."""
+    hashes, owners = array("Q"), array("q")
+    for place, messages in enumerate(conversations):
+        runs = {run for text in said(json.loads(messages)) for run in runs_of_words(text, count)}
+        hashes.extend(map(content_number, runs))
+        owners.extend([place] * len(runs))
+    order = np.argsort(np.asarray(hashes), kind="stable")
+    return np.asarray(hashes)[order], np.asarray(owners)[order]
 
 
 def said(messages: Sequence[dict[str, str]]) -> list[str]:

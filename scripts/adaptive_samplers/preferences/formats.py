@@ -1,13 +1,13 @@
 """Files that trainers read, written from the tables of pairs and answers."""
 
-import json
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.files import atomic_output, json_line
 from adaptive_samplers.hashing import content_number
+from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import read_batches
 
 Row = dict[str, Any]
@@ -54,13 +54,6 @@ def _simpo(pairs: Path, answers: Path) -> Iterator[Row]:
             "chosen": row["prompt"] + _assistant(row["chosen"]),
             "rejected": row["prompt"] + _assistant(row["rejected"]),
         }
-
-
-def written_out(messages: list[Row]) -> str:
-    """A conversation as text: a single question as it is, otherwise each message under its role."""
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def _halos_pairwise(pairs: Path, _: Path) -> Iterator[Row]:
@@ -132,7 +125,7 @@ def write_format(name: str, pairs: Path | str, answers: Path | str, output: Path
     with atomic_output(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(before)
         for row in chosen.rows(Path(pairs), Path(answers)):
-            file.write((between if count else "") + json.dumps(row, ensure_ascii=False))
+            file.write((between if count else "") + json_line(row).removesuffix("\n"))
             count += 1
         file.write(after if count or chosen.is_list else "")
     return count

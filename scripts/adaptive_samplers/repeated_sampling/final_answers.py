@@ -27,19 +27,20 @@ def extract_final_answers(
 ) -> Counter[str]:
     """Write the `final_answers` table: a row per answer to a prompt whose verifier knows final answers.
 
-    An answer that gives none has a null; where generation or extraction failed, there is the error beside it.
+    An answer that gives none has a null; where generation or extraction failed, there is the error beside it. What was
+    not generated is the business of the check of answers, and not of `tolerance`.
 
     Parameters
     ----------
     candidates, output : the files of the tables `candidates` and `final_answers`.
     prompts : the table of that name.
-    tolerance : the share of these answers, 0 to 1, whose final answer may not be known.
+    tolerance : the share of the answers that were generated, 0 to 1, whose final answer may not be known.
     verification : the user's own verifiers, and the limits of all.
     processes : processes that extract at the same time.
 
     Returns
     -------
-    How many answers `gave` one, gave `none`, and `failed`.
+    How many answers `gave` one, gave `none`, `failed` to be extracted, and are `missing`, for generation failed.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def extract_final_answers(
     verifiers = verification.verifiers()
     known = {name for name, verifier in verifiers.items() if verifier.final_answer is not None}
     asked = prompts[prompts["verifier"].isin(known)].set_index("prompt_id")[["verifier", "ground_truth"]]
-    counts: Counter[str] = Counter(gave=0, none=0, failed=0)
+    counts: Counter[str] = Counter(gave=0, none=0, failed=0, missing=0)
     shown: list[str] = []
     schema = SCHEMAS["final_answers"]
     with (
@@ -71,15 +72,15 @@ def extract_final_answers(
                     tasks.append((row, Task(name, ground_truth, candidate["text"], "final_answer")))
             for (row, _), outcome in zip(tasks, pool.outcomes(task for _, task in tasks), strict=True):
                 row |= {"final_answer": outcome.detail, "error": outcome.error}
-            for row in rows:
-                failed = row["error"] is not None
-                counts["failed" if failed else "none" if row["final_answer"] is None else "gave"] += 1
-                if failed and len(shown) < _SHOWN_FAILURES:
+                counts["failed" if outcome.error is not None else "none" if outcome.detail is None else "gave"] += 1
+                if outcome.error is not None and len(shown) < _SHOWN_FAILURES:
                     shown.append("  " + json.dumps(row))
+            counts["missing"] += len(rows) - len(tasks)
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-        if counts["failed"] > tolerance * counts.total():
+        generated = counts.total() - counts["missing"]
+        if counts["failed"] > tolerance * generated:
             raise UserError(
-                f"final answers: {counts['failed']} of {counts.total()} are not known, more than "
+                f"final answers: {counts['failed']} of {generated} are not known, more than "
                 f"labels.correctness.tolerance ({tolerance:g}) allows; the first of them:\n" + "\n".join(shown) + "\n"
                 "Mend the verifier or the prompts' ground truth, or raise the tolerance."
             )

@@ -31,8 +31,8 @@ class Samples:
     Attributes
     ----------
     correct : 1 for a full score, 0 below it; NaN where there is nothing to verify or no verdict.
-    judged : the judge's reward; for a judge without any the rating, which is relative to the other answers under the
-        same seed and so only roughly on one scale for several. NaN where the answer has none.
+    judged : the judge's reward; for a judge without any the rating, which is relative to the answers that it met and,
+        where these are under the same seed, only roughly on one scale for several. NaN where the answer has none.
     judged_by : `reward` or `rating`.
     votes : a number for each final answer of a prompt; -1 for a text without one, -2 where it is not known.
     verifiable, votable : which prompts `[P]` have a verifier, and one that knows final answers.

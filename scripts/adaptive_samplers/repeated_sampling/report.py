@@ -75,8 +75,8 @@ def missing(measured: pd.DataFrame) -> list[str]:
         sentences.append("No test prompt's verifier knows a final answer, so there is nothing to vote on.")
     if (measured["judged_by"] == "rating").any():
         sentences.append(
-            "The judge gives no rewards. Best of n and weighted votes go by its ratings, which are relative to the "
-            "other answers under the same seed: they choose worse than the judge could."
+            "There are no rewards. Best of n and weighted votes go by ratings, which are relative to the answers that "
+            "met in a tournament: where these are those under one seed, ratings choose worse than the judge could."
         )
     if size < 4:
         sentences.append(

@@ -14,6 +14,7 @@ from adaptive_samplers.labels.judges.calls import Call, Calls, Result
 from adaptive_samplers.labels.judges.encoding import Messages
 from adaptive_samplers.labels.judges.endpoint import NEVER
 from adaptive_samplers.labels.tournament import Comparison
+from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import KEY
 
 
@@ -139,13 +140,6 @@ class PairwiseJudge:
             "identical_answers": int(tally["identical"]),
             **self.calls.measured(),
         }
-
-
-def written_out(messages: Messages) -> str:
-    """A conversation as text: a single question as it is, otherwise each message under its role."""
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def fill_template(template: str, prompt: str, answers: tuple[str, str], labels: Sequence[str]) -> str:
