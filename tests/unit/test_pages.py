@@ -169,6 +169,11 @@ def test_versions_can_be_compared(packages):
     assert set(provenance.versions(*packages)) == {"adaptive_samplers", "python", *packages}
 
 
+def judge_caption(quality):
+    template = Template((REPOSITORY / "report" / "judge.rst").read_text())
+    return template.render(snakemake=SimpleNamespace(config={"labels": {"quality": quality}}))
+
+
 @pytest.mark.parametrize(
     ("judge", "said", "unsaid"),
     [
@@ -180,11 +185,28 @@ def test_versions_can_be_compared(packages):
             ["asked once"],
             ["four features", "either answer first"],
         ),
+        (
+            {"kind": "likelihood", "name": "smollm"},
+            ["log-probabilities", "``smollm``"],
+            ["shown two answers", "position"],
+        ),
+        (
+            {"kind": "endpoint", "name": "big", "order": "one"},
+            ["``big``", "asked once"],
+            ["four features", "first judge"],
+        ),
     ],
 )
 def test_the_caption_tells_of_the_judge_in_use(judge, said, unsaid):
-    config = {"labels": {"quality": {"judge": judge}}}
-    template = Template((REPOSITORY / "report" / "judge.rst").read_text())
-    text = template.render(snakemake=SimpleNamespace(config=config))
+    text = judge_caption({"judge": judge, "others": [], "combine": "first"})
     assert all(words in text for words in said) and not any(words in text for words in unsaid)
     assert not text.startswith((" ", "\n")) and "{%" not in text
+
+
+def test_the_caption_tells_of_several_judges():
+    others = [{"kind": "feature_reward", "pairs": "p.jsonl"}, {"kind": "endpoint", "name": "big"}]
+    quality = {"judge": {"kind": "scalar", "name": "skywork"}, "others": others}
+    text = judge_caption({**quality, "combine": "mean"})
+    assert "2 more rated" in text and "``feature_reward`` (feature_reward), ``big`` (endpoint)." in text
+    assert "is the mean of" in text and "for comparison" not in text
+    assert "for comparison" in judge_caption({**quality, "combine": "first"})
