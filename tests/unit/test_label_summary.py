@@ -323,12 +323,11 @@ def test_the_page_tells_what_was_measured_of_one_judge(run, tmp_path, measured):
 
 
 def test_the_page_of_several_judges(run, tmp_path):
-    judges = {"gram": {"position_bias": 0.0625, "calls_made": 7}, "<skywork>": {"answers_failed": 3, "weights": [1, 2]}}
+    judges = {"gram": {"position_bias": 0.0625}, "<skywork>": {"answers_failed": 3, "weights": [1, 2]}}
     agreement = [{"judges": ["gram", "<skywork>"], "kendall_tau": 0.375, "top_1": None, "groups": 9}]
-    reasons = {"longer than 9 <tokens>": 2}
-    text = written_page(
-        run, tmp_path, {**TOURNAMENTS, "judges": judges, "agreement": agreement, "failure_reasons": reasons}
-    )
+    judges["gram"]["failure_reasons"] = {"longer than 9 <tokens>": 2}
+    found = {"judges": judges, "agreement": agreement, "answers_rated": {"all": 9, "some": 0, "none": 0}}
+    text = written_page(run, tmp_path, {**TOURNAMENTS, **found, "combine": "first"})
     assert "<th>gram</th><th>&lt;skywork&gt;</th>" in text and "One judge" not in text
     assert "less 0.5</td><td>0.062</td><td>&ndash;</td>" in text
     assert "<td>gram and &lt;skywork&gt;</td><td>0.375</td><td>&ndash;</td><td>9</td>" in text
