@@ -165,7 +165,13 @@ if OTHER_JUDGES:
             mem_mb=growing(2000),
             runtime=growing(30),
         params:
-            settings=stage("combine_quality", "labels.quality.combine"),
+            settings=stage(
+                "combine_quality",
+                "labels.quality.combine",
+                # A config may leave it out.
+                *["labels.quality.tournament.group"]
+                * ("group" in config["labels"]["quality"]["tournament"]),
+            ),
             judges=list(JUDGES),
         message:
             "Comparing the ratings of all judges"

@@ -9,9 +9,10 @@ from adaptive_samplers.stage import run_stage, say
 
 def main(snakemake):
     judges = snakemake.params.judges
-    method = snakemake.params.settings["labels"]["quality"]["combine"]
+    quality = snakemake.params.settings["labels"]["quality"]
+    method, group = quality["combine"], quality.get("tournament", {}).get("group", "seed")
     tables = dict(zip(judges, map(Path, snakemake.input.labels), strict=True))
-    found = combine_quality(tables, method, Path(snakemake.output.labels))
+    found = combine_quality(tables, method, group, Path(snakemake.output.labels))
     say(f"agreement of the judges: {found['agreement']}")
     reports = dict(zip(judges, map(read_json, snakemake.input.reports), strict=True))
     write_json(combined_report(reports, method, found), snakemake.output.report)

@@ -273,7 +273,7 @@ def test_the_matrix_and_its_files(tmp_path):
     write_correlations(pairs, columns, tmp_path / "c.csv", tmp_path / "c.tex")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "c.csv"), pairs, check_dtype=False)
     lines = (tmp_path / "c.tex").read_text().splitlines()
-    assert r"1 & Quality rating (log-odds) &  & $-0.50$ & -- \\" in lines
+    assert r"1 & Quality rating &  & $-0.50$ & -- \\" in lines
     assert r"2 & Correctness (0 to 1) & $0.25$ &  & $0.12$ \\" in lines
     assert lines[0] == r"\begin{tabular}{rlrrr}" and lines[-1] == r"\end{tabular}"
 

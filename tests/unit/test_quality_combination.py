@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adaptive_samplers import tables
 from adaptive_samplers.labels import combination
-from adaptive_samplers.labels.combination import Agreement, combine_quality, combined_report, standardized
+from adaptive_samplers.labels.combination import GROUPS, Agreement, combine_quality, combined_report, standardized
 from adaptive_samplers.tables import KEY, read_table, write_table
 
 NAN = float("nan")
@@ -82,7 +82,7 @@ def test_ratings_that_differ_in_their_last_bits_are_ties():
 
 def test_the_first_judges_table_is_kept_as_it_is(tmp_path):
     paths = write(tmp_path, one=[[1.0, -1.0, 0.0], [0.5, -0.5, NAN]], two=[[0.2, 0.3, -0.5], [3.0, -3.0, NAN]])
-    found = combine_quality(paths, "first", tmp_path / "quality.parquet")
+    found = combine_quality(paths, "first", "seed", tmp_path / "quality.parquet")
     pd.testing.assert_frame_equal(
         read_table("quality", tmp_path / "quality.parquet"), read_table("quality", paths["one"])
     )
@@ -95,7 +95,7 @@ def test_the_first_judges_table_is_kept_as_it_is(tmp_path):
 def test_the_mean_is_that_of_standardized_ratings(tmp_path):
     one, two = [2.0, -2.0, 0.0, NAN, NAN], [0.1, 0.3, NAN, -0.4, NAN]
     paths = write(tmp_path, one=[one], two=[two])
-    found = combine_quality(paths, "mean", tmp_path / "quality.parquet")
+    found = combine_quality(paths, "mean", "seed", tmp_path / "quality.parquet")
     table = read_table("quality", tmp_path / "quality.parquet")
     spread = math.sqrt((4 + 4 + 0) / 3), math.sqrt((0.01 + 0.09 + 0.16) / 3)
     z, w = [value / spread[0] for value in one], [value / spread[1] for value in two]
@@ -110,16 +110,29 @@ def test_the_mean_is_that_of_standardized_ratings(tmp_path):
 def test_a_judge_that_is_surer_of_itself_has_no_more_to_say(tmp_path):
     ratings = [[0.4, 0.1, -0.5], [1.0, -1.0, 0.0]]
     paths = write(tmp_path, one=ratings, loud=[[10 * value for value in group[::-1]] for group in ratings])
-    combine_quality(paths, "mean", tmp_path / "quality.parquet")
+    combine_quality(paths, "mean", "seed", tmp_path / "quality.parquet")
     table = read_table("quality", tmp_path / "quality.parquet")
     expected = [(a + b) / 2 / np.std(group) for group in ratings for a, b in zip(group, group[::-1], strict=True)]
     np.testing.assert_allclose(table["rating"], expected, atol=1e-12)
 
 
 def test_equal_ratings_are_zero_and_have_no_error():
-    ratings, errors = standardized(pd.concat([quality([0.3, 0.3 + 1e-14, NAN]), quality([1.0, -1.0], seed=1)]))
+    ratings, errors = standardized(
+        pd.concat([quality([0.3, 0.3 + 1e-14, NAN]), quality([1.0, -1.0], seed=1)]), GROUPS["seed"]
+    )
     np.testing.assert_allclose(ratings, [0, 0, NAN, 1, -1], atol=1e-12)
     np.testing.assert_allclose(errors, [NAN, NAN, NAN, 0.5, 0.5])
+
+
+def test_answers_that_met_across_seeds_are_standardized_together(tmp_path):
+    one, two = [[3.0, 1.0], [-1.0, -3.0]], [[2.0, 4.0], [-5.0, -1.0]]
+    paths = write(tmp_path, one=one, two=two)
+    found = combine_quality(paths, "mean", "prompt", tmp_path / "quality.parquet")
+    expected = (np.ravel(one) / np.std(one) + np.ravel(two) / np.std(two)) / 2
+    np.testing.assert_allclose(read_table("quality", tmp_path / "quality.parquet")["rating"], expected)
+    (agreement,) = found["agreement"]
+    assert agreement["groups"] == 1 and agreement["top_1"] == 0.0
+    assert agreement["kendall_tau"] == pytest.approx(tau_b(np.ravel(one), np.ravel(two)))
 
 
 @pytest.mark.parametrize("method", ["first", "mean"])
@@ -136,9 +149,9 @@ def test_parts_of_large_tables_are_as_the_whole(method, tmp_path, monkeypatch):
         paths[name] = tmp_path / f"{name}.parquet"
         # Each judge's rows in an order of its own.
         write_table("quality", table if name == "one" else table.sample(frac=1, random_state=1), paths[name])
-    whole = combine_quality(paths, method, tmp_path / "whole.parquet")
+    whole = combine_quality(paths, method, "seed", tmp_path / "whole.parquet")
     monkeypatch.setattr(combination, "parts_of_prompts", lambda *given: tables.parts_of_prompts(*given, rows=9))
-    parts = combine_quality(paths, method, tmp_path / "parts.parquet")
+    parts = combine_quality(paths, method, "seed", tmp_path / "parts.parquet")
     assert [found["judges"] for found in whole["agreement"]] == [["one", "two"], ["one", "three"], ["two", "three"]]
     assert parts["answers_rated"] == whole["answers_rated"] and whole["answers_rated"]["some"] > 5
     for some, all_at_once in zip(parts["agreement"], whole["agreement"], strict=True):

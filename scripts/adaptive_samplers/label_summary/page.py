@@ -123,8 +123,8 @@ def _distributions(summary: Mapping[str, Any], figure: Path | str) -> list[str]:
             figure,
             "Labels by kind of prompt: a histogram, each with its own scale; under it the median, the middle half and "
             "the middle 90 %. At the right, how many answers have the label, or groups of answers to a prompt under a "
-            "heuristic, across seeds, where these have it together. Ratings are relative: their mean is 0 among the "
-            "answers to a prompt under a seed.",
+            "heuristic, across seeds, where these have it together. Ratings are log-odds (the mean of several judges: "
+            "standard deviations) and relative: their mean is 0 among the answers that met in a tournament.",
         ),
         f"<details><summary>The numbers</summary>{_wide(['label', *columns], cells)}</details>",
     ]
@@ -157,7 +157,7 @@ def _examples(summary: Mapping[str, Any], diversity_measure: str) -> list[str]:
     parts = [
         paragraph(
             "The answers with the highest and the lowest rating to prompts of each kind, at most one of either for a "
-            "prompt. A rating compares an answer with the others to its prompt under its seed, not with those to other "
+            "prompt. A rating compares an answer with those that it met in a tournament, not with those to other "
             "prompts; after it stands its standard error. Characters that cannot be shown are written as escapes, such "
             "as \\x07."
         )

@@ -11,7 +11,8 @@ from scipy.stats import kendalltau
 
 from adaptive_samplers.tables import KEY, SCHEMAS, parts_of_prompts, read_table, write_parts
 
-GROUP = ["prompt_id", "seed"]
+# What answers that met share, by `labels.quality.tournament.group`.
+GROUPS = {"seed": ["prompt_id", "seed"], "prompt": ["prompt_id"]}
 DECIMALS = 9
 
 
@@ -53,16 +54,17 @@ class Agreement:
         }
 
 
-def combine_quality(tables: Mapping[str, Path], method: str, output: Path) -> dict[str, Any]:
+def combine_quality(tables: Mapping[str, Path], method: str, group: str, output: Path) -> dict[str, Any]:
     """Write one `quality` table of those of several judges, for the same answers.
 
     Parameters
     ----------
     tables : by judge, the first one first; at least one.
     method : `first` takes the first judge's table as it is. `mean` takes the mean of all judges' ratings, each
-        standardized among the answers to a prompt and seed (`standardized`): of an answer that some judges could not
-        rate, the mean of the others; a judge that could not rate it has no say. The standard error is that of a mean of
+        standardized among the answers of a group (`standardized`): of an answer that some judges could not rate, the
+        mean of the others; a judge that could not rate it has no say. The standard error is that of a mean of
         independent ratings, comparisons are summed, and there is no reward, for each judge has a scale of its own.
+    group : which answers met: `seed`, those to a prompt and seed; `prompt`, all to a prompt.
     output : where the table goes; its rows are in the order of the first judge's.
 
     Returns
@@ -70,20 +72,21 @@ def combine_quality(tables: Mapping[str, Path], method: str, output: Path) -> di
     `agreement`, for each pair of judges as `Agreement.measured` with `judges`, their names; and `answers_rated`: by how
     many judges (`all`, `some`, `none`).
     """
+    columns = GROUPS[group]
     pairs = {pair: Agreement() for pair in combinations(tables, 2)}
     rated = {"all": 0, "some": 0, "none": 0}
 
     def parts() -> Iterator[pd.DataFrame]:
         for part in _side_by_side(tables):
             ratings = {name: table["rating"].to_numpy() for name, table in part.items()}
-            for places in next(iter(part.values())).groupby(GROUP, sort=False).indices.values():
+            for places in next(iter(part.values())).groupby(columns, sort=False).indices.values():
                 for (one, other), agreement in pairs.items():
                     agreement.add(ratings[one][places], ratings[other][places])
             raters = (~np.isnan(np.column_stack(list(ratings.values())))).sum(axis=1)
             for word, answers in (("all", raters == len(tables)), ("none", raters == 0)):
                 rated[word] += int(answers.sum())
             rated["some"] += int(((raters > 0) & (raters < len(tables))).sum())
-            yield next(iter(part.values())) if method == "first" else _mean(list(part.values()))
+            yield next(iter(part.values())) if method == "first" else _mean(list(part.values()), columns)
 
     write_parts("quality", parts(), output)
     agreement = [{"judges": list(pair), **found.measured()} for pair, found in pairs.items()]
@@ -104,9 +107,9 @@ def _side_by_side(tables: Mapping[str, Path]) -> Iterator[dict[str, pd.DataFrame
         }
 
 
-def _mean(judged: list[pd.DataFrame]) -> pd.DataFrame:
+def _mean(judged: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     """The `quality` table of the means over judges."""
-    standard = [standardized(table) for table in judged]
+    standard = [standardized(table, columns) for table in judged]
     ratings = np.column_stack([ratings for ratings, _ in standard])
     variances = np.column_stack([errors for _, errors in standard]) ** 2
     count = (~np.isnan(ratings)).sum(axis=1)
@@ -121,14 +124,14 @@ def _mean(judged: list[pd.DataFrame]) -> pd.DataFrame:
     return table[SCHEMAS["quality"].names]
 
 
-def standardized(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def standardized(table: pd.DataFrame, columns: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Ratings [N] less their group's mean over its standard deviation, and standard errors [N] on that scale.
 
-    A group is the answers to a prompt and seed, and only those with a rating count. Judges are sure of themselves to
-    different degrees, and so their ratings have different spreads: after this, each has as much to say. Where all
-    ratings of a group are the same, they are 0, and their errors are left out (nan).
+    A group is the answers that have the same in `columns`, and only those with a rating count. Judges are sure of
+    themselves to different degrees, and so their ratings have different spreads: after this, each has as much to say.
+    Where all ratings of a group are the same, they are 0, and their errors are left out (nan).
     """
-    groups = table.groupby(GROUP)["rating"]
+    groups = table.groupby(columns)["rating"]
     spread = groups.transform("std", ddof=0)
     even = spread.round(DECIMALS) == 0
     ratings = ((table["rating"] - groups.transform("mean")) / spread).where(~even, table["rating"] * 0.0)
