@@ -15,6 +15,8 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/judges.smk"
+include: "rules/rounds.smk"
 include: "rules/models.smk"
 include: "rules/prompts.smk"
 include: "rules/generation.smk"
