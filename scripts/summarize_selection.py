@@ -29,8 +29,8 @@ def main(snakemake):
     grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], settings["seeds"])
     asked = None
     # There where budgets are adaptive.
-    if "generation" in settings:
-        first = settings["seeds"][: settings["generation"]["adaptive"]["first_seeds"]]
+    if adaptive := settings.get("generation", {}).get("adaptive"):
+        first = settings["seeds"][: adaptive["first_seeds"]]
         asked = asked_places(Path(snakemake.input.allocation), grid, first)
     reasons = filtering_reasons(
         grid,

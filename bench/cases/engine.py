@@ -1,0 +1,77 @@
+"""Generation on the embedded model."""
+
+from collections.abc import Iterator
+
+import torch
+
+from cases import Case
+
+
+def cases() -> Iterator[Case]:
+    """Generation on the embedded model against `generate`, called for each answer and for each heuristic."""
+
+    from embedded_model import load_embedded_model
+    from transformers import GenerationConfig
+
+    from adaptive_samplers.engines import Request
+    from adaptive_samplers.engines.transformers_engine import TransformersEngine
+    from adaptive_samplers.heuristics import expand_heuristics, parse_processors
+    from adaptive_samplers.randomness import sample_seed
+
+    model = load_embedded_model()
+    questions = ["What is the capital of France?", "Write a two-line poem about the sea.", "How do I sleep better?"]
+    prompts = [model.encode_chat([{"role": "user", "content": question}]) for question in questions]
+    rows = expand_heuristics([{"family": "top_p", "values": [0.8, 0.9], "temperatures": [0.7, 1.0]}], [])
+    settings = [{"top_p": p, "temperature": t} for p in (0.8, 0.9) for t in (0.7, 1.0)]
+    tokens, seeds = 16, (0, 1)
+    requests = [
+        Request(tuple(prompt), parse_processors(row["processors"]), sample_seed(1, question, seed), tokens)
+        for question, prompt in zip(questions, prompts, strict=True)
+        for row in rows
+        for seed in seeds
+    ]
+    engine = TransformersEngine(model, batch_size=64)
+    # The same number of tokens for all: neither side may end early.
+    model.end_token_set = set()
+
+    def options(setting: dict[str, float]) -> GenerationConfig:
+        return GenerationConfig(
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            pad_token_id=2,
+            eos_token_id=2,
+            **setting,
+        )
+
+    def each_answer() -> None:
+        for prompt in prompts:
+            for setting in settings:
+                for _ in seeds:
+                    model.model.generate(torch.tensor([prompt]), generation_config=options(setting))
+
+    model.tokenizer.padding_side = "left"
+    padded = model.tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
+
+    def each_heuristic() -> None:
+        for setting in settings:
+            for _ in seeds:
+                model.model.generate(**padded, generation_config=options(setting))
+
+    meta = {"batch": len(requests), "vocabulary": 49_152, "unit": "seconds for all answers"}
+    name = "engine/mixed_batch_over_generate"
+    yield (
+        {"name": f"{name}_per_answer", "against": "generate, a call an answer", **meta},
+        each_answer,
+        lambda: list(engine.generate(requests)),
+    )
+    yield (
+        {
+            "name": f"{name}_per_heuristic",
+            "against": "generate, a call a heuristic and seed over padded prompts",
+            **meta,
+        },
+        each_heuristic,
+        lambda: list(engine.generate(requests)),
+    )
