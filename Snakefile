@@ -15,6 +15,8 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/judges.smk"
+include: "rules/rounds.smk"
 include: "rules/models.smk"
 include: "rules/prompts.smk"
 include: "rules/generation.smk"
@@ -35,8 +37,13 @@ include: "rules/learnability.smk"
 include: "rules/repeated_sampling.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
-include: "rules/iteration.smk"
 include: "rules/preferences.smk"
+
+
+# Its checkpoint makes Snakemake look at every rule for each job that it starts.
+if ITERATION["command"]:
+
+    include: "rules/iteration.smk"
 
 
 # The front page of the HTML report.
@@ -55,11 +62,6 @@ localrules:
     policy_samples,
     slice_policy_prompts,
     iterations,
-    plan_rounds,
-    slice_round_prompts,
-    gather_round_quality,
-    adopt_policy,
-    summarize_rounds,
     fetch_model,
     collect_prompts,
     expand_heuristics,
@@ -136,7 +138,7 @@ rule policy_samples:
 
 rule iterations:
     input:
-        f"results/{RUN}/iteration/summary.json",
+        iteration_summary,
 
 
 rule preferences:

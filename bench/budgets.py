@@ -74,7 +74,8 @@ class Run:
         )
         quality = read_table("quality", folder / "labels" / "quality.parquet", None, ids)
         correctness = read_table("correctness", folder / "labels" / "correctness.parquet", None, ids)
-        heuristics = read_table("heuristics", folder / "heuristics.parquet")
+        heuristics = read_table("heuristics", folder / "heuristics.parquet").query("family != 'verbalized'")
+        candidates = candidates[candidates["heuristic_id"].isin(heuristics["heuristic_id"])]
         grid = Grid.around(candidates)
         table = candidates.merge(quality, on=KEY).merge(correctness, on=KEY, suffixes=("", "_of_verdict"))
         reward = table.groupby("prompt_id")["reward"]

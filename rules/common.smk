@@ -1,4 +1,5 @@
-# Helpers only: the validated config, the names that follow from it, and what several rules share.
+# Helpers only: the validated config, the names that follow from it, and what several rules share. Those that are about
+# judges are in judges.smk, those about policies and rounds in rounds.smk.
 
 import re
 import sys
@@ -17,7 +18,6 @@ from adaptive_samplers.config import (
     weight_names,
 )
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import read_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.policies.sources import policy_source
@@ -162,159 +162,9 @@ else:
     GENERATION_ENVIRONMENT = "../envs/language_model.yaml"
 
 
-# Folders of learned samplers that policies are sampled with.
-POLICY_SAMPLERS = [
-    step["learned"]
-    for step in config["policy_samples"]["sampling"]
-    if "learned" in step
-]
-
-
-def sampling_settings(samples=None):
-    """The params with which policies are sampled: what `stage` gives for answers, by the keys of `policy_samples`."""
-    own, settings = config["policy_samples"], stage(
-        "generate_candidates",
-        "run.seed",
-        "model.dtype",
-        "generation.engine",
-        "generation.max_new_tokens",
-        "generation.stop",
-        "policy_samples.samples",
-        "policy_samples.sampling",
-    )
-    settings["generation"]["shards"] = own["shards"]
-    if samples is not None:
-        settings["policy_samples"]["samples"] = samples
-    for key in ("max_new_tokens", "stop"):
-        if own[key] is not None:
-            settings["generation"][key] = own[key]
-    return settings
-
-
 def preference_file(name):
     """The file of a format of preferences; its module, which says the same, needs packages that are not here."""
     return f"{name}.{'json' if name.startswith('halos') else 'jsonl'}"
-
-
-# Rounds of training: where their files are, and what the first one begins with.
-ROUND = "results/{run}/iteration/round={round}"
-ITERATION = config["iteration"]
-TRAINING_DATA = f"{ROUND}/preferences/{preference_file(ITERATION['format'])}"
-FIRST_POLICY = f"results/{{run}}/models/{ITERATION['policy'] or BASE_MODEL}"
-
-
-def policy_before(wildcards):
-    """The model folder that a round samples and trains."""
-    number = int(wildcards.round)
-    if number == 1:
-        return FIRST_POLICY.format(run=wildcards.run)
-    return f"results/{wildcards.run}/iteration/round={number - 1}/policy"
-
-
-def slice_of_round(wildcards):
-    """The params of slice_round_prompts, in which the round stands as the slice that it takes."""
-    settings = stage(
-        "slice_prompts", "policy_samples.sampling", "iteration.splits", "iteration.skip"
-    )
-    size = ITERATION["prompts_per_round"]
-    skip = ITERATION["skip"] + (int(wildcards.round) - 1) * size
-    own = {"splits": ITERATION["splits"], "skip": skip, "limit": size}
-    return {
-        "version": settings["version"],
-        "policy_samples": {**settings["policy_samples"], **own},
-    }
-
-
-def planned_rounds(wildcards):
-    """The folders of all rounds, known once the prompts are counted."""
-    plan = checkpoints.plan_rounds.get(run=RUN).output[0]
-    return [
-        f"results/{RUN}/iteration/round={one['round']}"
-        for one in read_json(plan)["rounds"]
-    ]
-
-
-def is_served(judge):
-    """Whether a judge's model runs in SGLang."""
-    return judge.get("engine") == "sglang"
-
-
-def judge_gpus(judge):
-    """GPUs of a job in which a judge works; one that is trained reads features, one behind an endpoint asks."""
-    if judge.get("device", "cpu") == "cpu":
-        return 0
-    return sglang_gpus(judge["sglang"]) if is_served(judge) else 1
-
-
-if is_served(JUDGE):
-    JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
-else:
-    JUDGE_ENVIRONMENT = "../envs/labels.yaml"
-
-
-def environment_of_judge(wildcards):
-    """The environment of a job in which a judge named by a wildcard works."""
-    served = is_served(JUDGES[wildcards.judge])
-    return "../envs/sglang.yaml" if served else "../envs/labels.yaml"
-
-
-def judge_inputs(judge, part):
-    """What judging reads beside prompts and answers, for the answers of one part of the run."""
-    if judge["kind"] == "feature_reward":
-        return {
-            "embeddings": f"results/{{run}}/{part}embeddings.parquet",
-            "model": f"results/{{run}}/models/{BASE_MODEL}",
-            "judge": "results/{run}/judge/judge.json",
-        }
-    if "source" not in judge:
-        return {}
-    return {"judge_model": f"results/{{run}}/models/{judge['name']}"}
-
-
-def inputs_of_judge(part):
-    """An input function: what a judge named by a wildcard reads beside prompts and answers."""
-    return lambda wildcards: expand_run(
-        judge_inputs(JUDGES[wildcards.judge], part), wildcards
-    )
-
-
-def expand_run(paths, wildcards):
-    """Paths with the run's name in them."""
-    return {name: path.format(run=wildcards.run) for name, path in paths.items()}
-
-
-def judge_stage(name=None):
-    """Params of a judge's tournament; its outcomes depend on these keys, and on the files of a model."""
-    judge = JUDGES[name] if name else JUDGE
-    keys = "kind engine dtype max_length template labels order weights model top_logprobs max_tokens request"
-    return stage(
-        "label_quality",
-        "run.seed",
-        "labels.quality.shards",
-        "labels.quality.tournament",
-        "labels.quality.tolerance",
-        *(
-            f"labels.quality.judge.{key}"
-            for key in keys.split()
-            if key in judge and judge["kind"] != "feature_reward"
-        ),
-        judge=name,
-    )
-
-
-def judged_shards(part, suffix):
-    """An input function: what the jobs of a judge wrote; of the first one, where no wildcard names one."""
-
-    def shards(wildcards):
-        named = wildcards.get("judge", judge_name(JUDGE))
-        folder = f"{named}/" if named in OTHER_JUDGES else ""
-        return expand(
-            f"results/{{run}}/{part}labels/quality/{folder}shard={{shard}}{suffix}",
-            run=wildcards.run,
-            shard=JUDGE_SHARDS,
-        )
-
-    return shards
 
 
 def overlap_inputs():

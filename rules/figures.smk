@@ -242,7 +242,7 @@ rule tabulate_comparison:
 
 rule tabulate_checks:
     input:
-        judge="results/{run}/judge/report.json" if JUDGE_IS_TRAINED else [],
+        judge="results/{run}/judge/report.json" if TRAINED_JUDGE else [],
         tournaments="results/{run}/labels/quality_report.json",
         candidates="results/{run}/candidates_report.json",
         evaluation="results/{run}/evaluation/candidates_report.json",

@@ -6,6 +6,14 @@
 JUDGED = f"{ROUND}/{'scored' if JUDGE_IS_TRAINED else 'contestants'}.parquet"
 
 
+localrules:
+    plan_rounds,
+    slice_round_prompts,
+    gather_round_quality,
+    adopt_policy,
+    summarize_rounds,
+
+
 # Rounds are needed only as far as there are prompts, so what is to be done is looked at again after this.
 checkpoint plan_rounds:
     input:

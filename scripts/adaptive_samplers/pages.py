@@ -1,7 +1,7 @@
 """Small self-contained HTML pages for the report: tables that need no plot."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,29 +75,34 @@ def _interval(row: Any) -> str:
     return f"{row.mean:.3f}" if pd.isna(row.low) else f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
 
 
-def judge_page(tournaments: dict[str, Any], training: dict[str, Any] | None, path: Path | str) -> None:
-    """What is known of the judge, and what its tournaments came to.
+def judge_page(tournaments: Mapping[str, Any], training: Mapping[str, Any] | None, path: Path | str) -> None:
+    """What is known of the judges, and what their tournaments came to.
 
     Parameters
     ----------
-    tournaments : the report of `label_quality`.
-    training : the embedded judge's cross-validated accuracy, weights and limits; None for other judges.
+    tournaments : as in `judge_parts`.
+    training : the embedded judge's cross-validated accuracy, weights and limits; None where it is none of the judges.
     """
-    totals = [row for row in tournaments.items() if not isinstance(row[1], dict | list)]
-    reasons = tournaments["failure_reasons"]
     parts = [] if training is None else _training_parts(training)
-    parts += [
-        "<h2>In this run</h2>",
-        table(["the judge", "value"], [(MEASURED.get(name, name), v) for name, v in tournaments["judge"].items()]),
-        "<h2>Tournaments of this run</h2>",
-        table(["", "number"], totals),
-    ]
-    if reasons:
-        parts += ["<h2>Why calls failed</h2>", table(["reason", "times"], list(reasons.items()))]
-    page("The judge", parts, path)
+    page("The judge", [*parts, "<h2>In this run</h2>", *judge_parts(tournaments)], path)
 
 
-MEASURED = {
+_OF_TOURNAMENTS = {
+    "groups": "tournaments",
+    "equal_answers": "answers with the same text as another, which share its rating",
+    "calls": "comparisons asked for",
+    "failed": "comparisons that failed",
+    "failed_share": "share of comparisons that failed",
+    "byes": "byes",
+    "most_byes": "byes of one answer, at most",
+    "rematches": "rematches",
+    "disconnected": "tournaments whose comparisons do not connect all answers",
+    "unrated": "answers without a rating",
+    "first_preference": "mean probability of the answer shown first",
+    "worth_of_first": "what being shown first is worth, mean over tournaments (nats)",
+    "settled": "tournaments whose best answers are known",
+}
+_MEASURED = {
     "position_bias": "position bias: mean probability of the answer shown first, less 0.5",
     "orders_disagree": "share of comparisons in which the two orders name different winners",
     "label_mass": "mean probability of the two labels together",
@@ -109,14 +114,62 @@ MEASURED = {
     "calls_made": "calls of the model",
     "calls_found": "calls answered in an earlier try of the job",
 }
+_NOT_OF_ONE_JUDGE = {"disconnected_groups", "failure_reasons", "judge"}
 
 
-def _training_parts(training: dict[str, Any]) -> list[str]:
+def judge_parts(tournaments: Mapping[str, Any]) -> list[str]:
+    """What was measured of the judges, their agreement, and their tournaments: a column for each judge.
+
+    Parameters
+    ----------
+    tournaments : the report of `label_quality`; where several judges are configured, with `judges` (that of each, by
+        name, with what was measured of it), `combine`, `answers_rated`, and `agreement` (a list of
+        `{judges, kendall_tau, top_1, groups}`).
+    """
+    one = {"the judge": {**tournaments, **tournaments.get("judge", {})}}
+    judges = {name: _with_share(report) for name, report in tournaments.get("judges", one).items()}
+    known = list(dict.fromkeys(name for report in judges.values() for name in report))
+    measured = [name for name in known if name not in _OF_TOURNAMENTS and name not in _NOT_OF_ONE_JUDGE]
+    parts = [_by_judge(judges, measured, _MEASURED)] if measured else []
+    if "judges" in tournaments:
+        heads = ["judges", "Kendall's tau of their ratings", "share with the same best answer", "groups"]
+        pairs = tournaments["agreement"]
+        rows = [[" and ".join(a["judges"]), a["kendall_tau"], a["top_1"], a["groups"]] for a in pairs]
+        rated = tournaments["answers_rated"]
+        method = "the first judge's rating" if tournaments["combine"] == "first" else "the mean of standardized ratings"
+        said = f"Quality is {method}. {rated['all']:,} answers were rated by all judges, {rated['some']:,} by some, "
+        parts += [
+            "<h3>Agreement between judges</h3>",
+            table(heads, rows),
+            paragraph(f"{said}{rated['none']:,} by none."),
+        ]
+    else:
+        parts.append(paragraph("One judge rated the answers, so there is no agreement between judges to report."))
+    counts = [name for name in _OF_TOURNAMENTS if name in known]
+    parts += ["<h3>Tournaments</h3>", _by_judge(judges, counts, _OF_TOURNAMENTS)]
+    for name, report in judges.items():
+        if reasons := report.get("failure_reasons"):
+            whose = f" of {html.escape(name)}" if len(judges) > 1 else ""
+            parts += [f"<h3>Why calls{whose} failed</h3>", table(["reason", "times"], list(reasons.items()))]
+    return parts
+
+
+def _with_share(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {**report, "failed_share": report["failed"] / report["calls"]} if report.get("calls") else dict(report)
+
+
+def _by_judge(judges: Mapping[str, Mapping[str, Any]], names: Sequence[str], titles: Mapping[str, str]) -> str:
+    rows = [[titles.get(name, name), *(report.get(name) for report in judges.values())] for name in names]
+    return f"<div style='overflow-x: auto'>{table(['', *judges], rows)}</div>"
+
+
+def _training_parts(training: Mapping[str, Any]) -> list[str]:
     left_out = training["accuracy_corruption_left_out"]
     accuracy = [
         [corruption, share, left_out[corruption]] for corruption, share in training["accuracy_by_corruption"].items()
     ]
     return [
+        "<h2>The embedded judge</h2>",
         paragraph(
             f"{training['pairs']} pairs of a written and a corrupted answer to {training['prompts']} prompts; "
             f"{training['left_out']} left out. Accuracy with all pairs of a prompt in one of "
@@ -124,7 +177,7 @@ def _training_parts(training: dict[str, Any]) -> list[str]:
         ),
         table(["corruption", "accuracy, cross-validated", "accuracy, corruption never seen"], accuracy),
         table(["feature", "weight (standardized)"], list(training["weights"].items())),
-        "<h2>Limits</h2>",
+        "<h3>Limits</h3>",
         paragraph(training["limits"]),
     ]
 

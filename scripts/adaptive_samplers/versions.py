@@ -42,5 +42,5 @@ STAGE_VERSIONS = {
     "export_preferences": 1,
     "describe_preferences": 1,
     "figures": 3,
-    "tables": 2,
+    "tables": 3,
 }

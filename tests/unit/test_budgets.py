@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def prompts_of(count, held_out=0):
 
 def heuristics_of(count):
     ids = [f"h{number:02d}" for number in range(count)]
-    return pd.DataFrame({"heuristic_id": ids, "name": [f"name of {name}" for name in ids]})
+    return pd.DataFrame({"heuristic_id": ids, "name": [f"name of {name}" for name in ids], "processors": "[]"})
 
 
 def first_round(scores, rating=None, stderr=None, correct=None, kinds=None):
@@ -351,6 +352,25 @@ def test_a_prompt_that_was_dropped_gets_nothing(tmp_path):
     )
     assert set(read_table("allocation", tmp_path / "allocation.parquet")["prompt_id"]) == {"p000", "p002"}
     assert read_json(tmp_path / "report.json")["answers"]["uniform"] == 3 * 2 * 4
+
+
+def test_verbalized_heuristics_take_no_part(tmp_path):
+    prompts, heuristics = prompts_of(3, held_out=1), heuristics_of(3)
+    step = {"name": "verbalized", "params": {"answers": 5, "max_new_tokens": None, "template": "{answers} {prompt}"}}
+    heuristics.loc[1, "processors"] = json.dumps([step])
+    labelled(tmp_path, prompts, heuristics, [0, 1])
+    files = tmp_path / "scores.parquet", tmp_path / "quality.parquet"
+    outputs = tmp_path / "allocation.parquet", tmp_path / "report.json"
+    found = read_first_round(*files, prompts, heuristics, [0, 1], [QUALITY], True)
+    assert found.grid.heuristic_ids.to_pylist() == ["h00", "h02"] and found.rating.shape == (3, 2, 2)
+    generous = replace(SETTINGS, budget=1.0)
+    allocate_budget(found, prompts, heuristics, [0, 1, 2, 3], generous, *outputs)
+    report, made = read_json(outputs[1]), read_table("allocation", outputs[0])
+    assert report["train_nothing"] == ["name of h01"] and report["answers"]["first_round"] == 3 * 3 * 2
+    training = made["prompt_id"].isin(prompts.loc[prompts["split"] == "train", "prompt_id"])
+    assert "h01" not in set(made.loc[training, "heuristic_id"]) and "h01" in set(made.loc[~training, "heuristic_id"])
+    with pytest.raises(UserError, match="all are verbalized"):
+        read_first_round(*files, prompts, heuristics[1:2], [0, 1], [QUALITY], True)
 
 
 ALLOCATED = pd.DataFrame([("a", "x", 2), ("a", "y", 2), ("a", "x", 3), ("b", "x", 2)], columns=KEY).assign(

@@ -32,7 +32,7 @@ PAIRS = [
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(pool_module, "BACKOFF", 0.01)
+    monkeypatch.setattr(pool_module, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(pool_module, "SECONDS_BETWEEN_CHECKS", 0.02)
 
 

@@ -273,7 +273,7 @@ def test_the_matrix_and_its_files(tmp_path):
     write_correlations(pairs, columns, tmp_path / "c.csv", tmp_path / "c.tex")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "c.csv"), pairs, check_dtype=False)
     lines = (tmp_path / "c.tex").read_text().splitlines()
-    assert r"1 & Quality rating (log-odds) &  & $-0.50$ & -- \\" in lines
+    assert r"1 & Quality rating &  & $-0.50$ & -- \\" in lines
     assert r"2 & Correctness (0 to 1) & $0.25$ &  & $0.12$ \\" in lines
     assert lines[0] == r"\begin{tabular}{rlrrr}" and lines[-1] == r"\end{tabular}"
 
@@ -323,12 +323,11 @@ def test_the_page_tells_what_was_measured_of_one_judge(run, tmp_path, measured):
 
 
 def test_the_page_of_several_judges(run, tmp_path):
-    judges = {"gram": {"position_bias": 0.0625, "calls_made": 7}, "<skywork>": {"answers_failed": 3, "weights": [1, 2]}}
+    judges = {"gram": {"position_bias": 0.0625}, "<skywork>": {"answers_failed": 3, "weights": [1, 2]}}
     agreement = [{"judges": ["gram", "<skywork>"], "kendall_tau": 0.375, "top_1": None, "groups": 9}]
-    reasons = {"longer than 9 <tokens>": 2}
-    text = written_page(
-        run, tmp_path, {**TOURNAMENTS, "judges": judges, "agreement": agreement, "failure_reasons": reasons}
-    )
+    judges["gram"]["failure_reasons"] = {"longer than 9 <tokens>": 2}
+    found = {"judges": judges, "agreement": agreement, "answers_rated": {"all": 9, "some": 0, "none": 0}}
+    text = written_page(run, tmp_path, {**TOURNAMENTS, **found, "combine": "first"})
     assert "<th>gram</th><th>&lt;skywork&gt;</th>" in text and "One judge" not in text
     assert "less 0.5</td><td>0.062</td><td>&ndash;</td>" in text
     assert "<td>gram and &lt;skywork&gt;</td><td>0.375</td><td>&ndash;</td><td>9</td>" in text

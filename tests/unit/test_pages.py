@@ -11,6 +11,7 @@ import pytest
 from jinja2 import Template
 
 from adaptive_samplers import provenance
+from adaptive_samplers.labels.combination import combined_report
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page, page, paragraph, table
 from support import REPOSITORY
 
@@ -98,9 +99,10 @@ def test_the_judge_and_its_limits(tmp_path):
     judge_page(tournaments, report, tmp_path / "j.html")
     read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
     assert ["shuffled", "1.000", "0.500"] in read.rows and ["truncated", "0.750", "–"] in read.rows
-    assert ["groups", "3"] in read.rows and ["first_preference", "–"] in read.rows
+    assert ["tournaments", "3"] in read.rows
+    assert ["mean probability of the answer shown first", "–"] in read.rows
     assert "It cannot tell a < b." in read.texts["p"] and "0.875" in read.texts["p"][0]
-    assert "Why calls failed" not in read.texts["h2"]
+    assert "Why calls failed" not in read.texts["h3"]
 
 
 def test_a_judge_that_is_a_model(tmp_path):
@@ -108,9 +110,31 @@ def test_a_judge_that_is_a_model(tmp_path):
     tournaments = {"calls": 10, "failed": 2, "failure_reasons": {"longer than 9 <tokens>": 2}, "judge": measured}
     judge_page(tournaments, None, tmp_path / "j.html")
     read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
-    assert ["model", "gram"] in read.rows and ["calls", "10"] in read.rows and ["failed", "2"] in read.rows
+    assert ["model", "gram"] in read.rows and ["comparisons asked for", "10"] in read.rows
+    assert ["share of comparisons that failed", "0.200"] in read.rows
     assert ["longer than 9 <tokens>", "2"] in read.rows
     assert "position bias" in str(read.rows) and "0.125" in str(read.rows) and "limits" not in str(read.texts).lower()
+
+
+def test_each_of_several_judges_has_a_column(tmp_path):
+    first = {"groups": 3, "calls": 40, "failed": 4, "failure_reasons": {"gone": 4}, "judge": {"kind": "pairwise"}}
+    second = {
+        "groups": 3,
+        "calls": 9,
+        "failed": 0,
+        "failure_reasons": {},
+        "judge": {"kind": "scalar", "answers_rated": 7},
+    }
+    found = {"agreement": [{"judges": ["a", "b"], "kendall_tau": 0.5, "top_1": None, "groups": 2}]}
+    found |= {"answers_rated": {"all": 1200, "some": 2, "none": 1}}
+    judge_page(combined_report({"a": first, "b": second}, "mean", found), None, tmp_path / "j.html")
+    read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
+    assert ["kind", "pairwise", "scalar"] in read.rows and ["answers rated", "–", "7"] in read.rows
+    assert ["comparisons asked for", "40", "9"] in read.rows
+    assert ["share of comparisons that failed", "0.100", "0.000"] in read.rows
+    assert ["a and b", "0.500", "–", "2"] in read.rows and ["gone", "4"] in read.rows
+    assert any("mean of standardized ratings. 1,200 answers" in text for text in read.texts["p"])
+    assert "Why calls of a failed" in read.texts["h3"] and "Why calls of b failed" not in read.texts["h3"]
 
 
 def test_every_row_that_is_not_complete_is_listed(tmp_path):
@@ -169,6 +193,11 @@ def test_versions_can_be_compared(packages):
     assert set(provenance.versions(*packages)) == {"adaptive_samplers", "python", *packages}
 
 
+def judge_caption(quality):
+    template = Template((REPOSITORY / "report" / "judge.rst").read_text())
+    return template.render(snakemake=SimpleNamespace(config={"labels": {"quality": quality}}))
+
+
 @pytest.mark.parametrize(
     ("judge", "said", "unsaid"),
     [
@@ -180,11 +209,28 @@ def test_versions_can_be_compared(packages):
             ["asked once"],
             ["four features", "either answer first"],
         ),
+        (
+            {"kind": "likelihood", "name": "smollm"},
+            ["log-probabilities", "``smollm``"],
+            ["shown two answers", "position"],
+        ),
+        (
+            {"kind": "endpoint", "name": "big", "order": "one"},
+            ["``big``", "asked once"],
+            ["four features", "first judge"],
+        ),
     ],
 )
 def test_the_caption_tells_of_the_judge_in_use(judge, said, unsaid):
-    config = {"labels": {"quality": {"judge": judge}}}
-    template = Template((REPOSITORY / "report" / "judge.rst").read_text())
-    text = template.render(snakemake=SimpleNamespace(config=config))
+    text = judge_caption({"judge": judge, "others": [], "combine": "first"})
     assert all(words in text for words in said) and not any(words in text for words in unsaid)
     assert not text.startswith((" ", "\n")) and "{%" not in text
+
+
+def test_the_caption_tells_of_several_judges():
+    others = [{"kind": "feature_reward", "pairs": "p.jsonl"}, {"kind": "endpoint", "name": "big"}]
+    quality = {"judge": {"kind": "scalar", "name": "skywork"}, "others": others}
+    text = judge_caption({**quality, "combine": "mean"})
+    assert "2 more rated" in text and "``feature_reward`` (feature_reward), ``big`` (endpoint)." in text
+    assert "is the mean of" in text and "for comparison" not in text
+    assert "for comparison" in judge_caption({**quality, "combine": "first"})

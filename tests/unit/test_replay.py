@@ -1,5 +1,6 @@
 """Replay, one training run and probes, on a tiny random language model."""
 
+import itertools
 import json
 import tempfile
 from itertools import pairwise
@@ -132,17 +133,20 @@ def test_a_killed_replay_goes_on_where_it_was(tiny_model, training_set, tmp_path
 
     class Dying(Counting):
         def answer_logits(self, pairs, batch_size):
-            for number, answer in enumerate(super().answer_logits(pairs, batch_size)):
-                if number == 6:
-                    raise KeyboardInterrupt
-                yield answer
+            yield from itertools.islice(super().answer_logits(pairs, batch_size), self.answers)
+            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        replayed(training_set, Dying(tiny_model), tmp_path)
-    assert not (tmp_path / "shard=0.safetensors").exists()
+    for answers in (6, 2):
+        dying = Dying(tiny_model)
+        dying.answers = answers
+        with pytest.raises(KeyboardInterrupt):
+            replayed(training_set, dying, tmp_path)
+        assert not (tmp_path / "shard=0.safetensors").exists()
+    kept = [SketchShard.load(file).answer_ids for file in tmp_path.glob("shard=0.safetensors.part.*")]
+    assert sorted(map(len, kept)) == [1, 1, 2, 2, 2] and len(set(itertools.chain(*kept))) == 8
     resumed = Counting(tiny_model)
     (path,) = replayed(training_set, resumed, tmp_path)
-    assert resumed.read == 5
+    assert resumed.read == 3
     assert [file.name for file in tmp_path.glob("shard*")] == [path.name]
     expected, found = SketchShard.load(whole), SketchShard.load(path)
     assert found.answer_ids == expected.answer_ids and torch.equal(found.token_ids, expected.token_ids)

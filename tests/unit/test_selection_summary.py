@@ -68,7 +68,7 @@ def test_what_nobody_asked_for_is_not_counted():
     scores, candidates = tables(["right", "wrong"] + ["gone"] * 10)
     asked = np.zeros(len(KEYS), dtype=bool)
     asked[:5] = True  # of prompt a all answers, of b those of one heuristic with one seed
-    reasons = filtering_reasons(GRID, scores, candidates, True, asked)
+    reasons = filtering_reasons(GRID, scores, candidates, True, asked=asked)
     filtered = filtered_answers(GRID, reasons).to_pylist()
     assert [(row["prompt_id"], row["reason"]) for row in filtered] == [
         ("a", "incorrect"), ("a", "incomplete"), ("a", "incomplete"), ("b", "incomplete")
@@ -97,7 +97,7 @@ def test_every_answer_is_selectable_or_has_its_reason(fate, correct_only):
     expected = [reason_of(key[0], of, correct_only) for key, of in zip(KEYS, fate, strict=True)]
     assert [None if code == 0 else list(REASONS)[code - 1] for code in reasons] == expected
     asked = np.arange(len(KEYS)) % 3 > 0
-    some = filtering_reasons(GRID, scores, candidates, correct_only, asked)
+    some = filtering_reasons(GRID, scores, candidates, correct_only, asked=asked)
     assert some.tolist() == np.where(asked, reasons, -1).tolist()
     listed = filtered_answers(GRID, reasons).to_pylist()
     assert [(*(row[key] for key in KEY), row["reason"]) for row in listed] == [

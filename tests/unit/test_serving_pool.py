@@ -86,7 +86,7 @@ class FaultyServer:
 
 @pytest.fixture
 def serving(monkeypatch):
-    monkeypatch.setattr(pool_module, "BACKOFF", 0.01)
+    monkeypatch.setattr(pool_module, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(pool_module, "SECONDS_BETWEEN_CHECKS", 0.02)
     servers = []
 

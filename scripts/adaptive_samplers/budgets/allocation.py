@@ -133,10 +133,11 @@ def allocate_budget(
 ) -> None:
     """Write the `allocation` table, all rows of the second round, and a report of how it came about.
 
-    Training prompts get seeds by `divide`, each under the heuristics that `eliminate` kept. All answers to training
-    prompts, of both rounds, are at most `settings.budget` of what every prompt under every heuristic and seed would
-    take. Prompts of the other splits get every heuristic and seed, so that comparisons stay balanced; they are not part
-    of the budget. A training prompt without labels, which was dropped in the first round, gets nothing.
+    Training prompts get seeds by `divide`, each under the heuristics that `eliminate` kept of those in `first`. All
+    answers to training prompts, of both rounds, are at most `settings.budget` of what every prompt under every
+    heuristic and seed would take. Prompts of the other splits get every heuristic and seed, so that comparisons stay
+    balanced; they are not part of the budget. A training prompt without labels, which was dropped in the first round,
+    gets nothing.
 
     Parameters
     ----------
@@ -170,6 +171,7 @@ def allocate_budget(
             "weightings": [dict(weights) for weights in settings.weights],
             "eliminated": int((~kept).sum()),
             "heuristics": [{"name": names[row["heuristic_id"]], **row} for row in evidence],
+            "train_nothing": names.drop(first.grid.heuristic_ids.to_pylist()).tolist(),
             "prompts_by_seeds": _counts(extra + settings.first_seeds),
             "prompts": _listed(first, found, extra, settings.first_seeds),
             "unlisted_prompts": max(0, len(extra) - LISTED),

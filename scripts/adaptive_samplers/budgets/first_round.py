@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.grid import Grid
+from adaptive_samplers.heuristics import prompted_heuristics
 from adaptive_samplers.selection import weighted_score
 from adaptive_samplers.tables import KEY, read_batches
 
@@ -22,7 +24,7 @@ class FirstRound:
 
     Attributes
     ----------
-    grid : Grid of the keys; every array is in its order.
+    grid : Grid of the keys; every array is in its order. Heuristics that no answer can be selected of are not in it.
     kinds : array of str [P], of the prompts.
     scores : float [W, P, H, S], under each weighting. Minus infinity where a verifier refused the answer or came to no
         verdict, and such answers are not selected; nan where it was not rated.
@@ -50,7 +52,7 @@ def read_first_round(
     """Read the labels of the training prompts; those of other splits must not decide on anything.
 
     The tables are read some rows at a time. A prompt without a single rating, as one that was dropped for a failed
-    answer, is left out.
+    answer, is left out; so are heuristics whose answers are drawn from a reply with several, for none is selected.
 
     Parameters
     ----------
@@ -61,10 +63,16 @@ def read_first_round(
     Raises
     ------
     UserError
-        If a table cannot be read.
+        If a table cannot be read, or there is no heuristic that answers could be selected of.
     """
     training = prompts[prompts["split"] == "train"]
-    grid = Grid(training["prompt_id"], heuristics["heuristic_id"], seeds)
+    prompted = prompted_heuristics(dict(zip(heuristics["heuristic_id"], heuristics["processors"], strict=True)))
+    grid = Grid(training["prompt_id"], set(heuristics["heuristic_id"]) - prompted, seeds)
+    if not len(grid.heuristic_ids):
+        raise UserError(
+            "heuristics: all are verbalized, and so train nothing; add one of another kind, or set "
+            "generation.adaptive.enabled to false"
+        )
     found = np.full((len(weights), len(grid)), np.nan)
     correct, rating, stderr = np.full((3, len(grid)), np.nan)
     for batch in read_batches("scores", scores, _SCORED):

@@ -24,7 +24,7 @@ class Measure(NamedTuple):
 
 
 MEASURES = (
-    Measure("quality", "rating", "Quality rating (log-odds)"),
+    Measure("quality", "rating", "Quality rating"),
     Measure("quality", "rating_stderr", "Standard error of the rating", correlated=False),
     Measure("quality", "reward", "Judge's reward"),
     Measure("correctness", "score", "Correctness (0 to 1)"),

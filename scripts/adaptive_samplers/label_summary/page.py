@@ -10,7 +10,7 @@ from typing import Any
 from adaptive_samplers.label_summary.examples import BEST, WORST
 from adaptive_samplers.label_summary.measures import BY_COLUMN
 from adaptive_samplers.label_summary.summary import distributions_table
-from adaptive_samplers.pages import MEASURED, page, paragraph, table
+from adaptive_samplers.pages import judge_parts, page, paragraph, table
 
 STYLE = """
 body { max-width: 70em; }
@@ -80,14 +80,13 @@ def labels_page(
     Parameters
     ----------
     summary : what `summarize_labels` found.
-    tournaments : the report of `label_quality`; where several judges are configured, with `judges` (what was measured
-        of each, by name) and `agreement` (a list of `{judges, kendall_tau, top_1, groups}`).
+    tournaments : as in `judge_parts`.
     diversity_measure : the label of diversity that is shown beside an example.
     figures : PNG files of `distributions` and `correlations`.
     """
     parts = [_overview(summary), "<h2>Distributions</h2>", *_distributions(summary, figures["distributions"])]
     parts += ["<h2>Correlations between labels</h2>", *_correlations(summary, figures["correlations"])]
-    parts += ["<h2>The judge</h2>", *_judges(tournaments)]
+    parts += ["<h2>The judge</h2>", *judge_parts(tournaments)]
     parts += ["<h2>Best and worst answers</h2>", *_examples(summary, diversity_measure)]
     page("Labels", parts, path, STYLE)
 
@@ -124,8 +123,8 @@ def _distributions(summary: Mapping[str, Any], figure: Path | str) -> list[str]:
             figure,
             "Labels by kind of prompt: a histogram, each with its own scale; under it the median, the middle half and "
             "the middle 90 %. At the right, how many answers have the label, or groups of answers to a prompt under a "
-            "heuristic, across seeds, where these have it together. Ratings are relative: their mean is 0 among the "
-            "answers to a prompt under a seed.",
+            "heuristic, across seeds, where these have it together. Ratings are log-odds (the mean of several judges: "
+            "standard deviations) and relative: their mean is 0 among the answers that met in a tournament.",
         ),
         f"<details><summary>The numbers</summary>{_wide(['label', *columns], cells)}</details>",
     ]
@@ -154,56 +153,11 @@ def _correlations(summary: Mapping[str, Any], figure: Path | str) -> list[str]:
     ]
 
 
-_OF_TOURNAMENTS = {
-    "groups": "tournaments, one for each prompt and seed",
-    "calls": "comparisons asked for",
-    "failed": "comparisons that failed",
-    "byes": "byes",
-    "rematches": "rematches",
-    "disconnected": "tournaments whose comparisons do not connect all answers",
-    "unrated": "answers without a rating",
-    "first_preference": "mean probability of the answer shown first",
-}
-
-
-def _judges(tournaments: Mapping[str, Any]) -> list[str]:
-    judges = tournaments.get("judges") or {}
-    if not judges and tournaments.get("judge"):
-        judges = {"the judge": tournaments["judge"]}
-    parts = []
-    if judges:
-        names = list(dict.fromkeys(name for measured in judges.values() for name in measured))
-        rows = [
-            [MEASURED.get(name, name), *(_plain(measured.get(name)) for measured in judges.values())] for name in names
-        ]
-        parts.append(_wide(["", *judges], rows))
-    agreement = tournaments.get("agreement") or []
-    if agreement:
-        heads = ["judges", "Kendall's tau of their ratings", "share with the same best answer", "groups"]
-        rows = [[" and ".join(a["judges"]), a["kendall_tau"], a["top_1"], a["groups"]] for a in agreement]
-        parts += ["<h3>Agreement between judges</h3>", _wide(heads, rows)]
-    else:
-        parts.append(paragraph("One judge rated the answers, so there is no agreement between judges to report."))
-    rows = [[said, tournaments[name]] for name, said in _OF_TOURNAMENTS.items() if name in tournaments]
-    if tournaments.get("calls"):
-        rows.append(["share of comparisons that failed", tournaments["failed"] / tournaments["calls"]])
-    parts += ["<h3>Tournaments</h3>", _wide(["", "number"], rows)]
-    reasons = tournaments.get("failure_reasons") or {}
-    if reasons:
-        parts += ["<h3>Why calls failed</h3>", _wide(["reason", "times"], list(reasons.items()))]
-    return parts
-
-
-def _plain(value: Any) -> Any:
-    """A value that fits into a cell: lists and mappings as text."""
-    return value if value is None or isinstance(value, int | float | str) else str(value)
-
-
 def _examples(summary: Mapping[str, Any], diversity_measure: str) -> list[str]:
     parts = [
         paragraph(
             "The answers with the highest and the lowest rating to prompts of each kind, at most one of either for a "
-            "prompt. A rating compares an answer with the others to its prompt under its seed, not with those to other "
+            "prompt. A rating compares an answer with those that it met in a tournament, not with those to other "
             "prompts; after it stands its standard error. Characters that cannot be shown are written as escapes, such "
             "as \\x07."
         )

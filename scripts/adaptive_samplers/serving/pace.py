@@ -1,9 +1,12 @@
-"""How fast requests may follow each other: so many a second, and not before a server is ready for more."""
+"""How requests follow each other: so many a second, not before a server is ready, and later after each failure."""
 
 import threading
 import time
 
 import requests
+
+FIRST_PAUSE = 1.0  # seconds before the second attempt; doubled with each one more
+LONGEST_PAUSE = 60.0  # seconds, also where the server asks for more
 
 
 class Pace:
@@ -29,3 +32,8 @@ def retry_after(reply: requests.Response) -> float:
         return max(0.0, float(reply.headers.get("Retry-After", 0)))
     except ValueError:
         return 0.0
+
+
+def pause_after(attempts: int, asked: float, first: float) -> float:
+    """Seconds to wait after so many failed attempts: `first`, doubled with each one more, or as the server asked."""
+    return min(LONGEST_PAUSE, max(first * 2 ** (attempts - 1), asked))

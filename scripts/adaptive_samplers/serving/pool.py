@@ -16,12 +16,10 @@ from typing import Any, Protocol
 import requests
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.serving.pace import retry_after
+from adaptive_samplers.serving.pace import FIRST_PAUSE, pause_after, retry_after
 from adaptive_samplers.stage import say
 
 ATTEMPTS = 4  # of a request that met a passing trouble
-BACKOFF = 1.0  # seconds before the second attempt; doubled with each one more
-LONGEST_PAUSE = 60.0  # seconds, where the server asks for more
 SECONDS_BETWEEN_CHECKS = 1.0
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers that may pass
 
@@ -168,7 +166,7 @@ class EndpointPool:
                         if row.attempts == self.attempts:
                             yield row.index, Reply(error=f"given up after {self.attempts} attempts: {trouble}")
                         else:
-                            pause = max(BACKOFF * 2 ** (row.attempts - 1), min(trouble.seconds, LONGEST_PAUSE))
+                            pause = pause_after(row.attempts, trouble.seconds, FIRST_PAUSE)
                             heapq.heappush(later, (time.monotonic() + pause, next(numbers), row))
                         continue
                     state.endpoint.succeeded()

@@ -132,7 +132,7 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
 
     The steps of an answer are its tokens and, where it ended by itself, the choice to end. Sketches that the
     file holds already, made by the same model with the same numbers of points, are taken over; so are those in
-    `{path}.part`, where a job that is killed leaves what it had.
+    `{path}.part.*`, where a job that is killed leaves what it had.
 
     Raises
     ------
@@ -140,9 +140,9 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
         If an answer is longer than the model can read.
     """
     fingerprint = content_id([STAGE_VERSIONS["replay_distributions"], model_hash, str(model.model.dtype), top, tail])
-    part = Path(f"{path}.part")
+    parts = sorted(path.parent.glob(f"{path.name}.part.*"))
     shard, known = _empty_shard(answers, top + tail), np.zeros(len(answers), dtype=bool)
-    for earlier in (path, part):
+    for earlier in (path, *parts):
         if shard_fingerprint(earlier) == fingerprint:
             known |= shard.take_over(SketchShard.load(earlier))
     new = np.flatnonzero(~known)
@@ -153,6 +153,7 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
         if reason := model.refuse(len(prompt), len(answer)):
             raise UserError(f"replay: {reason}")
     bar = progress(total=len(new), description="replay", unit=" answers")
+    unsaved: list[int] = []
     for read, (position, logits) in enumerate(model.answer_logits(pairs, BATCH_SIZE), start=1):
         span = shard.span(new[position])
         made = DistributionSketch.from_logits(logits[: span.stop - span.start], top, tail)
@@ -160,13 +161,17 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
         tokens = torch.tensor(pairs[position][1], dtype=torch.long, device=logits.device)
         log_probs, _ = masked_log_softmax(logits[: len(tokens)])
         shard.chosen_log_probs[span][: len(tokens)] = log_probs.gather(1, tokens[:, None]).squeeze(1).cpu()
-        known[new[position]] = True
-        if read % max(1, len(new) // PARTS) == 0 and read < len(new):
-            shard.only(np.flatnonzero(known)).save(part, fingerprint)
+        unsaved.append(new[position])
+        if len(unsaved) * PARTS >= len(new) and read < len(new):
+            # Only what is new, for it is copied on its way to the disk.
+            parts.append(Path(f"{path}.part.{shard.answer_ids[unsaved[0]]}"))
+            shard.only(np.array(unsaved)).save(parts[-1], fingerprint)
+            unsaved = []
         bar.update()
     bar.close()
     shard.save(path, fingerprint)
-    part.unlink(missing_ok=True)
+    for part in parts:
+        part.unlink(missing_ok=True)
 
 
 def _empty_shard(answers: pd.DataFrame, points: int) -> SketchShard:

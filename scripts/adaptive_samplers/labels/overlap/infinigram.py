@@ -17,12 +17,10 @@ from typing import Any, Self
 import requests
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.serving.pace import Pace, retry_after
+from adaptive_samplers.serving.pace import FIRST_PAUSE, Pace, pause_after, retry_after
 from adaptive_samplers.serving.pool import BUSY
 
 ATTEMPTS = 5
-FIRST_WAIT = 1.0  # seconds before the second attempt; doubled with each one more
-LONGEST_WAIT = 60.0  # seconds, also where the server asks for more
 GIVE_UP_AFTER = 20  # questions in a row without an answer: the server is gone
 
 
@@ -112,7 +110,7 @@ class InfinigramClient:
         requests_per_second: float,
         timeout: float,
         cache: ReplyCache,
-        first_wait: float = FIRST_WAIT,
+        first_wait: float = FIRST_PAUSE,
     ) -> None:
         self.url = url
         self.index = index
@@ -165,7 +163,7 @@ class InfinigramClient:
         problem, asked_to_wait = "", 0.0
         for attempt in range(ATTEMPTS):
             if attempt:
-                time.sleep(min(LONGEST_WAIT, max(self.first_wait * 2 ** (attempt - 1), asked_to_wait)))
+                time.sleep(pause_after(attempt, asked_to_wait, self.first_wait))
             self._pace.wait()
             self.requests_sent += 1
             try:

@@ -1,0 +1,78 @@
+# Helpers only: how policies are sampled, and what the rounds of training begin with.
+
+from adaptive_samplers.files import read_json
+
+# Folders of learned samplers that policies are sampled with.
+POLICY_SAMPLERS = [
+    step["learned"]
+    for step in config["policy_samples"]["sampling"]
+    if "learned" in step
+]
+
+
+def sampling_settings(samples=None):
+    """The params with which policies are sampled: what `stage` gives for answers, by the keys of `policy_samples`."""
+    own, settings = config["policy_samples"], stage(
+        "generate_candidates",
+        "run.seed",
+        "model.dtype",
+        "generation.engine",
+        "generation.max_new_tokens",
+        "generation.stop",
+        "policy_samples.samples",
+        "policy_samples.sampling",
+    )
+    settings["generation"]["shards"] = own["shards"]
+    if samples is not None:
+        settings["policy_samples"]["samples"] = samples
+    for key in ("max_new_tokens", "stop"):
+        if own[key] is not None:
+            settings["generation"][key] = own[key]
+    return settings
+
+
+# Rounds of training: where their files are, and what the first one begins with.
+ROUND = "results/{run}/iteration/round={round}"
+ITERATION = config["iteration"]
+TRAINING_DATA = f"{ROUND}/preferences/{preference_file(ITERATION['format'])}"
+FIRST_POLICY = f"results/{{run}}/models/{ITERATION['policy'] or BASE_MODEL}"
+
+
+def policy_before(wildcards):
+    """The model folder that a round samples and trains."""
+    number = int(wildcards.round)
+    if number == 1:
+        return FIRST_POLICY.format(run=wildcards.run)
+    return f"results/{wildcards.run}/iteration/round={number - 1}/policy"
+
+
+def slice_of_round(wildcards):
+    """The params of slice_round_prompts, in which the round stands as the slice that it takes."""
+    settings = stage("slice_prompts", "policy_samples.sampling")
+    size = ITERATION["prompts_per_round"]
+    skip = ITERATION["skip"] + (int(wildcards.round) - 1) * size
+    settings["policy_samples"] |= {
+        "splits": ITERATION["splits"],
+        "skip": skip,
+        "limit": size,
+    }
+    return settings
+
+
+def planned_rounds(wildcards):
+    """The folders of all rounds, known once the prompts are counted."""
+    plan = checkpoints.plan_rounds.get(run=RUN).output[0]
+    return [
+        f"results/{RUN}/iteration/round={one['round']}"
+        for one in read_json(plan)["rounds"]
+    ]
+
+
+def iteration_summary(wildcards):
+    """What the target `iterations` asks for."""
+    if ITERATION["command"] is None:
+        raise WorkflowError(
+            "iteration.command is null: nothing says how a policy is trained. docs/iteration.md tells what the command "
+            "is given and must leave"
+        )
+    return f"results/{RUN}/iteration/summary.json"
