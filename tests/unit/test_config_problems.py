@@ -45,6 +45,7 @@ BAD_CONFIGS = [
     (OTHERS, [{"kind": "scaler"}], f"{OTHERS}[0].kind", ["'scaler'", "Did you mean 'scalar'?"]),
     (OTHERS, [{**PAIRWISE, "labels": ["A"]}], f"{OTHERS}[0].labels", ["has 1 items"]),
     (OTHERS, [{**PAIRWISE, "name": "all-minilm-l6-v2"}], f"{OTHERS}[0].name", ["another model"]),
+    (OTHERS, [{**PAIRWISE, "name": "feature_reward"}], f"{OTHERS}[0].name", ["the embedded judge's name"]),
     (OTHERS, [SERVED_JUDGE], f"{OTHERS}[0].sglang.arguments[0]", ["'--host' follows from other keys"]),
     ("labels.quality.combine", "mean", "labels.quality.combine", ["no effect with one judge"]),
     ("labels.quality.combine", "median", "labels.quality.combine", ["first or mean"]),

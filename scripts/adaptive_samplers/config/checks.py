@@ -25,6 +25,7 @@ from adaptive_samplers.policies.sources import policy_source
 
 QUALITY: KeyPath = ("labels", "quality")
 JUDGE: KeyPath = (*QUALITY, "judge")
+TRAINED_KIND = "feature_reward"  # the judge that the DAG trains; it has no name of its own
 COMPARING_KINDS = ("pairwise", "endpoint")  # judges that are asked a question about two answers, and give no rewards
 # Said again here, for not every environment that reads the config has what verifiers import; a test compares.
 VERIFIERS = ("code", "exact", "instructions", "math", "numeric", "reasoning_gym", "regex")
@@ -172,6 +173,9 @@ def _check_judge(config: dict, problems: Problems, base_folder: Path) -> None:
             if key in _OWN_REQUEST:
                 message = f"follows from the {_OWN_REQUEST[key]}; allowed: what else a request may hold"
                 problems.add((*place, "request", key), message)
+        if judge["kind"] != TRAINED_KIND and judge_name(judge) == TRAINED_KIND:
+            problems.add((*place, "name"), f"'{TRAINED_KIND}' is the embedded judge's name; allowed: another one")
+            continue
         first = names.setdefault(judge_name(judge), place)
         if first != place:
             key = "name" if "name" in judge else "kind"
