@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.models.fetch import fetch_model
+from adaptive_samplers.policies import formats as policy_formats
 from adaptive_samplers.policies.formats import instruction_of, write_formats
 from adaptive_samplers.policies.prompts import slice_prompts
 from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
@@ -129,6 +130,13 @@ def test_what_alpaca_eval_loads_is_what_was_sampled(formats, monkeypatch):
         assert table["dataset"].tolist() == PROMPTS["dataset"].tolist()
         assert utils.get_generator_name(None, table) == "mine"
     assert len(list((formats / "alpaca_eval").iterdir())) == 2
+
+
+def test_more_samples_than_files_may_be_open_at_once(formats, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy_formats, "FILES_AT_A_TIME", 1)
+    write_formats(tmp_path / "samples.parquet", PROMPTS, GENERATION, tmp_path / "one_by_one")
+    for path in (formats / "alpaca_eval").iterdir():
+        assert (tmp_path / "one_by_one" / "alpaca_eval" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_samples_of_tasks_are_laid_out_as_lm_evaluation_harness_logs_them(formats):

@@ -6,7 +6,7 @@ All are written a row at a time from the `policy_samples` table, and are the sam
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,7 @@ from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import read_batches
 
 Row = dict[str, Any]
+FILES_AT_A_TIME = 500  # open ones; systems allow a process about a thousand
 
 
 def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str, Any], folder: Path) -> None:
@@ -40,7 +41,7 @@ def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str,
     with atomic_output(folder) as temporary:
         temporary.mkdir()
         _write_json_lines(_rows(samples), asked, temporary / "samples.jsonl")
-        _write_alpaca_eval(_rows(samples), temporary / "alpaca_eval")
+        _write_alpaca_eval(samples, temporary / "alpaca_eval")
         _write_lm_eval(_rows(samples), asked, generation, temporary / "lm_eval")
 
 
@@ -76,23 +77,33 @@ def _write_json_lines(rows: Iterator[Row], asked: Mapping[str, Row], path: Path)
             file.write(json_line(line))
 
 
-def _write_alpaca_eval(rows: Iterator[Row], folder: Path) -> None:
+def _write_alpaca_eval(samples: Path, folder: Path) -> None:
     folder.mkdir()
+    ids: set[int] = set()
+    for batch in read_batches("policy_samples", samples, ["sample_id"]):
+        ids.update(batch["sample_id"].unique().to_pylist())
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), FILES_AT_A_TIME):
+        _write_answer_lists(_rows(samples), ordered[start : start + FILES_AT_A_TIME], folder)
+
+
+def _write_answer_lists(rows: Iterator[Row], ids: Sequence[int], folder: Path) -> None:
     with ExitStack() as stack:
-        files: dict[int, TextIO] = {}
+        places = {number: folder / f"sample_{number}.json" for number in ids}
+        files = {one: stack.enter_context(open(place, "w", encoding="utf-8")) for one, place in places.items()}
+        begun: set[int] = set()
         for row in rows:
             number = row["sample_id"]
-            first = number not in files
-            if first:
-                place = folder / f"sample_{number}.json"
-                files[number] = stack.enter_context(open(place, "w", encoding="utf-8"))
+            if number not in files:
+                continue
             item = {
                 "instruction": instruction_of(row["messages"]),
                 "output": row["text"],
                 "generator": row["policy"],
                 "dataset": row["dataset"],
             }
-            files[number].write(("[\n" if first else ",\n") + json.dumps(item, ensure_ascii=False))
+            files[number].write((",\n" if number in begun else "[\n") + json.dumps(item, ensure_ascii=False))
+            begun.add(number)
         for file in files.values():
             file.write("\n]\n")
 
