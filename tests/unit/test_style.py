@@ -24,3 +24,15 @@ def test_style(command):
     program = Path(sys.executable).parent / command[0]
     done = subprocess.run([program, *command[1:]], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_lint_of_every_rule(tmp_path):
+    """Rules of adaptive budgets and of rounds are there only where a config asks for them."""
+    config = tmp_path / "all.yaml"
+    config.write_text(
+        "{generation: {adaptive: {enabled: true}}, iteration: {command: 'train {data} {model} {output}'}}"
+    )
+    program = Path(sys.executable).parent / "snakemake"
+    command = [program, "--lint", "--configfile", config]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "good condition" in done.stdout + done.stderr, done.stdout + done.stderr
