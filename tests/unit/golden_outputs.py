@@ -262,7 +262,7 @@ def golden_combination(folder: Path):
         write_table("quality", table, folder / f"{name}.parquet")
     tables = {name: folder / f"{name}.parquet" for name in ("one", "two", "three")}
     for method in ("first", "mean"):
-        found = combine_quality(tables, method, "seed", folder / "quality.parquet")
+        found = combine_quality(tables, method, folder / "quality.parquet")
         reports = {name: {"calls": 3, "judge": {"kind": "x"}} for name in tables}
         results += [read_table("quality", folder / "quality.parquet"), combined_report(reports, method, found)]
     return results
