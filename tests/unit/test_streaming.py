@@ -296,4 +296,5 @@ def test_memory_does_not_grow_with_the_answers(bench, tmp_path, monkeypatch):
         peaks.append(int(done.stdout.split()[-1]))
     size = (folder / "candidates.parquet").stat().st_size / counts[-1]
     assert size > 1_500  # bytes an answer
-    assert (peaks[1] - peaks[0]) / (counts[1] - counts[0]) < size / 4
+    # The numbers of all answers are in memory, their texts and tokens never.
+    assert (peaks[1] - peaks[0]) / (counts[1] - counts[0]) < size / 3
