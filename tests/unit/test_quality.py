@@ -142,6 +142,8 @@ def test_answers_that_read_the_same_are_one_player():
             candidate("a", "h1", 0, [3, 4]),
             candidate("a", "h5", 0, [], "error"),
             candidate("a", "h2", 1, [0, 1]),
+            candidate("a", "h2", 2, [0, 1]),
+            candidate("a", "h4", 2, [0, 1]),
         ]
     )
     asked = []
@@ -154,11 +156,13 @@ def test_answers_that_read_the_same_are_one_player():
     rewards = {("a", f"h{number}", 0): reward for number, reward in ((1, 1.0), (2, 0.0), (3, -1.0), (4, 99.0))}
     labels, summary = label_quality(same, Judge(rewards, {}, {}), TOURNAMENT, 0.0, seed=1)
     assert {frozenset(c[1:]) for c in asked} == {frozenset(pair) for pair in (("h1", "h2"), ("h1", "h3"), ("h2", "h3"))}
-    assert summary["calls"] == 3 and summary["equal_answers"] == 1
+    assert summary["calls"] == 3 and summary["equal_answers"] == 2
     rating = labels.set_index(["heuristic_id", "seed"])["rating"]
     assert rating["h4", 0] == rating["h2", 0] and rating["h1", 0] > rating["h2", 0] > rating["h3", 0]
     assert rating.loc[:, 0].sum() == pytest.approx(0, abs=1e-9)
-    assert labels["comparisons"].tolist() == [2, 2, 2, 2, 0, 0]
+    assert labels["comparisons"].tolist() == [2, 2, 2, 2, 0, 0, 0, 0]
+    # Nothing but the same answer: as good as each other, which takes no comparison.
+    assert (labels.loc[labels["seed"] == 2, ["rating", "rating_stderr"]] == 0).all(axis=None)
     assert np.isnan(rating["h5", 0]) and np.isnan(rating["h2", 1])  # failed, and without an opponent
 
 

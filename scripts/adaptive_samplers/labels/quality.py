@@ -60,9 +60,12 @@ def label_quality(
             f"{len(judge.failures)}:\n{first}\nMend the cause, or raise the tolerance"
         )
     ratings = ratings.rename(columns={"heuristic_id": "player"})
-    rated = answered.merge(ratings, on=["prompt_id", "player", "seed"], validate="many_to_one").drop(columns="player")
+    rated = answered.merge(ratings, on=["prompt_id", "player", "seed"], validate="many_to_one")
+    # Where all answers are the same, their one player meets nobody, and yet they are known to be equally good.
+    met = rated.groupby(["prompt_id", "seed"])["player"]
+    rated.loc[(met.transform("nunique") == 1) & (met.transform("size") > 1), ["rating", "rating_stderr"]] = 0.0
     rated["rating"] -= rated.groupby(["prompt_id", "seed"])["rating"].transform("mean")
-    table = candidates[KEY].merge(rated, on=KEY, how="left", validate="one_to_one")
+    table = candidates[KEY].merge(rated.drop(columns="player"), on=KEY, how="left", validate="one_to_one")
     table["comparisons"] = table["comparisons"].fillna(0).astype(np.int32)
     table["reward"] = [judge.rewards.get(key, np.nan) for key in table[KEY].itertuples(index=False, name=None)]
     return (under_own_seeds(table) if together else table), summary
