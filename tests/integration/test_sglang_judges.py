@@ -41,7 +41,8 @@ def test_verdicts_are_those_of_the_model_in_process(kind, tiny_model_folder, sgl
     np.testing.assert_allclose(labels["reward"], expected_labels["reward"], atol=1e-4)
     np.testing.assert_allclose(labels["rating"], expected_labels["rating"], atol=1e-3)
     assert np.nanstd(expected) > 0.05
-    assert report["failed"] == expected_report["failed"] == 4
+    # Of the four answers that the long one could meet, two read the same.
+    assert report["failed"] == expected_report["failed"] == 3
     assert {reason for _, reason in failures} == {"longer than 120 tokens"}
     for name in ("position_bias", "orders_disagree", "label_mass"):
         assert report["judge"].get(name) == pytest.approx(expected_report["judge"].get(name), abs=1e-4)
