@@ -191,6 +191,10 @@ class Files(list):
         super().__init__(named.values())
         self.__dict__.update(named)
 
+    def get(self, name: str) -> Any:
+        """A file by its name; None where the rule has none."""
+        return self.__dict__.get(name)
+
 
 def rule(step: str, folder: Path) -> SimpleNamespace:
     """What Snakemake gives to the script of a step."""

@@ -186,45 +186,24 @@ rule allocate_budget:
         "../scripts/allocate_budget.py"
 
 
-rule generate_allocated:
+# Where a run without budgets, or with another one, has answers in the same files, they are taken over.
+use rule generate_candidates as generate_allocated with:
     input:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
         allocation="results/{run}/allocation.parquet",
         model=f"results/{{run}}/models/{BASE_MODEL}",
-    output:
-        # Where a run without budgets, or with another one, has them: its answers are taken over.
-        update("results/{run}/candidates/seed={seed}/shard={shard}.parquet"),
     log:
         "logs/{run}/generate_allocated/seed={seed}/shard={shard}.log",
     benchmark:
         "benchmarks/{run}/generate_allocated/seed={seed}/shard={shard}.tsv"
     wildcard_constraints:
         seed="|".join(map(str, LATER_SEEDS)),
-    conda:
-        GENERATION_ENVIRONMENT
-    threads: 1
-    resources:
-        gpu=GENERATION_GPUS,
-        mem_mb=growing(6000, "model"),
-        runtime=growing(120),
-    params:
-        settings=stage(
-            "generate_candidates",
-            "run.seed",
-            "model.dtype",
-            "generation.engine",
-            "generation.max_new_tokens",
-            "generation.stop",
-            "generation.shards",
-        ),
     message:
         "Generating the allocated answers: seed {wildcards.seed}, shard {wildcards.shard}"
-    script:
-        "../scripts/generate_allocated.py"
 
 
-rule verify_allocated:
+use rule verify_candidates as verify_allocated with:
     input:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
@@ -241,19 +220,11 @@ rule verify_allocated:
         "logs/{run}/verify_allocated.log",
     benchmark:
         "benchmarks/{run}/verify_allocated.tsv"
-    conda:
-        "../envs/language_model.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(8000),
-        runtime=growing(30),
     params:
         settings=stage("verify_candidates", "generation.tolerance")
         | {"seeds": LATER_SEEDS},
     message:
         "Checking that every allocated answer is there"
-    script:
-        "../scripts/verify_allocated.py"
 
 
 rule join_candidates:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from adaptive_samplers.engines.build import build_engine
-from adaptive_samplers.generation import GenerationSettings, generate, shard_of
+from adaptive_samplers.generation import GenerationSettings, allocated_keys, generate, shard_of
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.stage import run_stage
 from adaptive_samplers.tables import read_table
@@ -11,16 +11,19 @@ from adaptive_samplers.tables import read_table
 
 def main(snakemake):
     prompts = read_table("prompts", snakemake.input.prompts)
-    shards = snakemake.params.settings["generation"]["shards"]
-    engine = build_engine(snakemake.config, Path(snakemake.input.model), Path(snakemake.log[0]))
+    seed, shards = int(snakemake.wildcards.seed), snakemake.params.settings["generation"]["shards"]
+    shard = shard_of(prompts, int(snakemake.wildcards.shard), shards)
+    # There where budgets are adaptive, for the answers of a later seed.
+    allocation = snakemake.input.get("allocation")
     generate(
-        shard_of(prompts, int(snakemake.wildcards.shard), shards),
+        shard,
         read_table("heuristics", snakemake.input.heuristics),
-        [int(snakemake.wildcards.seed)],
-        engine,
+        [seed],
+        build_engine(snakemake.config, Path(snakemake.input.model), Path(snakemake.log[0])),
         model_hash(snakemake.input.model),
         GenerationSettings.from_config(snakemake.params.settings),
         Path(snakemake.output[0]),
+        allocated_keys(Path(allocation), set(shard["prompt_id"]), seed) if allocation else None,
     )
 
 

@@ -29,9 +29,9 @@ def main(snakemake):
     grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], settings["seeds"])
     asked = None
     # There where budgets are adaptive.
-    if adaptive := settings.get("generation", {}).get("adaptive"):
-        first = settings["seeds"][: adaptive["first_seeds"]]
-        asked = asked_places(Path(snakemake.input.allocation), grid, first)
+    if allocation := snakemake.input.get("allocation"):
+        first = settings["seeds"][: settings["generation"]["adaptive"]["first_seeds"]]
+        asked = asked_places(Path(allocation), grid, first)
     reasons = filtering_reasons(
         grid,
         scores,

@@ -9,6 +9,8 @@ from adaptive_samplers.verification import verify_candidates
 
 def main(snakemake):
     settings = snakemake.params.settings
+    # There where budgets are adaptive, for the answers of the later seeds.
+    allocation = snakemake.input.get("allocation")
     verify_candidates(
         [Path(path) for path in snakemake.input.shards],
         read_table("prompts", snakemake.input.prompts),
@@ -17,6 +19,7 @@ def main(snakemake):
         settings["generation"]["tolerance"],
         Path(snakemake.output.candidates),
         Path(snakemake.output.report),
+        allocation=Path(allocation) if allocation else None,
     )
 
 
