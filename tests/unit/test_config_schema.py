@@ -7,7 +7,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from adaptive_samplers.config import SCHEMA_PATH, checks, load_config, with_key_table
+from adaptive_samplers.config import SCHEMA_PATH, load_config, with_key_table
+from adaptive_samplers.config.checks import inputs
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import VERIFIERS
 from adaptive_samplers.preferences import FORMATS, PAIRINGS, PreferenceSettings, file_name
@@ -36,7 +37,7 @@ def test_schema_is_valid_closed_and_documented():
 
 
 def test_the_config_knows_the_verifiers_of_the_code():
-    assert set(checks.VERIFIERS) == set(VERIFIERS)
+    assert set(inputs.VERIFIERS) == set(VERIFIERS)
 
 
 def test_the_config_knows_the_pairings_and_formats_of_the_code():

@@ -1,0 +1,43 @@
+"""What the checks share: places in a config, and files that should be there."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from adaptive_samplers.config.problems import KeyPath, Problems
+from adaptive_samplers.config.words import suggest
+
+QUALITY: KeyPath = ("labels", "quality")
+JUDGE: KeyPath = (*QUALITY, "judge")
+TRAINED_KIND = "feature_reward"  # the judge that the DAG trains; it has no name of its own
+COMPARING_KINDS = ("pairwise", "endpoint")  # judges that are asked a question about two answers, and give no rewards
+
+
+def at(config: Any, path: Iterable[str | int]) -> Any:
+    """What a config has at a place."""
+    for key in path:
+        config = config[key]
+    return config
+
+
+def judges(config: dict, problems: Problems) -> list[KeyPath]:
+    """The places of the judges with which nothing is wrong so far."""
+    others = at(config, (*QUALITY, "others")) if problems.clean(*QUALITY, "others") else []
+    places: list[KeyPath] = [JUDGE, *((*QUALITY, "others", i) for i in range(len(others)))]
+    return [place for place in places if problems.clean(*place)]
+
+
+def check_exists(
+    path: KeyPath, name: str, base_folder: Path, exists: Callable[[Path], bool], kind: str, problems: Problems
+) -> None:
+    """Report a file or folder that does not exist, with one of nearly its name."""
+    place = base_folder / name
+    if exists(place):
+        return
+    if place.exists():
+        problems.add(path, f"'{name}' is not a {kind}; allowed: a {kind}")
+        return
+    near = ""
+    if place.parent.is_dir():
+        near = suggest(place.name, sorted(entry.name for entry in place.parent.iterdir() if exists(entry)))
+    problems.add(path, f"'{name}' does not exist; allowed: a {kind}, relative to {base_folder}{near}")

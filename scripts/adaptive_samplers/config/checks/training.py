@@ -1,0 +1,99 @@
+"""Checks of what is selected, trained and compared."""
+
+from pathlib import Path
+
+from adaptive_samplers.config.checks.common import at
+from adaptive_samplers.config.problems import KeyPath, Problems, dotted
+from adaptive_samplers.config.schema import config_schema
+from adaptive_samplers.config.weights import weight_name, weight_names
+from adaptive_samplers.config.words import join, show
+
+MOST_WEIGHTINGS = 100
+
+
+def check_scoring(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("scoring", "weights"):
+        return
+    if problems.clean("scoring", "grid") and problems.clean("scoring", "pareto"):
+        _check_weightings(config, problems)
+    first_place: dict[str, int] = {}
+    one_seed = problems.clean("seeds") and len(config["seeds"]) == 1
+    for i, weights in enumerate(config["scoring"]["weights"]):
+        path: KeyPath = ("scoring", "weights", i)
+        name = weight_name(weights)
+        if not any(weights.values()):
+            problems.add(path, f"all weights are 0; allowed: at least one of {join(weights, 'or')} above 0")
+        elif name in first_place:
+            first = dotted((*path[:2], first_place[name]))
+            problems.add(path, f"{name} is already listed in {first}; allowed: each weighting once")
+        elif one_seed and weights["diversity"] > 0:
+            problems.add(
+                (*path, "diversity"),
+                f"{show(weights['diversity'])} has no effect with one seed, for diversity is measured across seeds;"
+                " allowed: 0, or at least two seeds",
+            )
+        first_place.setdefault(name, i)
+
+
+def _check_weightings(config: dict, problems: Problems) -> None:
+    """Of all that select answers together: that there are some, not too many, and that each can have an effect."""
+    scoring, names = config["scoring"], weight_names(config)
+    if not names:
+        problems.add(("scoring", "weights"), "is empty; allowed: at least one weighting here, by grid or by pareto")
+    elif len(names) > MOST_WEIGHTINGS:
+        samplers = f"each trains {len(config['samplers'])} samplers for each top_k"
+        message = f"makes {len(names)} weightings, and {samplers}; allowed: at most {MOST_WEIGHTINGS} in all"
+        problems.add(("scoring", "grid"), message)
+    if problems.clean("seeds") and len(config["seeds"]) == 1:
+        reason = "with one seed, for diversity is measured across seeds; allowed: {}, or at least two seeds"
+        if any(scoring["grid"]["diversity"]):
+            shown = join([show(weight) for weight in scoring["grid"]["diversity"]])
+            problems.add(("scoring", "grid", "diversity"), f"{shown} has no effect {reason.format('an empty list')}")
+        if scoring["pareto"]:
+            problems.add(("scoring", "pareto"), f"true has no effect {reason.format('false')}")
+
+
+def check_objectives(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not (problems.clean("evaluation", "objectives") and problems.clean("scoring", "diversity_measure")):
+        return
+    objectives = config["evaluation"]["objectives"]
+    for needed, why in (
+        ("quality", "the ranking is made of it"),
+        (config["scoring"]["diversity_measure"], "it is scoring.diversity_measure, and quality is plotted against it"),
+    ):
+        if needed not in objectives:
+            problems.add(("evaluation", "objectives"), f"lacks '{needed}': {why}; add it")
+
+
+def check_samplers(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("samplers"):
+        return
+    samplers = config["samplers"]
+    if not any(options is not None for options in samplers.values()):
+        known = join(config_schema()["properties"]["samplers"]["properties"], "or")
+        problems.add(("samplers",), f"names no architecture to train; allowed: at least one of {known}")
+    network = samplers.get("SamplingNetwork")
+    if network is not None and network["d_model"] % network["n_heads"]:
+        problems.add(
+            ("samplers", "SamplingNetwork", "d_model"),
+            f"{network['d_model']} is not divisible by n_heads, {network['n_heads']}; allowed: a multiple of n_heads",
+        )
+
+
+def check_training(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not problems.clean("training", "steps"):
+        return
+    training = config["training"]
+    for key in ("warmup_steps", "evaluate_every"):
+        if problems.clean("training", key) and training[key] > training["steps"]:
+            problems.add(
+                ("training", key),
+                f"{training[key]} is more than training.steps, {training['steps']}; allowed: at most training.steps",
+            )
+
+
+def check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:
+    key: KeyPath = ("evaluation", "repeated_sampling", "enabled")
+    if problems.clean(*key) and problems.clean("seeds") and at(config, key) and len(config["seeds"]) == 1:
+        reason = "with one seed there is one sample of each prompt, and nothing to select among"
+        problems.add(key, f"true has no effect: {reason}; allowed: false, or at least two seeds")
