@@ -1,13 +1,13 @@
 """A server on this machine that takes chat completions as OpenAI's API is documented to, and fails as it is told."""
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from json_server import Reply, json_server
 
 MODEL = "test-model"
 
@@ -39,7 +39,7 @@ class ChatApi:
     _under_way: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, payload: dict, headers: Any) -> tuple[int | None, dict, Any]:
+    def answer(self, payload: dict, headers: Any) -> Reply:
         """Status, headers and body of the reply to a payload."""
         with self._lock:
             self._under_way += 1
@@ -67,44 +67,13 @@ class ChatApi:
 def chatting(api: ChatApi) -> Iterator[ChatApi]:
     """The API at a free port of this machine."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one packet
+    def answer(path: str, payload: dict | None, headers: Mapping[str, str]) -> Reply:
+        if payload is None:
+            return 200, {}, {"object": "list", "data": [{"id": MODEL}]}
+        if path != "/v1/chat/completions":
+            return 404, {}, {"error": {"message": "no such path"}}
+        return api.answer(payload, headers)
 
-        def do_GET(self) -> None:
-            """List the models."""
-            self.send(200, {}, {"object": "list", "data": [{"id": MODEL}]})
-
-        def do_POST(self) -> None:
-            """Complete a chat."""
-            payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.path != "/v1/chat/completions":
-                self.send(404, {}, {"error": {"message": "no such path"}})
-                return
-            status, headers, body = api.answer(payload, self.headers)
-            if status is None:
-                self.close_connection = True
-                return
-            self.send(status, headers, body)
-
-        def send(self, status: int, headers: dict, body: Any) -> None:
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        api.url = f"http://127.0.0.1:{server.server_port}/v1"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield api
-        finally:
-            server.shutdown()
-            thread.join()
+    with json_server(answer) as url:
+        api.url = f"{url}/v1"
+        yield api

@@ -1,13 +1,13 @@
 """A server on this machine that answers as infini-gram's API is documented to, and fails as it is told."""
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from json_server import Reply, json_server
 
 INDEX = "v4_test_llama"
 
@@ -28,7 +28,7 @@ class Api:
     times: list[float] = field(default_factory=list)
     url: str = ""
 
-    def answer(self, payload: dict) -> tuple[int | None, dict, Any]:
+    def answer(self, payload: dict) -> Reply:
         """Status, headers and body of the reply to a payload."""
         self.times.append(time.monotonic())
         self.received.append(payload)
@@ -55,34 +55,10 @@ def serving(api: Api) -> Iterator[Api]:
     """The API at a free port of this machine."""
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one packet
+    def answer(_path: str, payload: dict, _headers: Mapping[str, str]) -> Reply:
+        with lock:
+            return api.answer(payload)
 
-        def do_POST(self) -> None:
-            """Reply to a question."""
-            payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                status, headers, body = api.answer(payload)
-            if status is None:
-                self.close_connection = True
-                return
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        api.url = f"http://127.0.0.1:{server.server_port}/"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield api
-        finally:
-            server.shutdown()
-            thread.join()
+    with json_server(answer) as url:
+        api.url = f"{url}/"
+        yield api

@@ -129,6 +129,23 @@ def working_directory(folder: Path) -> Workflow:
     return Workflow(folder)
 
 
+def tiny_run(folder: Path, model: Path, prompts: list[dict[str, Any]], *changes: tuple[str, Any]) -> Workflow:
+    """A folder with a config of its own: the smoke preset with the tiny model, these prompts, and changes."""
+    work = working_directory(folder)
+    (work.folder / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+    config = changed(
+        SMOKE,
+        ("run.name", "tiny"),
+        ("model.name", "tiny"),
+        ("model.source", {"kind": "folder", "path": str(model)}),
+        ("prompts.sources", [{"path": "prompts.jsonl"}]),
+        *changes,
+    )
+    work.base = work.folder / "tiny.yaml"
+    work.base.write_text(yaml.safe_dump(config))
+    return work
+
+
 def wait_until(condition: Callable[[], Any], seconds: float, process: subprocess.Popen | None = None) -> Any:
     """The first true value of `condition`, asked for so many seconds, and as long as `process` runs if one is given."""
     deadline = time.monotonic() + seconds

@@ -1,6 +1,5 @@
 """Adaptive budgets in the DAG: two rounds, nothing made twice, a second round that survives a kill, a balanced test."""
 
-import json
 import os
 import re
 import signal
@@ -9,11 +8,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from adaptive_samplers.files import read_json
 from adaptive_samplers.tables import KEY, read_table
-from support import SMOKE, changed, wait_until, whole_rows, working_directory
+from support import tiny_run, wait_until, whole_rows
 from tiny_judges import write_judge
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.model, pytest.mark.fault]
@@ -23,14 +21,20 @@ CANDIDATES, SELECTION = "results/tiny/candidates.parquet", "results/tiny/selecti
 ALLOCATION, SHARD = "results/tiny/allocation.parquet", "results/tiny/candidates/seed=2/shard=0.parquet"
 
 
-def config_of(tiny_model_folder, judge_folder):
-    judge = {"kind": "scalar", "name": "judge", "source": {"kind": "folder", "path": str(judge_folder)}}
-    return changed(
-        SMOKE,
-        ("run.name", "tiny"),
-        ("model.name", "tiny"),
-        ("model.source", {"kind": "folder", "path": str(tiny_model_folder)}),
-        ("prompts.sources", [{"path": "prompts.jsonl"}]),
+@pytest.fixture(scope="module")
+def work(tiny_model_folder, tmp_path_factory):
+    """The answers of a tiny model in two rounds, of which the second was killed once, labelled and selected."""
+    place = tmp_path_factory.mktemp("budgets")
+    prompts = [
+        {"prompt": f"{'Add' if number % 2 else 'Write'} {number}.", "kind": "verifiable" if number % 2 else "creative"}
+        | ({"verifier": "regex", "ground_truth": "[aeiou]"} if number % 2 else {"verifier": None, "ground_truth": None})
+        for number in range(200)
+    ]
+    judge = str(write_judge(tiny_model_folder, place / "judge", "scalar"))
+    work = tiny_run(
+        place / "work",
+        tiny_model_folder,
+        prompts,
         ("prompts.per_kind", {"train": 6, "validation": 2, "test": 2}),
         ("seeds", SEEDS),
         ("generation.batch_size", 4),
@@ -39,25 +43,9 @@ def config_of(tiny_model_folder, judge_folder):
         ("generation.adaptive.keep_share", 1.0),
         ("generation.adaptive.confidence", 0.05),  # so that something is eliminated by this little
         ("generation.adaptive.weights", [{"quality": 1.0}]),
-        ("labels.quality.judge", judge),
+        ("labels.quality.judge", {"kind": "scalar", "name": "judge", "source": {"kind": "folder", "path": judge}}),
         ("scoring.weights", [{"quality": 1.0}]),
     )
-
-
-@pytest.fixture(scope="module")
-def work(tiny_model_folder, tmp_path_factory):
-    """The answers of a tiny model in two rounds, of which the second was killed once, labelled and selected."""
-    place = tmp_path_factory.mktemp("budgets")
-    work = working_directory(place / "work")
-    prompts = [
-        {"prompt": f"{'Add' if number % 2 else 'Write'} {number}.", "kind": "verifiable" if number % 2 else "creative"}
-        | ({"verifier": "regex", "ground_truth": "[aeiou]"} if number % 2 else {"verifier": None, "ground_truth": None})
-        for number in range(200)
-    ]
-    (work.folder / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
-    work.base = work.folder / "tiny.yaml"
-    config = config_of(tiny_model_folder, write_judge(tiny_model_folder, place / "judge", "scalar"))
-    work.base.write_text(yaml.safe_dump(config))
     yield work
     work.kill()
 

@@ -3,7 +3,6 @@
 `pytest tests/integration/test_faults.py --repeat 10` does each fault ten times. Jobs of SLURM: test_slurm.py.
 """
 
-import json
 import os
 import re
 import shutil
@@ -13,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from support import SMOKE, Workflow, absent, answers, changed, wait_until, whole_rows, working_directory
+from support import Workflow, absent, answers, tiny_run, wait_until, whole_rows
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.fault]
 
@@ -27,20 +25,13 @@ PROMPTS, HEURISTICS = 16, 4
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Workflow:
     """Answers of a tiny model to short prompts, verified."""
-    work = working_directory(tmp_path_factory.mktemp("faults") / "finished")
-    prompts = [{"prompt": f"Write {i}.", "kind": "creative"} for i in range(200)]
-    (work.folder / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
-    config = changed(
-        SMOKE,
-        ("run.name", "tiny"),
-        ("model.name", "tiny"),
-        ("model.source", {"kind": "folder", "path": str(tiny_model_folder)}),
-        ("prompts.sources", [{"path": "prompts.jsonl"}]),
+    work = tiny_run(
+        tmp_path_factory.mktemp("faults") / "finished",
+        tiny_model_folder,
+        [{"prompt": f"Write {i}.", "kind": "creative"} for i in range(200)],
         ("prompts.per_kind", {"train": 8, "validation": 4, "test": 4}),
         ("generation.batch_size", 4),
     )
-    work.base = work.folder / "tiny.yaml"
-    work.base.write_text(yaml.safe_dump(config))
     done = work.run(CANDIDATES)
     assert done.returncode == 0, done.stdout[-5000:]
     assert len(answers(work.folder / SHARD)) == PROMPTS * HEURISTICS

@@ -3,7 +3,6 @@
 `pytest tests/integration/test_iteration.py --repeat 10` kills ten runs, three times each.
 """
 
-import json
 import random
 import shutil
 import sys
@@ -21,7 +20,7 @@ from safetensors.torch import load_file
 from adaptive_samplers.files import read_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.tables import read_table
-from support import REPOSITORY, SMOKE, Workflow, changed, working_directory
+from support import REPOSITORY, Workflow, tiny_run
 from tiny_judges import write_judge
 
 pytestmark = [pytest.mark.pipeline]
@@ -32,45 +31,25 @@ FOLDER = "results/tiny/iteration"
 NOT_COMPARED = {"provenance.json", "quality_report.json"}
 
 
-def iteration_config(tiny_model_folder: Path, judge: Path, **iteration) -> dict:
-    """A config in which a round takes seconds."""
-    train = f"{sys.executable} {REPOSITORY}/scripts/train_dpo.py --data {{data}} --model {{model}} --output {{output}}"
-    return changed(
-        SMOKE,
-        ("run.name", "tiny"),
-        ("model.name", "tiny"),
-        ("model.source", {"kind": "folder", "path": str(tiny_model_folder)}),
-        ("prompts.sources", [{"path": "prompts.jsonl"}]),
-        ("prompts.per_kind", {"train": 20, "validation": 1, "test": 1}),
-        ("generation.max_new_tokens", 8),
-        (
-            "labels.quality.judge",
-            {"kind": "scalar", "name": "judge", "source": {"kind": "folder", "path": str(judge)}},
-        ),
-        ("preferences.decontamination.test_split", False),
-        (
-            "iteration",
-            {
-                "rounds": ROUNDS,
-                "prompts_per_round": PROMPTS,
-                "samples": SAMPLES,
-                "command": f"{train} --seed {{seed}} --learning-rate 1e-3 --batch-size 3",
-                **iteration,
-            },
-        ),
-    )
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Workflow:
-    """A folder in which models and prompts are there, and no round."""
+    """A folder in which models and prompts are there, and no round; a round takes seconds."""
     place = tmp_path_factory.mktemp("iteration")
     judge = write_judge(tiny_model_folder, place / "judge", "scalar")
-    work = working_directory(place / "work")
-    prompts = [{"prompt": f"Write {i}.", "kind": "creative"} for i in range(60)]
-    (work.folder / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
-    work.base = work.folder / "tiny.yaml"
-    work.base.write_text(yaml.safe_dump(iteration_config(tiny_model_folder, judge)))
+    train = f"{sys.executable} {REPOSITORY}/scripts/train_dpo.py --data {{data}} --model {{model}} --output {{output}}"
+    work = tiny_run(
+        place / "work",
+        tiny_model_folder,
+        [{"prompt": f"Write {i}.", "kind": "creative"} for i in range(60)],
+        ("prompts.per_kind", {"train": 20, "validation": 1, "test": 1}),
+        ("generation.max_new_tokens", 8),
+        ("labels.quality.judge", {"kind": "scalar", "name": "judge", "source": {"kind": "folder", "path": str(judge)}}),
+        ("preferences.decontamination.test_split", False),
+        ("iteration.rounds", ROUNDS),
+        ("iteration.prompts_per_round", PROMPTS),
+        ("iteration.samples", SAMPLES),
+        ("iteration.command", f"{train} --seed {{seed}} --learning-rate 1e-3 --batch-size 3"),
+    )
     models = [f"results/tiny/models/{name}" for name in ("tiny", "judge")]
     done = work.run("results/tiny/prompts.parquet", *models)
     assert done.returncode == 0, done.stdout[-3000:]

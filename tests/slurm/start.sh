@@ -76,7 +76,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf_interval=2
 SlurmctldTimeout=30
 SlurmdTimeout=60
-ReturnToService=2
+ReturnToService=1
 KillWait=5
 MinJobAge=3600
 GresTypes=gpu
