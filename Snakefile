@@ -38,6 +38,7 @@ include: "rules/repeated_sampling.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
 include: "rules/preferences.smk"
+include: "rules/sampler_rounds.smk"
 
 
 # Its checkpoint makes Snakemake look at every rule for each job that it starts.
@@ -62,6 +63,7 @@ localrules:
     policy_samples,
     slice_policy_prompts,
     iterations,
+    sampler_rounds,
     fetch_model,
     collect_prompts,
     expand_heuristics,
@@ -139,6 +141,11 @@ rule policy_samples:
 rule iterations:
     input:
         iteration_summary,
+
+
+rule sampler_rounds:
+    input:
+        SAMPLER_ROUND_FILES,
 
 
 rule preferences:

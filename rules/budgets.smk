@@ -7,6 +7,11 @@
 FIRST_SEEDS = SEEDS[: config["generation"]["adaptive"]["first_seeds"]]
 LATER_SEEDS = SEEDS[len(FIRST_SEEDS) :]
 BUDGET_ROUNDS = ["first", "second"]
+# They say which prompts a round dropped.
+ROUND_REPORTS = expand(
+    "results/{{run}}/{budget_round}_round/candidates_report.json",
+    budget_round=BUDGET_ROUNDS,
+)
 
 
 INTERMEDIATE += [
@@ -62,8 +67,8 @@ use rule embed_candidates as embed_budget_round with:
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/{budget_round}_round/candidates.parquet",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
-        embedder=f"results/{{run}}/models/{EMBEDDER}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
+        embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         "results/{run}/{budget_round}_round/embeddings.parquet",
     log:
@@ -192,7 +197,9 @@ use rule generate_candidates as generate_allocated with:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
         allocation="results/{run}/allocation.parquet",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
+        samplers=competing_samplers,
+        others=answers_of_round_before,
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     log:
         "logs/{run}/generate_allocated/seed={seed}/shard={shard}.log",
     benchmark:
@@ -233,10 +240,7 @@ rule join_candidates:
             "results/{{run}}/{budget_round}_round/candidates.parquet",
             budget_round=BUDGET_ROUNDS,
         ),
-        reports=expand(
-            "results/{{run}}/{budget_round}_round/candidates_report.json",
-            budget_round=BUDGET_ROUNDS,
-        ),
+        rounds=ROUND_REPORTS,
     output:
         table="results/{run}/candidates.parquet",
         report="results/{run}/candidates_report.json",
@@ -264,6 +268,7 @@ use rule join_candidates as join_embeddings with:
             "results/{{run}}/{budget_round}_round/embeddings.parquet",
             budget_round=BUDGET_ROUNDS,
         ),
+        rounds=ROUND_REPORTS,
     output:
         table="results/{run}/embeddings.parquet",
     log:
@@ -282,6 +287,7 @@ use rule join_candidates as join_correctness with:
             "results/{{run}}/{budget_round}_round/labels/correctness.parquet",
             budget_round=BUDGET_ROUNDS,
         ),
+        rounds=ROUND_REPORTS,
     output:
         table="results/{run}/labels/correctness.parquet",
     log:
@@ -306,6 +312,7 @@ use rule gather_quality as gather_both_rounds_quality with:
             budget_round=BUDGET_ROUNDS,
             shard=JUDGE_SHARDS,
         ),
+        rounds=ROUND_REPORTS,
     log:
         "logs/{run}/gather_both_rounds_quality.log",
     benchmark:

@@ -15,6 +15,7 @@ from adaptive_samplers.config import (
     judged_by,
     judges_by_name,
     load_config,
+    sampler_names,
     weight_names,
 )
 from adaptive_samplers.errors import UserError
@@ -31,6 +32,13 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RUN = config["run"]["name"]
+# Later rounds of learned samplers are runs within the run, by the same rules: its wildcard is their folder.
+LATER_SAMPLER_ROUNDS = [
+    f"{RUN}/sampler_round={number}"
+    for number in range(2, config["sampler_rounds"]["rounds"] + 1)
+]
+# What does not change between rounds is made once.
+MODELS_FOLDER = f"results/{RUN}/models"
 SHARDS = range(config["generation"]["shards"])
 REPLAY_SHARDS = range(config["training"]["replay_shards"])
 JUDGE_SHARDS = range(config["labels"]["quality"]["shards"])
@@ -66,11 +74,7 @@ ARCHITECTURES = list(config["samplers"])
 TRAINING_SETS = expand(
     "{weights}_top{top_k}", weights=WEIGHTS, top_k=config["scoring"]["top_k"]
 )
-SAMPLERS = expand(
-    "{architecture}/{training_set}",
-    architecture=ARCHITECTURES,
-    training_set=TRAINING_SETS,
-)
+SAMPLERS = sampler_names(config)
 LABELS = ["quality", "diversity", "correctness"]
 # Left out of the config, as it mostly is, the group of tournaments is no part of params.
 RATED = [
@@ -123,7 +127,7 @@ INTERMEDIATE = [
 
 
 wildcard_constraints:
-    run=re.escape(RUN),
+    run="|".join(map(re.escape, [RUN, *LATER_SAMPLER_ROUNDS])),
     model="|".join(map(re.escape, MODELS | POLICIES)),
     policy="|".join(map(re.escape, POLICIES)),
     round=r"[1-9]\d*",
@@ -171,8 +175,8 @@ def overlap_inputs():
     """What overlap reads beside the answers: an index of the corpus, or the tokenizer of the server's index."""
     overlap = config["labels"]["overlap"]
     if overlap["kind"] == "local":
-        return {"index": "results/{run}/corpus_index"}
-    own = f"results/{{run}}/models/{BASE_MODEL}"
+        return {"index": f"results/{RUN}/corpus_index"}
+    own = f"{MODELS_FOLDER}/{BASE_MODEL}"
     return {"tokenizer": overlap["infinigram"]["tokenizer"] or own}
 
 

@@ -5,7 +5,7 @@ rule sample_with_sampler:
     input:
         prompts="results/{run}/prompts.parquet",
         sampler="results/{run}/samplers/{architecture}/{weights}_top{top_k}",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: the answers of a sampler that came out the same are taken over.
         update(
@@ -73,8 +73,8 @@ use rule embed_candidates as embed_evaluation with:
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/evaluation/candidates.parquet",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
-        embedder=f"results/{{run}}/models/{EMBEDDER}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
+        embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         "results/{run}/evaluation/embeddings.parquet",
     log:

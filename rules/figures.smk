@@ -97,7 +97,8 @@ rule probe_distributions:
             architecture=ARCHITECTURES,
             training_set=TRAINING_SETS[0],
         ),
-        model=f"results/{{run}}/models/{BASE_MODEL}",
+        competing=competing_samplers,
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         "results/{run}/figures/data/distributions.json",
     log:
@@ -242,7 +243,7 @@ rule tabulate_comparison:
 
 rule tabulate_checks:
     input:
-        judge="results/{run}/judge/report.json" if TRAINED_JUDGE else [],
+        judge=f"results/{RUN}/judge/report.json" if TRAINED_JUDGE else [],
         tournaments="results/{run}/labels/quality_report.json",
         candidates="results/{run}/candidates_report.json",
         evaluation="results/{run}/evaluation/candidates_report.json",

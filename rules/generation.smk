@@ -5,7 +5,9 @@ rule generate_candidates:
     input:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
+        samplers=competing_samplers,
+        others=answers_of_round_before,
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers that the change does not touch are taken over.
         update("results/{run}/candidates/seed={seed}/shard={shard}.parquet"),

@@ -111,7 +111,7 @@ rule gather_round:
 rule score_round:
     input:
         candidates=f"{ROUND}/contestants.parquet",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         policy=policy_before,
     output:
         f"{ROUND}/scored.parquet",
@@ -138,8 +138,8 @@ use rule embed_candidates as embed_round with:
     input:
         prompts=f"{ROUND}/prompts.parquet",
         candidates=JUDGED,
-        model=f"results/{{run}}/models/{BASE_MODEL}",
-        embedder=f"results/{{run}}/models/{EMBEDDER}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
+        embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         f"{ROUND}/embeddings.parquet",
     log:

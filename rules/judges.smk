@@ -30,12 +30,12 @@ def judge_inputs(judge, part):
     if judge["kind"] == "feature_reward":
         return {
             "embeddings": f"results/{{run}}/{part}embeddings.parquet",
-            "model": f"results/{{run}}/models/{BASE_MODEL}",
-            "judge": "results/{run}/judge/judge.json",
+            "model": f"{MODELS_FOLDER}/{BASE_MODEL}",
+            "judge": f"results/{RUN}/judge/judge.json",
         }
     if "source" not in judge:
         return {}
-    return {"judge_model": f"results/{{run}}/models/{judge['name']}"}
+    return {"judge_model": f"{MODELS_FOLDER}/{judge['name']}"}
 
 
 def inputs_of_judge(part):

@@ -12,8 +12,8 @@ OVERLAP_KEYS = [
 rule train_judge:
     input:
         pairs=TRAINED_JUDGE.get("pairs", []),
-        model=f"results/{{run}}/models/{BASE_MODEL}",
-        embedder=f"results/{{run}}/models/{EMBEDDER}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
+        embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         judge="results/{run}/judge/judge.json",
         report="results/{run}/judge/report.json",
@@ -45,8 +45,8 @@ rule embed_candidates:
     input:
         prompts="results/{run}/prompts.parquet",
         candidates="results/{run}/candidates.parquet",
-        model=f"results/{{run}}/models/{BASE_MODEL}",
-        embedder=f"results/{{run}}/models/{EMBEDDER}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
+        embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         "results/{run}/embeddings.parquet",
     log:
@@ -231,7 +231,7 @@ rule label_correctness:
 rule index_corpus:
     input:
         corpus=config["labels"]["overlap"]["corpus"],
-        model=f"results/{{run}}/models/{BASE_MODEL}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         directory("results/{run}/corpus_index"),
     log:

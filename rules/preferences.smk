@@ -98,7 +98,7 @@ rule describe_preferences:
             seed=SEEDS,
             shard=SHARDS,
         ),
-        model=f"results/{{run}}/models/{BASE_MODEL}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         judges=expand("results/{{run}}/models/{model}", model=SCORING_MODELS.values()),
         report="results/{run}/preferences/report.json",
         files=[*PREFERENCE_FILES, *PREFERENCE_TABLES],

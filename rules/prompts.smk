@@ -38,14 +38,7 @@ rule expand_heuristics:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage(
-            "expand_heuristics",
-            "heuristics.grid",
-            "heuristics.pipelines",
-            "heuristics.official",
-            # Only where there are any: runs without them are as they were.
-            *["heuristics.verbalized"] * bool(config["heuristics"]["verbalized"]),
-        ),
+        settings=heuristics_of_round,
     message:
         "Expanding the grid of heuristics"
     script:

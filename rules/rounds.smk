@@ -1,4 +1,4 @@
-# Helpers only: how policies are sampled, and what the rounds of training begin with.
+# Helpers only: how policies are sampled, and what rounds begin with, those of policies and those of samplers.
 
 from adaptive_samplers.files import read_json
 
@@ -76,3 +76,62 @@ def iteration_summary(wildcards):
             "is given and must leave"
         )
     return f"results/{RUN}/iteration/summary.json"
+
+
+# Rounds of learned samplers: what a later round has from the one before it.
+SAMPLERS_THAT_COMPETE = config["sampler_rounds"]["samplers"] or SAMPLERS
+# Folders of learned samplers among the heuristics of the config.
+CONFIGURED_SAMPLERS = [
+    step["learned"]
+    for steps in [
+        *config["heuristics"]["pipelines"],
+        config["heuristics"]["official"]["steps"],
+        *(entry["pipeline"] for entry in config["heuristics"]["verbalized"]),
+    ]
+    for step in steps
+    if "learned" in step
+]
+
+
+def round_before(run):
+    """The run, or the later round of it, whose samplers compete in a later round; None for the run itself."""
+    rounds = [RUN, *LATER_SAMPLER_ROUNDS]
+    return None if run == RUN else rounds[rounds.index(run) - 1]
+
+
+def samplers_of_round_before(wildcards):
+    """Folders of the learned samplers that join the heuristics of a later round."""
+    before = round_before(wildcards.run)
+    return [
+        f"results/{before}/samplers/{sampler}"
+        for sampler in SAMPLERS_THAT_COMPETE
+        if before
+    ]
+
+
+def competing_samplers(wildcards):
+    """Folders of all learned samplers among the heuristics."""
+    return [*CONFIGURED_SAMPLERS, *samplers_of_round_before(wildcards)]
+
+
+def answers_of_round_before(wildcards):
+    """The same shard's answers in the round before, which are taken over."""
+    before = round_before(wildcards.run)
+    path = f"candidates/seed={wildcards.seed}/shard={wildcards.shard}.parquet"
+    return [f"results/{before}/{path}"] if before else []
+
+
+def heuristics_of_round(wildcards):
+    """The params of expand_heuristics, in which the samplers of the round before stand as pipelines."""
+    settings = stage(
+        "expand_heuristics",
+        "heuristics.grid",
+        "heuristics.pipelines",
+        "heuristics.official",
+        # Only where there are any: runs without them are as they were.
+        *["heuristics.verbalized"] * bool(config["heuristics"]["verbalized"]),
+    )
+    settings["heuristics"]["pipelines"] += [
+        [{"learned": folder}] for folder in samplers_of_round_before(wildcards)
+    ]
+    return settings

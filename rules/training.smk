@@ -7,7 +7,7 @@ rule replay_distributions:
             "results/{{run}}/training_sets/{training_set}.parquet",
             training_set=TRAINING_SETS,
         ),
-        model=f"results/{{run}}/models/{BASE_MODEL}",
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers that were replayed before are not read again.
         update("results/{run}/sketches/shard={shard}.safetensors"),
@@ -42,6 +42,7 @@ rule train_sampler:
             "results/{{run}}/sketches/shard={shard}.safetensors",
             shard=REPLAY_SHARDS,
         ),
+        competing=competing_samplers,
     output:
         directory("results/{run}/samplers/{architecture}/{weights}_top{top_k}"),
     log:

@@ -1,14 +1,15 @@
 """One table of ratings, and one summary of the tournaments, of all shards."""
 
-from pathlib import Path
-
 from adaptive_samplers.files import read_json, write_json
-from adaptive_samplers.labels.quality import gather_quality, merge_summaries
+from adaptive_samplers.labels.quality import merge_summaries
 from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import join_tables
+from adaptive_samplers.verification import dropped_prompts
 
 
 def main(snakemake):
-    gather_quality([Path(path) for path in snakemake.input.labels], Path(snakemake.output.labels))
+    without = dropped_prompts(snakemake.input.get("rounds", []))
+    join_tables("quality", snakemake.input.labels, snakemake.output.labels, without)
     write_json(merge_summaries([read_json(path) for path in snakemake.input.reports]), snakemake.output.report)
 
 

@@ -24,6 +24,8 @@ def main(snakemake):
         GenerationSettings.from_config(snakemake.params.settings),
         Path(snakemake.output[0]),
         allocated_keys(Path(allocation), set(shard["prompt_id"]), seed) if allocation else None,
+        # There where a learned sampler joins the heuristics of an earlier round.
+        [Path(path) for path in snakemake.input.get("others", [])],
     )
 
 

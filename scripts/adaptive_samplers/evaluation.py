@@ -223,6 +223,13 @@ def paired_differences(
     return pd.DataFrame(rows, columns=columns)
 
 
+def join_rounds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The tables of rounds of learned samplers in one, the first column of which is the round, from 1."""
+    return pd.concat([table.assign(round=number) for number, table in enumerate(tables, 1)])[
+        ["round", *tables[0].columns]
+    ]
+
+
 def best_first(comparison: pd.DataFrame, objective: str) -> list[str]:
     """Names of all samplers, the best of an objective first and those without a value last."""
     means = comparison[comparison["objective"] == objective].set_index("name")["mean"]

@@ -1,5 +1,6 @@
 """Candidates: every prompt answered under every heuristic and seed, shard by shard."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
@@ -84,13 +85,15 @@ def generate(
     settings: GenerationSettings,
     output: Path,
     rows: Set[tuple[str, str, int]] | None = None,
+    others: Sequence[Path] = (),
 ) -> None:
     """Sample every (prompt, heuristic, seed) and write the `candidates` table, ordered by seed, prompt and heuristic.
 
     Where `rows` are given, only these keys are sampled.
 
     Finished answers are kept in a part file, so that a job that was killed goes on where it stopped. If `output` is
-    there already, from the same model and settings, its answers are taken over: a new heuristic costs only its own.
+    there already, or any of the `others`, from the same model and settings, its answers are taken over: a new heuristic
+    costs only its own. Those of a learned sampler that was trained again are not.
     """
     pipelines = {row.heuristic_id: parse_processors(row.processors) for row in heuristics.itertuples()}
     asking = {name: Asking.of(step) for name, chain in pipelines.items() if (step := split_prompted(chain)[0])}
@@ -121,13 +124,18 @@ def generate(
             engine.name,
             model_hash,
             asdict(settings),
-            sampler_hashes(pipelines.values()),
         ]
     )
-    with PartFile(output, fingerprint) as part:
+    # What the weights of learned samplers are, by the heuristics that have any.
+    weights = {
+        name: content_id(hashes) for name, pipeline in pipelines.items() if (hashes := sampler_hashes([pipeline]))
+    }
+    with PartFile(output, content_id([fingerprint, weights])) as part:
         positions = {key: position for position, key in enumerate(keys)}
         done = {positions[key] for row in part.rows() if (key := (*row["key"],)) in positions}
-        for row in _earlier_rows(output, fingerprint):
+        for row in itertools.chain.from_iterable(
+            _earlier_rows(path, fingerprint, weights) for path in (output, *others)
+        ):
             if (key := (*row["key"],)) in positions and positions[key] not in done:
                 part.append(row)
                 done.add(positions[key])
@@ -151,7 +159,8 @@ def generate(
             part.append({"key": keys[position], **_answer_columns(lost)})
         if prompted:
             _measure_drawn(part, {keys[position]: asked.plain for position, asked in prompted.items()}, engine)
-        _write_candidates(part, keys, requests, engine.name, fingerprint, output, with_replies=bool(prompted))
+        made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
+        _write_candidates(part, keys, requests, engine.name, made_by, output, with_replies=bool(prompted))
         part.remove()
 
 
@@ -179,18 +188,22 @@ def _answer_columns(completion: Completion) -> dict[str, Any]:
     return columns
 
 
-def _earlier_rows(output: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
-    """The answers of an earlier output that had the same fingerprint, as rows of the part file."""
+def _earlier_rows(output: Path, fingerprint: str, weights: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """The answers of an earlier output with the same fingerprint and the same weights, as rows of the part file."""
     if not output.exists():
         return
     answer_columns = [field.name for field in fields(Completion) if field.name != "index"]
     try:
-        if (pq.read_metadata(output).metadata or {}).get(b"fingerprint") != fingerprint.encode():
+        made_by = pq.read_metadata(output).metadata or {}
+        if made_by.get(b"fingerprint") != fingerprint.encode():
             return
+        earlier_weights = json.loads(made_by[b"weights"])
         with_replies = "reply" in pq.read_schema(output).names
         table = "candidates_with_replies" if with_replies else "candidates"
         for batch in read_batches(table, output, [*KEY, *answer_columns, *["reply"] * with_replies]):
             for row in batch.to_pylist():
+                if earlier_weights.get(row["heuristic_id"]) != weights.get(row["heuristic_id"]):
+                    continue
                 # A failure is worth another try, but a reply would be the same again.
                 if row["finish_reason"] != "error" or row["error"].startswith(UNPARSED):
                     yield {"key": [row.pop(column) for column in KEY], **row}
@@ -203,7 +216,7 @@ def _write_candidates(
     keys: list[tuple],
     requests: list[Request],
     engine_name: str,
-    fingerprint: str,
+    made_by: Mapping[str, str],
     output: Path,
     with_replies: bool,
 ) -> None:
@@ -217,9 +230,7 @@ def _write_candidates(
             offset += len(line)
         table = "candidates_with_replies" if with_replies else "candidates"
         with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS[table]) as writer:
-            writer.add_key_value_metadata(
-                {"fingerprint": fingerprint, "versions": json.dumps(versions(*ENGINE_PACKAGES))}
-            )
+            writer.add_key_value_metadata({**made_by, "versions": json.dumps(versions(*ENGINE_PACKAGES))})
             for start in range(0, len(keys), ROWS_PER_WRITE):
                 rows = []
                 for key, request in zip(keys[start : start + ROWS_PER_WRITE], requests[start:], strict=False):

@@ -5,7 +5,7 @@ own columns only, and are joined once, when scores are made. A failure is a row 
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -414,6 +414,40 @@ def write_parts(name: str, parts: Iterable[pd.DataFrame], path: Path | str) -> N
     ):
         for part in parts:
             writer.write_table(to_arrow(name, part))
+
+
+def without_prompts(batch: pa.RecordBatch, prompt_ids: pa.Array) -> pa.RecordBatch:
+    """A batch without the rows of some prompts."""
+    if not len(prompt_ids):
+        return batch
+    return batch.filter(pc.invert(pc.is_in(batch["prompt_id"], value_set=prompt_ids)))
+
+
+def join_tables(name: str, parts: Sequence[Path | str], path: Path | str, without: Collection[str] = ()) -> None:
+    """One table `name` of several, a batch at a time: the rows of one part after those of another.
+
+    Rows of the prompts `without` are left out. A text that several parts embedded stands in the table once.
+
+    Raises
+    ------
+    UserError
+        If a part cannot be read.
+    """
+    known: set[str] = set()
+    left_out = pa.array(sorted(without), pa.string())
+    with (
+        atomic_output(path) as temporary,
+        pq.ParquetWriter(temporary, SCHEMAS[name], compression="zstd") as writer,
+    ):
+        for part in parts:
+            for batch in read_batches(name, part):
+                if name == "embeddings":
+                    text_ids = batch["text_id"].to_pylist()
+                    batch = batch.filter(pa.array([text_id not in known for text_id in text_ids]))
+                    known.update(text_ids)
+                else:
+                    batch = without_prompts(batch, left_out)
+                writer.write_batch(batch)
 
 
 def _check_file(name: str, path: Path | str) -> None:

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output, write_json
+from adaptive_samplers.files import atomic_output, read_json, write_json
 from adaptive_samplers.grid import Grid, first_of_their_place
 from adaptive_samplers.stage import say
-from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
+from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, without_prompts
 from adaptive_samplers.verbalized.parsing import UNPARSED
 
 LISTED = 1_000  # rows of a kind that are listed; the others are counted
@@ -142,7 +142,7 @@ def verify_candidates(
     tally = Tally.empty(grid, None if allocation is None else allocated_places(allocation, grid))
     for path in shards:
         for batch in read_batches("candidates", path, [*KEY, "finish_reason", "error"]):
-            tally.add(_without(batch, passed_over), path)
+            tally.add(without_prompts(batch, passed_over), path)
     if tally.foreign.count:
         raise UserError(
             f"{tally.foreign.count} answers belong to no prompt, heuristic and seed of this run, the first: "
@@ -185,7 +185,12 @@ def verify_candidates(
     with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["candidates"]) as writer:
         for path in shards:
             for batch in read_batches("candidates", path):
-                writer.write_batch(_without(batch, dropped))
+                writer.write_batch(without_prompts(batch, dropped))
+
+
+def dropped_prompts(reports: Iterable[Path | str]) -> set[str]:
+    """The prompts that were dropped by what `verify_candidates` reports of parts of a run."""
+    return {prompt_id for path in reports for prompt_id in read_json(path)["dropped_prompts"]}
 
 
 def _counts(values: pa.Array) -> dict[str, int]:
@@ -216,10 +221,3 @@ def allocated_places(allocation: Path, grid: Grid) -> np.ndarray:
             )
         wanted[places] = True
     return wanted
-
-
-def _without(batch: pa.RecordBatch, prompt_ids: pa.Array) -> pa.RecordBatch:
-    """A batch without the rows of some prompts."""
-    if not len(prompt_ids):
-        return batch
-    return batch.filter(pc.invert(pc.is_in(batch["prompt_id"], value_set=prompt_ids)))

@@ -19,7 +19,6 @@ from adaptive_samplers.budgets import (
     divide,
     eliminate,
     join_reports,
-    join_tables,
     read_first_round,
     standings,
     worth_of_seeds,
@@ -27,11 +26,12 @@ from adaptive_samplers.budgets import (
 from adaptive_samplers.budgets.allocation import budget_in_answers
 from adaptive_samplers.budgets.elimination import top_shares
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import read_json
+from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.generation import allocated_keys
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.selection import score_candidates
-from adaptive_samplers.tables import KEY, read_table, write_table
+from adaptive_samplers.tables import KEY, join_tables, read_table, write_table
+from adaptive_samplers.verification import dropped_prompts
 
 QUALITY = {"diversity": 0.0, "quality": 1.0, "correctness": 0.0}
 DIVERSITY = {"diversity": 1.0, "quality": 0.0, "correctness": 0.0}
@@ -398,6 +398,12 @@ def test_tables_of_both_rounds_are_joined(tmp_path):
         write_table("allocation", ALLOCATED.iloc[rows], path)
     join_tables("allocation", parts, tmp_path / "c.parquet")
     pd.testing.assert_frame_equal(read_table("allocation", tmp_path / "c.parquet"), ALLOCATED)
+    # A prompt that one round dropped, the run has no answers to.
+    for number, dropped in enumerate([["a", "z"], []]):
+        write_json({"dropped_prompts": dropped}, tmp_path / f"{number}.json")
+    without = dropped_prompts([tmp_path / "0.json", tmp_path / "1.json"])
+    join_tables("allocation", parts, tmp_path / "c.parquet", without)
+    assert set(read_table("allocation", tmp_path / "c.parquet")["prompt_id"]) == set(ALLOCATED["prompt_id"]) - {"a"}
     for path, ids in zip(parts, ("ab", "bc"), strict=True):
         vectors = [np.array([ord(name), number], dtype=np.float32) for number, name in enumerate(ids)]
         write_table("embeddings", pd.DataFrame({"text_id": list(ids), "vector": vectors}), path)

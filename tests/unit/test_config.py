@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snakemake.utils import update_config
 
-from adaptive_samplers.config import config_slice, load_config, parse_weight_name, weight_name, weight_names, weightings
+from adaptive_samplers.config import (
+    config_slice,
+    load_config,
+    parse_weight_name,
+    sampler_names,
+    weight_name,
+    weight_names,
+    weightings,
+)
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import HEURISTICS, expand_heuristics
 from support import HUB, REPOSITORY, changed, read_config
@@ -65,6 +73,10 @@ def test_the_default_template_of_a_pairwise_judge(config_folder):
 def test_null_leaves_out_an_architecture(good_config, config_folder):
     config = load_config(layered(good_config, {"samplers": {"SamplingNetwork": None}}), config_folder)
     assert list(config["samplers"]) == ["LocalProbabilityTransform", "SimpleDistributionAwareTransform"]
+    weights, kept = weight_names(config), config["scoring"]["top_k"]
+    assert sampler_names(config) == [
+        f"{name}/{weighting}_top{top_k}" for name in config["samplers"] for weighting in weights for top_k in kept
+    ]
 
 
 MINIMAL = {

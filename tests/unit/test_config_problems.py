@@ -105,6 +105,13 @@ BAD_CONFIGS = [
     ("policy_samples.samples", 0, "policy_samples.samples", ["0 is out of range"]),
     ("iteration.policy", "mine", "iteration.policy", ["'mine' is not known", "allowed: null, the base model"]),
     ("iteration.samples", 1, "iteration.samples", ["1 is out of range"]),
+    ("sampler_rounds.rounds", 1, "sampler_rounds.rounds", ["1 is out of range", "at least 2"]),
+    (
+        "sampler_rounds.samplers",
+        ["SamplingNetwork/a0_b1_c0_top2", "SamplingNetwork/a0_b1_c0_top3"],
+        "sampler_rounds.samplers[1]",
+        ["is no sampler of this run", "Did you mean 'SamplingNetwork/a0_b1_c0_top2'?"],
+    ),
     ("iteration.files", ["resources/prompt.jsonl"], "iteration.files[0]", ["Did you mean 'prompts.jsonl'?"]),
     (
         "iteration.command",

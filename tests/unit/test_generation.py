@@ -220,14 +220,27 @@ def test_a_sampler_that_was_trained_again_answers_again(tmp_path):
     folder = tmp_path / "sampler"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"one")
-    heuristics = pd.DataFrame(expand_heuristics([], [[{"learned": str(folder)}]]))
+    learned = pd.DataFrame(expand_heuristics([], [[{"learned": str(folder)}]]))
+    run(Table(), tmp_path / "c.parquet")
     asked = []
     for weights in (b"one", b"one", b"two"):
         (folder / "model.safetensors").write_bytes(weights)
         engine = Table()
-        run(engine, tmp_path / "c.parquet", heuristics=heuristics)
+        run(engine, tmp_path / "c.parquet", heuristics=pd.concat([HEURISTICS, learned]))
+        assert all(request.pipeline[0].name == "learned" for request in engine.asked), "heuristics are as they were"
         asked.append(len(engine.asked))
     assert asked == [8, 0, 8]
+
+
+def test_answers_of_another_output_are_taken_over(tmp_path):
+    before, output = tmp_path / "before.parquet", tmp_path / "c.parquet"
+    run(Table(), before, heuristics=HEURISTICS[:2])
+    for settings, asked in ((SETTINGS, 8), (GenerationSettings(6, {"chat": 3, "creative": 4}, (), "float32"), 24)):
+        engine = Table()
+        generate(PROMPTS, HEURISTICS, SEEDS, engine, "model", settings, output, others=[before])
+        assert len(engine.asked) == asked
+        whole = run(Table(), tmp_path / "whole.parquet", settings=settings)
+        pd.testing.assert_frame_equal(read_table("candidates", output), whole)
 
 
 @pytest.mark.parametrize(

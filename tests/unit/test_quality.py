@@ -13,9 +13,9 @@ from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
 from adaptive_samplers.labels.judges.features import features_of, texts_to_embed, token_ends
 from adaptive_samplers.labels.judges.training_pairs import read_pairs
-from adaptive_samplers.labels.quality import gather_quality, label_quality, merge_summaries, under_one_seed
+from adaptive_samplers.labels.quality import label_quality, merge_summaries, under_one_seed
 from adaptive_samplers.labels.tournament import Comparison
-from adaptive_samplers.tables import KEY, read_table, write_table
+from adaptive_samplers.tables import KEY, join_tables, read_table, write_table
 
 WORDS = ["One", " two", ".", " three", " four", " one", " two", "!"]
 TOURNAMENT = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
@@ -241,7 +241,7 @@ def test_shards_together_are_the_whole(tmp_path):
     for shard, prompts in enumerate(["ab", "cd", "e"]):
         paths.append(tmp_path / f"shard={shard}.parquet")
         write_table("quality", table[table["prompt_id"].isin(list(prompts))], paths[-1])
-    gather_quality(paths, tmp_path / "quality.parquet")
+    join_tables("quality", paths, tmp_path / "quality.parquet")
     gathered = read_table("quality", tmp_path / "quality.parquet")
     order, table = [*KEY], table[gathered.columns]
     pd.testing.assert_frame_equal(

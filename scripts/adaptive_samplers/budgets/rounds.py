@@ -1,4 +1,4 @@
-"""The second round's rows, and both rounds' tables and reports joined into those of one run."""
+"""The rows that both rounds asked for, and their reports joined into one."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from adaptive_samplers.files import atomic_output
 from adaptive_samplers.grid import Grid
-from adaptive_samplers.tables import SCHEMAS, read_batches
 from adaptive_samplers.verification import LISTED, allocated_places
 
 
@@ -26,28 +22,6 @@ def asked_places(allocation: Path, grid: Grid, first_seeds: Sequence[int]) -> np
     asked = allocated_places(allocation, grid)
     asked.reshape(grid.shape)[..., np.isin(grid.seeds.to_numpy(), first_seeds)] = True
     return asked
-
-
-def join_tables(name: str, parts: Sequence[Path], output: Path) -> None:
-    """One table `name` of several, some rows at a time; a text that several embedded stands in it once.
-
-    Raises
-    ------
-    UserError
-        If a part cannot be read.
-    """
-    known: set[str] = set()
-    with (
-        atomic_output(output) as temporary,
-        pq.ParquetWriter(temporary, SCHEMAS[name], compression="zstd") as writer,
-    ):
-        for path in parts:
-            for batch in read_batches(name, path):
-                if name == "embeddings":
-                    text_ids = batch["text_id"].to_pylist()
-                    batch = batch.filter(pa.array([text_id not in known for text_id in text_ids]))
-                    known.update(text_ids)
-                writer.write_batch(batch)
 
 
 def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_nam
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.schema import SCHEMA_PATH
 from adaptive_samplers.config.slices import config_slice
-from adaptive_samplers.config.weights import PARETO, parse_weight_name, weight_name, weight_names, weightings
+from adaptive_samplers.config.weights import (
+    PARETO,
+    parse_weight_name,
+    sampler_names,
+    weight_name,
+    weight_names,
+    weightings,
+)
 
 __all__ = [
     "PARETO",
@@ -24,6 +31,7 @@ __all__ = [
     "likelihood_calls",
     "load_config",
     "parse_weight_name",
+    "sampler_names",
     "weight_name",
     "weight_names",
     "weightings",

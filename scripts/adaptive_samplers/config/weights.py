@@ -47,6 +47,17 @@ def weight_names(config: Mapping[str, Any]) -> list[str]:
     return [*names, PARETO] if config["scoring"]["pareto"] else names
 
 
+def sampler_names(config: Mapping[str, Any]) -> list[str]:
+    """What the learned samplers of a complete config are called in paths: `{architecture}/{weights}_top{k}`."""
+    return [
+        f"{architecture}/{weights}_top{top_k}"
+        for architecture, options in config["samplers"].items()
+        for weights in weight_names(config)
+        for top_k in config["scoring"]["top_k"]
+        if options is not None
+    ]
+
+
 def parse_weight_name(name: str) -> dict[str, float]:
     """The weighting that `weight_name` gave a name. Raises UserError if the name is not of that form."""
     number = r"(\d+(?:\.\d+)?(?:e[+-]\d+)?)"

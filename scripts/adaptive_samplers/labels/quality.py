@@ -2,18 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
 from adaptive_samplers.labels.judges.base import Judge
 from adaptive_samplers.labels.tournament import run_tournaments
-from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
+from adaptive_samplers.tables import KEY
 
 SHOWN_FAILURES = 5
 KEPT_REASONS = 20
@@ -84,14 +81,6 @@ def under_own_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """What `under_one_seed` did, undone."""
     ids = table["heuristic_id"].str.rsplit(" ", n=1, expand=True)
     return table.assign(heuristic_id=ids[0], seed=ids[1].astype(np.int64))
-
-
-def gather_quality(shards: Sequence[Path], output: Path) -> None:
-    """One `quality` table of those of several shards, one after the other."""
-    with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["quality"]) as writer:
-        for path in shards:
-            for batch in read_batches("quality", path):
-                writer.write_batch(batch)
 
 
 def merge_summaries(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from adaptive_samplers.config.checks.common import at
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.schema import config_schema
-from adaptive_samplers.config.weights import weight_name, weight_names
-from adaptive_samplers.config.words import join, show
+from adaptive_samplers.config.weights import sampler_names, weight_name, weight_names
+from adaptive_samplers.config.words import join, show, suggest
 
 MOST_WEIGHTINGS = 100
 
@@ -90,6 +90,16 @@ def check_training(config: dict, problems: Problems, base_folder: Path) -> None:
                 ("training", key),
                 f"{training[key]} is more than training.steps, {training['steps']}; allowed: at most training.steps",
             )
+
+
+def check_sampler_rounds(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not all(problems.clean(part) for part in ("sampler_rounds", "samplers", "scoring")):
+        return
+    known = sampler_names(config)
+    for i, name in enumerate(config["sampler_rounds"]["samplers"]):
+        if name not in known:
+            message = f"'{name}' is no sampler of this run; allowed: {join(known, 'or')}{suggest(name, known)}"
+            problems.add(("sampler_rounds", "samplers", i), message)
 
 
 def check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:

@@ -1,0 +1,49 @@
+# Rounds of learned samplers: round r is the whole run once more, with the samplers of round r - 1 among the heuristics.
+# Its rules are those of the run; here is only what puts the rounds side by side.
+
+SAMPLER_ROUNDS = [RUN, *LATER_SAMPLER_ROUNDS]
+SAMPLER_ROUND_FILES = [
+    *expand(
+        f"results/{RUN}/sampler_rounds/{{name}}.csv", name=["comparison", "differences"]
+    ),
+    *expand(
+        "results/{round}/figures/{name}.{format}",
+        round=LATER_SAMPLER_ROUNDS,
+        name=FIGURE_NAMES,
+        format=["pdf", "png"],
+    ),
+    *expand(
+        "results/{round}/tables/{name}", round=LATER_SAMPLER_ROUNDS, name=TABLE_NAMES
+    ),
+]
+
+
+localrules:
+    join_sampler_rounds,
+
+
+rule join_sampler_rounds:
+    input:
+        comparison=expand(
+            "results/{round}/evaluation/comparison.parquet", round=SAMPLER_ROUNDS
+        ),
+        differences=expand(
+            "results/{round}/evaluation/differences.csv", round=SAMPLER_ROUNDS
+        ),
+    output:
+        comparison="results/{run}/sampler_rounds/comparison.csv",
+        differences="results/{run}/sampler_rounds/differences.csv",
+    log:
+        "logs/{run}/join_sampler_rounds.log",
+    benchmark:
+        "benchmarks/{run}/join_sampler_rounds.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    message:
+        "Putting the comparisons of all rounds of samplers side by side"
+    script:
+        "../scripts/join_sampler_rounds.py"

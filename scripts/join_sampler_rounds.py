@@ -1,0 +1,21 @@
+"""Put the comparisons of all rounds of learned samplers into one table, and their differences into another."""
+
+import pandas as pd
+
+from adaptive_samplers.evaluation import join_rounds
+from adaptive_samplers.files import atomic_output
+from adaptive_samplers.stage import run_stage
+from adaptive_samplers.tables import read_table
+
+
+def main(snakemake):
+    joined = {
+        "comparison": join_rounds([read_table("comparison", path) for path in snakemake.input.comparison]),
+        "differences": join_rounds([pd.read_csv(path) for path in snakemake.input.differences]),
+    }
+    for name, table in joined.items():
+        with atomic_output(snakemake.output[name]) as temporary:
+            table.to_csv(temporary, index=False)
+
+
+run_stage(main, snakemake)
