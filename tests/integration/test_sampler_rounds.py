@@ -1,4 +1,4 @@
-"""A second round of learned samplers after a finished run: one of the first competes, and the answers are taken over."""
+"""A second round of learned samplers after a finished run: one of the first competes, and answers are taken over."""
 
 import json
 
