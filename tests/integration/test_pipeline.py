@@ -202,7 +202,16 @@ def test_a_tournament_setting_reruns_quality_and_what_follows(workflow):
     assert not {"generate_candidates", "label_diversity", "label_correctness", "embed_candidates"} & set(planned)
 
 
-def test_another_weight_reruns_selection_and_replays_only_new_answers(workflow):
+def test_what_still_holds_is_taken_over_and_a_deleted_shard_is_made_again(workflow):
+    shard, sketches = (
+        workflow.result("candidates/seed=1/shard=0.parquet"),
+        workflow.result("sketches/shard=0.safetensors"),
+    )
+    comparison = workflow.result("evaluation/comparison.parquet")
+    made = {path: path.read_bytes() for path in (sketches, comparison)}
+    answers = pd.read_parquet(shard)
+
+    # Another weight: selection is done again, and only new answers are replayed.
     weights = [{"diversity": 0.7, "quality": 0.3, "correctness": 0.0}, {"diversity": 0.0, "quality": 1.0}]
     change = {"scoring": {"weights": weights}}
     planned = workflow.planned(config=change)
@@ -210,40 +219,31 @@ def test_another_weight_reruns_selection_and_replays_only_new_answers(workflow):
     assert planned["select_training_set"] == 1
     # The old weights' samplers are looked at again, for their shard grows, and found to be finished.
     assert planned["train_sampler"] == 6
-    before = workflow.result("sketches/shard=0.safetensors").read_bytes()
     done = workflow.run("results/smoke/sketches/shard=0.safetensors", config=change)
     assert done.returncode == 0, done.stdout
     log = (workflow.folder / "logs/smoke/replay_distributions/shard=0.log").read_text()
-    answers, new = map(int, re.search(r"(\d+) answers, (\d+) of them not replayed before", log).groups())
-    assert 0 < new < answers
-    # Back at the old weights nothing has to be read: the file holds what it held.
-    done = workflow.run()
-    assert done.returncode == 0, done.stdout
-    assert ", 0 of them not replayed before" in done.stdout
-    assert workflow.result("sketches/shard=0.safetensors").read_bytes() == before
+    replayed, new = map(int, re.search(r"(\d+) answers, (\d+) of them not replayed before", log).groups())
+    assert 0 < new < replayed
 
-
-def test_another_heuristic_generates_only_its_own_answers(workflow):
+    # Another heuristic: it generates only its own answers.
     change = {"heuristics": {"pipelines": [[{"top_k": 5}]]}}
     done = workflow.run("results/smoke/candidates/seed=0/shard=0.parquet", config=change)
     assert done.returncode == 0, done.stdout
     assert "64 of 80 answers were finished before" in done.stdout
+
+    # A shard that is deleted: it is made again, with what depends on it.
+    shard.unlink()
+    planned = workflow.planned()
+    assert planned["generate_candidates"] == 2
+    assert {"verify_candidates", *BEFORE_TRAINING, *SELECTION, *AFTER_TRAINING} <= set(planned)
+
+    # Back at the old config, the rest has to be neither sampled nor read again, and every file holds what it held.
     done = workflow.run()
     assert done.returncode == 0, done.stdout
     assert "64 of 64 answers were finished before" in done.stdout
-
-
-def test_a_deleted_shard_is_made_again_with_what_depends_on_it(workflow):
-    shard = workflow.result("candidates/seed=1/shard=0.parquet")
-    before, comparison = pd.read_parquet(shard), workflow.result("evaluation/comparison.parquet").read_bytes()
-    shard.unlink()
-    planned = workflow.planned()
-    assert planned["generate_candidates"] == 1
-    assert {"verify_candidates", *BEFORE_TRAINING, *SELECTION, *AFTER_TRAINING} <= set(planned)
-    done = workflow.run()
-    assert done.returncode == 0, done.stdout
-    pd.testing.assert_frame_equal(pd.read_parquet(shard), before)
-    assert workflow.result("evaluation/comparison.parquet").read_bytes() == comparison
+    assert ", 0 of them not replayed before" in done.stdout
+    pd.testing.assert_frame_equal(pd.read_parquet(shard), answers)
+    assert {path: path.read_bytes() for path in made} == made
 
 
 @pytest.mark.fault

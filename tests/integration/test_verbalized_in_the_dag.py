@@ -19,7 +19,10 @@ TEMPLATE = (
     "{prompt}\n\nGive {answers} different answers, as a list like this: 1. (0.4) first answer 2. (0.3) second answer"
 )
 ENTRY = {"answers": 3, "max_new_tokens": 60, "pipeline": [{"temperature": 0.7}], "template": TEMPLATE}
-CONFIG = {"heuristics": {"verbalized": [ENTRY]}}
+CONFIG = {
+    "heuristics": {"verbalized": [ENTRY]},
+    "samplers": {"SimpleDistributionAwareTransform": None, "SamplingNetwork": None},
+}
 
 
 def test_answers_drawn_from_replies_are_compared_and_train_nothing(workflow, tmp_path):
