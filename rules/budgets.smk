@@ -197,7 +197,7 @@ use rule generate_candidates as generate_allocated with:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
         allocation="results/{run}/allocation.parquet",
-        samplers=competing_samplers,
+        competing=competing_samplers,
         others=answers_of_round_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     log:

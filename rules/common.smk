@@ -33,7 +33,7 @@ except UserError as error:
 
 RUN = config["run"]["name"]
 # Later rounds of learned samplers are runs within the run, by the same rules: its wildcard is their folder.
-LATER_SAMPLER_ROUNDS = [
+SAMPLER_ROUNDS = [RUN] + [
     f"{RUN}/sampler_round={number}"
     for number in range(2, config["sampler_rounds"]["rounds"] + 1)
 ]
@@ -127,7 +127,7 @@ INTERMEDIATE = [
 
 
 wildcard_constraints:
-    run="|".join(map(re.escape, [RUN, *LATER_SAMPLER_ROUNDS])),
+    run="|".join(map(re.escape, SAMPLER_ROUNDS)),
     model="|".join(map(re.escape, MODELS | POLICIES)),
     policy="|".join(map(re.escape, POLICIES)),
     round=r"[1-9]\d*",

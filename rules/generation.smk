@@ -5,7 +5,7 @@ rule generate_candidates:
     input:
         prompts="results/{run}/prompts.parquet",
         heuristics="results/{run}/heuristics.parquet",
-        samplers=competing_samplers,
+        competing=competing_samplers,
         others=answers_of_round_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:

@@ -2,12 +2,14 @@
 
 from adaptive_samplers.files import read_json
 
+
+def learned_folders(*chains):
+    """Folders of the learned samplers among the steps of chains."""
+    return [step["learned"] for chain in chains for step in chain if "learned" in step]
+
+
 # Folders of learned samplers that policies are sampled with.
-POLICY_SAMPLERS = [
-    step["learned"]
-    for step in config["policy_samples"]["sampling"]
-    if "learned" in step
-]
+POLICY_SAMPLERS = learned_folders(config["policy_samples"]["sampling"])
 
 
 def sampling_settings(samples=None):
@@ -81,22 +83,16 @@ def iteration_summary(wildcards):
 # Rounds of learned samplers: what a later round has from the one before it.
 SAMPLERS_THAT_COMPETE = config["sampler_rounds"]["samplers"] or SAMPLERS
 # Folders of learned samplers among the heuristics of the config.
-CONFIGURED_SAMPLERS = [
-    step["learned"]
-    for steps in [
-        *config["heuristics"]["pipelines"],
-        config["heuristics"]["official"]["steps"],
-        *(entry["pipeline"] for entry in config["heuristics"]["verbalized"]),
-    ]
-    for step in steps
-    if "learned" in step
-]
+CONFIGURED_SAMPLERS = learned_folders(
+    *config["heuristics"]["pipelines"],
+    config["heuristics"]["official"]["steps"],
+    *(entry["pipeline"] for entry in config["heuristics"]["verbalized"]),
+)
 
 
 def round_before(run):
     """The run, or the later round of it, whose samplers compete in a later round; None for the run itself."""
-    rounds = [RUN, *LATER_SAMPLER_ROUNDS]
-    return None if run == RUN else rounds[rounds.index(run) - 1]
+    return None if run == RUN else SAMPLER_ROUNDS[SAMPLER_ROUNDS.index(run) - 1]
 
 
 def samplers_of_round_before(wildcards):

@@ -1,19 +1,18 @@
 # Rounds of learned samplers: round r is the whole run once more, with the samplers of round r - 1 among the heuristics.
 # Its rules are those of the run; here is only what puts the rounds side by side.
 
-SAMPLER_ROUNDS = [RUN, *LATER_SAMPLER_ROUNDS]
 SAMPLER_ROUND_FILES = [
     *expand(
         f"results/{RUN}/sampler_rounds/{{name}}.csv", name=["comparison", "differences"]
     ),
     *expand(
         "results/{round}/figures/{name}.{format}",
-        round=LATER_SAMPLER_ROUNDS,
+        round=SAMPLER_ROUNDS[1:],
         name=FIGURE_NAMES,
         format=["pdf", "png"],
     ),
     *expand(
-        "results/{round}/tables/{name}", round=LATER_SAMPLER_ROUNDS, name=TABLE_NAMES
+        "results/{round}/tables/{name}", round=SAMPLER_ROUNDS[1:], name=TABLE_NAMES
     ),
 ]
 
