@@ -21,7 +21,10 @@ rule score_candidates:
         runtime=growing(30),
     params:
         settings=stage(
-            "score_candidates", "scoring.diversity_measure", "scoring.normalization"
+            "score_candidates",
+            "scoring.diversity_measure",
+            "scoring.normalization",
+            "scoring.kinds",
         ),
     message:
         "Scoring answers"

@@ -16,6 +16,7 @@ def main(snakemake):
         measure,
         settings["normalization"]["scope"],
         settings["normalization"]["method"],
+        settings["kinds"],
     )
     write_table("scores", scores, snakemake.output[0])
 

@@ -101,3 +101,21 @@ def test_the_config_allows_what_there_is():
     keys = config_schema()["properties"]["scoring"]["properties"]["normalization"]["properties"]
     assert keys["method"]["enum"] == list(METHODS) and keys["scope"]["enum"] == list(SCOPES)
     assert (keys["scope"]["default"], keys["method"]["default"]) == ("global", "zscore")
+
+
+def test_a_label_counts_for_its_kinds_of_prompts_alone():
+    prompts = PROMPTS.assign(kind=["creative", "verifiable", "creative"])
+    keys = [(prompt, heuristic, 0) for prompt in "abc" for heuristic in "gh"]
+    base = pd.DataFrame(keys, columns=KEY)
+    tables = (
+        base.assign(rating=[1.0, 2, 3, 5, 8, 13]),
+        base.assign(vendi_score=[1.0, 2, 100, 300, 3, 6]),
+        base.assign(score=[None, None, 0.0, 1.0, None, None]),
+    )
+    kinds = {"quality": ["creative", "verifiable"], "diversity": ["creative"], "correctness": ["verifiable"]}
+    everywhere = score_candidates(prompts, *tables, "vendi_score")
+    scores = score_candidates(prompts, *tables, "vendi_score", kinds=kinds)
+    creative = scores["kind"] == "creative"
+    np.testing.assert_allclose(scores["z_diversity"][creative], by_hand([1.0, 2, 3, 6], "zscore"))
+    assert (scores["z_diversity"][~creative] == 0).all() and (everywhere["z_diversity"][~creative] != 0).all()
+    pd.testing.assert_frame_equal(scores.drop(columns="z_diversity"), everywhere.drop(columns="z_diversity"))

@@ -1,5 +1,7 @@
 """The `scores` table: all labels of an answer in one row, on one scale."""
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -27,6 +29,7 @@ def score_candidates(
     diversity_measure: str,
     scope: str = "global",
     method: str = "zscore",
+    kinds: Mapping[str, Collection[str]] | None = None,
 ) -> pd.DataFrame:
     """Join the labels and normalize each, over all answers of the run or in groups.
 
@@ -39,6 +42,8 @@ def score_candidates(
     scope : `global`, or `dataset` or `prompt` to compare an answer only with others of its prompt's dataset or of its
         prompt, whatever their heuristic and seed.
     method : `zscore`, `robust` or `rank`, see `normalize`.
+    kinds : the kinds of prompts for which each of `LABELS` counts; None: each counts for all. Answers to other prompts
+        take no part in its statistics, and it is 0 for them when normalized. The label itself stays as it is.
 
     Returns
     -------
@@ -69,7 +74,8 @@ def score_candidates(
     table = table.merge(prompts[["prompt_id", "kind", "split"]], on="prompt_id", how="left", validate="many_to_one")
     groups = _groups(grid, places, prompts, scope)
     for label in LABELS:
-        table[f"z_{label}"] = normalize(table[label], groups, method)
+        counted = table[label] if kinds is None else table[label].where(table["kind"].isin(kinds[label]))
+        table[f"z_{label}"] = normalize(counted, groups, method)
     verifiable = table["correctness"].notna() | table["prompt_id"].isin(_with_verifier(prompts))
     table["correct"] = (table["correctness"] >= 1.0).astype("boolean").where(verifiable, pd.NA)
     return table
