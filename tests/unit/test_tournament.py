@@ -8,10 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax
+from scipy.stats import kendalltau
 
+from adaptive_samplers.config import load_config
 from adaptive_samplers.labels.tournament import Comparison, bradley_terry, pairing, run_tournaments
 from adaptive_samplers.labels.tournament.pairing import default_rounds, pair_round
 from adaptive_samplers.tables import to_arrow
+from support import REPOSITORY, read_config
+
+DEMO = read_config("config.yaml")
 
 
 def group_of(count):
@@ -303,3 +308,22 @@ def test_comparisons_name_group_and_players():
     (comparison,) = judge.asked[0]
     assert isinstance(comparison, Comparison) and comparison.group == ("p", 3)
     assert {comparison.first, comparison.second} == {"h000", "h001"}
+
+
+def test_the_default_regularization_leaves_a_consistent_judges_order_as_it_is():
+    alpha = load_config(DEMO, REPOSITORY)["labels"]["quality"]["tournament"]["regularization"]
+    strengths = np.random.default_rng(1).normal(scale=1.5, size=(40, 17))
+    groups = {(f"{group:02d}", 0): [f"{player:02d}" for player in range(17)] for group in range(40)}
+
+    def judge(comparisons):
+        rows = [(int(c.group[0]), int(c.first), int(c.second)) for c in comparisons]
+        return np.array([expit(strengths[group, first] - strengths[group, second]) for group, first, second in rows])
+
+    def agreement(regularization):
+        ratings = play(groups, judge, regularization=regularization)[0]["rating"].to_numpy().reshape(strengths.shape)
+        taus = [kendalltau(*pair).statistic for pair in zip(ratings, strengths, strict=True)]
+        return np.mean(ratings.argmax(1) == strengths.argmax(1)), np.mean(taus)
+
+    best, order = agreement(alpha)
+    assert best == 1.0 and order > 0.999
+    assert agreement(0.01)[1] < order - 0.01, "a hundred times more of it moves answers past each other"
