@@ -15,6 +15,7 @@ from adaptive_samplers.config.schema import config_schema
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.evaluation import OBJECTIVES
 from adaptive_samplers.hashing import content_id
+from adaptive_samplers.labels import embeddings as embedding
 from adaptive_samplers.labels.diversity import (
     GROUP_MEASURES,
     MEASURES,
@@ -115,8 +116,38 @@ def test_similarity_entropy_by_hand():
     assert similarity_entropy(np.array([[1.0, 2.0], [-1.0, -2.0]])) == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("vectors", [np.zeros((2, 3)), np.empty((0, 3)), np.array([[1.0, np.nan]])])
-def test_similarity_entropy_refuses_vectors_without_direction(vectors):
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 2**32 - 1))
+def test_vectors_without_direction_are_equal_and_unlike_all_others(zeros, count, seed):
+    vectors = np.random.default_rng(seed).normal(size=(count, 3))
+    total = zeros + count
+    if not total:
+        return
+    similarities = np.zeros((total, total))
+    unit = vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+    similarities[:count, :count] = unit @ unit.T
+    similarities[count:, count:] = 1
+    eigenvalues = np.linalg.eigvalsh(similarities / total)
+    positive = eigenvalues[eigenvalues > 1e-14]
+    found = similarity_entropy(np.concatenate([vectors, np.zeros((zeros, 3))]))
+    assert found == pytest.approx(-(positive * np.log2(positive)).sum(), abs=1e-9)
+
+
+def test_an_embedder_may_give_an_empty_answer_the_zero_vector():
+    candidates = candidates_of([("p", "h", seed, text, "stop", None) for seed, text in enumerate(["yes", "", ""])])
+    embeddings = embeddings_of(["yes", ""])
+    embeddings["vector"] = [
+        np.zeros(4, dtype=np.float32) if text_id == content_id("") else vector
+        for text_id, vector in zip(embeddings["text_id"], embeddings["vector"], strict=True)
+    ]
+    table, _ = label_diversity(candidates, embeddings)
+    # Two kinds of answers, a third and two thirds of the group.
+    expected = np.log2(3) - 2 / 3
+    np.testing.assert_allclose(table["embedding_entropy"], expected)
+
+
+@pytest.mark.parametrize("vectors", [np.empty((0, 3)), np.array([[1.0, np.nan]]), np.array([[np.inf, 0.0]])])
+def test_similarity_entropy_refuses_what_has_no_similarity(vectors):
     with pytest.raises(ValueError, match="vector"):
         similarity_entropy(vectors)
 
@@ -219,6 +250,16 @@ def test_vectors_come_in_the_order_of_the_texts():
     np.testing.assert_array_equal(vectors[0], vectors[2])
     expected = embeddings.set_index("text_id")["vector"][content_id("")]
     np.testing.assert_array_equal(vectors[1], expected)
+
+
+def test_a_vector_that_is_not_finite_is_an_error_that_names_the_text(tmp_path, monkeypatch):
+    class Overflowing:
+        def encode(self, texts, **_):
+            return np.array([[np.inf, 1.0] if text == "much" else [0.6, 0.8] for text in texts])
+
+    monkeypatch.setattr(embedding, "_load_model", lambda *_: Overflowing())
+    with pytest.raises(UserError, match=r"model: the embedder gives 1 of 2 texts .* 'much'"):
+        embed_texts(["much", "a"], tmp_path / "model", "cpu", 8)
 
 
 def test_embedding_without_a_model_folder_is_a_clear_error(tmp_path):

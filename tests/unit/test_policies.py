@@ -18,7 +18,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.models.fetch import fetch_model
 from adaptive_samplers.policies import formats as policy_formats
-from adaptive_samplers.policies.formats import instruction_of, write_formats
+from adaptive_samplers.policies.formats import instructions, write_formats
 from adaptive_samplers.policies.prompts import slice_prompts
 from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
 from adaptive_samplers.policies.sources import policy_source
@@ -115,6 +115,14 @@ def test_json_lines_name_everything_once(formats):
     assert lines[6]["instruction"] == "user: u\n\nassistant: a\n\nuser: u"
 
 
+def test_prompts_that_differ_by_their_system_message_alone_have_different_instructions():
+    system = [{"role": "system", "content": words} for words in ("Be brief.", "Be long.")]
+    question, other = ({"role": "user", "content": words} for words in ("Why?", "How?"))
+    conversations = [[system[0], question], [system[1], question], [question], [system[0], other]]
+    found = instructions([json.dumps(messages) for messages in conversations])
+    assert found == ["system: Be brief.\n\nuser: Why?", "system: Be long.\n\nuser: Why?", "Why?", "How?"]
+
+
 def test_what_alpaca_eval_loads_is_what_was_sampled(formats, monkeypatch):
     # Version 0.6.6 imports a module that setuptools has no more, for the comparison of two versions.
     stand_in = ModuleType("pkg_resources")
@@ -125,7 +133,7 @@ def test_what_alpaca_eval_loads_is_what_was_sampled(formats, monkeypatch):
     for number in range(2):
         table = utils.load_or_convert_to_dataframe(formats / "alpaca_eval" / f"sample_{number}.json")
         assert list(table) == ["instruction", "output", "generator", "dataset"]
-        assert table["instruction"].tolist() == PROMPTS["messages"].map(instruction_of).tolist()
+        assert table["instruction"].tolist() == instructions(PROMPTS["messages"])
         assert table["output"].tolist() == [TEXTS[prompt_id, number] for prompt_id in "abcd"]
         assert table["dataset"].tolist() == PROMPTS["dataset"].tolist()
         assert utils.get_generator_name(None, table) == "mine"

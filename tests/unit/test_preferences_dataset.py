@@ -87,16 +87,18 @@ def test_why_an_answer_cannot_be_used():
             ("b", np.nan, 0.0, "stop"),
             ("c", 2.0, 0.0, "length"),
             ("d", 2.0, np.nan, "stop"),
-            ("a", 3.0, 1.0, "stop"),
+            (" a\n", 3.0, 1.0, "stop"),
+            ("\n ", 9.0, 1.0, "stop"),
         ],
         finished_only=True,
         correctness="agree",
     )
     reasons = answers["reason"].fillna("").tolist()
     assert reasons[1:5] == ["failed", "unrated", "unfinished", "unverified"]
-    assert sorted([reasons[0], reasons[5]]) == ["", "duplicate"], "one of two equal texts, whichever"
+    assert sorted([reasons[0], reasons[5]]) == ["", "duplicate"], "one of two texts with the same words, whichever"
+    assert reasons[6] == "empty", "however well a judge likes it"
     assert answers["score"][[0, 5]].tolist() == [2.0, 2.0], "with the mean of their scores"
-    assert answers["length"].tolist() == [1, 0, 1, 1, 1, 1]
+    assert answers["length"].tolist() == [1, 0, 1, 1, 1, 3, 2]
 
 
 def test_verdicts_agree_or_come_first():
@@ -119,7 +121,7 @@ def test_verdicts_agree_or_come_first():
     ("rows", "settings", "reason"),
     [
         ([("a", 1.0, 1.0, "stop"), ("b", np.nan, 1.0, "stop")], {}, "too_few"),
-        ([("a", 1.0, 1.0, "stop"), ("a", 2.0, 1.0, "stop")], {}, "identical"),
+        ([("a b", 1.0, 1.0, "stop"), ("a\n b ", 2.0, 1.0, "stop")], {}, "identical"),
         ([("a", 1.0, 1.0, "stop"), ("b", 1.0, 0.0, "stop")], {}, "tied"),
         ([("a", 1.0, 1.0, "stop"), ("b", 2.0, 1.0, "stop")], {"margin": 1.0}, "unpaired"),
         ([("a", 1.0, 1.0, "stop"), ("bbb", 2.0, 1.0, "stop")], {"length_control": "ratio"}, "unpaired"),
@@ -135,7 +137,7 @@ def test_why_a_group_gives_no_pair(rows, settings, reason):
 
 def test_a_prompt_gives_the_same_two_texts_once():
     answers, chosen = one_group([("a", 1.0, 1.0, "stop"), ("b", 2.0, 1.0, "stop")])
-    again = answers.assign(seed=1, score=answers["score"][::-1].to_numpy())
+    again = answers.assign(seed=1, score=answers["score"][::-1].to_numpy(), text=answers["text"] + "\n")
     found = preference_pairs(pd.concat([answers, again]), chosen, 0)
     assert len(found.pairs) == 1 and found.dropped == [{"prompt_id": "p0", "seed": 1, "reason": "repeated"}]
 

@@ -90,7 +90,7 @@ def test_every_format_comes_back_whole(exported, tmp_path):
     assert found["pairs"] == pairs
     assert found["trl_preference"] == [
         {
-            "prompt": row["prompt"],
+            **{name: row[name] for name in ("prompt_id", "split", "prompt")},
             "chosen": said(row["chosen"]),
             "rejected": said(row["rejected"]),
             **{name: row[name] for name in ("score_chosen", "score_rejected", "margin")},
@@ -98,7 +98,11 @@ def test_every_format_comes_back_whole(exported, tmp_path):
         for row in pairs
     ]
     assert found["trl_unpaired"] == [
-        {"prompt": row["prompt"], "completion": said(row["text"]), "label": row["label"]} for row in labelled
+        {
+            **{name: row[name] for name in ("prompt_id", "split", "prompt", "label")},
+            "completion": said(row["text"]),
+        }
+        for row in labelled
     ]
 
 
@@ -122,6 +126,7 @@ def test_simpo_has_all_answers_that_met_with_their_scores(exported, tmp_path):
         }
         assert dict(zip(row["all_generated_responses"], row["all_rm_scores"], strict=True)) == met
         assert len(row["all_rm_scores"]) == len(met) >= 2
+        assert (row["prompt_id"], row["split"]) == (pair["prompt_id"], pair["split"])
         assert row["chosen"] == pair["prompt"] + said(pair["chosen"])
         assert row["rejected"] == pair["prompt"] + said(pair["rejected"])
         assert row["prompt"] == f"system: Be kind.\n\nuser: {pair['prompt'][1]['content']}"

@@ -153,6 +153,9 @@ def similarity_entropy(vectors: np.ndarray) -> float:
     Two to its power is the Vendi score. It is 0 when all vectors point the same way, log2(m) when they are
     orthogonal.
 
+    Some embedders give an empty text the zero vector, which has no direction. Such vectors count as equal to one
+    another, and as orthogonal to all others.
+
     Parameters
     ----------
     vectors : array [m, d], m at least 1; need not have unit length.
@@ -164,7 +167,7 @@ def similarity_entropy(vectors: np.ndarray) -> float:
     Raises
     ------
     ValueError
-        If there is no vector, or one has no direction (zero or not finite).
+        If there is no vector, or one is not finite.
 
     References
     ----------
@@ -174,10 +177,11 @@ def similarity_entropy(vectors: np.ndarray) -> float:
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if vectors.ndim != 2 or len(vectors) == 0:
         raise ValueError(f"expected vectors of shape [m, d] with m at least 1, got {vectors.shape}")
-    if not (np.isfinite(norms).all() and (norms > 0).all()):
-        raise ValueError("a vector is zero or not finite: it has no cosine similarity to others")
+    if not np.isfinite(norms).all():
+        raise ValueError("a vector is not finite: it has no cosine similarity to others")
+    directions = np.hstack([vectors / np.where(norms > 0, norms, 1.0), norms == 0])
     # The squared singular values of X are the eigenvalues of K = X X^T, without losing half of the digits.
-    singular_values = np.linalg.svd(vectors / norms, compute_uv=False)
+    singular_values = np.linalg.svd(directions, compute_uv=False)
     return max(0.0, float(entr(singular_values**2 / len(vectors)).sum() / np.log(2)))
 
 

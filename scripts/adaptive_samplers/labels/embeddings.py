@@ -33,12 +33,13 @@ def embed_texts(
 
     Returns
     -------
-    The embeddings table: `text_id` and the unit-length `vector` (float32), sorted by `text_id`.
+    The embeddings table: `text_id` and the unit-length `vector` (float32), sorted by `text_id`. Where the model gives
+    an empty text the zero vector, that is what stands there.
 
     Raises
     ------
     UserError
-        If the folder is missing or holds no such model.
+        If the folder is missing or holds no such model, or the model gives a text a vector that is not finite.
 
     References
     ----------
@@ -60,10 +61,22 @@ def embed_texts(
                     convert_to_numpy=True,
                     show_progress_bar=False,
                 )
-                vectors.extend(np.asarray(encoded, dtype=np.float32))
+                encoded = np.asarray(encoded, dtype=np.float32)
+                _refuse_without_numbers(batch, encoded, model_folder)
+                vectors.extend(encoded)
                 bar.update(len(batch))
     table = pd.DataFrame({"text_id": [content_id(text) for text in unique], "vector": vectors})
     return table.sort_values("text_id", ignore_index=True)
+
+
+def _refuse_without_numbers(texts: Sequence[str], vectors: np.ndarray, model_folder: Path | str) -> None:
+    finite = np.isfinite(vectors).all(axis=-1)
+    if not finite.all():
+        text = texts[int(np.flatnonzero(~finite)[0])]
+        raise UserError(
+            f"{model_folder}: the embedder gives {(~finite).sum()} of {len(texts)} texts a vector that is not finite, "
+            f"the first is {text[:60]!r}; its weights may be damaged, or overflow in their data type"
+        )
 
 
 def embed_in_parts(parts: Iterable[set[str]], embed: Callable[[Iterable[str]], pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -6,6 +6,7 @@ All are written a row at a time from the `policy_samples` table, and are the sam
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
@@ -37,20 +38,24 @@ def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str,
     generation : how answers were made, for the lines of lm-evaluation-harness: `max_new_tokens` (a number, or one for
         each kind of prompt), `stop` and `sampling`.
     """
-    asked = prompts.set_index("prompt_id").to_dict("index")
+    asked = prompts.assign(instruction=instructions(prompts["messages"])).set_index("prompt_id").to_dict("index")
     with atomic_output(folder) as temporary:
         temporary.mkdir()
         _write_json_lines(_rows(samples), asked, temporary / "samples.jsonl")
-        _write_alpaca_eval(samples, temporary / "alpaca_eval")
+        _write_alpaca_eval(samples, asked, temporary / "alpaca_eval")
         _write_lm_eval(_rows(samples), asked, generation, temporary / "lm_eval")
 
 
-def instruction_of(messages: str) -> str:
-    """A conversation, given as JSON, as one text: the question, or every turn with its role if there are several.
+def instructions(messages: Sequence[str]) -> list[str]:
+    """Conversations, each given as JSON, as a text each: the question, or where there are more, all turns with roles.
 
-    A system message is no turn.
+    A system message is no turn, and is left out, so that answers join those that others gave to the same question.
+    Readers tell prompts apart by this text: where conversations differ by system messages alone, those stand in front.
     """
-    return written_out([message for message in json.loads(messages) if message["role"] != "system"])
+    conversations = [json.loads(text) for text in messages]
+    turns = [written_out([message for message in found if message["role"] != "system"]) for found in conversations]
+    shared = {text for text, count in Counter(turns).items() if count > 1}
+    return [written_out(found) if text in shared else text for found, text in zip(conversations, turns, strict=True)]
 
 
 def _rows(samples: Path) -> Iterator[Row]:
@@ -66,7 +71,7 @@ def _write_json_lines(rows: Iterator[Row], asked: Mapping[str, Row], path: Path)
                 "prompt_id": row["prompt_id"],
                 "sample_id": row["sample_id"],
                 "prompt": json.loads(row["messages"]),
-                "instruction": instruction_of(row["messages"]),
+                "instruction": asked[row["prompt_id"]]["instruction"],
                 "output": row["text"],
                 "generator": row["policy"],
                 "dataset": row["dataset"],
@@ -77,17 +82,17 @@ def _write_json_lines(rows: Iterator[Row], asked: Mapping[str, Row], path: Path)
             file.write(json_line(line))
 
 
-def _write_alpaca_eval(samples: Path, folder: Path) -> None:
+def _write_alpaca_eval(samples: Path, asked: Mapping[str, Row], folder: Path) -> None:
     folder.mkdir()
     ids: set[int] = set()
     for batch in read_batches("policy_samples", samples, ["sample_id"]):
         ids.update(batch["sample_id"].unique().to_pylist())
     ordered = sorted(ids)
     for start in range(0, len(ordered), FILES_AT_A_TIME):
-        _write_answer_lists(_rows(samples), ordered[start : start + FILES_AT_A_TIME], folder)
+        _write_answer_lists(_rows(samples), asked, ordered[start : start + FILES_AT_A_TIME], folder)
 
 
-def _write_answer_lists(rows: Iterator[Row], ids: Sequence[int], folder: Path) -> None:
+def _write_answer_lists(rows: Iterator[Row], asked: Mapping[str, Row], ids: Sequence[int], folder: Path) -> None:
     with ExitStack() as stack:
         places = {number: folder / f"sample_{number}.json" for number in ids}
         files = {one: stack.enter_context(open(place, "w", encoding="utf-8")) for one, place in places.items()}
@@ -97,7 +102,7 @@ def _write_answer_lists(rows: Iterator[Row], ids: Sequence[int], folder: Path) -
             if number not in files:
                 continue
             item = {
-                "instruction": instruction_of(row["messages"]),
+                "instruction": asked[row["prompt_id"]]["instruction"],
                 "output": row["text"],
                 "generator": row["policy"],
                 "dataset": row["dataset"],

@@ -16,9 +16,10 @@ CANDIDATE_COLUMNS = [*KEY, "text", "finish_reason"]  # what is needed of the can
 REASONS = {
     "failed": "it ended in an error",
     "unrated": "the judge gave it no score",
+    "empty": "there is nothing in it but white space",
     "unfinished": "it was cut at the limit of tokens, and preferences.finished_only is true",
     "unverified": "its verifier came to no verdict, and preferences.correctness is not ignore",
-    "duplicate": "another answer of its group has the same text",
+    "duplicate": "another answer of its group has the same words",
 }
 
 
@@ -90,8 +91,8 @@ def scored_answers(
     -------
     DataFrame
         The key, `text`, `finish_reason`, `length` (characters), `score`, `correctness` (0 to 1, null where there is
-        nothing to verify) and `reason`, one of `REASONS`; null for those that can be used. Of answers with the same
-        text in a group, the one with the smallest hash of its key can, with the mean of their scores.
+        nothing to verify) and `reason`, one of `REASONS`; null for those that can be used. Of answers in a group whose
+        texts differ in white space alone, the one with the smallest hash of its key can, with the mean of their scores.
     """
     # Of millions of labels, few are of these prompts: merging them all would take most of the time.
     prompts = candidates["prompt_id"].unique()
@@ -110,6 +111,7 @@ def scored_answers(
     reasons = {
         "failed": answers["finish_reason"] == "error",
         "unrated": answers["score"].isna(),
+        "empty": answers["text"].str.strip() == "",
         "unfinished": (answers["finish_reason"] == "length") & settings.finished_only,
         "unverified": answers["verifier"].notna() & answers["correctness"].isna() & (settings.correctness != "ignore"),
     }
@@ -122,6 +124,11 @@ def scored_answers(
     return answers
 
 
+def words_of(text: str) -> str:
+    """What two texts that differ in white space alone have in common: a pair of them teaches nothing else."""
+    return " ".join(text.split())
+
+
 def _first_reason(reasons: dict[str, pd.Series], count: int) -> pd.Series:
     found = pd.Series([None] * count, dtype=object)
     for name, holds in reversed(reasons.items()):
@@ -131,11 +138,12 @@ def _first_reason(reasons: dict[str, pd.Series], count: int) -> pd.Series:
 
 def _without_duplicates(answers: pd.DataFrame, group: list[str]) -> pd.DataFrame:
     usable = answers[answers["reason"].isna()]
-    repeated = usable[usable.duplicated([*group, "text"], keep=False)]
+    usable = usable.assign(words=usable["text"].map(words_of))
+    repeated = usable[usable.duplicated([*group, "words"], keep=False)]
     if repeated.empty:
         return answers
     ties = pd.Series([content_id(key) for key in repeated[KEY].values.tolist()], index=repeated.index)
-    same = [repeated[column] for column in [*group, "text"]]
+    same = [repeated[column] for column in [*group, "words"]]
     kept = ties == ties.groupby(same).transform("min")
     answers.loc[repeated.index, "score"] = repeated["score"].groupby(same).transform("mean")
     answers.loc[repeated.index[~kept], "reason"] = "duplicate"

@@ -14,7 +14,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, json_line
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.preferences.agreement import agreement
-from adaptive_samplers.preferences.answers import REASONS, length_slope, score_column, scored_answers
+from adaptive_samplers.preferences.answers import REASONS, length_slope, score_column, scored_answers, words_of
 from adaptive_samplers.preferences.decontamination import Overlap
 from adaptive_samplers.preferences.feedback import binary_labels
 from adaptive_samplers.preferences.pairing import pair_answers
@@ -25,7 +25,7 @@ from adaptive_samplers.tables import KEY, SCHEMAS, to_arrow
 # Why a group of answers gives no pair.
 NO_PAIR = {
     "too_few": "fewer than two of its answers can be used",
-    "identical": "all of its answers are the same text",
+    "identical": "all of its answers have the same words",
     "tied": "all of its answers have the same score",
     "unpaired": "no two of its answers may be a pair, for margin, lengths, verdicts or rejection",
     "repeated": "its pairs are those of the same prompt's other seeds",
@@ -65,7 +65,7 @@ def preference_pairs(answers: pd.DataFrame, settings: PreferenceSettings, seed: 
     Pairs
         In the order of prompts and seeds. `seed` of a pair or of a dropped group is the one under which its answers
         met; None where those of all seeds did. A pair of texts that a prompt's other seeds gave before, in whichever
-        order, is not given again.
+        order and with whatever white space, is not given again.
     """
     ranked = answers.sort_values(KEY, ignore_index=True)
     usable, reasons = ranked["reason"].isna().to_numpy(), ranked["reason"].to_numpy()
@@ -82,7 +82,7 @@ def preference_pairs(answers: pd.DataFrame, settings: PreferenceSettings, seed: 
             reason = "identical"
         new = []
         for better, worse in pairs:
-            texts = (prompt_id, frozenset((columns["text"][better], columns["text"][worse])))
+            texts = (prompt_id, frozenset(words_of(columns["text"][place]) for place in (better, worse)))
             if texts not in known:
                 known.add(texts)
                 new.append(_row(prompt_id, group_seed, better, worse, columns))
@@ -274,8 +274,8 @@ def _labels(
 ) -> pd.Series:
     """True or False for the answers that are labelled, null for others.
 
-    A text that a prompt's answers have under several seeds is labelled once. Against its own group's mean or median, a
-    group of one text or one score says nothing.
+    A text that a prompt's answers have under several seeds, with whatever white space, is labelled once. Against its
+    own group's mean or median, a group of one text or one score says nothing.
     """
     usable = answers[answers["reason"].isna()]
     if threshold is None:
@@ -286,7 +286,8 @@ def _labels(
         labels = labels[[key not in silent for key in zip(usable["prompt_id"], seeds, strict=True)]]
     else:
         labels = binary_labels(usable["score"], "fixed", threshold)
-    repeated = usable.loc[labels.index].duplicated(["prompt_id", "text"])
+    labelled = usable.loc[labels.index]
+    repeated = labelled.assign(words=labelled["text"].map(words_of)).duplicated(["prompt_id", "words"])
     return labels[~repeated].astype("boolean").reindex(answers.index)
 
 

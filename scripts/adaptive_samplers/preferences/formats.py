@@ -17,6 +17,11 @@ def _assistant(text: str) -> list[Row]:
     return [{"role": "assistant", "content": text}]
 
 
+def _origin(row: Row) -> Row:
+    """What tells a file's splits apart, and one prompt's rows from another's; trainers pass over it."""
+    return {"prompt_id": row["prompt_id"], "split": row["split"]}
+
+
 def _plain(pairs: Path, _: Path) -> Iterator[Row]:
     return _rows("preference_pairs", pairs)
 
@@ -24,6 +29,7 @@ def _plain(pairs: Path, _: Path) -> Iterator[Row]:
 def _trl_preference(pairs: Path, _: Path) -> Iterator[Row]:
     for row in _rows("preference_pairs", pairs):
         yield {
+            **_origin(row),
             "prompt": row["prompt"],
             "chosen": _assistant(row["chosen"]),
             "rejected": _assistant(row["rejected"]),
@@ -35,7 +41,12 @@ def _trl_preference(pairs: Path, _: Path) -> Iterator[Row]:
 
 def _trl_unpaired(_: Path, answers: Path) -> Iterator[Row]:
     for row in _labelled(answers):
-        yield {"prompt": row["prompt"], "completion": _assistant(row["text"]), "label": row["label"]}
+        yield {
+            **_origin(row),
+            "prompt": row["prompt"],
+            "completion": _assistant(row["text"]),
+            "label": row["label"],
+        }
 
 
 def _simpo(pairs: Path, answers: Path) -> Iterator[Row]:
@@ -48,6 +59,7 @@ def _simpo(pairs: Path, answers: Path) -> Iterator[Row]:
             found = [(answer["seed"], answer["text"], answer["score"]) for answer in group]
         met = [(text, score) for seed, text, score in found if row["seed"] in (None, seed)]
         yield {
+            **_origin(row),
             "prompt": written_out(row["prompt"]),
             "all_generated_responses": [text for text, _ in met],
             "all_rm_scores": [score for _, score in met],
