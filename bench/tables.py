@@ -205,6 +205,7 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
         "diversity_measure": MEASURE,
         "correct_only": True,
         "normalization": {"scope": "global", "method": "zscore"},
+        "kinds": dict.fromkeys(("quality", "diversity", "correctness"), ["creative", "verifiable", "factual", "chat"]),
     }
     inputs = {
         "verify_candidates": {
