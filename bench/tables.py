@@ -37,6 +37,7 @@ from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.generation import ROWS_PER_WRITE  # noqa: E402
 from adaptive_samplers.hashing import content_id  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
+from adaptive_samplers.selection.scores import LABELS  # noqa: E402
 from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table  # noqa: E402
 
 STEPS = ("verify_candidates", "score_candidates", "select_training_set", "summarize_selection", "summarize_labels")
@@ -205,7 +206,7 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
         "diversity_measure": MEASURE,
         "correct_only": True,
         "normalization": {"scope": "global", "method": "zscore"},
-        "kinds": dict.fromkeys(("quality", "diversity", "correctness"), ["creative", "verifiable", "factual", "chat"]),
+        "kinds": {label: ["creative", "verifiable", "factual", "chat"] for label in LABELS},
     }
     inputs = {
         "verify_candidates": {
