@@ -4,12 +4,12 @@ the tests compare the library with.
 Each function takes the paths that the rule of its name has, and writes what the rule writes.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from adaptive_samplers.files import write_json
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.selection import DIVERSITY_MEASURES, answer_id, weighted_score, z_score
 from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table
@@ -41,7 +41,7 @@ def verify_candidates(
         "dropped_prompts": incomplete,
         "finish_reasons": found["finish_reason"].value_counts().to_dict(),
     }
-    report.write_text(json.dumps(summary))
+    write_json(summary, report)
     kept = found[~found["prompt_id"].isin(incomplete)]
     # Of a frame without rows, Arrow cannot tell the types.
     write_table("candidates", kept if len(kept) else [], output)

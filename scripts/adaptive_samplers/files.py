@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from adaptive_samplers.errors import UserError
 
+CHECKSUM = "checksum"
 LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")
 
 
@@ -80,14 +82,36 @@ def _delete(path: Path) -> None:
 
 
 def write_json(value: Any, path: Path | str) -> None:
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` as indented JSON, atomically. A dict gets a last key, `checksum`, which `read_json` takes off."""
+    if isinstance(value, dict):
+        value = {**value, CHECKSUM: _checksum(value)}
     with atomic_output(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(_as_json(value), encoding="utf-8")
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises
+    ------
+    UserError
+        If it is missing or no JSON, or does not hold what `write_json` wrote.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete it and run again") from error
+    if isinstance(value, dict) and value.pop(CHECKSUM, None) != _checksum(value):
+        raise UserError(f"{path} was changed after it was written, or damaged; delete it and run again")
+    return value
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return f"{zlib.crc32(_as_json(value).encode('utf-8', errors='surrogatepass')):08x}"
 
 
 def json_line(value: Any) -> str:

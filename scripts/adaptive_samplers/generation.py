@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import parse_processors, split_prompted
 from adaptive_samplers.partfile import PartFile
@@ -22,7 +21,7 @@ from adaptive_samplers.progress import progress
 from adaptive_samplers.provenance import versions
 from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.stage import say
-from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, to_arrow
+from adaptive_samplers.tables import KEY, read_batches, read_metadata, table_writer, to_arrow
 from adaptive_samplers.verbalized.asking import Asking, PromptedRequest
 from adaptive_samplers.verbalized.parsing import UNPARSED
 from adaptive_samplers.versions import STAGE_VERSIONS
@@ -194,7 +193,7 @@ def _earlier_rows(output: Path, fingerprint: str, weights: Mapping[str, str]) ->
         return
     answer_columns = [field.name for field in fields(Completion) if field.name != "index"]
     try:
-        made_by = pq.read_metadata(output).metadata or {}
+        made_by = read_metadata("candidates", output)
         if made_by.get(b"fingerprint") != fingerprint.encode():
             return
         earlier_weights = json.loads(made_by[b"weights"])
@@ -229,7 +228,7 @@ def _write_candidates(
             offsets[tuple(json.loads(line)["key"])] = offset
             offset += len(line)
         table = "candidates_with_replies" if with_replies else "candidates"
-        with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS[table]) as writer:
+        with table_writer(table, output) as writer:
             writer.add_key_value_metadata({**made_by, "versions": json.dumps(versions(*ENGINE_PACKAGES))})
             for start in range(0, len(keys), ROWS_PER_WRITE):
                 rows = []
@@ -263,7 +262,7 @@ def recorded_engines(shards: Sequence[Path]) -> list[dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for path in shards:
-        text = (pq.read_metadata(path).metadata or {}).get(b"versions")
+        text = read_metadata("candidates", path).get(b"versions")
         known = None if text is None else {k: v for k, v in json.loads(text).items() if v != "not installed"}
         for batch in read_batches("candidates", path, ["engine"]):
             for name in batch["engine"].unique().to_pylist():

@@ -4,10 +4,14 @@ Every table is a Parquet file. A candidate's key is `(prompt_id, heuristic_id, s
 own columns only, and are joined once, when scores are made. A failure is a row with its error, never a neutral value.
 """
 
+import os
+import re
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -21,6 +25,10 @@ KEY = ["prompt_id", "heuristic_id", "seed"]
 ROWS_IN_MEMORY = 200_000  # of answers with their texts, where those to a prompt must be there together
 ROWS_AT_A_TIME = 10_000  # of tables that are read in parts: of answers about 30 MB
 BUFFER_SIZE = 2**20  # bytes of a column
+FOOTER_CHECKSUM = "footer_checksum"  # its key in the footer, whose CRC-32 is taken with zeros in its own place
+_NO_CHECKSUM = b"0" * 8
+# In Thrift's compact protocol, the value's field and its length stand between key and value.
+_FOOTER_CHECKSUM = re.compile(re.escape(FOOTER_CHECKSUM.encode()) + b"\x18\x08([0-9a-f]{8})")
 _KEY_FIELDS = [
     pa.field("prompt_id", pa.string(), nullable=False),
     pa.field("heuristic_id", pa.string(), nullable=False),
@@ -332,11 +340,29 @@ def _check_columns(name: str, columns: Iterable[str]) -> None:
         raise ValueError(f"table '{name}': missing columns {sorted(missing)}, unknown columns {sorted(unknown)}")
 
 
+@contextmanager
+def table_writer(name: str, path: Path | str) -> Iterator[pq.ParquetWriter]:
+    """Write the table `name` to a Parquet file part after part, atomically: what is written is not in memory.
+
+    Every page has a checksum, and so has the footer, which says where pages lie and what they mean.
+    """
+    with atomic_output(path) as temporary:
+        options = {"compression": "zstd", "write_page_checksum": True}
+        with pq.ParquetWriter(temporary, SCHEMAS[name], **options) as writer:
+            writer.add_key_value_metadata({FOOTER_CHECKSUM: _NO_CHECKSUM.decode()})
+            yield writer
+        with open(temporary, "r+b") as file:
+            footer, start = _footer(file)
+            place = _FOOTER_CHECKSUM.search(footer)
+            file.seek(start + place.start(1))
+            file.write(b"%08x" % zlib.crc32(footer))
+
+
 def write_table(name: str, data: pd.DataFrame | pa.Table | Iterable[dict[str, Any]], path: Path | str) -> None:
     """Write `data` as the table `name` to a Parquet file, atomically."""
     table = to_arrow(name, data)
-    with atomic_output(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with table_writer(name, path) as writer:
+        writer.write_table(table)
 
 
 def read_table(
@@ -347,12 +373,20 @@ def read_table(
     Raises
     ------
     UserError
-        If the file is missing, is no Parquet file or has another schema, as files of another version may.
+        If the file is missing, is no Parquet file, is damaged, or has another schema, as files of another version may.
     """
-    _check_file(name, path)
-    filters = None if prompt_ids is None else pc.field("prompt_id").isin(pa.array(sorted(prompt_ids), pa.string()))
     columns = SCHEMAS[name].names if columns is None else columns
-    return pq.read_table(path, columns=columns, filters=filters, pre_buffer=False).to_pandas(self_destruct=True)
+    if prompt_ids is not None:
+        wanted = pa.array(sorted(prompt_ids), pa.string())
+        batches = read_batches(name, path, [*dict.fromkeys(["prompt_id", *columns])])
+        found = [batch.filter(pc.is_in(batch["prompt_id"], wanted)).select(columns) for batch in batches]
+        schema = pa.schema([SCHEMAS[name].field(column) for column in columns])
+        return pa.Table.from_batches(found, schema).to_pandas(self_destruct=True)
+    rows = _check_file(name, path)
+    with _damage_named(name, path):
+        table = pq.read_table(path, columns=columns, pre_buffer=False, page_checksum_verification=True)
+        _check_rows(table.num_rows, rows)
+        return table.to_pandas(self_destruct=True)
 
 
 def read_batches(
@@ -365,18 +399,34 @@ def read_batches(
     UserError
         As `read_table`; also in mid-file, where its content is damaged.
     """
-    _check_file(name, path)
+    left = _check_file(name, path)
+    columns = SCHEMAS[name].names if columns is None else columns
     # Read ahead, as is the default, the whole file would end up in memory.
-    with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_SIZE) as file:
-        batches = file.iter_batches(rows, columns=SCHEMAS[name].names if columns is None else columns)
+    options = {"pre_buffer": False, "buffer_size": BUFFER_SIZE, "page_checksum_verification": True}
+    with _damage_named(name, path):
+        file = pq.ParquetFile(path, **options)
+    with file:
+        batches = file.iter_batches(rows, columns=columns)
         while True:
-            try:
+            with _damage_named(name, path):
                 batch = next(batches, None)
-            except (OSError, pa.ArrowInvalid) as error:
-                raise _unreadable(name, path, error) from error
-            if batch is None:
-                return
+                if batch is None:
+                    _check_rows(0, left)
+                    return
+            left -= len(batch)
             yield batch
+
+
+def read_metadata(name: str, path: Path | str) -> dict[bytes, bytes]:
+    """What was written about the table `name` beside its rows.
+
+    Raises
+    ------
+    UserError
+        As `read_table`.
+    """
+    _check_file(name, path)
+    return pq.read_metadata(path).metadata or {}
 
 
 def parts_of_prompts(
@@ -408,10 +458,7 @@ def parts_of_prompts(
 
 def write_parts(name: str, parts: Iterable[pd.DataFrame], path: Path | str) -> None:
     """Write the table `name` part after part, atomically: what is not written is not in memory."""
-    with (
-        atomic_output(path) as temporary,
-        pq.ParquetWriter(temporary, SCHEMAS[name], compression="zstd") as writer,
-    ):
+    with table_writer(name, path) as writer:
         for part in parts:
             writer.write_table(to_arrow(name, part))
 
@@ -435,10 +482,7 @@ def join_tables(name: str, parts: Sequence[Path | str], path: Path | str, withou
     """
     known: set[str] = set()
     left_out = pa.array(sorted(without), pa.string())
-    with (
-        atomic_output(path) as temporary,
-        pq.ParquetWriter(temporary, SCHEMAS[name], compression="zstd") as writer,
-    ):
+    with table_writer(name, path) as writer:
         for part in parts:
             for batch in read_batches(name, part):
                 if name == "embeddings":
@@ -450,20 +494,49 @@ def join_tables(name: str, parts: Sequence[Path | str], path: Path | str, withou
                 writer.write_batch(batch)
 
 
-def _check_file(name: str, path: Path | str) -> None:
-    """Refuse a file that is no Parquet file or has another schema than the table `name`."""
+def _check_file(name: str, path: Path | str) -> int:
+    """Refuse a file that is no Parquet file, is damaged, or has another schema than the table `name`; its rows."""
     schema = SCHEMAS[name]
-    try:
-        found = pq.read_schema(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(name, path, error) from error
+    with _damage_named(name, path):
+        with open(path, "rb") as file:
+            footer, _ = _footer(file)
+        if place := _FOOTER_CHECKSUM.search(footer):
+            blank = footer[: place.start(1)] + _NO_CHECKSUM + footer[place.end(1) :]
+            if int(place[1], 16) != zlib.crc32(blank):
+                raise ValueError("the checksum of its footer is wrong")
+        with pq.ParquetFile(path) as parquet:
+            found, rows = parquet.schema_arrow, parquet.metadata.num_rows
     allowed = [SCHEMAS[known] for known in (name, READ_AS.get(name, name))]
     if [(f.name, f.type) for f in found] not in [[(f.name, f.type) for f in schema] for schema in allowed]:
         raise UserError(
             f"{path}: its columns are not those of a '{name}' table of this version "
             f"(found {found.names}, expected {schema.names}); delete it and run again"
         )
+    return rows
 
 
-def _unreadable(name: str, path: Path | str, error: Exception) -> UserError:
-    return UserError(f"{path}: cannot be read as a '{name}' table ({error}); delete it and run again")
+def _check_rows(found: int, expected: int) -> None:
+    """Refuse to go on with fewer rows: a page whose header is damaged is passed over by readers."""
+    if found != expected:
+        raise ValueError(f"{abs(expected - found)} of its rows are lost")
+
+
+def _footer(file: BinaryIO) -> tuple[bytes, int]:
+    """The footer of a Parquet file, and where it starts: its length stands behind it, before the last four bytes."""
+    end = file.seek(0, os.SEEK_END) - 8
+    if end < 0:
+        raise ValueError("it is too short for a Parquet file")
+    file.seek(end)
+    start = end - int.from_bytes(file.read(4), "little")
+    if start < 0:
+        raise ValueError("its footer is longer than the file")
+    file.seek(start)
+    return file.read(end - start), start
+
+
+@contextmanager
+def _damage_named(name: str, path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as a '{name}' table ({error}); delete it and run again") from error

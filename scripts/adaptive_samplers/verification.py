@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output, read_json, write_json
+from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.grid import Grid, first_of_their_place
 from adaptive_samplers.stage import say
-from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, without_prompts
+from adaptive_samplers.tables import KEY, read_batches, table_writer, without_prompts
 from adaptive_samplers.verbalized.parsing import UNPARSED
 
 LISTED = 1_000  # rows of a kind that are listed; the others are counted
@@ -182,7 +181,7 @@ def verify_candidates(
             "the tolerance"
         )
     dropped = pa.concat_arrays([pa.array(incomplete, pa.string()), passed_over])
-    with atomic_output(output) as temporary, pq.ParquetWriter(temporary, SCHEMAS["candidates"]) as writer:
+    with table_writer("candidates", output) as writer:
         for path in shards:
             for batch in read_batches("candidates", path):
                 writer.write_batch(without_prompts(batch, dropped))

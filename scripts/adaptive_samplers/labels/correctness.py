@@ -7,13 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.labels.verifiers.pool import Outcome, Task, VerifierPool
-from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
+from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, table_writer
 
 _SHOWN_CRASHES = 5
 
@@ -102,8 +100,7 @@ def label_correctness(
     }
     tally = Tally()
     with (
-        atomic_output(output) as temporary,
-        pq.ParquetWriter(temporary, SCHEMAS["correctness"], compression="zstd") as writer,
+        table_writer("correctness", output) as writer,
         VerifierPool(verification, processes) as pool,
     ):
         for batch in read_batches("candidates", candidates, [*KEY, "text", "finish_reason", "error"]):

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.language_model import LanguageModel
-from adaptive_samplers.tables import SCHEMAS, read_batches
+from adaptive_samplers.tables import SCHEMAS, read_batches, table_writer
 
 ROWS = 1_000  # read at once
 
@@ -27,10 +25,7 @@ def rescore(candidates: Path, model: LanguageModel, policy: ChatTokenizer, batch
             "the policy has other tokens than the base model, whose log-probabilities the judge looks at; take a judge "
             "that is a model (labels.quality.judge)"
         )
-    with (
-        atomic_output(output) as temporary,
-        pq.ParquetWriter(temporary, SCHEMAS["candidates"], compression="zstd") as writer,
-    ):
+    with table_writer("candidates", output) as writer:
         for batch in read_batches("candidates", candidates, rows=ROWS):
             rows = batch.to_pylist()
             usable = [row for row in rows if row["finish_reason"] != "error"]

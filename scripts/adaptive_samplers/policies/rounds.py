@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from adaptive_samplers.files import atomic_output, read_json
+from adaptive_samplers.files import read_json
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.policies.prompts import slice_prompts
-from adaptive_samplers.tables import SCHEMAS, read_batches
+from adaptive_samplers.tables import SCHEMAS, read_batches, table_writer
 
 
 def plan_rounds(
@@ -54,10 +53,7 @@ def as_contestants(candidates: Path, output: Path) -> None:
     Log-probabilities are left out: the engine's differ in their last digits with what else was in flight, as they do
     after a kill, and a round's files are to be the same bytes whatever happened on the way.
     """
-    with (
-        atomic_output(output) as temporary,
-        pq.ParquetWriter(temporary, SCHEMAS["candidates"], compression="zstd") as writer,
-    ):
+    with table_writer("candidates", output) as writer:
         for batch in read_batches("candidates", candidates):
             writer.write_batch(_as_contestants(batch))
 

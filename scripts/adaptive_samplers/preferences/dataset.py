@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, json_line
@@ -20,7 +19,7 @@ from adaptive_samplers.preferences.feedback import binary_labels
 from adaptive_samplers.preferences.pairing import pair_answers
 from adaptive_samplers.preferences.rejection import accepted
 from adaptive_samplers.preferences.settings import PreferenceSettings
-from adaptive_samplers.tables import KEY, SCHEMAS, to_arrow
+from adaptive_samplers.tables import KEY, SCHEMAS, table_writer, to_arrow
 
 # Why a group of answers gives no pair.
 NO_PAIR = {
@@ -212,10 +211,8 @@ def make_preferences(
     checked, counts, labels, lengths = [], Counter(), Counter(), Counter()
     groups_without = Counter()
     with (
-        atomic_output(outputs.pairs) as pairs_file,
-        atomic_output(outputs.answers) as answers_file,
-        pq.ParquetWriter(pairs_file, SCHEMAS["preference_pairs"], compression="zstd") as pairs_writer,
-        pq.ParquetWriter(answers_file, SCHEMAS["preference_answers"], compression="zstd") as answers_writer,
+        table_writer("preference_pairs", outputs.pairs) as pairs_writer,
+        table_writer("preference_answers", outputs.answers) as answers_writer,
     ):
         for answers in scored(slope):
             made = preference_pairs(answers, settings, seed)

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
-from adaptive_samplers.tables import KEY, SCHEMAS, read_batches
+from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, table_writer
 
 _SHOWN_FAILURES = 5
 
@@ -54,8 +52,7 @@ def extract_final_answers(
     shown: list[str] = []
     schema = SCHEMAS["final_answers"]
     with (
-        atomic_output(output) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        table_writer("final_answers", output) as writer,
         VerifierPool(verification, processes) as pool,
     ):
         for batch in read_batches("candidates", candidates, [*KEY, "text", "finish_reason", "error"]):

@@ -13,18 +13,17 @@ from tempfile import NamedTemporaryFile
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output, full_disk_explained
+from adaptive_samplers.files import full_disk_explained
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import apply_along_answers, parse_processors
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.progress import progress
 from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
 from adaptive_samplers.stage import say
+from adaptive_samplers.tensors import load_some, load_tensors, save_tensors
 from adaptive_samplers.training.trainer import TokenSteps
 from adaptive_samplers.versions import STAGE_VERSIONS
 
@@ -94,14 +93,12 @@ class SketchShard:
             "chosen_log_probs": self.chosen_log_probs,
             **self.sketch.to_tensors(),
         }
-        with atomic_output(path) as temporary:
-            save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
+        save_tensors(tensors, path, {"fingerprint": fingerprint})
 
     @classmethod
     def load(cls, path: Path) -> "SketchShard":
-        """Read a shard back."""
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        """Read a shard back. Raises UserError if the file is damaged."""
+        tensors, _ = load_tensors(path)
         ids = _as_hexadecimal(tensors["answer_ids"])
         columns = [tensors[name] for name in ("starts", "token_ids", "chosen_log_probs")]
         return cls(ids, *columns, DistributionSketch.from_tensors(tensors))
@@ -112,11 +109,8 @@ def _as_hexadecimal(ids: Tensor) -> list[str]:
 
 
 def shard_fingerprint(path: Path) -> str | None:
-    """What the sketches in a shard depend on, or None if there is no shard."""
-    if not path.exists():
-        return None
-    with safe_open(path, framework="pt") as file:
-        return (file.metadata() or {}).get("fingerprint")
+    """What the sketches in a shard depend on, or None if there is no shard. Raises UserError if it is damaged."""
+    return load_some(path, [])[2].get("fingerprint") if path.exists() else None
 
 
 def answers_of_shard(training_sets: Sequence[pd.DataFrame], shard: int, shards: int) -> pd.DataFrame:
@@ -224,9 +218,9 @@ def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenStep
         wanted.setdefault(row.answer_id, []).append(row.processors)
     missing, count, points = set(wanted), 0, 1
     for path in shards:
-        with safe_open(path, framework="pt") as file:
-            points = file.get_slice("t").get_shape()[1]
-            ids, lengths = _as_hexadecimal(file.get_tensor("answer_ids")), file.get_tensor("starts").diff().tolist()
+        index, shapes, _ = load_some(path, ["answer_ids", "starts"])
+        points = shapes["t"][1]
+        ids, lengths = _as_hexadecimal(index["answer_ids"]), index["starts"].diff().tolist()
         count += sum(length * len(wanted.get(answer, [])) for answer, length in zip(ids, lengths, strict=True))
         missing -= set(ids)
     if missing:

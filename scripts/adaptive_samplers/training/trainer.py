@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.progress import progress
 from adaptive_samplers.samplers import AdaptiveSampler
+from adaptive_samplers.tensors import load_tensors, save_tensors
 from adaptive_samplers.training.loss import LossTerms, truncated_logits_loss
 from adaptive_samplers.versions import STAGE_VERSIONS
 
@@ -387,9 +385,7 @@ def save_checkpoint(
     for name, parameter in sampler.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    with atomic_output(path) as temporary:
-        save_file(contiguous, temporary, metadata={"progress": json.dumps(asdict(state))})
+    save_tensors(tensors, path, {"progress": json.dumps(asdict(state))})
 
 
 def load_checkpoint(
@@ -402,22 +398,21 @@ def load_checkpoint(
     """Restore a run into `sampler`, `optimizer` and `best_weights`; None if there is none to take up."""
     if not path.is_file():
         return None
-    with safe_open(path, framework="pt", device=str(device_of(sampler))) as file:
-        state = TrainingProgress(**json.loads(file.metadata()["progress"]))
-        if state.fingerprint != fingerprint:
-            return None
-        parameters = dict(sampler.named_parameters())
-        weights = {}
-        for stored in file.keys():  # noqa: SIM118 (not a dictionary)
-            kind, name = stored.split(".", 1)
-            tensor = file.get_tensor(stored)
-            if kind == "weights":
-                weights[name] = tensor
-            elif kind == "best":
-                best_weights[name].copy_(tensor)
-            else:
-                key, name = name.split(".", 1)
-                # AdamW counts its steps on the CPU wherever the parameters are.
-                optimizer.state[parameters[name]][key] = tensor.cpu() if key == "step" else tensor
-        sampler.load_state_dict(weights)
+    tensors, metadata = load_tensors(path, device_of(sampler))
+    state = TrainingProgress(**json.loads(metadata["progress"]))
+    if state.fingerprint != fingerprint:
+        return None
+    parameters = dict(sampler.named_parameters())
+    weights = {}
+    for stored, tensor in tensors.items():
+        kind, name = stored.split(".", 1)
+        if kind == "weights":
+            weights[name] = tensor
+        elif kind == "best":
+            best_weights[name].copy_(tensor)
+        else:
+            key, name = name.split(".", 1)
+            # AdamW counts its steps on the CPU wherever the parameters are.
+            optimizer.state[parameters[name]][key] = tensor.cpu() if key == "step" else tensor
+    sampler.load_state_dict(weights)
     return state
