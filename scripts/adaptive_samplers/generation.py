@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
-from adaptive_samplers.errors import UserError
+from adaptive_samplers.errors import ConversationRefused, UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import parse_processors, split_prompted
 from adaptive_samplers.partfile import PartFile
@@ -96,27 +96,29 @@ def generate(
     """
     pipelines = {row.heuristic_id: parse_processors(row.processors) for row in heuristics.itertuples()}
     asking = {name: Asking.of(step) for name, chain in pipelines.items() if (step := split_prompted(chain)[0])}
-    keys, requests, prompted = [], [], {}
-    encoded = {row.prompt_id: tuple(engine.encode_chat(json.loads(row.messages))) for row in prompts.itertuples()}
+    keys, requests, prompted, refused = [], [], {}, {}
+    encoded = {row.prompt_id: _encoded(engine, json.loads(row.messages)) for row in prompts.itertuples()}
     for seed in seeds:
         for prompt in prompts.sort_values("prompt_id").itertuples():
             for heuristic_id in sorted(pipelines):
                 if rows is not None and (prompt.prompt_id, heuristic_id, seed) not in rows:
                     continue
                 keys.append((prompt.prompt_id, heuristic_id, seed))
+                token_ids, reason = encoded[prompt.prompt_id]
                 requests.append(
                     Request(
-                        prompt_token_ids=encoded[prompt.prompt_id],
+                        prompt_token_ids=token_ids,
                         pipeline=split_prompted(pipelines[heuristic_id])[1],
                         sample_seed=sample_seed(settings.run_seed, prompt.prompt_id, seed),
                         max_new_tokens=settings.limit(prompt.kind),
                         stop=settings.stop,
                     )
                 )
-                if heuristic_id in asking:
-                    asked = asking[heuristic_id].messages(json.loads(prompt.messages))
-                    token_ids = tuple(engine.encode_chat(asked))
+                if heuristic_id in asking and reason is None:
+                    token_ids, reason = _encoded(engine, asking[heuristic_id].messages(json.loads(prompt.messages)))
                     prompted[len(keys) - 1] = PromptedRequest.of(asking[heuristic_id], requests[-1], token_ids)
+                if reason is not None:
+                    refused[len(keys) - 1] = reason
     fingerprint = content_id(
         [
             STAGE_VERSIONS["generate_candidates"],
@@ -140,6 +142,9 @@ def generate(
                 done.add(positions[key])
         if done:
             say(f"{len(done)} of {len(keys)} answers were finished before; going on with the rest")
+        for position in refused.keys() - done:
+            part.append({"key": keys[position], **_answer_columns(Completion(position, error=refused[position]))})
+            done.add(position)
         left = [position for position in range(len(keys)) if position not in done]
         bar = progress(total=len(keys), initial=len(done), description="answers", unit=" answers")
         sent = {position: asked.sent for position, asked in prompted.items()}
@@ -161,6 +166,14 @@ def generate(
         made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
         _write_candidates(part, keys, requests, engine.name, made_by, output, with_replies=bool(prompted))
         part.remove()
+
+
+def _encoded(engine: Engine, messages: list[dict[str, str]]) -> tuple[tuple[int, ...], str | None]:
+    """The tokens of a conversation; or none, and why the model cannot be asked."""
+    try:
+        return tuple(engine.encode_chat(messages)), None
+    except ConversationRefused as error:
+        return (), str(error)
 
 
 def _measure_drawn(part: PartFile, plain: Mapping[tuple, Request], engine: Engine) -> None:

@@ -184,7 +184,14 @@ class TransformersEngine:
     def _step(self, batch: _Batch, answers: list[_Answer]) -> Iterator[Completion]:
         """Draw one token for every answer; yield those that end and advance the rest."""
         logprobs = torch.log_softmax(batch.logits.float(), dim=-1)
+        finite = logprobs.amax(dim=-1).isfinite().tolist()
+        if not all(finite):
+            for answer in answers:
+                if not finite[answer.row]:
+                    answer.finished = True
+                    yield self._overflowed(answer)
         ends = torch.logsumexp(logprobs[:, self.model.end_token_ids], dim=-1).tolist()
+        answers = [answer for answer in answers if not answer.finished]
         for answer in answers:
             answer.completion.end_logprobs.append(ends[answer.row])
         drawing = [answer for answer in answers if not answer.cut]
@@ -203,6 +210,16 @@ class TransformersEngine:
                 edge = (answer.row, answer.completion.token_ids[-1])
                 answer.row = children.setdefault(edge, len(children))
         batch.advance([parent for parent, _ in children], [token for _, token in children])
+
+    def _overflowed(self, answer: _Answer) -> Completion:
+        """An answer for which the model gave no distribution."""
+        dtype = str(self.model.model.dtype).removeprefix("torch.")
+        place = len(answer.completion.token_ids)
+        return Completion(
+            answer.completion.index,
+            error=f"the model's logits after {place} tokens of the answer are not finite in {dtype}, "
+            "whose range they may exceed; set model.dtype to bfloat16 or float32",
+        )
 
     def _draw(self, logprobs: Tensor, drawing: list[_Answer]) -> None:
         """Append the next token to every answer, or mark it as finished."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
+from adaptive_samplers.models.fetch import check_model
 from adaptive_samplers.progress import progress
 from adaptive_samplers.tables import read_batches
 
@@ -92,6 +93,7 @@ def embed_in_parts(parts: Iterable[set[str]], embed: Callable[[Iterable[str]], p
 def _load_model(folder: Path, device: str, trust_remote_code: bool):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; the embedder must be fetched before texts are embedded")
+    check_model(folder)
     # Imported here: reading embeddings must not cost the seconds that loading torch does.
     from sentence_transformers import SentenceTransformer
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from adaptive_samplers.errors import UserError
+from adaptive_samplers.errors import ConversationRefused, UserError
+from adaptive_samplers.models.fetch import check_model
 
 
 class ChatTokenizer:
@@ -31,6 +32,8 @@ class ChatTokenizer:
     """
 
     def __init__(self, folder: Path | str, trust_remote_code: bool = False) -> None:
+        check_model(folder, weights=False)
+        self.folder = folder
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -49,10 +52,29 @@ class ChatTokenizer:
         self.context_length = getattr(config.get_text_config(), "max_position_embeddings", None)
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """The token ids of a conversation, up to where the assistant's answer begins."""
-        return self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
+        """The token ids of a conversation, up to where the assistant's answer begins.
+
+        Raises
+        ------
+        UserError
+            If the model has no chat template.
+        ConversationRefused
+            If its chat template refuses the conversation, as some do where there is a system message.
+        """
+        if not self.tokenizer.chat_template:
+            raise UserError(
+                f"{self.folder}: the model has no chat template, as pretrained ones have none; name one that was tuned "
+                "to follow instructions, or put a `chat_template.jinja` into the folder that `model.source` names"
+            )
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # a template is a program of the model's, and may raise anything
+            roles = ", ".join(message["role"] for message in messages)
+            raise ConversationRefused(
+                f"the model's chat template refuses a conversation of the roles {roles} ({error})"
+            ) from error
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text as it would stand in an answer."""

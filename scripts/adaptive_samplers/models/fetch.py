@@ -23,6 +23,7 @@ from adaptive_samplers.provenance import versions
 CONVERSION_VERSION = 1
 # What a model folder of this project has beside the model; Snakemake's file, linked, would change with both folders.
 NOT_OF_A_MODEL = ("provenance.json", ".snakemake_timestamp")
+WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")  # endings of files with weights
 
 
 def cache_folder() -> Path:
@@ -72,6 +73,31 @@ def fetch_model(name: str, source: dict[str, Any], license_name: str, folder: Pa
 def model_hash(folder: Path | str) -> str:
     """The hash over all files of a fetched model."""
     return read_json(Path(folder) / "provenance.json")["model_hash"]
+
+
+def check_model(folder: Path | str, weights: bool = True) -> None:
+    """Compare the files of a fetched model with their hashes on record; of a folder without a record nothing is known.
+
+    Parameters
+    ----------
+    weights : whether to read the weights too, which takes about a second for each gigabyte.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, or is not what was fetched.
+    """
+    record = Path(folder) / "provenance.json"
+    if not record.exists():
+        return
+    for name, known in read_json(record)["files"].items():
+        path = Path(folder) / name
+        if not weights and path.suffix in WEIGHTS:
+            continue
+        if not path.is_file():
+            raise UserError(f"{path} is missing; delete {folder} and run again")
+        if path.stat().st_size != known["bytes"] or file_sha256(path) != known["sha256"]:
+            raise UserError(f"{path} is damaged: it is not what was fetched; delete {folder} and run again")
 
 
 def _fetch(source: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.models.fetch import check_model
 
 
 class LanguageModel(ChatTokenizer):
@@ -34,6 +35,7 @@ class LanguageModel(ChatTokenizer):
         device: str = "auto",
         trust_remote_code: bool = False,
     ) -> None:
+        check_model(folder)
         super().__init__(folder, trust_remote_code)
         self.device = torch.device(choose_device(device))
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}

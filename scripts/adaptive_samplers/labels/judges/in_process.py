@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.calls import Continuation, Result
+from adaptive_samplers.models.fetch import check_model
 from adaptive_samplers.models.language_model import choose_device
 
 # What fewer tokens have in common is read with each sequence: a pass of its own would cost more.
@@ -26,6 +27,7 @@ class _InProcessScorer:
     auto_class: Any
 
     def __init__(self, folder: Path | str, settings: Mapping[str, Any]) -> None:
+        check_model(folder)
         self.batch_size = settings["batch_size"]
         self.device = torch.device(choose_device(settings["device"]))
         try:
