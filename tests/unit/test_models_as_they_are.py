@@ -21,7 +21,12 @@ from tiny_model import CHAT_TEMPLATE, write_tiny_model
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 HEURISTICS = pd.DataFrame(expand_heuristics([{"family": "temperature", "temperatures": [0.7, 1.0]}], []))
 SETTINGS = GenerationSettings(run_seed=5, max_new_tokens={"chat": 6, "creative": 6}, stop=(), dtype="float32")
-VERBALIZED = {"answers": 2, "pipeline": [{"temperature": 1.0}], "max_new_tokens": None}
+VERBALIZED = {
+    "answers": 2,
+    "pipeline": [{"temperature": 1.0}],
+    "max_new_tokens": None,
+    "template": "{prompt} {answers}",
+}
 QUESTION = {"role": "user", "content": "Write."}
 
 
