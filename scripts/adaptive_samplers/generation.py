@@ -164,7 +164,7 @@ def generate(
         if prompted:
             _measure_drawn(part, {keys[position]: asked.plain for position, asked in prompted.items()}, engine)
         made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
-        _write_candidates(part, keys, requests, engine.name, made_by, output, with_replies=bool(prompted))
+        _write_candidates(part, keys, requests, engine.name, made_by, output, any(key[1] in asking for key in keys))
         part.remove()
 
 
