@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorboard  # noqa: F401, for SummaryWriter: imported here, its absence names the extra to install
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
