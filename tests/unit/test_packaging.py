@@ -21,7 +21,8 @@ from support import REPOSITORY, imported_packages
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 LIBRARY = REPOSITORY / "scripts" / "adaptive_samplers"
 SGLANG_LOCK = pins((REPOSITORY / "tests" / "sglang_cpu" / "requirements.lock").read_text())
-REASONING_GYM_LOCK = pins((REPOSITORY / "tests" / "reasoning_gym.txt").read_text())
+# What has no wheels everywhere is pinned apart.
+APART = [REPOSITORY / "tests" / "reasoning_gym.txt", *(REPOSITORY / "envs").glob("*.txt")]
 DISTRIBUTIONS = metadata.packages_distributions()
 
 # What `pip install .` is for: docs/library.md.
@@ -110,7 +111,7 @@ def test_a_missing_package_is_what_callers_of_either_kind_expect():
 
 @pytest.mark.parametrize("extra", NEEDED)
 def test_what_is_asked_for_fits_the_versions_that_are_tested(extra):
-    tested = {**REASONING_GYM_LOCK, **SGLANG_LOCK, **LOCK}
+    tested = pins("\n".join(path.read_text() for path in APART)) | SGLANG_LOCK | LOCK
     for name, requirement in requirements(extra).items():
         assert requirement.specifier and requirement.specifier.contains(tested[name]), requirement
 
