@@ -28,7 +28,15 @@ from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.slurm import refuse_duplicates
+from adaptive_samplers.stage import installed_copy
 from adaptive_samplers.versions import STAGE_VERSIONS
+
+# In environments that Snakemake makes, jobs have no PYTHONPATH, and find what is installed beside Snakemake first.
+if workflow.deployment_settings.deployment_method and (copy := installed_copy()):
+    raise WorkflowError(
+        f"with --sdm, jobs would run the library installed in {copy.parent}, not the one in {LIBRARY}: "
+        "`pip uninstall adaptive-samplers` where Snakemake is, or install it there with `pip install --editable .`"
+    )
 
 try:
     config = load_config(config, Path.cwd())

@@ -49,15 +49,13 @@ class _ExtraFinder:
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if any(name in packages for packages in EXTRAS.values()):
-            module = _importing_module(sys._getframe(1))
-            extra = extra_with(name, module) if module else None
-            if extra:
-                raise MissingPackage(
-                    f"{module} needs the package {name}, which is not installed: "
-                    f"pip install 'adaptive-samplers[{extra}]', or in a clone pip install '.[{extra}]'",
-                    name=name,
-                )
+        module = _importing_module(sys._getframe(1))
+        if module and (extra := extra_with(name, module)):
+            raise MissingPackage(
+                f"{module} needs the package {name}, which is not installed: "
+                f"pip install 'adaptive-samplers[{extra}]', or in a clone pip install '.[{extra}]'",
+                name=name,
+            )
 
 
 def _importing_module(frame: FrameType | None) -> str | None:

@@ -25,6 +25,7 @@ from test_import_reference import PUBLISHED, reference_model
 
 from adaptive_samplers.extras import EXTRAS
 from adaptive_samplers.samplers import SamplingNetwork
+from adaptive_samplers.stage import installed_copy
 from support import REPOSITORY, SMOKE, working_directory
 from tiny_model import write_tiny_model
 
@@ -40,10 +41,6 @@ def code_blocks(document: str) -> list[tuple[str, str]]:
     text = (REPOSITORY / document).read_text()
     fenced = [(language, code) for _, language, code in FENCED.findall(text)]
     return fenced + [("", code) for code in INDENTED.findall(FENCED.sub("", text))]
-
-
-def blocks_in(document: str, language: str) -> list[str]:
-    return [code for name, code in code_blocks(document) if name == language]
 
 
 class Environment:
@@ -129,14 +126,18 @@ def folder(tmp_path_factory) -> Path:
     return place
 
 
-# The names that the documents' Python takes for granted.
-GIVEN = """
+# The names that Python in a document takes for granted.
+GIVEN_SAMPLERS = """
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 logits = 4 * torch.randn(2, 3, 400)
 model = AutoModelForCausalLM.from_pretrained("model")
 inputs = AutoTokenizer.from_pretrained("model")("The river", return_tensors="pt")
+"""
+GIVEN_ARRAYS = """
+import sys
+
 scores, values = [[0.1, 0.2, 0.3, 0.4]], [[0, 1, 0, 1]]
 answers = ["7", "7", "8", "7"]
 k, coverage = [1, 2, 4, 8], [0.31, 0.5, 0.67, 0.81]
@@ -147,7 +148,7 @@ EXPECTED = {
     "README.md": ["token_ids.shape == (2, 3)"],
     "docs/library.md": ["token_ids.shape == (2, 3)", "output.shape[1] > inputs['input_ids'].shape[1]"],
     "docs/preferences.md": ["callable(make_preferences)"],
-    "docs/selecting_among_samples.md": ["0.81 < law(1000) <= 1"],
+    "docs/selecting_among_samples.md": ["0.81 < law(1000) <= 1", "'torch' not in sys.modules"],
     "docs/tournaments.md": ["len(ratings) == 3"],
     "docs/verbalized_sampling.md": ["callable(parse_verbalized)"],
 }
@@ -169,13 +170,16 @@ def test_every_document_that_imports_the_library_is_run():
 
 @pytest.mark.parametrize("document", EXPECTED)
 def test_the_python_of_the_documents_runs(document, environment, folder):
-    # A page that needs more than `pip install .` names the extra.
-    extras = [] if document in WHOLE else NAMED_EXTRAS.findall((REPOSITORY / document).read_text())
+    if document in WHOLE:
+        given, extras = GIVEN_SAMPLERS, []
+    else:  # a page that needs more than `pip install .` names the extra
+        given, extras = GIVEN_ARRAYS, NAMED_EXTRAS.findall((REPOSITORY / document).read_text())
     checks = [f"assert {line}, {line!r}" for line in EXPECTED[document]]
-    environment(*extras).run_code("\n".join([GIVEN, *python_of(document), *checks]), folder)
+    environment(*extras).run_code("\n".join([given, *python_of(document), *checks]), folder)
 
 
-def test_a_sampler_does_what_the_table_of_calls_says(environment, folder):
+def test_names_that_others_rely_on(environment, folder):
+    # DESIGN.md, section 9, as far as it exists; and the calls in the table of docs/library.md.
     calls = re.findall(r"`(sampler\.[^`]+)`", (REPOSITORY / "docs" / "library.md").read_text().split("\n## ")[0])
     assert len(calls) == 6
     to_the_hub = "sampler.push_to_hub(repo)"
@@ -184,6 +188,10 @@ def test_a_sampler_does_what_the_table_of_calls_says(environment, folder):
 import torch
 from transformers import LogitsProcessor
 from adaptive_samplers import AdaptiveSampler
+from adaptive_samplers.heuristics import HEURISTICS
+from adaptive_samplers.samplers import ARCHITECTURES
+assert {{"temperature", "top_k", "top_p", "min_p", "typical"}} <= HEURISTICS.keys()
+assert {{"LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"}} <= ARCHITECTURES.keys()
 sampler = AdaptiveSampler.from_pretrained({TRAINED!r})
 logits, folder, results = torch.randn(2, 3, 400), "saved", {{}}
 {chr(10).join(lines)}
@@ -213,11 +221,13 @@ def test_the_commands_of_the_documents_run(document, environment, folder):
         environment().run_code(load, folder)
 
 
-@pytest.mark.parametrize("document", WHOLE)
-def test_the_config_of_the_documents_is_one(document, environment, folder):
-    parts = [yaml.safe_load(code) for language, code in code_blocks(document) if language == "yaml"]
+def test_the_config_of_the_documents_is_one(environment, folder):
+    blocks = [block for document in WHOLE for block in code_blocks(document)]
+    assert {language for language, _ in blocks} <= {"python", "yaml", "", "bash", "sh"}, "each has a way to be run"
+    parts = [yaml.safe_load(code) for language, code in blocks if language == "yaml"]
+    assert parts
     code = f"""
-import json, sys
+import json
 from pathlib import Path
 from snakemake.utils import update_config
 from adaptive_samplers.config import load_config
@@ -227,23 +237,6 @@ for part in json.loads({json.dumps(parts)!r}):
     load_config(config, Path.cwd())
 """
     environment("pipeline").run_code(code, folder)
-
-
-def test_every_block_has_a_way_to_be_run():
-    for document in WHOLE:
-        assert {language for language, _ in code_blocks(document)} <= {"python", "yaml", "", "bash", "sh"}
-
-
-def test_names_that_others_rely_on(environment, folder):
-    # DESIGN.md, section 9: of those that exist.
-    code = """
-from adaptive_samplers import AdaptiveSampler
-from adaptive_samplers.heuristics import HEURISTICS
-from adaptive_samplers.samplers import ARCHITECTURES
-assert {"temperature", "top_k", "top_p", "min_p", "typical"} <= HEURISTICS.keys()
-assert {"LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"} <= ARCHITECTURES.keys()
-"""
-    environment().run_code(code, folder)
 
 
 # Why each module cannot be imported; nothing where it can.
@@ -334,12 +327,37 @@ else:
     environment().run_code(code, folder)
 
 
-def test_jobs_run_the_library_beside_their_scripts_where_another_is_installed(tmp_path):
-    work = working_directory(tmp_path / "work")
-    installed = tmp_path / "installed" / "adaptive_samplers"
-    installed.mkdir(parents=True)
-    (installed / "__init__.py").write_text("raise RuntimeError('an installed library of another version')\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(installed.parent))
-        done = work.run("results/smoke/heuristics.parquet")
+@pytest.fixture
+def other_copy(tmp_path, monkeypatch) -> Path:
+    """A folder before all others on the path in which another version of the library is installed."""
+    (tmp_path / "adaptive_samplers").mkdir()
+    (tmp_path / "adaptive_samplers" / "__init__.py").write_text("raise RuntimeError('another version')\n")
+    (tmp_path / "adaptive_samplers-0.0.1.dist-info").mkdir()
+    (tmp_path / "adaptive_samplers-0.0.1.dist-info" / "METADATA").write_text(
+        "Name: adaptive-samplers\nVersion: 0.0.1\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+def test_jobs_run_the_library_beside_their_scripts_where_another_is_installed(other_copy):
+    done = working_directory(other_copy / "work").run("results/smoke/heuristics.parquet")
     assert done.returncode == 0, done.stdout
+
+
+def test_where_they_could_not_nothing_starts(other_copy):
+    # PYTHONPATH, which jobs in conda's environments and in images do without, stands for the environment of Snakemake.
+    done = working_directory(other_copy / "work").run("--dry-run", "--sdm", "conda")
+    assert done.returncode == 1
+    assert f"with --sdm, jobs would run the library installed in {other_copy}, not" in done.stdout
+
+
+def test_a_link_to_the_clone_is_no_other_copy(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed_copy() is None
+    information = tmp_path / "adaptive_samplers-0.1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Name: adaptive-samplers\nVersion: 0.1.0\n")
+    assert installed_copy() is None
+    (tmp_path / "adaptive_samplers").symlink_to(REPOSITORY / "scripts" / "adaptive_samplers")
+    assert installed_copy() is None
