@@ -46,7 +46,9 @@ def installed_copy() -> Path | None:
         place = Path(str(metadata.distribution("adaptive-samplers").locate_file("adaptive_samplers")))
     except metadata.PackageNotFoundError:
         return None
-    return place if place.is_dir() and not place.samefile(Path(__file__).parent) else None
+    # What numba compiled stays in the folder when the library is uninstalled.
+    is_copy = (place / "__init__.py").is_file() and not place.samefile(Path(__file__).parent)
+    return place if is_copy else None
 
 
 def _leave_gpus_alone(resources: Any) -> None:

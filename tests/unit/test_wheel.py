@@ -358,6 +358,8 @@ def test_a_link_to_the_clone_is_no_other_copy(tmp_path, monkeypatch):
     information = tmp_path / "adaptive_samplers-0.1.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Name: adaptive-samplers\nVersion: 0.1.0\n")
+    (tmp_path / "adaptive_samplers" / "__pycache__").mkdir(parents=True)
     assert installed_copy() is None
+    shutil.rmtree(tmp_path / "adaptive_samplers")
     (tmp_path / "adaptive_samplers").symlink_to(REPOSITORY / "scripts" / "adaptive_samplers")
     assert installed_copy() is None
