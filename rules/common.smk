@@ -1,13 +1,18 @@
 # Helpers only: the validated config, the names that follow from it, and what several rules share. Those that are about
 # judges are in judges.smk, those about policies and rounds in rounds.smk.
 
+import os
 import re
 import sys
 from pathlib import Path
 
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+LIBRARY = str(Path(workflow.basedir) / "scripts")
+sys.path.insert(0, LIBRARY)
+# Jobs run this library too, also where another version of it is installed: Snakemake puts a script's folder last.
+PYTHON_PATHS = [LIBRARY, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, PYTHON_PATHS))))
 
 from adaptive_samplers.config import (
     config_slice,
@@ -23,7 +28,15 @@ from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.slurm import refuse_duplicates
+from adaptive_samplers.stage import installed_copy
 from adaptive_samplers.versions import STAGE_VERSIONS
+
+# In environments that Snakemake makes, jobs have no PYTHONPATH, and find what is installed beside Snakemake first.
+if workflow.deployment_settings.deployment_method and (copy := installed_copy()):
+    raise WorkflowError(
+        f"with --sdm, jobs would run the library installed in {copy.parent}, not the one in {LIBRARY}: "
+        "`pip uninstall adaptive-samplers` where Snakemake is, or install it there with `pip install --editable .`"
+    )
 
 try:
     config = load_config(config, Path.cwd())

@@ -1,5 +1,6 @@
 """What several tests need: the repository, changed configs, and the Snakefile in a working directory of its own."""
 
+import ast
 import copy
 import json
 import os
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,4 +179,38 @@ def processes_with(mark: str) -> list[int]:
         with suppress(OSError):
             if mark.encode() in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
+    return found
+
+
+def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a module without what only a type checker reads."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from at_run_time(node)
+
+
+def imported_packages(path: Path, seen: set[Path]) -> set[str]:
+    """Top-level packages that a script imports, itself or through the library."""
+    if path in seen:
+        return set()
+    seen.add(path)
+    found = set()
+    for node in at_run_time(ast.parse(path.read_text())):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for module in modules:
+            if not module.startswith("adaptive_samplers"):
+                found.add(module.split(".")[0])
+                continue
+            if module == "adaptive_samplers":
+                continue  # its shortcut to samplers is taken by no stage
+            place = REPOSITORY / "scripts" / Path(*module.split("."))
+            for candidate in (place.with_suffix(".py"), place / "__init__.py"):
+                if candidate.is_file():
+                    found |= imported_packages(candidate, seen)
     return found

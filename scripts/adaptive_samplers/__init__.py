@@ -9,8 +9,12 @@ token_ids = sampler.sample(logits)
 import os
 from typing import Any
 
+from adaptive_samplers.extras import name_missing_extras
+
 # Before torch is loaded: threads that wait by spinning slow down every neighbour on a shared machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+name_missing_extras()
 
 __version__ = "0.1.0"
 __all__ = ["AdaptiveSampler", "__version__"]

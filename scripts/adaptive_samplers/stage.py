@@ -5,6 +5,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
 from typing import Any, TextIO
 
 from adaptive_samplers.errors import UserError
@@ -36,6 +38,17 @@ class _Tee:
 def say(message: str) -> None:
     """A line for the log and the terminal."""
     print(message, file=sys.stderr, flush=True)
+
+
+def installed_copy() -> Path | None:
+    """Where another copy of this library is installed than the one that runs; None where none is (or a link to it)."""
+    try:
+        place = Path(str(metadata.distribution("adaptive-samplers").locate_file("adaptive_samplers")))
+    except metadata.PackageNotFoundError:
+        return None
+    # What numba compiled stays in the folder when the library is uninstalled.
+    is_copy = (place / "__init__.py").is_file() and not place.samefile(Path(__file__).parent)
+    return place if is_copy else None
 
 
 def _leave_gpus_alone(resources: Any) -> None:

@@ -1,10 +1,8 @@
 """The conda environments of the rules agree with the lock, and the lock with what is installed."""
 
-import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from support import REPOSITORY
+from support import REPOSITORY, imported_packages
 
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?==([^\s;]+)", re.MULTILINE)
@@ -80,40 +78,6 @@ def test_what_is_asked_for_is_locked():
 def test_what_is_installed_is_what_is_locked():
     for name, version in LOCK.items():
         assert metadata.version(name).split("+")[0] == version, name
-
-
-def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a module without what only a type checker reads."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        yield node
-        yield from at_run_time(node)
-
-
-def imported_packages(path: Path, seen: set[Path]) -> set[str]:
-    """Top-level packages that a script imports, itself or through the library."""
-    if path in seen:
-        return set()
-    seen.add(path)
-    found = set()
-    for node in at_run_time(ast.parse(path.read_text())):
-        modules = []
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for module in modules:
-            if not module.startswith("adaptive_samplers"):
-                found.add(module.split(".")[0])
-                continue
-            if module == "adaptive_samplers":
-                continue  # its shortcut to samplers is taken by no stage
-            place = REPOSITORY / "scripts" / Path(*module.split("."))
-            for candidate in (place.with_suffix(".py"), place / "__init__.py"):
-                if candidate.is_file():
-                    found |= imported_packages(candidate, seen)
-    return found
 
 
 def rules_of_environments() -> list[tuple[str, str]]:

@@ -130,7 +130,8 @@ def trained(tmp_path: Path, command: str, **words) -> Path:
 
 
 def test_a_command_is_told_what_it_needs_in_words_and_variables(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", "of/the/user")
+    # As jobs have it (rules/common.smk): the workflow's scripts are nothing that a command should find.
+    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY / 'scripts'}{os.pathsep}of/the/user")
     told = "echo {round} $PYTHONPATH $ITERATION_ROUND $OMP_NUM_THREADS {data}"
     told += "; echo $ITERATION_DATA > {scratch}/x; ls {scratch}"
     scratch = tmp_path / "scratch"

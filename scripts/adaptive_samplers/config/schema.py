@@ -5,14 +5,15 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-SCHEMA_PATH = Path(__file__).resolve().parents[3] / "config" / "schemas" / "config.schema.yaml"
+# Part of the package, so that an installed library has it too; config/schemas is a link to its folder.
+SCHEMA_PATH = files("adaptive_samplers.config") / "schemas" / "config.schema.yaml"
 
 Schema = Mapping[str, Any]
 

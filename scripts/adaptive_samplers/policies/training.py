@@ -71,6 +71,10 @@ def train_policy(command: str, words: Mapping[str, str | int], output: Path, log
 def _run(command: str, words: Mapping[str, str | int], threads: int, stream: int) -> int:
     environment = {**os.environ, **{variable(word): str(value) for word, value in words.items()}}
     environment["OMP_NUM_THREADS"] = str(threads)
+    # What puts this library before all that is installed is for the workflow's own jobs (rules/common.smk).
+    paths = environment.pop("PYTHONPATH", "").split(os.pathsep)
+    if paths := [path for path in paths if path not in ("", str(LIBRARY))]:
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
     attendant = [sys.executable, "-c", ATTEND, str(LIBRARY), str(os.getpid()), command]
     # A group of its own, which a kill of this process takes with it.
     return subprocess.call(

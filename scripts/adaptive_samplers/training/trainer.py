@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorboard  # noqa: F401, for SummaryWriter: imported here, its absence names the extra to install
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter

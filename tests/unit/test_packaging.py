@@ -1,0 +1,147 @@
+"""What pyproject.toml asks for is what the parts of the library import, in versions that are tested."""
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from test_environments import LOCK, listed, pins, rules_of_environments
+
+import adaptive_samplers
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.extras import EXTRAS, MissingPackage, extra_with
+from support import REPOSITORY, imported_packages
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+LIBRARY = REPOSITORY / "scripts" / "adaptive_samplers"
+SGLANG_LOCK = pins((REPOSITORY / "tests" / "sglang_cpu" / "requirements.lock").read_text())
+# What has no wheels everywhere is pinned apart.
+APART = [REPOSITORY / "tests" / "reasoning_gym.txt", *(REPOSITORY / "envs").glob("*.txt")]
+DISTRIBUTIONS = metadata.packages_distributions()
+
+# What `pip install .` is for: docs/library.md.
+PROMISED = ["samplers", "heuristics", "import_reference.py", "repeated_sampling/__init__.py", "verbalized/__init__.py"]
+# Asked for by an extra of their own, or by the pipeline's.
+BY_NAME = {"peft", "reasoning_gym", "sglang", "tokengrams"}
+# What the pipeline needs without importing it: transformers does, for GGUF files, and Snakemake is a command.
+NOT_IMPORTED = {"accelerate", "gguf", "snakemake", "snakemake-executor-plugin-slurm"}
+# Comes with a build of PyTorch for CUDA, and is not wanted with another.
+WITH_CUDA = "triton"
+
+
+def modules(*places: str) -> Iterator[Path]:
+    for place in places:
+        path = LIBRARY / place
+        yield from path.rglob("*.py") if path.is_dir() else [path]
+
+
+def imported(paths: Iterable[Path]) -> set[str]:
+    """The packages of others that modules import, themselves or through the library."""
+    found = set().union(*(imported_packages(path, set()) for path in paths))
+    return found - set(sys.stdlib_module_names) - {"adaptive_samplers", WITH_CUDA}
+
+
+def distribution(package: str) -> str:
+    return canonicalize_name(DISTRIBUTIONS.get(package, [package])[0])
+
+
+def requirements(extra: str) -> dict[str, Requirement]:
+    """What an extra asks for, with the extras that it refers to; for the empty name, what everybody gets."""
+    found = {}
+    for line in PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]:
+        requirement = Requirement(line)
+        if requirement.name == PROJECT["name"]:
+            for other in requirement.extras:
+                found |= requirements(other)
+        else:
+            found[canonicalize_name(requirement.name)] = requirement
+    return found
+
+
+BASE = imported(modules(*PROMISED))
+NEEDED = {
+    "": BASE,
+    "preferences": imported(modules("preferences")) - BASE,
+    "labels": imported(modules("labels")) - BASE - BY_NAME,
+    "serving": imported(modules("serving")) - BASE - {"peft"},
+    "pipeline": imported(
+        [*modules("."), *(REPOSITORY / "scripts" / f"{script}.py" for _, script in rules_of_environments())]
+    )
+    - BASE
+    - (BY_NAME - {"peft"}),
+    "overlap": {"tokengrams"},
+    "reasoning-gym": {"reasoning_gym"},
+}
+
+
+def test_every_extra_is_known():
+    assert NEEDED.keys() - {""} == PROJECT["optional-dependencies"].keys() == EXTRAS.keys()
+
+
+@pytest.mark.parametrize("extra", NEEDED)
+def test_an_extra_asks_for_what_its_part_of_the_library_imports_and_no_more(extra):
+    asked = set(requirements(extra)) - (NOT_IMPORTED if extra == "pipeline" else set())
+    assert asked == {distribution(package) for package in NEEDED[extra]}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_errors_know_what_an_extra_brings(extra):
+    assert EXTRAS[extra] == NEEDED[extra]
+
+
+def test_a_part_is_told_of_its_own_extra():
+    assert extra_with("pandas", "adaptive_samplers.preferences.pairing") == "preferences"
+    assert extra_with("pandas", "adaptive_samplers.labels.quality") == "labels"
+    assert extra_with("requests", "adaptive_samplers.serving.api") == "serving"
+    assert extra_with("pandas", "adaptive_samplers.tables") == "pipeline"
+    assert extra_with("matplotlib", "adaptive_samplers.labels.quality") == "pipeline"
+    assert extra_with("tokengrams", "adaptive_samplers.labels.overlap.index") == "overlap"
+    assert extra_with("nothing", "adaptive_samplers.tables") is None
+
+
+def test_a_missing_package_is_what_callers_of_either_kind_expect():
+    assert issubclass(MissingPackage, ModuleNotFoundError) and issubclass(MissingPackage, UserError)
+
+
+@pytest.mark.parametrize("extra", NEEDED)
+def test_what_is_asked_for_fits_the_versions_that_are_tested(extra):
+    tested = pins("\n".join(path.read_text() for path in APART)) | SGLANG_LOCK | LOCK
+    for name, requirement in requirements(extra).items():
+        assert requirement.specifier and requirement.specifier.contains(tested[name]), requirement
+
+
+def test_the_library_can_share_an_environment_with_sglang():
+    # Which pins these itself, in versions of its own.
+    versions = listed("sglang")
+    for name, requirement in (requirements("") | requirements("serving")).items():
+        assert requirement.specifier.contains(versions[name]), requirement
+
+
+def test_the_version_is_said_once():
+    assert "version" in PROJECT["dynamic"]
+    assert yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())["version"] == adaptive_samplers.__version__
+    assert re.search(
+        rf"^## {re.escape(adaptive_samplers.__version__)}\b", (REPOSITORY / "CHANGELOG.md").read_text(), re.M
+    )
+
+
+def test_the_package_holds_every_file_of_the_library():
+    data = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    listed = {
+        file for package, patterns in data.items() for pattern in patterns for file in _matching(package, pattern)
+    }
+    others = {
+        path for path in LIBRARY.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".nbi", ".nbc")
+    }
+    assert others == listed
+    assert all((path.parent / "__init__.py").is_file() for path in LIBRARY.rglob("*.py"))
+
+
+def _matching(package: str, pattern: str) -> Iterator[Path]:
+    return (REPOSITORY / "scripts" / Path(*package.split("."))).glob(pattern)
