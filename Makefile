@@ -36,9 +36,9 @@ test: $(VENV)/installed ## run all tests; the first time, SGLang is installed in
 	@PYTHON=$(PYTHON) tests/sglang_cpu/install.sh
 	@# Without a C compiler this fails, and the tests of one verifier are skipped with the reason.
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/reasoning_gym.txt
-	@# Side by side, each test's BLAS on one core; the others start jobs and servers, and run alone.
+	@# Side by side, each test's BLAS on one core; the others start jobs and servers, and run in two lanes.
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit
-	$(RUN)/python -m pytest tests/integration
+	$(RUN)/python -m pytest --numprocesses 2 --dist loadgroup tests/integration
 
 bench: $(VENV)/installed ## measure speed as ratios against baselines; writes bench/results.json
 	$(RUN)/python bench/run.py
