@@ -1,6 +1,5 @@
 """The corpus index and the greedy segmentation against a search by brute force."""
 
-import json
 from itertools import chain
 
 import numpy as np
@@ -10,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.files import read_json
 from adaptive_samplers.labels.overlap import (
     LocalTracer,
     build_index,
@@ -96,7 +96,7 @@ def test_vocabularies_of_16_and_32_bits(tmp_path, vocab_size):
     high = generator.integers(vocab_size - 20, vocab_size, size=(3, 200))
     metadata = build_index(high, tmp_path / "index", vocab_size)
     assert metadata["dtype"] == ("uint16" if vocab_size < 2**16 else "uint32")
-    assert json.loads((tmp_path / "index" / "metadata.json").read_text()) == metadata
+    assert read_json(tmp_path / "index" / "metadata.json") == metadata
     assert (metadata["tokens"], metadata["documents"]) == (600, 3)
     contains = open_index(tmp_path / "index")
     for start in range(0, 190, 17):

@@ -4,6 +4,7 @@ Every stage's output on a small fixed input is kept in golden_stages.json: a has
 which may differ by rounding from one processor to the next. golden_outputs.py makes them.
 """
 
+import json
 import math
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pandas as pd
 import pytest
 from golden_outputs import GOLDEN, WITHOUT_GOLDEN
 
-from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.versions import STAGE_VERSIONS
 
@@ -71,13 +71,13 @@ def complaint(stage: str, kept: dict | None, found: dict) -> str | None:
 
 @pytest.mark.parametrize("stage", sorted(GOLDEN))
 def test_a_stage_with_another_output_has_another_version(stage, tmp_path, request):
-    golden = read_json(GOLDEN_FILE) if GOLDEN_FILE.exists() else {}
+    golden = json.loads(GOLDEN_FILE.read_text()) if GOLDEN_FILE.exists() else {}
     kept, found = golden.get(stage), entry_of(stage, tmp_path)
     changed_unnoticed = kept is not None and kept["version"] == found["version"] and not same_output(kept, found)
     if request.config.getoption("--update-golden") and not changed_unnoticed:
         if kept is None or kept["version"] != found["version"]:
             golden[stage] = found
-            write_json(dict(sorted(golden.items())), GOLDEN_FILE)
+            GOLDEN_FILE.write_text(json.dumps(dict(sorted(golden.items())), indent=2, ensure_ascii=False) + "\n")
         return
     message = complaint(stage, kept, found)
     assert message is None, message
@@ -86,7 +86,7 @@ def test_a_stage_with_another_output_has_another_version(stage, tmp_path, reques
 def test_every_stage_has_a_golden_output_or_a_reason():
     assert not set(GOLDEN) & set(WITHOUT_GOLDEN)
     assert set(GOLDEN) | set(WITHOUT_GOLDEN) == set(STAGE_VERSIONS)
-    assert set(read_json(GOLDEN_FILE)) == set(GOLDEN) and all(WITHOUT_GOLDEN.values())
+    assert set(json.loads(GOLDEN_FILE.read_text())) == set(GOLDEN) and all(WITHOUT_GOLDEN.values())
 
 
 def test_every_stage_is_used_by_a_rule():
