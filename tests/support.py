@@ -1,6 +1,7 @@
 """What several tests need: the repository, changed configs, and the Snakefile in a working directory of its own."""
 
 import copy
+import importlib.util
 import json
 import os
 import shutil
@@ -52,6 +53,15 @@ def absent(message: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message, allow_module_level=True)
+
+
+def need_tokengrams() -> None:
+    """Leave a test, or a module's tests, where tokengrams is absent, as it is expected to be on Python 3.12 and newer."""
+    if importlib.util.find_spec("tokengrams") is not None:
+        return
+    if sys.version_info >= (3, 12):
+        pytest.skip("tokengrams has no wheels for Python 3.12 and newer", allow_module_level=True)
+    absent("tokengrams is not installed; `make test` does it (envs/tokengrams.txt)")
 
 
 @dataclass
