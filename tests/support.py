@@ -56,7 +56,7 @@ def absent(message: str) -> NoReturn:
 
 
 def need_tokengrams() -> None:
-    """Leave a test, or a module's tests, where tokengrams is absent, as it is expected to be on Python 3.12 and newer."""
+    """Leave a test, or a module's tests, for want of tokengrams, which is no fault on Python 3.12 and newer."""
     if importlib.util.find_spec("tokengrams") is not None:
         return
     if sys.version_info >= (3, 12):

@@ -1,4 +1,4 @@
-"""`make` finds a Python that suits, and makes .venv anew when it has to and only then: with commands that only pretend."""
+"""`make` finds a Python that suits, and makes .venv only when it has to: tried with Pythons that only pretend."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from support import REPOSITORY
 
-# Pretends to be a Python: tells its version, makes environments that hold a copy of it, and notes what pip is asked for.
+# Pretends to be a Python: tells its version, makes environments that hold a copy of it, and notes what it is asked for.
 PYTHON = """#!/bin/sh
 case "$1 $2" in
   -c*) echo "{version} {base}" ;;

@@ -1,10 +1,10 @@
 """All that users are told to install can be resolved, by pip, for every Python that there is on this machine.
 
-Nothing is installed, and of wheels pip reads only the metadata; but it asks the package index some thousand times, which
+Nothing is installed, and of wheels pip reads only the metadata; but it asks the package index some thousand times. That
 takes a minute or two. Each of these is resolved with PyTorch's build in the standard index and, where this machine's
 index has another build, with that one too:
 
-- requirements.lock together with the conda environments whose pins are its own (what resolves together, resolves apart);
+- requirements.lock with the conda environments whose pins are its own, for what resolves together resolves apart;
 - the lock of the tests' SGLang, as tests/sglang_cpu/install.sh takes it, and envs/sglang.yaml;
 - the library with its extras, as `pip install '.[extra]'` takes them.
 
