@@ -1,7 +1,8 @@
 # `make demo` runs the whole pipeline on the embedded default; `make test` runs all tests. Everything is installed into
 # .venv from requirements.lock, and only what is stale is done again.
 
-PYTHON ?= python3.11
+# The Python for .venv, a name or a path; if empty, .venv keeps the one it has, or gets the newest that is found.
+PYTHON ?=
 CONFIG ?= config/config.yaml
 # Of `make plan`: names in config/presets, layered in this order, and options such as --tokens-per-second=9000.
 PRESET ?=
@@ -16,53 +17,52 @@ export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format plan lock clean
+.PHONY: help environment demo test bench lint format plan lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-# The lock is installed in two steps: with torch at its pinned version there, what depends on torch asks for no other.
-$(VENV)/installed: requirements.lock
-	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	touch $@
+environment: ## make .venv, or bring it up to date (PYTHON=python3.12 for another Python)
+	@PYTHON="$(PYTHON)" envs/install.sh
 
-demo: $(VENV)/installed ## run the pipeline on config/config.yaml (CONFIG=... for another) and print what it found
+demo: environment ## run the pipeline on config/config.yaml (CONFIG=... for another) and print what it found
 	$(SNAKEMAKE) --configfile $(CONFIG)
 	@$(RUN)/python scripts/summarize.py $(CONFIG)
 
-test: $(VENV)/installed ## run all tests; the first time, SGLang is installed into the user's cache for some of them
-	@PYTHON=$(PYTHON) tests/sglang_cpu/install.sh
-	@# Without a C compiler this fails, and the tests of one verifier are skipped with the reason.
+test: environment ## run all tests; the first time, SGLang is installed into the user's cache for some of them
+	@# What cannot be installed everywhere: without it, the tests that need it are skipped with the reason.
+	-@PYTHON="$(CURDIR)/$(RUN)/python" tests/sglang_cpu/install.sh
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/reasoning_gym.txt
+	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement envs/tokengrams.txt
 	@# Side by side, each test's BLAS on one core; the others start jobs and servers, and run in two lanes.
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit
 	$(RUN)/python -m pytest --numprocesses 2 --dist loadgroup tests/integration
 
-bench: $(VENV)/installed ## measure speed as ratios against baselines; writes bench/results.json
+bench: environment ## measure speed as ratios against baselines; writes bench/results.json
 	$(RUN)/python bench/run.py
 
-lint: $(VENV)/installed ## check style and the workflow
+lint: environment ## check style and the workflow
 	$(RUN)/ruff check $(PYTHON_SOURCES)
 	$(RUN)/ruff format --check $(PYTHON_SOURCES)
 	$(RUN)/snakefmt --check Snakefile rules
 	$(RUN)/snakemake --lint
 
-format: $(VENV)/installed ## rewrite the sources in the project's style
+format: environment ## rewrite the sources in the project's style
 	$(RUN)/ruff check --fix $(PYTHON_SOURCES)
 	$(RUN)/ruff format $(PYTHON_SOURCES)
 	$(RUN)/snakefmt Snakefile rules
 
-plan: $(VENV)/installed ## show jobs, hours and disk of a run, and run nothing (PRESET="llama-3.2-3b grid-filtered")
+plan: environment ## show jobs, hours and disk of a run, and run nothing (PRESET="llama-3.2-3b grid-filtered")
 	@$(RUN)/python scripts/plan_run.py $(or $(PRESET:%=config/presets/%.yaml),$(CONFIG)) $(OPTIONS)
 
-lock: ## pin requirements.in into requirements.lock
-	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet pip-tools==7.6.2
-	.venv-lock/bin/pip-compile --quiet --no-header --no-emit-find-links --no-emit-index-url --strip-extras \
-	  --allow-unsafe --output-file requirements.lock requirements.in
-	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock # the build (cpu, cuda) is the machine's choice
+lock: ## pin requirements.in into requirements.lock, for every Python from 3.11 on
+	"$$(envs/find_python.sh)" -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv==0.13.9
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --strip-extras \
+	  --output-file requirements.lock requirements.in
+	@# The build of torch for CUDA brings NVIDIA's libraries itself; machines without a GPU can do without.
+	awk '/^[^ ]/ { skip = /^(cuda|nvidia)-/ } !skip' requirements.lock > .venv-lock/requirements.lock
+	cp .venv-lock/requirements.lock requirements.lock
 	rm -rf .venv-lock
 
 clean: ## delete results, logs and the environment; downloaded models stay in the user's cache

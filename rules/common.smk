@@ -20,6 +20,7 @@ from adaptive_samplers.config import (
     judged_by,
     judges_by_name,
     load_config,
+    require_packages,
     sampler_names,
     weight_names,
 )
@@ -40,6 +41,9 @@ if workflow.deployment_settings.deployment_method and (copy := installed_copy())
 
 try:
     config = load_config(config, Path.cwd())
+    # Conda's environments and images have packages of their own.
+    if not workflow.deployment_settings.deployment_method:
+        require_packages(config)
 except UserError as error:
     # Without the traceback, which would tell a user nothing.
     raise WorkflowError(str(error)) from None

@@ -25,11 +25,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--repeat", type=int, default=1, help="how often each test that is marked `fault` runs")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of tests that ask for what they do not find on this machine."""
+    config.addinivalue_line("markers", "index: asks the package index, some thousand times; a minute or two")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Repeat the tests of faults."""
     if metafunc.definition.get_closest_marker("fault"):
         metafunc.fixturenames.append("repetition")
         metafunc.parametrize("repetition", range(1, metafunc.config.getoption("repeat") + 1))
+
+
+@pytest.fixture(scope="session")
+def tokengrams() -> None:
+    """For tests that make or read the index of a corpus."""
+    from support import need_tokengrams
+
+    need_tokengrams()
 
 
 @pytest.fixture(scope="session")

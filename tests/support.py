@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import importlib.util
 import json
 import os
 import shutil
@@ -53,6 +54,15 @@ def absent(message: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message, allow_module_level=True)
+
+
+def need_tokengrams() -> None:
+    """Leave a test, or a module's tests, for want of tokengrams, which is no fault on Python 3.12 and newer."""
+    if importlib.util.find_spec("tokengrams") is not None:
+        return
+    if sys.version_info >= (3, 12):
+        pytest.skip("tokengrams has no wheels for Python 3.12 and newer", allow_module_level=True)
+    absent("tokengrams is not installed; `make test` does it (envs/tokengrams.txt)")
 
 
 @dataclass

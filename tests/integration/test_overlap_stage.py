@@ -1,5 +1,7 @@
 """Overlap by the DAG: an index of a small corpus, and a server of infini-gram's API, give the same table."""
 
+import sys
+
 import pytest
 
 from adaptive_samplers.files import read_json
@@ -56,6 +58,33 @@ def make(workflow: Workflow, config: dict) -> str:
     return done.stdout
 
 
+WITHOUT_TOKENGRAMS = """
+import importlib.util
+
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "tokengrams" else find_spec(name, package)
+"""
+
+
+def test_without_tokengrams_a_run_says_what_to_type_before_any_job(prepared, monkeypatch):
+    hidden = prepared.folder / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(WITHOUT_TOKENGRAMS)
+    monkeypatch.setenv("PYTHONPATH", str(hidden))
+    local = config_of({"corpus": ["corpus.txt"]})
+    done = prepared.run(TARGET, "--allowed-rules", *RULES, config=local)
+    assert done.returncode != 0
+    assert f"{sys.executable} -m pip install tokengrams" in done.stdout
+    assert "Traceback" not in done.stdout and not prepared.result("models").exists()
+    # In conda's environments it is there.
+    done = prepared.run(TARGET, "--dry-run", "--sdm", "conda", "--allowed-rules", *RULES, config=local)
+    assert "pip install tokengrams" not in done.stdout and "Building DAG of jobs" in done.stdout
+    # Nor is it needed for the other kind.
+    served = config_of({"kind": "infinigram", "infinigram": {"index": INDEX}})
+    assert prepared.planned(TARGET, "--allowed-rules", *RULES, config=served)["label_overlap"] == 1
+
+
+@pytest.mark.usefixtures("tokengrams")
 def test_both_kinds_of_corpus_give_the_same_table(prepared):
     local = config_of({"corpus": ["corpus.txt"]})
     planned = prepared.planned(TARGET, "--allowed-rules", *RULES, config=local)

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs the real SGLang for machines without a GPU into the user's cache, once, and prints its interpreter's path.
-# Its packages are pinned apart from the project's, because SGLang asks for other versions of some of them.
+# Its packages are pinned apart from the project's, because SGLang asks for other versions of some of them. It takes
+# $PYTHON, if that is of a version that SGLang has, or else one that is found: outlines_core 0.1.26, which SGLang 0.5.23
+# asks for, has no wheels for Python 3.13.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache=${ADAPTIVE_SAMPLERS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/adaptive-samplers}
@@ -8,7 +10,10 @@ folder=$cache/sglang-cpu-$(sha256sum requirements.lock | cut -c -12)
 if [ ! -e "$folder/installed" ]; then
   echo "installing SGLang for tests into $folder (3.4 GB, some minutes)" >&2
   rm -rf "$folder"
-  "${PYTHON:-python3.11}" -m venv "$folder"
+  versions=(3.12 3.11)
+  find=../../envs/find_python.sh
+  python=$("$find" "${versions[@]}" 2>/dev/null) || python=$(PYTHON='' "$find" "${versions[@]}")
+  "$python" -m venv "$folder"
   pip() { "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >&2; }
   # torch comes first, so that nothing asks for a build with CUDA; what SGLang needs on a GPU alone is left out.
   pip "$(grep '^torch==' requirements.lock)"

@@ -70,6 +70,7 @@ from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, token_steps
 from adaptive_samplers.verbalized.asking import Asking
 from adaptive_samplers.verification import verify_candidates
+from support import need_tokengrams
 
 GRID = [
     {"family": "temperature", "temperatures": [0.5, 1.0]},
@@ -269,6 +270,7 @@ def golden_combination(folder: Path):
 
 
 def golden_index(folder: Path):
+    need_tokengrams()
     build_index([[1, 2, 3, 4], [], [3, 4, 5]], folder / "index", 9)
     metadata = read_json(folder / "index" / "metadata.json")
     del metadata["tokengrams"]
@@ -276,6 +278,7 @@ def golden_index(folder: Path):
 
 
 def golden_overlap(folder: Path):
+    need_tokengrams()
     build_index([list(range(8)), [3, 2, 1]], folder / "index", len(WORDS))
     return label_overlap([candidates()], LocalTracer(folder / "index"), 2, 0.0)
 

@@ -17,6 +17,7 @@ from adaptive_samplers.config import (
     config_slice,
     load_config,
     parse_weight_name,
+    require_packages,
     sampler_names,
     weight_name,
     weight_names,
@@ -303,3 +304,17 @@ def test_a_config_is_checked_without_torch():
     """Snakemake reads the config in every job: torch would add seconds to each."""
     code = "import sys, adaptive_samplers.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "scripts", check=False).returncode == 0
+
+
+def test_a_config_that_needs_tokengrams_is_refused_without_it(monkeypatch):
+    def overlap(enabled: bool, kind: str) -> dict[str, Any]:
+        return {"labels": {"overlap": {"enabled": enabled, "kind": kind}}}
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"labels\.overlap: kind local needs the package tokengrams") as raised:
+        require_packages(overlap(True, "local"))
+    assert f"\n  {sys.executable} -m pip install tokengrams\n" in str(raised.value)
+    require_packages(overlap(True, "infinigram"))
+    require_packages(overlap(False, "local"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    require_packages(overlap(True, "local"))

@@ -48,6 +48,7 @@ def rows_of(table):
     return [tuple(row[name] for name in names) for row in to_arrow("overlap", table).to_pylist()]
 
 
+@pytest.mark.usefixtures("tokengrams")
 @pytest.mark.parametrize("threads", [1, 4])
 def test_the_table_is_that_of_a_local_index(api, cache, tmp_path, threads):
     build_index([CORPUS], tmp_path / "index", vocab_size=30)

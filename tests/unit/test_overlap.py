@@ -73,6 +73,7 @@ tokens = st.integers(0, 4)
 documents_of_tokens = st.lists(st.lists(tokens, max_size=25), min_size=1, max_size=4).filter(any)
 
 
+@pytest.mark.usefixtures("tokengrams")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents_of_tokens, st.lists(st.lists(tokens, max_size=15), min_size=1, max_size=4), st.integers(1, 5))
 def test_table_is_that_of_brute_force(tmp_path, documents, answers, minimum_match):
@@ -90,6 +91,7 @@ def test_table_is_that_of_brute_force(tmp_path, documents, answers, minimum_matc
         assert (row["breaks"], row["longest_match"]) == (breaks, longest)
 
 
+@pytest.mark.usefixtures("tokengrams")
 @pytest.mark.parametrize("vocab_size", [65_534, 65_535, 65_536, 128_256])
 def test_vocabularies_of_16_and_32_bits(tmp_path, vocab_size):
     generator = np.random.default_rng(vocab_size)
@@ -148,6 +150,7 @@ def occurs_at_known_places(span, corpus):
     return any(corpus[start : start + len(span)] == span for start in starts)
 
 
+@pytest.mark.usefixtures("tokengrams")
 def test_longest_match_may_start_inside_a_segment(tmp_path):
     build_index([[1, 2], [2, 3, 4, 5]], tmp_path / "index", vocab_size=10)
     table, _ = label(candidates_of([[1, 2, 3, 4, 5]]), tmp_path / "index", minimum_match=3)
@@ -155,6 +158,7 @@ def test_longest_match_may_start_inside_a_segment(tmp_path):
     assert (row["coverage"], row["breaks"], row["longest_match"]) == (0.6, 2, 4)
 
 
+@pytest.mark.usefixtures("tokengrams")
 def test_failed_answers_have_null_values(tmp_path):
     build_index([[1, 2, 3]], tmp_path / "index", vocab_size=10)
     table, report = label(candidates_of([[1, 2], [], []], [None, "lost", None]), tmp_path / "index", 2)
@@ -167,12 +171,14 @@ def test_failed_answers_have_null_values(tmp_path):
     assert (report["failed_answers"], report["empty_answers"], report["untraced_answers"]) == (1, 1, 0)
 
 
+@pytest.mark.usefixtures("tokengrams")
 def test_no_answers_give_an_empty_table(tmp_path):
     build_index([[1, 2, 3]], tmp_path / "index", vocab_size=10)
     table, report = label_overlap([], LocalTracer(tmp_path / "index"), 2, 0.0)
     assert to_arrow("overlap", table).num_rows == report["answers"] == 0
 
 
+@pytest.mark.usefixtures("tokengrams")
 def test_tokens_outside_the_vocabulary_and_empty_corpora_are_refused(tmp_path):
     with pytest.raises(ValueError, match="document 1: a token id is outside 0 to 9"):
         build_index([[1], [10]], tmp_path / "index", vocab_size=10)

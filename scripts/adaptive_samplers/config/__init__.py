@@ -9,6 +9,7 @@ line each.
 from adaptive_samplers.config.document import document_families, with_key_table
 from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name, likelihood_calls
 from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.packages import require_packages
 from adaptive_samplers.config.schema import SCHEMA_PATH
 from adaptive_samplers.config.slices import config_slice
 from adaptive_samplers.config.weights import (
@@ -31,6 +32,7 @@ __all__ = [
     "likelihood_calls",
     "load_config",
     "parse_weight_name",
+    "require_packages",
     "sampler_names",
     "weight_name",
     "weight_names",
