@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.models.fetch import refuse_pickles
 
 
 class LanguageModel(ChatTokenizer):
@@ -35,6 +36,7 @@ class LanguageModel(ChatTokenizer):
         trust_remote_code: bool = False,
     ) -> None:
         super().__init__(folder, trust_remote_code)
+        refuse_pickles(folder)
         self.device = torch.device(choose_device(device))
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         try:
