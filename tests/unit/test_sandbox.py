@@ -141,6 +141,19 @@ def test_memory_is_limited():
     assert run("x = []\nwhile True: x.append(bytes(10**7))").error == "MemoryError"
 
 
+def test_stricter_limits_of_whoever_asks_stay():
+    code = f"""
+import resource, sys, time; sys.path.insert(0, {str(REPOSITORY / "scripts")!r})
+resource.setrlimit(resource.RLIMIT_SIGPENDING, (50, 50))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+from adaptive_samplers.labels.verifiers.sandbox import Limits, run_program
+print(run_program("import resource; print(resource.getrlimit(resource.RLIMIT_SIGPENDING))", "", Limits(),
+                  time.monotonic() + 10).output)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "(50, 50)", done.stderr
+
+
 def test_an_endless_loop_ends_at_the_limit():
     for code in ["while True: pass", "import time\ntime.sleep(1000)", "10**10**10"]:
         start = time.monotonic()

@@ -210,6 +210,9 @@ def limit_resources(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_SIGPENDING, 1024),
         (resource.RLIMIT_MSGQUEUE, 0),
     ]:
+        # Who asked may be under a stricter one.
+        _, hard = resource.getrlimit(what)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (value, value))
 
 
