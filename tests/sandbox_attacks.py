@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -491,7 +492,9 @@ def run(names: list[str]) -> dict[str, Any]:
     from adaptive_samplers.labels.verifiers.registry import Verifier
 
     limits = sandbox.Limits(seconds=SECONDS, memory_mb=256, processes=4, disk_mb=2)
-    verifier = Verifier("code", partial(verify_code, limits=limits), check=print)
+    attacked = Verifier("code", partial(verify_code, limits=limits), check=print)
+    # Honest work has its time, however busy the machine is.
+    patient = Verifier("code", partial(verify_code, limits=replace(limits, seconds=60)), check=print)
     with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as abstract, socket.socket(1) as named:
         # First, so that the server of sandboxes could hand them on.
         filled = keep_secrets(Path(place)) | {"memory": 256e6, "disk": 2 * 2**20, "processes": 4, "seconds": SECONDS}
@@ -513,7 +516,9 @@ def run(names: list[str]) -> dict[str, Any]:
             for word, value in filled.items():
                 code = code.replace("{" + word + "!r}", repr(value)).replace("{" + word + "}", str(value))
             start = time.monotonic()
-            score, detail, error = worker._verdict(verifier, "verify", code, json.dumps(FORMS[form]))
+            score, detail, error = worker._verdict(
+                patient if name in WORK else attacked, "verify", code, json.dumps(FORMS[form])
+            )
             detail = (detail or error).encode().decode()  # as a table must be able to hold it
             return {"attack": name, "form": form, "score": score, "detail": detail, "s": time.monotonic() - start}
 

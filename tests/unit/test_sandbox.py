@@ -280,7 +280,8 @@ def holds(found: dict[str, Any]) -> None:
     wrong = [verdict for verdict in verdicts if verdict["score"] != (verdict["attack"] in sandbox_attacks.WORK)]
     assert not wrong
     # However long an answer draws things out, its time is over when it is.
-    assert max(verdict["s"] for verdict in verdicts) < sandbox_attacks.SECONDS + 10
+    seconds = [verdict["s"] for verdict in verdicts if verdict["attack"] not in sandbox_attacks.WORK]
+    assert max(seconds) < sandbox_attacks.SECONDS + 10
     assert found == {"processes left": [], "server lives": True, "files locked": False, "descriptors left": 0}
 
 
