@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from typing import Any
 from adaptive_samplers.errors import UserError
 
 CHECKSUM = "checksum"
+_HOST = re.sub(r"[^\w-]", "-", socket.gethostname().partition(".")[0])[:32]
+_LONG_AGO = 24 * 3600.0
 LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")
 
 
@@ -22,14 +26,14 @@ def atomic_output(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it into place only if the block ends without an error.
 
     What is written may be a file or a folder. It is flushed to disk before the rename, so that a crash of the machine
-    leaves either the old content or the whole new one; of a folder, in an unlucky moment, neither.
+    leaves either the old content or the whole new one; of a folder, in an unlucky moment, neither. What killed
+    processes left of the same path is deleted.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _delete_left(path)
     # The suffix stays last, because writers choose their format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    # A killed process with the same number, as containers have them, may have left one.
-    _delete(temporary)
+    temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}{path.suffix}")
     try:
         with full_disk_explained(path):
             yield temporary
@@ -39,8 +43,7 @@ def atomic_output(path: Path | str) -> Iterator[Path]:
                     os.fsync(file.fileno())
         if temporary.is_dir() and path.is_dir():
             # A folder cannot be replaced in one step, and one that is half deleted must not stand at `path`.
-            old = path.with_name(f".{path.stem}.{os.getpid()}.old")
-            _delete(old)
+            old = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.old")
             os.replace(path, old)
             os.replace(temporary, path)
             _delete(old)
@@ -74,6 +77,33 @@ def full_disk_explained(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _delete_left(path: Path) -> None:
+    """Delete what is beside `path` of unfinished writing of it, if who wrote it has ended."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.([\w-]+)\.(\d+)(?:{re.escape(path.suffix)}|\.old)")
+    for beside in path.parent.iterdir():
+        if (found := pattern.fullmatch(beside.name)) and _has_ended(found[1], int(found[2]), beside):
+            _delete(beside)
+
+
+def _has_ended(host: str, process: int, written: Path) -> bool:
+    if host != _HOST:
+        # It cannot be asked for, but would hardly have done nothing for so long.
+        try:
+            newest = max(part.lstat().st_mtime for part in [written, *written.rglob("*")])
+        except FileNotFoundError:
+            return False
+        return time.time() - newest > _LONG_AGO
+    if process == os.getpid():
+        return True  # one with the same number, as containers have them
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
 def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -86,7 +116,8 @@ def write_json(value: Any, path: Path | str) -> None:
     if isinstance(value, dict):
         value = {**value, CHECKSUM: _checksum(value)}
     with atomic_output(path) as temporary:
-        temporary.write_text(_as_json(value), encoding="utf-8")
+        # Half of a pair, which is no character, becomes its escape in JSON.
+        temporary.write_text(_as_json(value), encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path | str) -> Any:

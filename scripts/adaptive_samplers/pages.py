@@ -1,6 +1,7 @@
 """Small self-contained HTML pages for the report: tables that need no plot."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #444; }
 tr.learned td { background: #eef5fb; font-weight: 600; }
 """
+# Control characters, lone surrogates, what is no character, and marks that turn the direction of what follows.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
+    "\ud800-\udfff\ufdd0-\ufdef]"
+)
 
 
 def page(title: str, parts: Sequence[str], path: Path | str, style: str = "") -> None:
@@ -32,9 +38,14 @@ def page(title: str, parts: Sequence[str], path: Path | str, style: str = "") ->
         )
 
 
+def visible(text: str) -> str:
+    """`text` as HTML, whatever it holds: markup is escaped, and so is, visibly, what a browser would not show."""
+    return _UNSAFE.sub(lambda found: f"<span class='control'>{ascii(found[0])[1:-1]}</span>", html.escape(text))
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[str] = ()) -> str:
     """An HTML table; numbers with three decimals, nulls as a dash. `classes` has one class a row."""
-    heads = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    heads = "".join(f"<th>{visible(column)}</th>" for column in columns)
     lines = []
     for position, row in enumerate(rows):
         kind = f" class='{classes[position]}'" if classes else ""
@@ -44,13 +55,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequen
 
 def paragraph(text: str) -> str:
     """A paragraph of plain text."""
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{visible(text)}</p>"
 
 
 def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return "&ndash;"
-    return f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))
+    return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
 
 
 def comparison_page(comparison: pd.DataFrame, path: Path | str) -> None:

@@ -19,6 +19,8 @@ class _Tee:
         self.streams = streams
 
     def write(self, text: str) -> int:
+        # Words of a server or an answer may hold what no file takes.
+        text = text.encode("utf-8", "backslashreplace").decode()
         for stream in self.streams:
             # On a full disk the log misses words; the terminal, which comes first, has them.
             with suppress(OSError):

@@ -17,7 +17,7 @@ STAGE_VERSIONS = {
     "label_quality": 3,
     "combine_quality": 1,
     "label_diversity": 2,
-    "label_correctness": 1,
+    "label_correctness": 2,
     "index_corpus": 1,
     "label_overlap": 2,
     "score_candidates": 2,

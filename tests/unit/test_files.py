@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, read_json, write_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.partfile import PartFile
+from adaptive_samplers.stage import run_stage
 from support import REPOSITORY
 
 
@@ -45,6 +47,45 @@ def test_a_folder_replaces_the_old_one(tmp_path):
         temporary.mkdir()
         raise RuntimeError("stop")
     assert names(path / "sub") == ["new"] and names(tmp_path) == ["a0.7_b0.3"]
+
+
+@pytest.mark.parametrize("name", ["a0.7_b0.3_top2", "a.parquet", "model"])
+def test_what_a_killed_process_left_is_deleted_and_what_others_write_is_not(tmp_path, name):
+    path, other = tmp_path / name, tmp_path / f"{name}.5"
+    code = (
+        "import os, signal, sys; from adaptive_samplers.files import atomic_output\n"
+        "with atomic_output(sys.argv[1]) as temporary:\n"
+        "    temporary.mkdir(); (temporary / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for written in (path, other):
+        command = [sys.executable, "-c", code, str(written)]
+        assert subprocess.run(command, env={"PYTHONPATH": str(REPOSITORY / "scripts")}).returncode == -9
+    (left, of_other) = sorted(tmp_path.iterdir(), key=lambda found: ".5." in found.name)
+    living = left.with_name(f".{name}.{files._HOST}.{os.getppid()}{path.suffix}")
+    elsewhere = left.with_name(f".{name}.another-node.7{path.suffix}")
+    for held in (living, elsewhere, tmp_path / f".{name}", tmp_path / f".{name}.note"):
+        held.touch()
+    write_json(1, path)
+    assert names(tmp_path) == sorted([name, of_other.name, living.name, elsewhere.name, f".{name}", f".{name}.note"])
+    os.utime(elsewhere, (0, 0))
+    write_json(1, path)
+    assert elsewhere.name not in names(tmp_path) and living.exists()
+
+
+def test_half_of_a_pair_is_written_as_its_escape(tmp_path):
+    write_json({"why": "\ud800 \x00 é"}, tmp_path / "a.json")
+    assert read_json(tmp_path / "a.json") == {"why": "\ud800 \x00 é"}
+
+
+def test_a_log_takes_every_message(tmp_path, capsys):
+    def main(_):
+        raise UserError("the judge said \ud800")
+
+    stage = SimpleNamespace(log=[str(tmp_path / "log")], threads=1, resources={}, rule="judge")
+    with pytest.raises(SystemExit):
+        run_stage(main, stage)
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "error in rule judge: the judge said \\ud800\n"
+    assert "said \\ud800" in capsys.readouterr().err
 
 
 def test_a_folder_is_never_deleted_in_place(tmp_path, monkeypatch):

@@ -12,7 +12,15 @@ from jinja2 import Template
 
 from adaptive_samplers import provenance
 from adaptive_samplers.labels.combination import combined_report
-from adaptive_samplers.pages import comparison_page, completeness_page, judge_page, page, paragraph, table
+from adaptive_samplers.pages import (
+    comparison_page,
+    completeness_page,
+    judge_page,
+    judge_parts,
+    page,
+    paragraph,
+    table,
+)
 from support import REPOSITORY
 
 
@@ -234,3 +242,12 @@ def test_the_caption_tells_of_several_judges():
     assert "2 more rated" in text and "``feature_reward`` (feature_reward), ``big`` (endpoint)." in text
     assert "is the mean of" in text and "for comparison" not in text
     assert "for comparison" in judge_caption({**quality, "combine": "first"})
+
+
+def test_reasons_of_failed_calls_are_shown_whatever_they_hold(tmp_path):
+    reason = "HTTP 500: \ud800\x1b[31m\u202e<b>"
+    parts = judge_parts({"calls": 2, "failed": 1, "failure_reasons": {reason: 1}, "judge": {"kind": "pairwise"}})
+    page("Labels", parts, tmp_path / "labels.html")
+    text = (tmp_path / "labels.html").read_text(encoding="utf-8")
+    assert r">\ud800</span>" in text and r">\x1b</span>[31m" in text and r">\u202e</span>&lt;b&gt;" in text
+    assert not set(text) & {"\x1b", "\u202e"}

@@ -19,6 +19,7 @@ from adaptive_samplers.preferences import (
     make_preferences,
     write_format,
 )
+from adaptive_samplers.preferences.card import _table
 from adaptive_samplers.tables import read_table, write_table
 from preference_answers import answers_and_labels, heuristics_table, prompts_table
 
@@ -196,6 +197,20 @@ def test_the_card_says_where_the_data_came_from(exported):
         "Check against verifiers",
     ):
         assert words in body
+
+
+def test_what_comes_from_outside_is_text_on_one_line_in_the_card():
+    cells = ["a\r\n| b", "<img src=x onerror=alert(1)>", "\ud800\x1b[31m", "`code <b> \n|`", "`a` <b> `c`", 3]
+    assert _table(["one"], [[cell] for cell in cells]).split("\n") == [
+        "| one |",
+        "| --- |",
+        r"| a \| b |",
+        "| &lt;img src=x onerror=alert(1)&gt; |",
+        "|  [31m |",
+        r"| `code <b>  \|` |",
+        "| `a` &lt;b&gt; `c` |",
+        "| 3 |",
+    ]
 
 
 @pytest.fixture(scope="module")

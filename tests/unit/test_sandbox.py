@@ -1,19 +1,27 @@
 """Answers' code in its sandbox: what it may do, what it cannot, and that nothing of it is left."""
 
+import json
 import math
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+import sandbox_attacks
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.verifiers import VERIFIERS, sandbox
+from adaptive_samplers.labels.verifiers import VERIFIERS, Verification, sandbox
+from adaptive_samplers.labels.verifiers import code as code_verifier
 from adaptive_samplers.labels.verifiers.code import extract_code, verify_code
+from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
 from adaptive_samplers.labels.verifiers.sandbox import (
     Finished,
     Limits,
@@ -76,26 +84,9 @@ def test_the_same_program_prints_the_same_every_time():
 
 
 def test_there_is_no_network():
-    port = "import socket\nsocket.create_connection(('127.0.0.1', {}), 1)"
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
-        number = server.getsockname()[1]
-        socket.create_connection(("127.0.0.1", number), 1).close()
-        finished = run(port.format(number))
-    assert finished.error is not None and "unreachable" in finished.error
-    assert "unreachable" in run("import socket\nsocket.create_connection(('192.0.2.1', 80), 1)").error
-    assert printed("import socket\nprint([name for _, name in socket.if_nameindex()])") == "['lo']"
-
-
-def test_abstract_sockets_of_this_machine_are_out_of_reach():
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind("\0adaptive-samplers-test")
-        server.listen()
-        code = "import socket\nsocket.socket(socket.AF_UNIX).connect('\\0adaptive-samplers-test')"
-        assert "refused" in run(code).error
+        code = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 1)"
+        assert "not supported" in run(code).error
 
 
 def test_the_environment_and_the_files_of_this_user_are_out_of_sight(monkeypatch, tmp_path):
@@ -148,6 +139,19 @@ for place in ("/usr", {sys.prefix!r}, "/"):
 def test_memory_is_limited():
     assert run("x = bytearray(10**9)").error == "MemoryError"
     assert run("x = []\nwhile True: x.append(bytes(10**7))").error == "MemoryError"
+
+
+def test_stricter_limits_of_whoever_asks_stay():
+    code = f"""
+import resource, sys, time; sys.path.insert(0, {str(REPOSITORY / "scripts")!r})
+resource.setrlimit(resource.RLIMIT_SIGPENDING, (50, 50))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+from adaptive_samplers.labels.verifiers.sandbox import Limits, run_program
+print(run_program("import resource; print(resource.getrlimit(resource.RLIMIT_SIGPENDING))", "", Limits(),
+                  time.monotonic() + 10).output)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "(50, 50)", done.stderr
 
 
 def test_an_endless_loop_ends_at_the_limit():
@@ -262,49 +266,49 @@ def test_no_descriptor_is_left_open():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def outcomes(command: list[str], **options) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", **options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def holds(found: dict[str, Any]) -> None:
+    """No attack reaches anything or is left without a verdict, honest work is done, and nothing is left of either."""
+    verdicts = found.pop("verdicts")
+    attacked = {verdict["attack"] for verdict in verdicts}
+    assert attacked == {*sandbox_attacks.OUT, *sandbox_attacks.SELF, *sandbox_attacks.WORK}
+    wrong = [verdict for verdict in verdicts if verdict["score"] != (verdict["attack"] in sandbox_attacks.WORK)]
+    assert not wrong
+    # However long an answer draws things out, its time is over when it is.
+    seconds = [verdict["s"] for verdict in verdicts if verdict["attack"] not in sandbox_attacks.WORK]
+    assert max(seconds) < sandbox_attacks.SECONDS + 10
+    assert found == {"processes left": [], "server lives": True, "files locked": False, "descriptors left": 0}
+
+
+def test_attacks_by_answers_of_this_user():
+    holds(outcomes([sys.executable, sandbox_attacks.__file__, str(REPOSITORY / "scripts")]))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="who is not root has tested just that already")
-def test_a_user_who_is_not_root_has_the_same_sandbox(tmp_path):
+def test_attacks_by_answers_of_a_user_who_is_not_root():
     """The other way in, by a user namespace; of another Python, for that user may not be able to read this one."""
     system = "/usr/bin/python3"
     version = [system, "-c", "import sys; print(sys.version_info >= (3, 11))"]
     if not Path(system).exists() or subprocess.run(version, capture_output=True, text=True).stdout != "True\n":
         absent("Python 3.11 of the system is missing: install python3")
-    folder = tmp_path / "copy" / "adaptive_samplers" / "labels" / "verifiers"
-    folder.mkdir(parents=True)
-    for part in (folder, folder.parent, folder.parent.parent):
-        (part / "__init__.py").touch()
-    package = Path(sandbox.__file__).parent
-    for name in ("sandbox.py", "sandbox_child.py"):
-        (folder / name).write_text((package / name).read_text())
-    (folder.parent.parent / "errors.py").write_text((package.parent.parent / "errors.py").read_text())
-    code = f"""
-import sys, time; sys.path.insert(0, {str(tmp_path / "copy")!r})
-from adaptive_samplers.labels.verifiers.sandbox import *
-def run(code):
-    return run_program(code, "", Limits(seconds=5, processes=4, memory_mb=256), time.monotonic() + 5)
-print(run("import os; print(os.getuid())").output.strip())
-print("unreachable" in run("import socket; socket.create_connection(('192.0.2.1', 80), 1)").error)
-print(int(run('''
-import os
-n = 0
-try:
-    while True:
-        if os.fork() == 0:
-            import time; time.sleep(1000)
-        n += 1
-except OSError: print(n)''').output) <= 4)
-print("Read-only" in run("open('/usr/written', 'w')").error, run("bytearray(10**9)").error)
-print(run("import os; os.setuid(0)").error, run("import os; os.chroot('/usr')").error)
-"""
-    for part in [tmp_path, *tmp_path.rglob("*"), *list(tmp_path.parents)[:3]]:
-        if part != Path("/tmp"):
-            part.chmod(0o755)
-    done = subprocess.run(
-        [system, "-c", code], user=12345, group=12345, extra_groups=[], cwd="/", capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:4] == ["1000", "True", "True", "True MemoryError"]
-    assert done.stdout.split("\n")[4].count("PermissionError") + done.stdout.count("Operation not permitted") >= 2
+    library = REPOSITORY / "scripts" / "adaptive_samplers"
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        folder = Path(place)
+        shutil.copy(sandbox_attacks.__file__, folder)
+        for path in (path for pattern in sandbox_attacks.NEEDED for path in library.glob(pattern)):
+            copied = folder / "adaptive_samplers" / path.relative_to(library)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            # Packages do not import what they hold, of which not all can be had.
+            copied.write_text("" if path.name == "__init__.py" else path.read_text())
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
+        command = [system, str(folder / "sandbox_attacks.py"), place]
+        holds(outcomes(command, user=65534, group=65534, extra_groups=[]))
 
 
 def test_where_sandboxes_are_forbidden_no_code_is_run(monkeypatch, tmp_path):
@@ -451,6 +455,25 @@ def test_code_that_fails_scores_zero_and_says_where(answer, ground_truth, messag
     assert message in detail
 
 
+def test_what_an_answer_raises_can_be_written_to_a_table():
+    truth = json.dumps(TESTS)
+    with VerifierPool(Verification(), 1) as pool:
+        (outcome,) = pool.outcomes([Task("code", truth, "raise ValueError('\\ud800')")])
+    assert outcome == (0.0, "ValueError: \\ud800", None)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\x0b", "\u2028"])
+def test_lines_are_compared_as_python_splits_them(ends):
+    text = ends.join(["a", "", " b \t", "c", "", ""])
+    assert (
+        list(code_verifier._lines(text))
+        == [line.rstrip() for line in text.rstrip().splitlines()]
+        == ["a", "", " b", "c"]
+    )
+    assert code_verifier._same_lines(text, "a\n\n b\nc") and not code_verifier._same_lines(text, "a\n\n b\nc\nd")
+    assert list(code_verifier._lines(" \n ")) == []
+
+
 @pytest.mark.parametrize(
     "ground_truth",
     [
@@ -464,6 +487,7 @@ def test_code_that_fails_scores_zero_and_says_where(answer, ground_truth, messag
         {"cases": [{"input": 1, "output": "1"}]},
         {"function": "f", "calls": [{"arguments": 1, "result": 1}]},
         {"calls": [{"arguments": [1], "result": 1}]},
+        {"function": "f", "calls": [{"arguments": [], "result": "x" * 2_100_000}]},
     ],
 )
 def test_a_ground_truth_of_another_form_is_refused_before_code_runs(ground_truth):

@@ -14,6 +14,7 @@ from adaptive_samplers import AdaptiveSampler
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.import_reference import main as import_reference
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.models.fetch import fetch_model
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.serving.server import server_arguments
@@ -105,8 +106,18 @@ def test_a_pickle_beside_or_instead_of_weights_is_not_opened(tmp_path):
     write_tiny_model(model)
     (model / "model.safetensors").unlink()
     (model / "pytorch_model.bin").write_bytes(bomb)
-    with pytest.raises(Exception, match=r".+"):
+    with pytest.raises(UserError, match=r"pytorch_model\.bin, are a pickle.*safetensors") as refused:
         LanguageModel(model, device="cpu")
+    assert "weights_only" not in str(refused.value)
+    source = {"kind": "folder", "path": str(model)}
+    with pytest.raises(UserError, match=r"model 'x', from .*pytorch_model\.bin, are a pickle"):
+        fetch_model("x", source, "CC0-1.0", tmp_path / "fetched")
+    assert not mark.exists() and not (tmp_path / "fetched").exists()
+    # Beside the weights in safetensors, or as another library's, it is not looked at.
+    write_tiny_model(model)
+    (model / "openvino").mkdir()
+    (model / "openvino" / "openvino_model.bin").write_bytes(bomb)
+    fetch_model("x", source, "CC0-1.0", tmp_path / "fetched")
     assert not mark.exists()
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from adaptive_samplers.label_summary.examples import BEST, WORST
 from adaptive_samplers.label_summary.measures import BY_COLUMN
 from adaptive_samplers.label_summary.summary import distributions_table
-from adaptive_samplers.pages import judge_parts, page, paragraph, table
+from adaptive_samplers.pages import judge_parts, page, paragraph, table, visible
 
 STYLE = """
 body { max-width: 70em; }
@@ -33,18 +32,8 @@ summary { cursor: pointer; color: #0b57a4; }
 """
 FOLDED = 600  # characters beyond which a text is folded, or
 FOLDED_LINES = 12
-# Control characters, lone surrogates, what is no character, and marks that turn the direction of what follows.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
-    "\ud800-\udfff\ufdd0-\ufdef]"
-)
 _ENDS = {BEST: "Best", WORST: "Worst"}
 _FINISHED = {"stop": "ended by itself", "length": "cut at the token limit", "error": "failed"}
-
-
-def visible(text: str) -> str:
-    """`text` as HTML, whatever it holds: markup is escaped, and so is, visibly, what a browser would not show."""
-    return _UNSAFE.sub(lambda found: f"<span class='control'>{ascii(found[0])[1:-1]}</span>", html.escape(text))
 
 
 def folded(text: str, characters: int, kind: str = "") -> str:

@@ -46,7 +46,7 @@ def fetch_model(name: str, source: dict[str, Any], license_name: str, folder: Pa
     Raises
     ------
     UserError
-        If the source cannot be reached, has another hash than the config says, or holds no model.
+        If the source cannot be reached, has another hash than the config says, or holds no model, or one in pickles.
     """
     with atomic_output(folder) as temporary:
         temporary.mkdir()
@@ -58,6 +58,7 @@ def fetch_model(name: str, source: dict[str, Any], license_name: str, folder: Pa
         }
         if "config.json" not in files and "modules.json" not in files:
             raise UserError(f"model '{name}': its source {source} holds no config.json, so it is no model folder")
+        refuse_pickles(temporary, f"model '{name}', from {source}")
         provenance = {
             "name": name,
             "license": license_name,
@@ -68,6 +69,23 @@ def fetch_model(name: str, source: dict[str, Any], license_name: str, folder: Pa
             "versions": versions("transformers", "gguf", "huggingface_hub"),
         }
         write_json(provenance, temporary / "provenance.json")
+
+
+def refuse_pickles(folder: Path | str, name: str | None = None) -> None:
+    """Refuse a model whose weights are pickles, which can hold code; `name` is what to call it, if not the folder.
+
+    Raises
+    ------
+    UserError
+        If a folder in it has such weights and none in safetensors.
+    """
+    for path in sorted(Path(folder).rglob("pytorch_model*.bin")):
+        if not list(path.parent.glob("*.safetensors")):
+            raise UserError(
+                f"{name or folder}: its weights, {path.relative_to(folder)}, are a pickle, which can run code when "
+                "it is loaded, and is not opened here. Take a revision of the model in safetensors, or write one where "
+                "you trust the file, with transformers' from_pretrained and save_pretrained"
+            )
 
 
 def model_hash(folder: Path | str) -> str:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
-from adaptive_samplers.models.fetch import check_model
+from adaptive_samplers.models.fetch import check_model, refuse_pickles
 
 
 class LanguageModel(ChatTokenizer):
@@ -37,6 +37,7 @@ class LanguageModel(ChatTokenizer):
     ) -> None:
         check_model(folder)
         super().__init__(folder, trust_remote_code)
+        refuse_pickles(folder)
         self.device = torch.device(choose_device(device))
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         try:

@@ -51,7 +51,7 @@ def train_policy(command: str, words: Mapping[str, str | int], output: Path, log
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with only_writer(output):
-        for left in output.parent.glob(f".{output.stem}.*"):
+        for left in output.parent.glob(f".{output.name}.*"):
             # Of jobs that were killed. Whoever holds the lock knows that nobody writes there any more.
             shutil.rmtree(left, ignore_errors=True)
         if "scratch" in words:

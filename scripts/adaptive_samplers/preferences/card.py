@@ -1,6 +1,8 @@
 """The card of a data set of preferences: what the Hugging Face hub shows, and what a reader must know to trust it."""
 
+import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from adaptive_samplers.preferences.settings import PreferenceSettings
 TABLES = ("pairs.parquet", "answers.parquet")  # no names of the card: `datasets` reads one kind of file from a folder
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "1M<n<10M"
+_CODE = re.compile(r"`[^`]+`")
+_NOT_ON_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line ends, and what is no text
 
 
 def dataset_card(
@@ -149,7 +153,8 @@ def _judge(judges: Sequence[Mapping[str, Any]], report: Mapping[str, Any], setti
 def _judge_name(judge: Mapping[str, Any]) -> str:
     if "name" not in judge:
         return f"trained by the run on `{judge['pairs']}`, with the model above for its features"
-    return f"{judge['name']}, the model {judge['model']} behind an endpoint" if "model" in judge else judge["name"]
+    name = f"{judge['name']}, the model {judge['model']} behind an endpoint" if "model" in judge else judge["name"]
+    return plain(name)
 
 
 def _dropped(report: Mapping[str, Any]) -> list[str]:
@@ -189,8 +194,8 @@ def _agreement(found: Mapping[str, Any]) -> list[str]:
 
 
 def _licenses(models: Mapping[str, Mapping[str, Any]], license_id: str | None) -> list[str]:
-    own = f"The data: {license_id}. " if license_id else "Whoever publishes the data chooses its license. "
-    named = "; ".join(f"{model['name']}: {model['license']}" for model in models.values())
+    own = f"The data: {plain(license_id)}. " if license_id else "Whoever publishes the data chooses its license. "
+    named = "; ".join(plain(f"{model['name']}: {model['license']}") for model in models.values())
     return [
         "## Licenses",
         f"{own}It holds texts of the prompts' sources, under the licenses of these, and of the model. Models: {named}.",
@@ -209,5 +214,20 @@ def _code(provenance: Mapping[str, Any]) -> list[str]:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    lines = [heads, ["---"] * len(heads), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """What a cell shows, on one line: code as it is, of anything else the letters, never markup."""
+    text = _CODE.fullmatch(str(value))
+    return (_one_line(text[0]) if text else plain(str(value))).replace("|", "\\|")
+
+
+def plain(text: str) -> str:
+    """A text from outside, such as a source's name, as Markdown that shows it on one line and nothing else."""
+    return html.escape(_one_line(text), quote=False)
+
+
+def _one_line(text: str) -> str:
+    return _NOT_ON_A_LINE.sub(" ", text)

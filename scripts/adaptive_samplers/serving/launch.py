@@ -1,11 +1,14 @@
 """Run SGLang's server in this process: `python -m adaptive_samplers.serving.launch [SGLang's arguments]`.
 
-Beside what SGLang's own command does: the API key comes from the environment, where neither `ps` nor a log shows it,
-and with `--end-with PID` the server ends with the process of that number, whatever way that ends.
+Beside what SGLang's own command does: the API key comes from the environment, where neither `ps` nor a log shows it;
+with `--end-with PID` the server ends with the process of that number, whatever way that ends; and with `--socket FD` it
+listens on a socket that it inherits, bound before it started, so that nobody else can take its port while it loads.
 """
 
+import argparse
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -25,10 +28,30 @@ def end_with(owner: int) -> None:
     threading.Thread(target=watch, name="end-with-owner", daemon=True).start()
 
 
+def listen_on(bound: socket.socket) -> None:
+    """Have uvicorn, by which SGLang serves, take this socket for its port, with one process or several."""
+    import uvicorn
+
+    port, bind, serve = bound.getsockname()[1], uvicorn.Config.bind_socket, uvicorn.Server.serve
+
+    async def serve_there(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        await serve(server, [bound] if sockets is None and server.config.port == port else sockets)
+
+    uvicorn.Server.serve = serve_there
+    uvicorn.Config.bind_socket = lambda config: bound if config.port == port else bind(config)
+
+
 def main(arguments: list[str]) -> None:
-    if arguments[:1] == ["--end-with"]:
-        end_with(int(arguments[1]))
-        arguments = arguments[2:]
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--end-with", type=int)
+    parser.add_argument("--socket", type=int)
+    ours, arguments = parser.parse_known_args(arguments)
+    if ours.end_with is not None:
+        end_with(ours.end_with)
+    if ours.socket is not None:
+        bound = socket.socket(fileno=ours.socket)
+        bound.set_inheritable(False)
+        listen_on(bound)
     from sglang.launch_server import run_server
     from sglang.srt.server_args import prepare_server_args
     from sglang.srt.utils import kill_process_tree

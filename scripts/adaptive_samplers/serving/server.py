@@ -67,6 +67,9 @@ def server_environment(device: str) -> dict[str, str]:
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
     environment["HF_HUB_OFFLINE"] = "1"
+    # A server asks itself whether it is ready, with its key: a proxy is for the world outside.
+    for name in ("no_proxy", "NO_PROXY"):
+        environment[name] = ",".join(filter(None, [os.environ.get(name), LOOPBACK, "localhost"]))
     # As asked for in `server_arguments`: what the model makes of a position beyond its last is never read.
     environment["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
     if device == "cpu":
@@ -91,9 +94,34 @@ def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response
             return None
 
 
+def bind_twice() -> tuple[socket.socket, socket.socket]:
+    """Two sockets on a free port of the loopback interface: one to listen on, and one that holds the port meanwhile.
+
+    Linux lets only sockets of the same user share a port, and only if all of them agree. So for as long as one of the
+    two is open, no other user can take the port: neither while a server loads, nor when it has died.
+    """
+    sockets: list[socket.socket] = []
+    port = 0
+    try:
+        for _ in range(2):
+            bound = socket.socket()
+            sockets.append(bound)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.bind((LOOPBACK, port))
+            port = bound.getsockname()[1]
+    except OSError:
+        for bound in sockets:
+            bound.close()
+        raise
+    return sockets[0], sockets[1]
+
+
 @dataclass
 class OwnServer:
     """A server on this machine's loopback, behind a random key, that ends with this process.
+
+    Nobody else on the machine can stand in for it, and so receive the key and the requests, or give answers of their
+    own: it listens on a socket that was bound before it started, and this process holds the port until the end.
 
     Attributes
     ----------
@@ -116,6 +144,7 @@ class OwnServer:
     url: str = ""
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     _process: subprocess.Popen | None = None
+    _holder: socket.socket | None = field(default=None, repr=False)
     _unanswered_starts: int = 0
     _last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=25), repr=False)
 
@@ -129,19 +158,21 @@ class OwnServer:
         """
         self._unanswered_starts += 1
         key = secrets.token_urlsafe(32)
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port = probe.getsockname()[1]
+        listening, self._holder = bind_twice()
+        port, number = listening.getsockname()[1], listening.fileno()
         self.url, self.headers = f"http://{LOOPBACK}:{port}", {"Authorization": f"Bearer {key}"}
-        command = [self.python, "-m", "adaptive_samplers.serving.launch", "--end-with", str(os.getpid())]
-        self._process = subprocess.Popen(
-            [*command, *self.arguments, "--host", LOOPBACK, "--port", str(port)],
-            env=server_environment(self.device) | {KEY_VARIABLE: key},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        command = [self.python, "-m", "adaptive_samplers.serving.launch"]
+        command += ["--end-with", str(os.getpid()), "--socket", str(number)]
+        with listening:
+            self._process = subprocess.Popen(
+                [*command, *self.arguments, "--host", LOOPBACK, "--port", str(port)],
+                env=server_environment(self.device) | {KEY_VARIABLE: key},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[number],
+            )
         reader = threading.Thread(target=self._keep_log, args=(self._process.stdout, key), daemon=True)
         reader.start()
         started = time.monotonic()
@@ -202,14 +233,16 @@ class OwnServer:
         self._unanswered_starts = 0
 
     def stop(self) -> None:
-        """End it with all of its processes."""
-        if self._process is None:
-            return
-        # There is nothing that it could save, and a kill leaves none of its processes behind.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._process = None
+        """End it with all of its processes, and let go of its port."""
+        if self._process is not None:
+            # There is nothing that it could save, and a kill leaves none of its processes behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
 
 
 @dataclass

@@ -7,23 +7,34 @@ with them, after the answer's definitions, so that neither an early exit nor pri
 that rewrites the interpreter on purpose could.
 """
 
+import json
 import math
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Any
 
 from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
-from adaptive_samplers.labels.verifiers.sandbox import Limits, Sandbox, TimeLimit, check_sandbox, run_program
+from adaptive_samplers.labels.verifiers.sandbox import (
+    LONGEST_MESSAGE,
+    Limits,
+    Sandbox,
+    TimeLimit,
+    check_sandbox,
+    error_in,
+    run_program,
+)
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _FORMS = (
     'the ground truth must be {"tests": [code, ...]}, {"cases": [{"input": text, "output": text}, ...]} or '
     '{"function": name, "calls": [{"arguments": [...], "result": ...}, ...]}'
 )
+_END_OF_LINE = re.compile(r"\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")  # as of str.splitlines
 _SHOWN = 80
-_LONGEST_ERROR = 300
 
 
 def _check(ground_truth: Any) -> None:
@@ -42,8 +53,9 @@ def _check(ground_truth: Any) -> None:
         case {"function": str(), "calls": [*calls], **rest} if calls and not rest:
             for call in calls:
                 match call:
-                    case {"arguments": [*_], "result": _, **others} if not others:
-                        pass
+                    case {"arguments": [*_], "result": result, **others} if not others:
+                        if len(json.dumps(result)) > LONGEST_MESSAGE // 2:
+                            raise ValueError(f"the ground truth has a result of more than {LONGEST_MESSAGE // 2} bytes")
                     case _:
                         raise ValueError(_FORMS)
         case _:
@@ -83,6 +95,8 @@ def verify_code(answer: str, ground_truth: dict[str, Any], limits: Limits = Limi
         return _calls(code, ground_truth["function"], ground_truth["calls"], limits, deadline)
     except TimeLimit:
         return 0.0, f"not done within {limits.seconds:g} s"
+    except (MemoryError, RecursionError):
+        return 0.0, "what it printed or returned is too large to be compared"
 
 
 def extract_code(answer: str) -> str:
@@ -104,7 +118,8 @@ def _tests(code: str, tests: list[str], limits: Limits, deadline: float) -> Verd
         report = _message(sandbox)
     if "error" in report:
         number = report.get("failed")
-        return 0.0, f"test {number + 1}: {report['error']}" if isinstance(number, int) else report["error"]
+        place = f"test {number + 1}: " if number in range(len(tests)) else ""
+        return 0.0, f"{place}{report['error']}"
     if report.get("token") != token:
         return 0.0, "the code's report of its tests is not signed"
     return 1.0, f"passed {len(tests)} tests"
@@ -118,7 +133,7 @@ def _cases(code: str, cases: list[dict[str, str]], limits: Limits, deadline: flo
             return 0.0, f"case {number}: {error}"
         if finished.error or finished.status != 0:
             return 0.0, f"case {number}: {finished.error or f'exit status {finished.status}'}"
-        if _lines(finished.output) != _lines(case["output"]):
+        if not _same_lines(finished.output, case["output"]):
             shown = finished.output[:_SHOWN]
             return 0.0, f"case {number}: printed {shown!r}, expected {case['output'][:_SHOWN]!r}"
     return 1.0, f"passed {len(cases)} cases"
@@ -143,16 +158,31 @@ def _calls(code: str, function: str, calls: list[dict[str, Any]], limits: Limits
 
 def _message(sandbox: Sandbox) -> dict[str, Any]:
     """The next message of the harness; an end in silence, and anything that it would not say, is an error."""
-    message = sandbox.receive()
+    try:
+        message = sandbox.receive()
+    except ValueError:
+        message = "no message"
     if message is None:
         return {"error": f"the code ended its process, with status {sandbox.status()}"}
     if not isinstance(message, dict):
         return {"error": "the code wrote to the harness"}
-    return message | ({"error": str(message["error"])[:_LONGEST_ERROR]} if "error" in message else {})
+    error = error_in(message)
+    return message if error is None else message | {"error": error}
 
 
-def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().splitlines()]
+def _same_lines(found: str, expected: str) -> bool:
+    """Whether two texts have the same lines, apart from the spaces at their ends."""
+    # One after another, for as a list the lines of what code prints may take all memory.
+    return all(line == other for line, other in zip_longest(_lines(found), _lines(expected)))
+
+
+def _lines(text: str) -> Iterator[str]:
+    text, start = text.rstrip(), 0
+    for end in _END_OF_LINE.finditer(text):
+        yield text[start : end.start()].rstrip()
+        start = end.end()
+    if text:
+        yield text[start:]
 
 
 def _same(found: Any, expected: Any) -> bool:

@@ -1,17 +1,20 @@
 """Code of strangers in a sandbox: a process with no network, no files but Python's, and limits on all it takes.
 
-Linux only. The sandbox is made of namespaces, so that nothing need be installed and nobody need be root: where the
-system forbids ordinary users to create them, `check_sandbox` says so and nothing is executed. The code sees the
-Python installation, read-only, and an empty folder in memory that ends with it; it sees no other process, no
-network, none of this process's environment. When its time is over, or its first process ends, the kernel kills
-every process that it started.
+Linux only. The sandbox is made of namespaces and a filter of system calls, so that nothing need be installed and nobody
+need be root: where the system forbids ordinary users to create namespaces, `check_sandbox` says so and nothing is
+executed. The code sees the Python installation, read-only, and an empty folder in memory that ends with it; it sees no
+other process, no network, no key, none of this process's environment. When its time is over, or its first process
+ends, the kernel kills every process that it started. Whatever the code does to itself or to its sandbox, once it runs,
+ends in a verdict on it; `SandboxError` is for what happens before.
 """
 
 import functools
+import json
 import os
 import platform
 import re
 import selectors
+import signal
 import socket
 import struct
 import subprocess
@@ -27,12 +30,15 @@ from typing import Any
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import sandbox_child
+from adaptive_samplers.labels.verifiers.sandbox_filter import sandbox_filter
 
 _START_SECONDS = 60.0
 # Processes of a sandbox that are not the answer's: the launcher and process 1.
 _OWN_PROCESSES = 2
 _MEGABYTE = 2**20
 _LONGEST_ERROR = 300
+# Of what code sends: as Python's objects it may take thirty times as much.
+LONGEST_MESSAGE = 4 * _MEGABYTE
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Limits:
     Attributes
     ----------
     seconds : wall-clock time in all; no process may take more processor time either.
-    memory_mb : address space of each process.
+    memory_mb : address space of each process; beside it no memory can be had.
     processes : processes and threads at once.
     disk_mb : size of a file, of all files together, and of what is printed.
     """
@@ -101,12 +107,16 @@ class _Server:
     """The process that starts sandboxes, and the conversation with it; it ends when this end of it closes."""
 
     def __init__(self) -> None:
+        try:
+            program = sandbox_filter()
+        except ValueError as error:
+            raise SandboxError(str(error)) from error
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(_START_SECONDS)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-s", sandbox_child.__file__],
+                [sys.executable, "-P", "-s", sandbox_child.__file__, program.hex()],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
@@ -219,14 +229,32 @@ class Sandbox:
             pass
 
     def receive(self) -> Any:
-        """What the code's harness sends; None if it ended, or what came is no message. TimeLimit when time is over."""
-        self._channel.settimeout(self._left())
-        try:
-            return sandbox_child.receive(self._channel)
-        except TimeoutError as error:
-            raise TimeLimit from error
-        except (ValueError, RecursionError, ConnectionResetError):
+        """What the code's harness sends; None if it ended.
+
+        The code itself can write there. ValueError if what comes is no message, or a longer one than `LONGEST_MESSAGE`;
+        TimeLimit when the time is over.
+        """
+        if (header := self._next(4)) is None:
             return None
+        (length,) = struct.unpack(">I", header)
+        if length > LONGEST_MESSAGE:
+            raise ValueError(f"a message of {length} bytes")
+        if (payload := self._next(length)) is None:
+            return None
+        try:
+            return json.loads(payload)
+        except (RecursionError, MemoryError) as error:
+            raise ValueError(f"a message that cannot be read: {type(error).__name__}") from error
+
+    def _next(self, length: int) -> bytes | None:
+        """So many bytes of what is sent; None if it ends before. However they trickle, the time is over when it is."""
+        parts = bytearray()
+        while len(parts) < length:
+            part = self._read(self._channel.fileno(), length - len(parts))
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)
 
     def output(self, limit: int) -> str:
         """All that a program prints until it ends; TimeLimit, or ValueError if it is more than `limit` bytes."""
@@ -238,18 +266,20 @@ class Sandbox:
         return parts.decode("utf-8", "replace")
 
     def status(self) -> int:
-        """The exit status, waited for. TimeLimit when the time is over; SandboxError if the sandbox was killed."""
+        """The exit status, waited for; that of a killed process where the sandbox ended as a whole. TimeLimit."""
         written = self._read(self._status)
-        if not written:
-            raise SandboxError("its first process was killed")
-        return written[0]
+        # Once the code runs, its end is its own doing.
+        return written[0] if written else 128 + signal.SIGKILL
 
-    def _read(self, descriptor: int) -> bytes:
+    def _read(self, descriptor: int, most: int = 2**16) -> bytes:
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
             if not selector.select(self._left()):
                 raise TimeLimit
-        return os.read(descriptor, 2**16)
+        try:
+            return os.read(descriptor, min(most, 2**20))
+        except ConnectionResetError:
+            return b""
 
     def _left(self) -> float:
         left = self.deadline - time.monotonic()
@@ -293,9 +323,18 @@ def run_program(code: str, stdin: str, limits: Limits, deadline: float) -> Finis
     with Sandbox({"kind": "program", "code": code, "stdin": stdin}, limits, deadline) as sandbox:
         output = sandbox.output(limits.disk_mb * _MEGABYTE)
         status = sandbox.status()
-        said = sandbox.receive()
-    error = str(said["error"])[:_LONGEST_ERROR] if isinstance(said, dict) and "error" in said else None
-    return Finished(status, output, error)
+        said = None
+        with suppress(ValueError):
+            said = sandbox.receive()
+    return Finished(status, output, error_in(said))
+
+
+def error_in(message: Any) -> str | None:
+    """The error that a message tells of, shortened; None if it tells of none. Whatever the code may have written."""
+    if not isinstance(message, dict) or "error" not in message:
+        return None
+    error = message["error"]
+    return error[:_LONGEST_ERROR] if isinstance(error, str) else "the code wrote to the harness"
 
 
 def _others_that_count() -> int:

@@ -73,21 +73,27 @@ def _verdict(verifier: Verifier, kind: str, text: str, ground_truth: str | None)
             return [None, _final_answer(verifier, text, json.loads(ground_truth)), None]
         score, detail = verifier(text, json.loads(ground_truth))
     except BaseException as error:
-        message = f"{type(error).__name__}: {error}"
-        return [None, None, message[:_LONGEST_TEXT]]
-    return [score, detail[:_LONGEST_TEXT], None]
+        return [None, None, _writable(f"{type(error).__name__}: {error}"[:_LONGEST_TEXT])]
+    return [score, _writable(detail[:_LONGEST_TEXT]), None]
+
+
+def _writable(text: str) -> str:
+    """A text that a table can hold: halves of pairs, which are no characters, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _final_answer(verifier: Verifier, text: str, ground_truth: Any) -> str | None:
     if verifier.final_answer is None:
         raise ValueError(f"the verifier {verifier.name} knows no final answers")
     answer = verifier.final_answer(text, ground_truth) if text.strip() else None
+    if answer is None:
+        return None
+    answer = _writable(answer)
     # Cut, two long answers could pass for the same one.
-    return answer if answer is None or len(answer) <= _LONGEST_TEXT else f"hash {content_id(answer)}"
+    return answer if len(answer) <= _LONGEST_TEXT else f"hash {content_id(answer)}"
 
 
 def _reply(replies: Any, content: Any) -> None:
-    # Characters that no text may have, such as half of a pair, travel as escapes.
     replies.write(json.dumps(content) + "\n")
     replies.flush()
 
