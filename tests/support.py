@@ -72,6 +72,7 @@ class Workflow:
     folder: Path
     profile: Path = REPOSITORY / "profiles" / "local"
     base: Path = REPOSITORY / "config" / "presets" / "smoke.yaml"
+    snakemake: tuple[str, ...] = ("-m", "snakemake")  # what Python runs
     started: list[subprocess.Popen] = field(default_factory=list)
 
     def command(self, *arguments: str, config: dict[str, Any] | None = None) -> list[str]:
@@ -80,7 +81,7 @@ class Workflow:
         if config:
             layers.append(self.folder / "override.yaml")
             layers[-1].write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+        command = [sys.executable, *self.snakemake, "--snakefile", str(REPOSITORY / "Snakefile")]
         command += ["--directory", str(self.folder), "--profile", str(self.profile)]
         return [*command, *arguments, "--configfile", *map(str, layers)]
 

@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
-# Start a real SLURM of one node: `tests/slurm/start.sh FOLDER`, as root; `tests/slurm/stop.sh FOLDER` ends it.
+# Start a real SLURM of three nodes: `tests/slurm/start.sh FOLDER`, as root; `tests/slurm/stop.sh FOLDER` ends it.
 #
-# It needs neither systemd nor cgroups, and keeps everything in FOLDER but three links in /etc/slurm, where programs that
-# run inside of a job look for the configuration. The node has two pretend GPUs, and more cores and memory on paper than
-# the machine may have, so that jobs as large as the workflow's fit; there are two partitions, `cpu` and `gpu`.
+# All nodes are this machine: each is a `slurmd` of its own, with a port, a spool folder, a log and a pid file of its own.
+# `gpu1` and `gpu2` have two pretend GPUs each and are the partition `gpu`; `cpu1` has none and is the partition `cpu`,
+# where jobs go that name no partition. Each has more cores and memory on paper than the machine may have, so that jobs
+# as large as the workflow's fit. `slurmd -N NODE` starts a node again.
+#
+# SLURM needs neither systemd nor cgroups for this, and keeps everything in FOLDER but three links in /etc/slurm, where
+# programs that run inside of a job look for the configuration.
 set -euo pipefail
 
 folder=$(realpath -m "${1:?usage: start.sh FOLDER}")
+here=$(dirname "$(realpath "$0")")
 host=$(hostname -s)
+nodes=(gpu1 gpu2 cpu1)
 
 missing=()
 for program in slurmctld slurmd:slurmd squeue:slurm-client munged:munge; do
@@ -39,29 +45,30 @@ for number in 0 1; do
   mknod "$folder/devices/gpu$number" c 1 3
 done
 
-read -r controller_port node_port < <(python3 - <<'PYTHON'
+read -r controller_port gpu1_port gpu2_port cpu1_port < <(python3 - <<'PYTHON'
 import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
 print(*(s.getsockname()[1] for s in sockets))
 PYTHON
 )
 
+# Shorter than usual are the waits: a node counts as lost when it has not answered for SlurmdTimeout, and a job that is
+# put back into the queue waits for cred_expire, until what allowed it to start on the lost node is worthless.
 cat >"$folder/etc/slurm.conf" <<CONFIGURATION
-ClusterName=onenode
+ClusterName=threenodes
 SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$folder/run/munge.socket
+AuthInfo=socket=$folder/run/munge.socket,cred_expire=10
 CredType=cred/munge
 SlurmctldPort=$controller_port
-SlurmdPort=$node_port
 StateSaveLocation=$folder/state
-SlurmdSpoolDir=$folder/spool
+SlurmdSpoolDir=$folder/spool/%n
 SlurmctldPidFile=$folder/run/slurmctld.pid
-SlurmdPidFile=$folder/run/slurmd.pid
+SlurmdPidFile=$folder/run/%n.pid
 SlurmctldLogFile=$folder/log/slurmctld.log
-SlurmdLogFile=$folder/log/slurmd.log
+SlurmdLogFile=$folder/log/%n.log
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -75,19 +82,21 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf_interval=2
 SlurmctldTimeout=30
-SlurmdTimeout=60
+SlurmdTimeout=10
 ReturnToService=1
 KillWait=5
 MinJobAge=3600
 GresTypes=gpu
 SlurmdParameters=config_overrides
-NodeName=$host NodeAddr=127.0.0.1 CPUs=32 RealMemory=200000 Gres=gpu:pretend:2 State=UNKNOWN
-PartitionName=cpu Nodes=$host Default=YES MaxTime=1-00:00:00 DefaultTime=00:10:00 State=UP
-PartitionName=gpu Nodes=$host Default=NO MaxTime=1-00:00:00 DefaultTime=00:10:00 State=UP
+NodeName=gpu1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$gpu1_port CPUs=32 RealMemory=200000 Gres=gpu:pretend:2
+NodeName=gpu2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$gpu2_port CPUs=32 RealMemory=200000 Gres=gpu:pretend:2
+NodeName=cpu1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$cpu1_port CPUs=32 RealMemory=200000
+PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=1-00:00:00 DefaultTime=00:10:00 State=UP
+PartitionName=gpu Nodes=gpu1,gpu2 Default=NO MaxTime=1-00:00:00 DefaultTime=00:10:00 State=UP
 CONFIGURATION
 cat >"$folder/etc/gres.conf" <<CONFIGURATION
 AutoDetect=off
-NodeName=$host Name=gpu Type=pretend File=$folder/devices/gpu[0-1]
+NodeName=gpu[1-2] Name=gpu Type=pretend File=$folder/devices/gpu[0-1]
 CONFIGURATION
 printf 'CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n' >"$folder/etc/cgroup.conf"
 
@@ -99,9 +108,12 @@ done
 munged --force --num-threads=2 --key-file="$folder/etc/munge.key" --socket="$folder/run/munge.socket" \
   --pid-file="$folder/run/munged.pid" --log-file="$folder/log/munged.log" --seed-file="$folder/run/munged.seed"
 slurmctld -i
-slurmd -N "$host"
+for node in "${nodes[@]}"; do
+  mkdir -p "$folder/spool/$node"
+  slurmd -N "$node"
+done
 for _ in $(seq 60); do
-  if [ "$(sinfo --noheader --partition cpu --format %T 2>/dev/null)" = idle ]; then
+  if [ "$(sinfo --noheader --Node --format %T 2>/dev/null | sort -u)" = idle ]; then
     exit 0
   fi
   sleep 0.5

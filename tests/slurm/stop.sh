@@ -12,16 +12,21 @@ if [ "$(realpath -m /etc/slurm/slurm.conf)" = "$folder/etc/slurm.conf" ]; then
     sleep 0.5
   done
 fi
-for program in slurmd slurmctld munged; do
-  number=$(cat "$folder/run/$program.pid" 2>/dev/null) || continue
+
+# All at once, because each takes seconds to end.
+running=()
+for program in gpu1:slurmd gpu2:slurmd cpu1:slurmd slurmctld:slurmctld munged:munged; do
+  number=$(cat "$folder/run/${program%%:*}.pid" 2>/dev/null) || continue
   # The number may belong to another program by now.
-  [ "$(cat "/proc/$number/comm" 2>/dev/null)" = "$program" ] || continue
+  [ "$(cat "/proc/$number/comm" 2>/dev/null)" = "${program##*:}" ] || continue
   kill "$number"
-  for _ in $(seq 80); do
-    kill -0 "$number" 2>/dev/null || break
-    sleep 0.25
-  done
+  running+=("$number")
 done
+for _ in $(seq 80); do
+  ((${#running[@]})) && kill -0 "${running[@]}" 2>/dev/null || break
+  sleep 0.25
+done
+
 for name in slurm gres cgroup; do
   [ "$(realpath -m "/etc/slurm/$name.conf")" != "$folder/etc/$name.conf" ] || rm -f "/etc/slurm/$name.conf"
 done
