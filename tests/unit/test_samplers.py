@@ -266,7 +266,8 @@ def test_saving_and_loading(architecture, config, tmp_path):
     files = {path.name for path in (tmp_path / "sampler").iterdir()}
     assert files >= {"config.json", "model.safetensors"}
     stored = json.loads((tmp_path / "sampler/config.json").read_text())
-    assert stored == {"architecture": architecture, **DEFAULTS.get(architecture, {}), **config}
+    expected = {"architecture": architecture, "lowest_log_prob": -50.0, **DEFAULTS.get(architecture, {}), **config}
+    assert stored == expected
 
     logits = zipf_logits(2, 500)
     for loader in (AdaptiveSampler, ARCHITECTURES[architecture]):
