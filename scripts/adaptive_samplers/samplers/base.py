@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers.passes import Condensed, passes_for
-from adaptive_samplers.samplers.passes.grid import INTERVALS, between, is_sound, on_every
+from adaptive_samplers.samplers.passes.grid import INTERVALS, LARGEST_OUTPUT, between, is_sound, on_every
 from adaptive_samplers.samplers.truncation import truncate
 from adaptive_samplers.sketch import BANNED_DEPTH, mask_and_check
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from transformers import LogitsProcessor
 
 ARCHITECTURES: dict[str, type["AdaptiveSampler"]] = {}
+
+# Architectures are tiny; what is larger is a mistake, and might need more memory than there is.
+LARGEST_WIDTH = 4096
+MOST_BLOCKS = 64
 
 # The range of a sampler that does not say what it was trained on, and of a new one. Of 1,000 distributions of the
 # embedded model, none reaches below -48 nats.
@@ -233,11 +238,14 @@ class AdaptiveSampler(
         arguments = dict(config)
         architecture = arguments.pop("architecture")
         lowest = arguments.pop("lowest_log_prob", DEFAULT_LOWEST_LOG_PROB)
-        sampler = create_sampler(architecture, arguments)
-        sampler.lowest_log_prob = lowest
+        try:
+            sampler = create_sampler(architecture, arguments)
+            sampler.lowest_log_prob = lowest
+        except UserError as error:
+            raise UserError(f"{model_id}: config.json: {error}") from error
         if not isinstance(sampler, cls):
             raise UserError(f"{model_id}: holds a {config['architecture']}, not a {cls.__name__}")
-        sampler.load_state_dict(load_file(_weights_file(model_id, options), device=str(map_location)))
+        sampler.load_state_dict(read_weights(_weights_file(model_id, options), sampler))
         return sampler.to(map_location).eval()
 
 
@@ -255,6 +263,30 @@ def _weights_file(model_id: str, options: dict[str, Any]) -> Path:
         raise UserError(f"{model_id}: the hub has no model.safetensors for it") from error
 
 
+def read_weights(path: Path, sampler: AdaptiveSampler) -> dict[str, Tensor]:
+    """The tensors of a saved sampler, if they are numbers and fit.
+
+    Raises:
+        UserError: the file cannot be read, or a tensor is missing, unknown, of another shape, or not finite.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: damaged, or no safetensors file: {error}; copy or train the sampler again") from error
+    expected = sampler.state_dict()
+    for name in expected.keys() | tensors.keys():
+        if name not in tensors:
+            raise UserError(f"{path}: lacks the tensor {name}; config.json and weights are of different samplers")
+        if name not in expected:
+            raise UserError(f"{path}: has a tensor {name} that config.json knows nothing of")
+        found, wanted = list(tensors[name].shape), list(expected[name].shape)
+        if found != wanted:
+            raise UserError(f"{path}: {name}: expected shape {wanted} by config.json, found {found}")
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{path}: {name} holds NaN or infinity; train the sampler again")
+    return tensors
+
+
 def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler:
     """A sampler by the name of its architecture and the arguments of its constructor.
 
@@ -264,11 +296,27 @@ def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler
     if architecture not in ARCHITECTURES:
         raise UserError(f"unknown architecture {architecture!r}; there are {', '.join(sorted(ARCHITECTURES))}")
     sampler_class = ARCHITECTURES[architecture]
+    signature = inspect.signature(sampler_class)
     try:
-        inspect.signature(sampler_class).bind(**config)
+        signature.bind(**config)
     except TypeError as error:
         raise UserError(f"configuration of {architecture}: {error}") from error
+    for key, value in config.items():
+        if allowed := _not_allowed(key, value, type(signature.parameters[key].default)):
+            raise UserError(f"configuration of {architecture}: {key}: expected {allowed}, found {value!r}")
     return sampler_class(**config)
+
+
+def _not_allowed(key: str, value: Any, kind: type) -> str | None:
+    """What an argument of this type may be, in words, if it is not that; a truth value is no number."""
+    if kind is bool or isinstance(value, bool):
+        return None if kind is bool and isinstance(value, bool) else {bool: "true or false"}.get(kind, "a number")
+    if kind is int:
+        least, most = (0, MOST_BLOCKS) if key == "n_blocks" else (1, LARGEST_WIDTH)
+        words = f"a whole number of at least {least} and at most {most}"
+        return None if isinstance(value, int) and least <= value <= most else words
+    is_positive = isinstance(value, int | float) and 0 < value <= LARGEST_OUTPUT
+    return None if is_positive else f"a number above 0 and at most {LARGEST_OUTPUT:g}"
 
 
 def build_sampler(architecture: str, config: dict[str, Any], seed: int) -> AdaptiveSampler:
