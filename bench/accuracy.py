@@ -14,6 +14,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -21,9 +22,11 @@ sys.path.insert(0, str(FOLDER.parent / "scripts"))
 
 import torch  # noqa: E402 (after the library's place is known)
 from torch import Tensor  # noqa: E402
+from warpers import differences  # noqa: E402
 
 from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.heuristics import (  # noqa: E402
+    Processor,
     apply_on_support,
     configured_pipeline,
     pipeline_name,
@@ -54,6 +57,16 @@ CHAINS = [
     [{"temperature": 0.7}, {"top_p": 0.9}],
     [{"top_k": 50}, {"top_p": 0.95}, {"temperature": 0.8}],
     [{"temperature": 1.5}, {"min_p": 0.05}],
+]
+
+# Every warper that Hugging Face has, also where its cut hangs on the smallest probabilities.
+WARPED = [
+    *[("top_k", k) for k in (10, 50, 1000)],
+    *[("top_p", p) for p in (0.1, 0.5, 0.9, 0.95, 0.99, 1 - 1e-6, 1 - 1e-12, 1.0)],
+    *[("min_p", p) for p in (1e-4, 0.02, 0.1, 1.0)],
+    *[("typical", mass) for mass in (0.2, 0.9, 0.95, 1 - 1e-9)],
+    *[(name, epsilon) for name in ("epsilon", "eta") for epsilon in (1e-8, 3e-4, 0.01)],
+    *[("top_h", alpha) for alpha in (0.1, 0.4, 0.9, 1.0)],
 ]
 
 
@@ -203,6 +216,21 @@ def kept(rows: list[Tensor]) -> Iterator[dict]:
         }
 
 
+def as_warpers(rows: list[Tensor]) -> Iterator[dict]:
+    """Tokens that Hugging Face's warpers in float64 keep and we do not, or the other way, but for ties at the cut."""
+    for name, value in WARPED:
+        step = Processor.configured(name, value)
+        parts = [torch.stack(rows[start : start + 20]) for start in range(0, len(rows), 20)]
+        found = torch.cat([differences(step, part) for part in parts])
+        yield {
+            "what": "tokens kept otherwise than by Hugging Face's warper in float64",
+            "of": f"{name} {value!r}",
+            "tokens": len(found),
+            "farthest_from_cut": float(found.max()) if len(found) else 0.0,
+            "distributions": len(rows),
+        }
+
+
 def losses(sampler: AdaptiveSampler, rows: list[Tensor]) -> Iterator[dict]:
     """Relative difference of the mean training loss on sketches from that on all tokens."""
     for chain in ([{"temperature": 0.8}, {"top_p": 0.9}], [{"min_p": 0.1}], [{"typical": 0.9}]):
@@ -230,17 +258,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1000, help="distributions of each kind")
     parser.add_argument("--kinds", nargs="+", choices=["real", "synthetic"], default=["real", "synthetic"])
+    names = ["samplers", "losses", "sketches", "warpers"]
+    parser.add_argument("--parts", nargs="+", choices=names, default=names, help="what to measure")
     arguments = parser.parse_args()
     count = arguments.rows
     torch.set_num_threads(1)
     results = []
     real = list(at_temperatures(real_rows(count)))
-    network = trained_network(torch.stack(real[: max(32, count // 4)]))
-    samplers = {
-        "SamplingNetwork, trained": network,
-        "SimpleDistributionAwareTransform": build_sampler("SimpleDistributionAwareTransform", {}, seed=1).eval(),
-        "LocalProbabilityTransform": build_sampler("LocalProbabilityTransform", {}, seed=1).eval(),
-    }
+
+    @cache
+    def network() -> AdaptiveSampler:
+        return trained_network(torch.stack(real[: max(32, count // 4)]))
+
+    def samplers() -> dict[str, AdaptiveSampler]:
+        names = ("SimpleDistributionAwareTransform", "LocalProbabilityTransform")
+        return {
+            "SamplingNetwork, trained": network(),
+            **{name: build_sampler(name, {}, seed=1).eval() for name in names},
+        }
+
     kinds = {"real": lambda: real, "synthetic": lambda: list(rounded(at_temperatures(synthetic_rows(count))))}
     for kind in arguments.kinds:
         rows = kinds[kind]()
@@ -250,8 +286,13 @@ def main() -> None:
             "hardware": platform.machine(),
             "versions": versions("torch", "transformers", "numpy", "numba"),
         }
-        parts = (sampled_from(samplers, rows), losses(network, rows[:: max(1, len(rows) // 100)]), kept(rows))
-        for part in parts:
+        parts = {
+            "samplers": lambda rows=rows: sampled_from(samplers(), rows),
+            "losses": lambda rows=rows: losses(network(), rows[:: max(1, len(rows) // 100)]),
+            "sketches": lambda rows=rows: kept(rows),
+            "warpers": lambda rows=rows: as_warpers(rows),
+        }
+        for part in (parts[name]() for name in arguments.parts):
             for result in part:
                 results.append({**result, **meta})
                 numbers = {key: value for key, value in result.items() if isinstance(value, (int, float))}

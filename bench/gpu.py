@@ -73,7 +73,7 @@ def disagreements(sampler: AdaptiveSampler, plain: AdaptiveSampler, logits: Tens
 
     # A temperature and a cut, which truncates much: any function of the log-probability would do.
     scale, threshold = (torch.full((len(logits), 1), value, device=logits.device) for value in (2.0, 18.0))
-    arguments = (logits, definition.grid, 0.8 * definition.sketch.t, scale, threshold)
+    arguments = (logits, definition, 0.8 * definition.sketch.t, scale, threshold)
     output = portable.spread(*arguments)
     distance = total_variation(passes.spread(*arguments), output)
     if not distance < TOLERANCE:

@@ -27,9 +27,13 @@ from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.provenance import provenance
 from adaptive_samplers.samplers import ARCHITECTURES, AdaptiveSampler, build_sampler
+from adaptive_samplers.samplers.base import DEFAULT_LOWEST_LOG_PROB
 
 # The reference multiplies by softplus(1) where it has no scaling head; this project by 1. Kept, so that outputs agree.
 REFERENCE_MULTIPLIER = math.log1p(math.e)
+
+# What is no argument of a constructor, but stored beside them.
+RANGE = "lowest_log_prob"
 
 # Parts of a name that wrappers add: torch.compile and data parallelism.
 WRAPPER_PARTS = {"_orig_mod", "module"}
@@ -46,7 +50,8 @@ def import_checkpoint(checkpoint: Path, architecture: str, config: Path, output:
             with one under a usual key.
         architecture: the name of the reference's class.
         config: YAML with the arguments of its constructor. What is left out and can be seen from the checkpoint's
-            tensors is taken from there. `multiplier` replaces softplus(1) where there is no scaling head.
+            tensors is taken from there. `multiplier` replaces softplus(1) where there is no scaling head, and
+            `lowest_log_prob` is the smallest log-probability that it was trained on, which no checkpoint tells.
         output: the folder to write, which must not exist: `config.json`, `model.safetensors` in float32,
             `provenance.json`.
 
@@ -73,10 +78,12 @@ def import_checkpoint(checkpoint: Path, architecture: str, config: Path, output:
                 "take the config that the checkpoint was trained with"
             )
     arguments = {**visible, **given}
+    lowest = arguments.pop(RANGE, DEFAULT_LOWEST_LOG_PROB)
     if architecture == "SamplingNetwork" and not arguments["scale"]:
         arguments = {"multiplier": REFERENCE_MULTIPLIER, **arguments}
     try:
         sampler = build_sampler(architecture, arguments, seed=0)
+        sampler.lowest_log_prob = lowest
     except UserError as error:
         raise UserError(f"{config}: {error}") from error
     sampler.load_state_dict(matching(tensors, sampler.state_dict(), checkpoint, config))
@@ -104,8 +111,10 @@ def read_config(path: Path, architecture: str) -> dict[str, Any]:
         name: parameter.default for name, parameter in inspect.signature(ARCHITECTURES[architecture]).parameters.items()
     }
     for key, value in config.items():
+        if key == RANGE:
+            continue
         if key not in defaults:
-            raise UserError(f"{path}: {architecture} takes no {key!r}; it takes {', '.join(defaults)}")
+            raise UserError(f"{path}: {architecture} takes no {key!r}; it takes {', '.join([*defaults, RANGE])}")
         if not fits(value, type(defaults[key])):
             kind = {bool: "true or false", int: "a whole number above 0", float: "a number above 0"}[
                 type(defaults[key])

@@ -8,6 +8,7 @@ probability are kept, ranks are known at every group's end, and a sum differs fr
 order of the square of a group's width in nats (docs/measurements.md).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ from torch import Tensor
 # Some models write the most negative number of their data type where they mean minus infinity. No language
 # model means a logit below this one, and a range of log-probabilities that reached down there would resolve nothing.
 MASKED_BELOW = -1e30
+
+# Others ban tokens by -1e4, or by float16's most negative number. A token that is so many nats less probable than the
+# first has no probability even in float64: a network does not see it, as if it were masked.
+BANNED_DEPTH = 1000.0
 
 # Rows are sketched in blocks of about this many logits, which bounds the memory of the intermediate results.
 BLOCK_ELEMENTS = 2**22
@@ -139,15 +144,25 @@ class DistributionSketch:
         return cls(tensors["t"], tensors["n"])
 
 
-def check_rows(log_normalizers: Tensor) -> None:
-    """Refuse rows that are no distributions, by the log-sum-exp or the largest element `[B]` of their logits.
+def check_rows(largest: Tensor) -> None:
+    """Refuse rows that are no distributions, by the largest element or the log-sum-exp `[B]` of their logits.
 
     Raises:
-        ValueError: a row holds NaN or plus infinity, or no token that is not masked.
+        ValueError: a row holds NaN or plus infinity, or no token that is not masked; it says which one.
     """
     # Any of the three mistakes shows in the whole row.
-    if not (log_normalizers.isfinite() & (log_normalizers > MASKED_BELOW)).all():
-        raise ValueError("logits hold NaN, plus infinity, or a row with every token masked")
+    if not (largest.isfinite() & (largest > MASKED_BELOW)).all():
+        values = largest.flatten().tolist()
+        row = next(row for row, value in enumerate(values) if not MASKED_BELOW < value < math.inf)
+        if values[row] <= MASKED_BELOW:
+            raise ValueError(
+                f"row {row} of the logits has every token masked, at minus infinity or below {MASKED_BELOW:g}: leave "
+                "at least one to draw"
+            )
+        raise ValueError(
+            f"row {row} of the logits holds NaN or plus infinity, or a number beyond float32: the model's data type "
+            "may have overflowed; run it in bfloat16 or float32"
+        )
 
 
 def mask_and_check(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

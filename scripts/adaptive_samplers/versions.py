@@ -8,7 +8,7 @@ small fixed input changes and its version does not.
 
 STAGE_VERSIONS = {
     "collect_prompts": 1,
-    "expand_heuristics": 1,
+    "expand_heuristics": 2,
     "generate_candidates": 1,
     "verify_candidates": 1,
     "allocate_budget": 1,
@@ -26,8 +26,8 @@ STAGE_VERSIONS = {
     "summarize_labels": 1,
     "tabulate_labels": 1,
     "replay_distributions": 2,
-    "train_sampler": 2,
-    "learn_heuristic": 1,
+    "train_sampler": 3,
+    "learn_heuristic": 2,
     "compare_samplers": 1,
     "extract_final_answers": 1,
     "measure_repeated_sampling": 1,

@@ -1,19 +1,10 @@
-"""Heuristics a second time, as Hugging Face's warpers and as formulas in float64, with settings to try them at."""
+"""Heuristics a second time, as formulas in float64, with settings to try them and Hugging Face's warpers at."""
 
 import math
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
-from transformers import (
-    EpsilonLogitsWarper,
-    EtaLogitsWarper,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
 
 from adaptive_samplers.heuristics import Processor
 
@@ -23,33 +14,25 @@ def step_of(name: str, *values: float | str) -> Processor:
     return Processor(name, values)
 
 
-WARPERS = {
-    "temperature": TemperatureLogitsWarper,
-    "top_k": TopKLogitsWarper,
-    "top_p": TopPLogitsWarper,
-    "min_p": MinPLogitsWarper,
-    "typical": TypicalLogitsWarper,
-    "epsilon": EpsilonLogitsWarper,
-    "eta": EtaLogitsWarper,
-}
 PARAMETERS = {
     "temperature": st.floats(0.05, 5),
     "top_k": st.integers(1, 50),
-    # A cut at 0.99 of at most 40 tokens passes no token smaller than 0.01 / 40, so that rounding moves one at most.
-    "top_p": st.floats(0.01, 0.99),
+    "top_p": st.one_of(st.floats(0.01, 1), st.just(1.0), st.floats(1 - 1e-9, 1)),
     "min_p": st.floats(0.001, 1),
     "typical": st.floats(0.05, 0.99),
     "epsilon": st.floats(1e-4, 0.9),
     "eta": st.floats(1e-4, 0.9),
+    "top_h": st.floats(0.01, 1),
 }
 GRID = {
     "temperature": [0.3, 1.0, 1.7],
     "top_k": [1, 10, 50, 5000],
-    "top_p": [0.1, 0.5, 0.9, 0.99],
+    "top_p": [0.1, 0.5, 0.9, 0.99, 1 - 1e-6, 1.0],
     "min_p": [0.02, 0.1, 0.5, 1.0],
     "typical": [0.2, 0.5, 0.9, 0.95],
     "epsilon": [3e-4, 0.01, 0.2],
     "eta": [3e-4, 0.01, 0.2],
+    "top_h": [0.1, 0.4, 0.7, 0.95],
 }
 
 
@@ -67,7 +50,7 @@ def reference_top_n_sigma(logits, slack, n):
     return cut(logits, logits.max() - n * np.std(logits[np.isfinite(logits)]), slack)
 
 
-def reference_top_h(logits, slack, alpha):
+def reference_top_h_renormalized(logits, slack, alpha):
     p = np.exp(logits - np.logaddexp.reduce(logits))
     order, kept = np.argsort(-logits, kind="stable"), 1
     while (
@@ -110,7 +93,7 @@ def reference_entropy_temperature(logits, slack, temperature, theta):
 
 REFERENCES = {
     "top_n_sigma": (reference_top_n_sigma, st.tuples(st.floats(0.1, 4)), [(1.0,), (2.0,), (3.0,)]),
-    "top_h": (reference_top_h, st.tuples(st.floats(0.05, 0.95)), [(0.4,), (0.7,), (0.9,)]),
+    "top_h_renormalized": (reference_top_h_renormalized, st.tuples(st.floats(0.05, 0.95)), [(0.4,), (0.7,), (0.9,)]),
     "p_less": (reference_p_less, st.just(()), [()]),
     "p_less_norm": (reference_p_less_norm, st.just(()), [()]),
     "quadratic": (reference_quadratic, st.tuples(st.floats(0.01, 3), st.floats(1, 3)), [(0.2, 1.0), (1.0, 2.0)]),
@@ -144,8 +127,3 @@ def rows_of_logits(draw_from) -> torch.Tensor:
     row[peak] = values[peak] + draw_from(st.sampled_from([0.0, 0.0, 60.0]))
     # Logits that differ by less than their probabilities can in float32 are ties to one side and not to the other.
     return torch.tensor([row], dtype=torch.float32).mul(2**20).round().div(2**20)
-
-
-def warped(step: Processor, logits: torch.Tensor) -> torch.Tensor:
-    """Logits after Hugging Face's warper of a step."""
-    return WARPERS[step.name](*step.values)(None, logits)

@@ -191,7 +191,6 @@ def test_samplers_use_it_where_they_can(monkeypatch):
     network.logits(logits, exact=True)
     network(logits, torch.ones_like(logits)).sum().backward()
     copy.deepcopy(network).double().logits(logits)
-    copy.deepcopy(network).bfloat16().logits(logits)
     perturbed("LocalProbabilityTransform", {"hidden_dims": 24}).logits(logits)
 
 

@@ -31,6 +31,8 @@ DECONTAMINATION = "preferences.decontamination"
 REPEATED = "evaluation.repeated_sampling"
 ENDPOINT = {"kind": "endpoint", "name": "far", "base_url": "https://api.example.org/v1", "model": "m"}
 OTHERS = "labels.quality.others"
+SAMPLER = "samplers.SamplingNetwork"
+PACKAGE = {"kind": "package", "package": "a-model", "version": "1.0", "sha256": "0" * 64, "path": "a_model"}
 NO_WEIGHTS = {"answer": 0, "end": 0}
 BAD_CONFIGS = [
     # What is changed, the new value, the key that is reported, and what the message says.
@@ -122,11 +124,32 @@ BAD_CONFIGS = [
     ("trainin", {}, "trainin", ["unknown key", "Did you mean 'training'?"]),
     ("model", REMOVED, "model", ["is missing", "name, source"]),
     ("training", None, "training", ["is empty (null)", "a map", "learning_rate"]),
+    # What no machine could follow.
+    ("generation.shards", 10**9, "generation.shards", ["1000000000 is out of range", "at most 10000"]),
+    ("labels.quality.shards", 10_001, "labels.quality.shards", ["at most 10000"]),
+    ("training.replay_shards", 10**6, "training.replay_shards", ["at most 10000"]),
+    ("policy_samples.shards", 10**6, "policy_samples.shards", ["at most 10000"]),
+    ("policy_samples.samples", 10**9, "policy_samples.samples", ["at most 100000"]),
+    ("generation.max_new_tokens", {"chat": 10**9}, "generation.max_new_tokens.chat", ["at most 1000000"]),
+    ("generation.batch_size", 10**9, "generation.batch_size", ["at most 100000"]),
+    ("training.batch_size", 10**9, "training.batch_size", ["at most 100000"]),
+    ("training.sketch.tail", 10**7, "training.sketch.tail", ["at most 100000"]),
+    ("training.steps", 10**12, "training.steps", ["at most 100000000"]),
+    (f"{SAMPLER}.n_blocks", 10**7, f"{SAMPLER}.n_blocks", ["10000000 is out of range", "at most 64"]),
+    (f"{SAMPLER}.d_model", -16, f"{SAMPLER}.d_model", ["-16 is out of range", "at least 2 and at most 4096"]),
+    (f"{SAMPLER}.n_heads", 0, f"{SAMPLER}.n_heads", ["0 is out of range", "at least 1"]),
+    (f"{SAMPLER}.d_ff", 10**6, f"{SAMPLER}.d_ff", ["at most 4096"]),
+    ("evaluation.resamples", 10**9, "evaluation.resamples", ["at most 10000000"]),
+    ("iteration.rounds", 10**9, "iteration.rounds", ["at most 10000"]),
+    ("model.source", {**PACKAGE, "version": "../1.0"}, "model.source.version", ["'../1.0'", "a version such as"]),
+    ("model.source", {**PACKAGE, "version": "1/2"}, "model.source.version", ["'1/2'", "a version such as"]),
+    ("model.name", "m" * 101, "model.name", ["at most 100 letters"]),
     ("run.nmae", "x", "run.nmae", ["unknown key", "Did you mean 'name'?"]),
     ("run.learning_rate", 0.1, "run.learning_rate", ["unknown key", "Did you mean 'training.learning_rate'?"]),
     ("run.name", "a/b", "run.name", ["'a/b'", "letters, digits"]),
     ("run.name", "..", "run.name", ["'..'", "beginning with a letter or digit"]),
     ("run.name", "demo\n", "run.name", ["letters, digits"]),
+    ("run.name", "x" * 300, "run.name", ["at most 100 letters"]),
     ("run.name", 2024, "run.name", ["2024 is a whole number", "put it in quotes"]),
     ("run.seed", -1, "run.seed", ["-1", "at least 0"]),
     ("model.source.kind", "hubb", "model.source.kind", ["'hubb'", "package, hub or folder", "Did you mean 'hub'?"]),
@@ -291,7 +314,7 @@ BAD_CONFIGS = [
     ),
     ("labels.quality.judge.regularization", 0, "labels.quality.judge.regularization", ["above 0"]),
     (JUDGE, {"kind": "scalar", "name": "judge"}, f"{JUDGE}.source", ["is missing", "package, hub or folder"]),
-    (JUDGE, {**PAIRWISE, "kind": "scalar", "max_length": 0}, f"{JUDGE}.max_length", ["at least 1 or null"]),
+    (JUDGE, {**PAIRWISE, "kind": "scalar", "max_length": 0}, f"{JUDGE}.max_length", ["at least 1", "or null"]),
     (JUDGE, {**PAIRWISE, "template": "{prompt}: {first_answer}?"}, f"{JUDGE}.template", ["lacks {second_answer};"]),
     (JUDGE, {**PAIRWISE, "labels": ["A", "B", "C"]}, f"{JUDGE}.labels", ["has 3 items", "allowed: two"]),
     (JUDGE, {**PAIRWISE, "labels": ["A", "A"]}, f"{JUDGE}.labels[1]", ["listed twice"]),

@@ -1,16 +1,15 @@
 """Every heuristic on logits, against Hugging Face's warpers and formulas in float64."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
-from heuristic_references import GRID, PARAMETERS, REFERENCES, STATEFUL, WARPERS, rows_of_logits, step_of, warped
+from heuristic_references import GRID, PARAMETERS, REFERENCES, STATEFUL, rows_of_logits, step_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sketch import zipf_logits
+from warpers import CHOOSING, WARPERS, differences, warped
 
-from adaptive_samplers.heuristics import HEURISTICS, Processor, apply_on_support, apply_to_logits, sort_logits
+from adaptive_samplers.heuristics import HEURISTICS, apply_on_support, apply_to_logits, sort_logits
 
 processors = st.sampled_from(sorted(WARPERS)).flatmap(
     lambda name: PARAMETERS[name].map(lambda value: step_of(name, value))
@@ -18,65 +17,27 @@ processors = st.sampled_from(sorted(WARPERS)).flatmap(
 pipelines = st.lists(processors, max_size=3).map(tuple)
 
 
-def off_the_cut(step: Processor, logits: torch.Tensor) -> torch.Tensor:
-    """How far each token of a row `[V]` is from where it would change sides, in probability, by float64."""
-    p, (value,) = logits.double().softmax(-1), step.values
-    if step.name in ("temperature", "top_k"):
-        return torch.full_like(p, math.inf)
-    entropy = -torch.xlogy(p, p).sum()
-    cuts = {
-        "min_p": value * p.max(),
-        "epsilon": value,
-        "eta": min(value, math.sqrt(value) * math.exp(-entropy)),
-    }
-    if step.name in cuts:
-        return (p - cuts[step.name]).abs()
-    distance = -p if step.name == "top_p" else (-p.log() - entropy).abs()
-    order = distance.argsort(stable=True)
-    before = p[order].cumsum(-1) - p[order]
-    off = (before - value).abs()[order.argsort()]
-    if step.name == "typical":
-        # Float32 cannot order distances that differ by less than this: such a token may change places with the last.
-        last = distance[order][(before < value).sum() - 1]
-        off = torch.where((distance - last).abs() < 1e-5, 0.0, off)
-    return off
-
-
-def apart_from_choice_among_ties(differ, ours, theirs, row) -> torch.Tensor:
-    """Of tokens that tie at the cut the same number is to be kept; which ones is nobody's promise."""
-    apart = torch.zeros_like(differ)
-    for value in row[differ].unique():
-        ties = row == value
-        surplus = abs(int((ties & ours.isfinite()).sum()) - int((ties & theirs.isfinite()).sum()))
-        apart[ties.nonzero().flatten()[:surplus]] = True
-    return apart
-
-
 def assert_as_hugging_face(pipeline, logits: torch.Tensor) -> None:
     """Step by step on the same input, and from end to end.
 
-    Where rounding at an exact cut makes the two differ, it is in one token whose mass is within 1e-6 of the cut.
-    Typical sampling treats ties alike, and may swap tokens that are equally far from the entropy in float32.
+    Tokens at which the two differ are within 1e-12 of the cut, or tie with others of which as many are kept.
     """
     current, rounded = logits, False
     for step in pipeline:
-        theirs, ours = warped(step, current), apply_to_logits(current, [(step,)] * len(current))
-        for their_row, our_row, row in zip(theirs, ours, current, strict=True):
-            differ = their_row.isfinite() != our_row.isfinite()
-            if step.name == "top_p":
-                differ = apart_from_choice_among_ties(differ, our_row, their_row, row)
-            if differ.any():
-                rounded = True
-                off = off_the_cut(step, row)
-                assert all(off[row == value].min() <= 1e-6 for value in row[differ].unique())
-                assert step.name == "typical" or int(differ.sum()) == 1
-            both = our_row.isfinite() & their_row.isfinite()
-            torch.testing.assert_close(our_row[both], their_row[both], rtol=3e-7, atol=0)
-        current = theirs
-    if not rounded and not any(step.name == "top_p" for step in pipeline):
+        differing = differences(step, current)
+        assert (differing <= 1e-12).all(), (step, differing)
+        rounded |= len(differing) > 0
+        theirs, ours = warped(step, current.double()), apply_to_logits(current, [(step,)] * len(current))
+        both = ours.isfinite() & theirs.isfinite()
+        torch.testing.assert_close(ours[both].double(), theirs[both], rtol=1e-7, atol=0)
+        current = theirs.float()
+    if not rounded and not any(step.name in CHOOSING for step in pipeline):
+        theirs = logits.double()
+        for step in pipeline:
+            theirs = warped(step, theirs)
         ours = apply_to_logits(logits, [pipeline] * len(logits))
-        assert torch.equal(ours.isfinite(), current.isfinite())
-        torch.testing.assert_close(ours.softmax(-1), current.softmax(-1), rtol=3e-6, atol=1e-9)
+        assert torch.equal(ours.isfinite(), theirs.isfinite())
+        torch.testing.assert_close(ours.double().softmax(-1), theirs.softmax(-1), rtol=3e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(WARPERS))
@@ -133,24 +94,70 @@ def test_every_heuristic_is_tested():
     ("step", "kept"),
     [
         (step_of("top_k", 2), [0, 1, 3]),  # 1 and 3 tie with the second
-        (step_of("min_p", 0.5), [0, 1, 3]),
+        (step_of("min_p", 0.4999), [0, 1, 3]),
         (step_of("min_p", 1.0), [0]),
-        (step_of("epsilon", 0.25), [0, 1, 3]),
+        (step_of("epsilon", 0.2499), [0, 1, 3]),
         (step_of("epsilon", 0.9), [0]),  # never nothing
         (step_of("eta", 0.49), [0, 1, 3]),  # 0.7 * exp(-1.04) = 0.247
         (step_of("eta", 0.9), [0]),
-        (step_of("top_p", 0.5), [0]),  # the sum that reaches p is enough
-        (step_of("top_p", 0.51), [0, 1]),
+        (step_of("top_p", 0.4999), [0]),
+        (step_of("top_p", 0.5001), [0, 1]),
     ],
 )
-def test_ties_and_exact_cuts(step, kept):
-    # Probabilities 1/2, 1/4, 0, 1/4 without rounding.
+def test_ties(step, kept):
+    # Probabilities 1/2, 1/4, 0, 1/4, as far as float32 tells.
     logits = torch.log(torch.tensor([[2.0, 1.0, 0.0, 1.0]]))
     out = apply_to_logits(logits, [(step,)])
     assert out[0].isfinite().nonzero().flatten().tolist() == kept
 
 
-@pytest.mark.parametrize(("mass", "kept"), [(0.25, [1]), (0.26, [0, 1]), (0.75, [0, 1]), (0.76, [0, 1, 2, 3])])
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [
+        (step_of("min_p", 1.0), 4),
+        (step_of("epsilon", 0.25), 4),
+        (step_of("epsilon", 0.2500001), 4),  # never nothing
+        (step_of("top_p", 0.25), 1),
+        (step_of("top_p", 0.5), 2),  # the sum that reaches p is enough
+        (step_of("top_p", 0.5 + 2**-52), 3),
+        (step_of("top_p", 1.0), 4),
+        (step_of("typical", 0.5), 4),
+        (step_of("top_h", 0.5), 2),
+    ],
+)
+def test_exact_cuts(step, kept):
+    # Probabilities 1/4 without rounding.
+    logits = torch.full((1, 4), 3.0)
+    assert apply_to_logits(logits, [(step,)]).isfinite().sum() == kept
+    assert warped(step, logits.double()).isfinite().sum() == kept
+
+
+def test_top_p_of_one_keeps_every_token_that_has_a_probability():
+    logits = torch.cat([torch.tensor([30.0, 29.0]), -torch.linspace(0, 40, 49_150)])[None]
+    logits[0, 7] = -torch.inf
+    assert apply_to_logits(logits, [(step_of("top_p", 1.0),)])[0].isfinite().sum() == 49_151
+    # What Hugging Face keeps of it: all but the tokens whose sum from below is within the rest.
+    for p in (1 - 1e-11, 1 - 1e-13, 1 - 2**-53):
+        kept = apply_to_logits(logits, [(step_of("top_p", p),)]).isfinite()
+        assert torch.equal(kept, warped(step_of("top_p", p), logits.double()).isfinite())
+        assert 2 < kept.sum() < 49_151
+
+
+def test_the_two_forms_of_top_h():
+    """Probabilities .5, .25, .15, .1: -p log p sums to .347, .693, .978, 1.208, of all of which alpha is a part."""
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.15, 0.1]]))
+
+    def kept(name, alpha):
+        return int(apply_to_logits(logits, [(step_of(name, alpha),)]).isfinite().sum())
+
+    assert [kept("top_h", alpha) for alpha in (0.1, 0.28, 0.3, 0.57, 0.58, 0.8, 0.82, 1.0)] == [1, 1, 1, 1, 2, 2, 3, 4]
+    # The entropies of the renormalized distributions are 0, .637, .981 and 1.208.
+    assert [kept("top_h_renormalized", alpha) for alpha in (0.5, 0.53, 0.81, 0.83)] == [1, 2, 2, 3]
+    many = torch.zeros(1, 150)
+    assert int(apply_to_logits(many, [(step_of("top_h", 1.0),)]).isfinite().sum()) in (99, 100)
+
+
+@pytest.mark.parametrize(("mass", "kept"), [(0.249, [1]), (0.251, [0, 1]), (0.749, [0, 1]), (0.751, [0, 1, 2, 3])])
 def test_typical_sampling_stops_where_the_mass_is_reached(mass, kept):
     # Probabilities 1/2, 1/4, 1/8, 1/8 and entropy 1.75 bits: the information of the second is nearest to it.
     logits = torch.log(torch.tensor([[4.0, 2.0, 1.0, 1.0]]))

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from heuristic_references import GRID, REFERENCES, WARPERS, step_of, warped
+from heuristic_references import GRID, REFERENCES, step_of
 from test_sketch import zipf_logits
+from warpers import WARPERS, warped
 
 from adaptive_samplers.heuristics import Support, apply_on_support, apply_to_logits, sort_logits
 from adaptive_samplers.samplers import build_sampler
@@ -25,10 +26,11 @@ def distributions(request) -> tuple[torch.Tensor, torch.Tensor, DistributionSket
 EXACT = 256
 # What is cut by rank or by mass is exact but for the rounding of the sketch. A threshold cuts somewhere inside a group,
 # and where the tokens of the group lie is not known: the number above it is off by half the square root of the count.
-BY_RANK = {"top_k", "top_p", "top_h"}
+BY_RANK = {"top_k", "top_p", "top_h", "top_h_renormalized"}
+UNSHARED = ("top_n_sigma", "top_h_renormalized", "p_less", "p_less_norm")
 CUTS = [
     *[(name, (value,)) for name in WARPERS if name != "temperature" for value in GRID[name]],
-    *[(name, values) for name in ("top_n_sigma", "top_h", "p_less", "p_less_norm") for values in REFERENCES[name][2]],
+    *[(name, values) for name in UNSHARED for values in REFERENCES[name][2]],
     ("epsilon", (3e-5,)),
     ("min_p", (0.002,)),
 ]

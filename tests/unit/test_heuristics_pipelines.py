@@ -99,6 +99,14 @@ def test_ids_are_those_of_earlier_versions():
     assert [row["heuristic_id"] for row in rows] == ["f40e27749beb76d2", "56c4974993d9c132"]
 
 
+def test_a_heuristic_that_was_defined_anew_has_another_id():
+    """Answers of the old definition are generated again, and no others."""
+    [row] = expand_heuristics([{"family": "top_h", "values": [0.4]}], [])
+    described = json.loads(row["processors"])
+    assert described == [{"name": "top_h", "params": {"alpha": 0.4}}]
+    assert row["heuristic_id"] == content_id([{**described[0], "version": 2}]) != content_id(described)
+
+
 def test_the_interchange_form_comes_back():
     pipeline = (step_of("temperature", 0.7), step_of("top_k", 10), step_of("learned", "a/b"))
     described = [step.describe() for step in pipeline]
@@ -135,7 +143,7 @@ def test_a_heuristic_is_added_by_one_function():
     try:
         exec(code, {"heuristic": heuristic, "Numbers": Numbers, "Support": Support, "Tensor": torch.Tensor})
         chain = (step_of("top_a", 0.5),)
-        logits = torch.log(torch.tensor([[0.5, 0.25, 0.125, 0.12, 0.005]]))
+        logits = torch.log(torch.tensor([[0.5, 0.25, 0.126, 0.119, 0.005]]))
         assert apply_to_logits(logits, [chain])[0].isfinite().tolist() == [True, True, True, False, False]
         many = zipf_logits(6, 20_000, seed=3) / 3
         sketch = DistributionSketch.from_logits(many, 64, 512)

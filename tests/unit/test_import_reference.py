@@ -287,6 +287,23 @@ def test_what_the_config_leaves_out_is_read_off_the_tensors(case, omitted, tmp_p
     assert_agrees(tmp_path / "imported", model)
 
 
+@pytest.mark.parametrize(("given", "stored"), [({}, -50.0), ({"lowest_log_prob": -38}, -38.0)])
+def test_the_range_is_a_usual_one_unless_the_config_says_it(given, stored, tmp_path):
+    architecture, config = PLAIN
+    state = reference_model(*PLAIN).state_dict()
+    assert main(save_case(tmp_path, architecture, {**config, **given}, state)) == 0
+    assert json.loads((tmp_path / "imported" / "config.json").read_text())["lowest_log_prob"] == stored
+
+
+def test_a_range_that_is_none_is_refused(tmp_path, capsys):
+    architecture, config = PLAIN
+    arguments = save_case(
+        tmp_path, architecture, {**config, "lowest_log_prob": 3}, reference_model(*PLAIN).state_dict()
+    )
+    assert main(arguments) == 1
+    assert "lowest_log_prob: expected a number between -1000 and 0, found 3" in capsys.readouterr().err
+
+
 def test_the_config_may_give_another_constant_multiplier(tmp_path):
     model = reference_model(*PLAIN)
     assert main(save_case(tmp_path, PLAIN[0], {**PLAIN[1], "multiplier": 1.0}, model.state_dict())) == 0

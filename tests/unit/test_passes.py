@@ -28,6 +28,11 @@ def rows_of_logits(draw) -> torch.Tensor:
     return logits.masked_fill(masked, draw(st.sampled_from([-torch.inf, torch.finfo(torch.float32).min])))
 
 
+def counted(logits: torch.Tensor) -> torch.Tensor:
+    """Which tokens are neither masked nor banned."""
+    return (logits > -1e30) & (logits > logits.amax(-1, keepdim=True) - 1000)
+
+
 def some_function(condensed, seed=0):
     """A smooth part with truncation, as an architecture would give it."""
     generator = torch.Generator().manual_seed(seed)
@@ -43,8 +48,9 @@ def test_compiled_condensing_agrees_with_the_definition(logits, intervals):
     spread = logits.abs().masked_fill(logits < -1e30, 0).amax().item()
     assert torch.allclose(ours.sketch.t, definition.sketch.t, atol=1e-6 * (1 + spread), rtol=1e-6)
     # A position is rounded to two millionths of an interval, and to float32 before.
-    assert torch.allclose(ours.sketch.n, definition.sketch.n, atol=1e-6 * intervals * (1 + spread), rtol=1e-5)
-    assert torch.allclose(ours.sketch.total_count, (logits > -1e30).sum(-1).float(), rtol=1e-6)
+    tolerance = 1e-6 * intervals * (1 + spread) + 2e-6 * logits.shape[1]
+    assert torch.allclose(ours.sketch.n, definition.sketch.n, atol=tolerance, rtol=1e-5)
+    assert torch.allclose(ours.sketch.total_count, counted(logits).sum(-1).float(), rtol=1e-6)
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,24 +62,25 @@ def test_condensing_keeps_counts_and_first_moments(logits):
         spread = (log_probs.max() - log_probs.min()).item()
         assert t[0].item() == pytest.approx(log_probs.max().item(), abs=1e-4)
         assert t[-1].item() == pytest.approx(log_probs.min().item(), abs=1e-4 * (1 + spread))
+        log_probs = log_probs[counted(log_probs)]
         assert (n >= -1e-3).all() and n.sum().item() == pytest.approx(len(log_probs), rel=1e-6)
         assert (n * t).sum().item() == pytest.approx(log_probs.sum().item(), rel=1e-5, abs=1e-3)
 
 
 def test_few_intervals_cover_what_lies_far_below():
     logits = torch.linspace(0, -20, 1000)[None].repeat(2, 1)
-    logits[1, 0] = -5000.0
+    logits[1, 0] = -900.0
     plain, with_outlier = portable.condense(logits, INTERVALS).sketch.t
     assert torch.allclose(plain.diff(), torch.full((INTERVALS,), -20 / INTERVALS), atol=1e-4)
     assert torch.allclose(with_outlier.diff()[:96], torch.full((96,), -REACH / 96), atol=1e-4)
-    assert torch.allclose(with_outlier.diff()[96:], torch.full((32,), -(5000 - REACH) / 32), rtol=1e-3)
+    assert torch.allclose(with_outlier.diff()[96:], torch.full((32,), -(900 - REACH) / 32), rtol=1e-3)
 
 
 @settings(max_examples=150, deadline=None)
 @given(rows_of_logits())
 def test_compiled_spreading_agrees_with_the_definition(logits):
     condensed = portable.condense(logits, INTERVALS)
-    arguments = (logits, condensed.grid, *some_function(condensed))
+    arguments = (logits, condensed, *some_function(condensed))
     ours, definition = compiled.spread(*arguments), portable.spread(*arguments)
     assert torch.equal(ours == -torch.inf, logits < -1e30)
     assert torch.equal(definition == -torch.inf, logits < -1e30)
@@ -86,7 +93,7 @@ def test_compiled_spreading_agrees_with_the_definition(logits):
 def test_spreading_interpolates_and_truncates_as_numpy_does(logits):
     condensed = portable.condense(logits, INTERVALS)
     smooth, scale, threshold = some_function(condensed)
-    output = portable.spread(logits, condensed.grid, smooth, scale, threshold)
+    output = portable.spread(logits, condensed, smooth, scale, threshold)
     depths = condensed.grid.knots().numpy()
     for row in range(len(logits)):
         kept = (logits[row] > -1e30).numpy()
@@ -102,7 +109,7 @@ def test_spreading_interpolates_and_truncates_as_numpy_does(logits):
 @given(rows_of_logits(), st.integers(0, 2**20))
 def test_draws_invert_the_cumulative_distribution(logits, seed):
     condensed = portable.condense(logits, INTERVALS)
-    arguments = (logits, condensed.grid, *some_function(condensed))
+    arguments = (logits, condensed, *some_function(condensed))
     uniforms = torch.rand(len(logits), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     cumulative = portable.spread(*arguments).double().softmax(-1).cumsum(-1)
     for draw in (compiled.draw, portable.draw):
@@ -116,13 +123,14 @@ def test_draws_invert_the_cumulative_distribution(logits, seed):
 def test_draws_follow_the_distribution():
     logits = torch.randn(1, 5000, generator=torch.Generator().manual_seed(0)) * 3
     condensed = compiled.condense(logits, INTERVALS)
-    arguments = (condensed.grid, *some_function(condensed))
+    arguments = (condensed, *some_function(condensed))
     expected = portable.spread(logits, *arguments).softmax(-1)[0]
     many = 100_000
     uniforms = (torch.arange(many, dtype=torch.float64) + 0.5) / many
     function = [value.expand(many, -1) for value in arguments[1:]]
     grid = type(condensed.grid)(INTERVALS, *(getattr(condensed.grid, name).expand(many) for name in GRID_ROWS))
-    drawn = compiled.draw(logits.expand(many, -1), grid, *function, uniforms)
+    copies = type(condensed)(grid, condensed.floor.expand(many), condensed.sketch)
+    drawn = compiled.draw(logits.expand(many, -1), copies, *function, uniforms)
     # Evenly spaced uniform numbers leave each token at most one draw from its share.
     assert ((drawn.bincount(minlength=5000) - many * expected).abs() < 1.5).all()
 
@@ -144,7 +152,7 @@ def test_what_is_no_distribution_is_refused(passes):
 def test_rows_do_not_depend_on_threads_or_batch_mates():
     logits = torch.randn(7, 9001, generator=torch.Generator().manual_seed(1)) * 4
     condensed = compiled.condense(logits, INTERVALS)
-    arguments = (logits, condensed.grid, *some_function(condensed))
+    arguments = (logits, condensed, *some_function(condensed))
     alone = compiled.condense(logits[3:4], INTERVALS)
     assert torch.equal(condensed.sketch.n[3:4], alone.sketch.n) and torch.equal(condensed.sketch.t[3:4], alone.sketch.t)
     threads = torch.get_num_threads()

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_sketch import zipf_logits
 
 from adaptive_samplers.errors import UserError
@@ -252,6 +253,14 @@ def test_building_follows_from_the_seed_and_leaves_the_global_state():
         ("SamplingNetwrk", {}, "SamplingNetwork"),
         ("SamplingNetwork", {"d_modell": 32}, "d_modell"),
         ("SamplingNetwork", {"d_model": 30, "n_heads": 4}, "n_heads"),
+        ("SamplingNetwork", {"d_model": -16}, "d_model: expected a whole number of at least 1 and at most 4096"),
+        ("SamplingNetwork", {"n_heads": 0}, "n_heads: expected a whole number of at least 1 .* found 0"),
+        ("SamplingNetwork", {"n_blocks": 10**7}, "n_blocks: .* at most 64, found 10000000"),
+        ("SamplingNetwork", {"d_ff": 2.5}, "d_ff: expected a whole number"),
+        ("SamplingNetwork", {"scale": 1}, "scale: expected true or false, found 1"),
+        ("SamplingNetwork", {"multiplier": float("nan")}, "multiplier: expected a number above 0"),
+        ("LocalProbabilityTransform", {"hidden_dims": True}, "hidden_dims: expected a number, found True"),
+        ("LocalProbabilityTransform", {"hidden_dims": 10**9}, "hidden_dims: .* at most 4096"),
     ],
 )
 def test_wrong_configurations_are_named(architecture, config, message):
@@ -266,7 +275,8 @@ def test_saving_and_loading(architecture, config, tmp_path):
     files = {path.name for path in (tmp_path / "sampler").iterdir()}
     assert files >= {"config.json", "model.safetensors"}
     stored = json.loads((tmp_path / "sampler/config.json").read_text())
-    assert stored == {"architecture": architecture, **DEFAULTS.get(architecture, {}), **config}
+    expected = {"architecture": architecture, "lowest_log_prob": -50.0, **DEFAULTS.get(architecture, {}), **config}
+    assert stored == expected
 
     logits = zipf_logits(2, 500)
     for loader in (AdaptiveSampler, ARCHITECTURES[architecture]):
@@ -291,6 +301,49 @@ def test_loading_says_what_is_wrong(tmp_path):
     (tmp_path / "local/model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors"):
         AdaptiveSampler.from_pretrained(tmp_path / "local")
+
+
+SPOILED = "blocks.1.qkv_proj.weight"
+CHANGES = {
+    "nan": lambda tensors: tensors[SPOILED][3].fill_(math.nan),
+    "infinite": lambda tensors: tensors[SPOILED][0].fill_(-math.inf),
+    "misshapen": lambda tensors: tensors.update({SPOILED: tensors[SPOILED][:-1].contiguous()}),
+    "missing": lambda tensors: tensors.pop(SPOILED),
+    "unknown": lambda tensors: tensors.update({"blocks.7.norm1.bias": torch.zeros(3)}),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("nan", r"model\.safetensors: blocks\.1\.qkv_proj\.weight holds NaN or infinity"),
+        ("infinite", r"model\.safetensors: blocks\.1\.qkv_proj\.weight holds NaN or infinity"),
+        ("misshapen", r"blocks\.1\.qkv_proj\.weight: expected shape \[48, 16\] by config\.json, found \[47, 16\]"),
+        ("missing", r"model\.safetensors: lacks the tensor blocks\.1\.qkv_proj\.weight"),
+        ("unknown", r"model\.safetensors: has a tensor blocks\.7\.norm1\.bias"),
+    ],
+)
+def test_weights_that_are_no_sampler_are_refused(tmp_path, change, message):
+    build_sampler(*CONFIGS[3], seed=0).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    CHANGES[change](tensors)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=message):
+        AdaptiveSampler.from_pretrained(tmp_path)
+
+
+def test_damaged_weights_and_absurd_options_are_refused_with_the_file(tmp_path):
+    build_sampler(*CONFIGS[3], seed=0).save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**stored, "n_blocks": 10**7}))
+    with pytest.raises(UserError, match=rf"{tmp_path}: config\.json: .*n_blocks"):
+        AdaptiveSampler.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    for damaged in (whole[:-100], b"", b"\xff" * 64):
+        (tmp_path / "model.safetensors").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
+            AdaptiveSampler.from_pretrained(tmp_path)
 
 
 def test_logits_processor_in_generate(tiny_model):

@@ -61,7 +61,8 @@ def apply_on_support(
 ) -> Support:
     """Apply one pipeline a row to sorted supports.
 
-    Rows that take the same heuristic at the same step are computed together, whatever their parameters.
+    Rows that take the same heuristic at the same step are computed together, whatever their parameters. All is computed
+    in float64, so that what is kept does not hang on rounding.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def apply_on_support(
     Support
         `t` are the new logits on the same points, -inf where nothing is left, and `n` how many tokens are left.
     """
-    support = Support.of(t, n)
+    support = Support.of(t.double(), None if n is None else n.double())
     states = [initial_state(pipeline) for pipeline in pipelines] if states is None else states
     for step, name, rows in _alike(pipelines):
         # Indexing copies: where all rows take part, the support itself is used.
@@ -89,8 +90,8 @@ def apply_on_support(
             changed = _apply_learned(processors[0].value, part)
         else:
             heuristic = HEURISTICS[name]
-            parameters = _columns([processor.values for processor in processors], t)
-            state = dict(zip(heuristic.start, _columns([states[row][step] for row in rows], t), strict=True))
+            parameters = _columns([processor.values for processor in processors], support.t)
+            state = dict(zip(heuristic.start, _columns([states[row][step] for row in rows], support.t), strict=True))
             # What a network makes of descending logits need not descend.
             if any(before.name == LEARNED for row in rows for before in pipelines[row][:step]):
                 order = part.t.argsort(dim=-1, descending=True, stable=True)
@@ -98,7 +99,7 @@ def apply_on_support(
             else:
                 changed = heuristic(part, *parameters, **state)
         support = changed if everything else _with_rows(support, rows, changed)
-    return support
+    return support.to(t.dtype)
 
 
 def _alike(pipelines: Sequence[Pipeline]) -> Iterator[tuple[int, str, list[int]]]:
@@ -136,10 +137,10 @@ def _apply_learned(path: str, support: Support) -> Support:
     left = support.n > 0
     with torch.no_grad():
         if support.span is None:
-            return Support(sampler.logits(support.t), support.n, None)
+            return Support(sampler.logits(support.t).to(support.t), support.n, None)
         # A network cannot read minus infinity: removed points repeat the smallest one that is left, with no count.
         smallest = support.log_probs.masked_fill(~left, torch.inf).amin(-1, keepdim=True)
-        logits = sampler(support.log_probs.where(left, smallest), support.n)
+        logits = sampler(support.log_probs.where(left, smallest).float(), support.n.float()).to(support.t)
     order = logits.masked_fill(~left, -torch.inf).argsort(dim=-1, descending=True, stable=True)
     return Support.of(logits.gather(-1, order), support.n.gather(-1, order)).take(order.argsort(-1))
 

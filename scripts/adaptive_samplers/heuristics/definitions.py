@@ -2,8 +2,8 @@
 
 The first argument of a function is the distribution, a `Support`; the others are its parameters, tensors `[R, 1]` with
 one value a row; keyword-only ones are what it remembers from token to token. It returns the changed support. The same
-function serves full vocabularies and sketches. Where Hugging Face's warpers define a heuristic, this is the same one
-(but see `top_h`). docs/add_a_heuristic.md tells how to add one.
+function serves full vocabularies and sketches. Where Hugging Face's warpers define a heuristic, this is the same one.
+docs/add_a_heuristic.md tells how to add one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ PROPER_SHARE = Numbers(above=0, below=1)
 
 # A temperature that follows from an entropy may vanish; at this one, only tokens that tie with the best are left.
 LOWEST_TEMPERATURE = 1e-6
+
+# Tokens that Top-H looks at, in its authors' code and in Hugging Face's.
+TOP_H_TOKENS = 100
 
 
 @heuristic(temperature=POSITIVE)
@@ -78,12 +81,23 @@ def top_n_sigma(support: Support, n: Tensor) -> Support:
     return support.keep_above(support.largest - n * support.deviation)
 
 
-@heuristic(alpha=POSITIVE_SHARE)
+@heuristic(alpha=POSITIVE_SHARE, version=2)
 def top_h(support: Support, alpha: Tensor) -> Support:
-    """Keep most probable tokens while their entropy is within alpha times the whole (Potraghloo et al. 2025, Top-H).
+    """Keep most probable tokens while their sum of -p log p is within alpha times the entropy (Potraghloo et al. 2025).
 
-    The entropy of the tokens that are kept is that of their renormalized distribution, as the paper states the bound.
-    Hugging Face's `TopHLogitsWarper` bounds the sum of -p log p over at most 100 tokens instead, and keeps fewer.
+    This is Top-H as its authors' code and Hugging Face's `TopHLogitsWarper` have it, with which the published results
+    were made: of the 100 most probable tokens alone, with p renormalized over them.
+    """
+    first = support.keep_at_most(TOP_H_TOKENS)
+    return first.keep_while(first.information.cumsum(-1), alpha * first.entropy)
+
+
+@heuristic(alpha=POSITIVE_SHARE)
+def top_h_renormalized(support: Support, alpha: Tensor) -> Support:
+    """Keep most probable tokens while their entropy is within alpha times the whole (Top-H's bound as it is stated).
+
+    The entropy of the tokens that are kept is that of their renormalized distribution. It grows more slowly than the
+    sum that `top_h` bounds, so that more tokens are kept (Potraghloo et al. 2025).
     """
     mass = (support.n * support.probabilities).cumsum(-1).clamp(min=1e-30)
     entropy = support.information.cumsum(-1) / mass + mass.log()

@@ -184,7 +184,7 @@ def expand_heuristics(
         described = [step.describe() for step in chain]
         rows.append(
             {
-                "heuristic_id": content_id(described),
+                "heuristic_id": _heuristic_id(chain),
                 "name": pipeline_name(chain),
                 "family": family,
                 "processors": json.dumps(described),
@@ -193,14 +193,23 @@ def expand_heuristics(
     return rows
 
 
+def _heuristic_id(chain: Pipeline) -> str:
+    """The hash of the interchange form; where a heuristic was defined anew under its old name, with its version."""
+    described = [step.describe() for step in chain]
+    for step, form in zip(chain, described, strict=True):
+        if step.name in HEURISTICS and HEURISTICS[step.name].version > 1:
+            form["version"] = HEURISTICS[step.name].version
+    return content_id(described)
+
+
 def learned_heuristic(folder: str) -> dict[str, str]:
     """The row of the `heuristics` table for a sampler saved in `.../{architecture}/{weights}_top{k}`."""
     architecture, training_set = PurePath(folder).parts[-2:]
     weights, top_k = training_set.rsplit("_", 1)
-    described = [Processor(LEARNED, (str(folder),)).describe()]
+    chain = (Processor(LEARNED, (str(folder),)),)
     return {
-        "heuristic_id": content_id(described),
+        "heuristic_id": _heuristic_id(chain),
         "name": f"{architecture} {weights} {top_k}",
         "family": LEARNED,
-        "processors": json.dumps(described),
+        "processors": json.dumps([step.describe() for step in chain]),
     }

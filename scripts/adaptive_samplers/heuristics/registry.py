@@ -62,6 +62,9 @@ class Heuristic:
     update : function `(log_prob, *parameters, **state) -> state`, or None
         The state after a token was drawn with the log-probability `log_prob` [R, 1], in nats, under the distribution
         that it was drawn from: that of the whole pipeline.
+    version : int
+        Which definition of the name this is. It is a part of the ids of heuristics, so that no answers of another
+        definition are taken for this one's.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Heuristic:
     parameters: dict[str, Numbers]
     start: dict[str, Callable[..., float]]
     update: Callable[..., Mapping[str, Tensor]] | None = None
+    version: int = 1
 
     def __call__(self, support: Support, *parameters: Tensor, **state: Tensor) -> Support:
         return self.transform(support, *parameters, **state)
@@ -88,7 +92,7 @@ HEURISTICS: dict[str, Heuristic] = {}
 
 
 def heuristic(
-    *, start: Mapping[str, Callable[..., float]] | None = None, **parameters: Numbers
+    *, start: Mapping[str, Callable[..., float]] | None = None, version: int = 1, **parameters: Numbers
 ) -> Callable[[Callable[..., Support]], Heuristic]:
     """Register a function `(support, *parameters, **state) -> support` as a heuristic under its own name.
 
@@ -97,6 +101,8 @@ def heuristic(
     start
         For a stateful heuristic, the initial value of each of its keyword-only arguments, as a function of the
         parameters. `after_draw` of the result declares how they change.
+    version
+        To be raised where the function changes what it does, and only then.
     parameters
         Which numbers each of the function's other arguments may be.
 
@@ -116,7 +122,8 @@ def heuristic(
                 f" but declares {list(parameters)} and {sorted(start or {})}"
             )
         ranges = {name: parameters[name] for name in names}
-        made = HEURISTICS[transform.__name__] = Heuristic(transform.__name__, transform, ranges, dict(start or {}))
+        made = Heuristic(transform.__name__, transform, ranges, dict(start or {}), version=version)
+        HEURISTICS[made.name] = made
         return made
 
     return register

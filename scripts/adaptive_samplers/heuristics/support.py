@@ -57,6 +57,11 @@ class Support:
         tensors = [tensor.gather(-1, order) for tensor in (self.t, self.n, *(self.span or ()))]
         return Support(tensors[0], tensors[1], (tensors[2], tensors[3]) if self.span else None)
 
+    def to(self, dtype: torch.dtype) -> Support:
+        """The same in another type of numbers."""
+        span = self.span and (self.span[0].to(dtype), self.span[1].to(dtype))
+        return Support(self.t.to(dtype), self.n.to(dtype), span)
+
     @cached_property
     def largest(self) -> Tensor:
         """The largest logit, `[R, 1]`."""
@@ -141,16 +146,23 @@ class Support:
         ties &= ~self._is_group.gather(-1, last)
         return self._keep_upper(torch.where(ties, self.n, (count - upto + self.n).clamp(min=0).minimum(self.n)))
 
+    def keep_at_most(self, count: int) -> Support:
+        """Keep the `count` most probable tokens, of equal ones as many as there is room for."""
+        return self._keep_upper((count - self.n.cumsum(-1) + self.n).clamp(min=0).minimum(self.n))
+
     def keep_mass(self, mass: Tensor) -> Support:
-        """Keep the fewest most probable tokens that hold the mass `[R, 1]`; always one."""
-        tiny = torch.finfo(self.t.dtype).tiny
+        """Keep the fewest most probable tokens that hold the mass `[R, 1]`; always one.
+
+        The rest, which holds no more than 1 less the mass, is summed from the least probable token up: sums from the
+        other end reach 1 before the least probable tokens add to them.
+        """
         masses = self.n * self.probabilities
-        # Nothing is before the first token that is left, so that it is kept even where the mass is 0.
-        missing = mass.clamp(min=tiny) - (masses.cumsum(-1) - masses)
-        kept = torch.where(missing > 0, self.n, 0.0)
+        surplus = masses.flip(-1).cumsum(-1).flip(-1) - (1 - mass)
+        kept = torch.where(surplus > 0, self.n, 0.0)
         if self.span is not None:
-            kept = kept.minimum((missing / self.probabilities.clamp(min=tiny)).ceil().clamp(min=0))
-        return self._keep_upper(kept)
+            tiny = torch.finfo(self.t.dtype).tiny
+            kept = kept.minimum((surplus / self.probabilities.clamp(min=tiny)).ceil().clamp(min=0))
+        return self._keep_upper(self._with_the_first(kept))
 
     def keep_while(self, growing: Tensor, bound: Tensor) -> Support:
         """Keep the most probable tokens for as long as a quantity is at most `bound` [R, 1]; always one.
@@ -163,8 +175,7 @@ class Support:
             before = torch.nn.functional.pad(growing[..., :-1], (1, 0))
             share = (bound - before) / (growing - before).clamp(min=torch.finfo(growing.dtype).tiny)
             kept = torch.where(growing <= bound, kept, (share.clamp(0, 1) * self.n).floor())
-        is_first = self.n.cumsum(-1) <= self.n
-        return self._keep_upper(torch.where(is_first, kept.maximum(self.n.clamp(max=1)), kept))
+        return self._keep_upper(self._with_the_first(kept))
 
     def keep_nearest(self, log_prob: Tensor, mass: Tensor) -> Support:
         """Keep the tokens whose log-probability is nearest to `log_prob` [R, 1], as few as hold the mass `[R, 1]`.
@@ -188,6 +199,11 @@ class Support:
             enough = (kept * self.probabilities).sum(-1, keepdim=True) >= mass
             short, reach = torch.where(enough, short, middle), torch.where(enough, middle, reach)
         return self._keep_between(distance <= reach, center - reach, center + reach)
+
+    def _with_the_first(self, kept: Tensor) -> Tensor:
+        """How many tokens of each point are kept, and at least the most probable of those that are left."""
+        is_first = self.n.cumsum(-1) <= self.n
+        return torch.where(is_first, kept.maximum(self.n.clamp(max=1)), kept)
 
     @cached_property
     def _is_group(self) -> Tensor:

@@ -9,20 +9,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.samplers.passes import Grid, passes_for
-from adaptive_samplers.samplers.passes.grid import INTERVALS, between, on_every
+from adaptive_samplers.samplers.passes import Condensed, passes_for
+from adaptive_samplers.samplers.passes.grid import INTERVALS, LARGEST_OUTPUT, between, is_sound, on_every
 from adaptive_samplers.samplers.truncation import truncate
-from adaptive_samplers.sketch import mask_and_check
+from adaptive_samplers.sketch import BANNED_DEPTH, mask_and_check
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessor
 
 ARCHITECTURES: dict[str, type["AdaptiveSampler"]] = {}
+
+# Architectures are tiny; what is larger is a mistake, and might need more memory than there is.
+LARGEST_WIDTH = 4096
+MOST_BLOCKS = 64
+
+# The range of a sampler that does not say what it was trained on, and of a new one. Of 1,000 distributions of the
+# embedded model, none reaches below -48 nats.
+DEFAULT_LOWEST_LOG_PROB = -50.0
 
 
 class SwiGLU(nn.Module):
@@ -53,7 +62,11 @@ class AdaptiveSampler(
 
     A subclass defines `smooth_and_truncation` alone, a function of support points and their counts. It is
     registered under its class name, which `config.json` carries as `architecture`, together with the
-    arguments of its constructor.
+    arguments of its constructor and with `lowest_log_prob`, where the range ends that it was trained on.
+
+    Below that range it is not asked. Tokens there keep their distances in the raw logits, and all are raised by as much
+    as the sampler raises the token that it raises least. So none gets more than its share under the raw logits, none
+    gets above a token in the range, and their order stays. Servers ban tokens by such logits.
 
     Attributes:
         stride: for a decoding step, the architecture is evaluated on every so many knots of the grid, and the smooth
@@ -66,6 +79,7 @@ class AdaptiveSampler(
         super().__init__()
         # The mixin has gathered the constructor's arguments by now; it writes this dictionary as config.json.
         self._hub_mixin_config = {"architecture": type(self).__name__, **(self._hub_mixin_config or {})}
+        self.lowest_log_prob = DEFAULT_LOWEST_LOG_PROB
 
     def __init_subclass__(cls, **mixin_options: Any) -> None:
         super().__init_subclass__(**mixin_options)
@@ -73,8 +87,19 @@ class AdaptiveSampler(
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `config.json` holds: `architecture` and the arguments of the constructor."""
+        """What `config.json` holds: `architecture`, `lowest_log_prob` and the arguments of the constructor."""
         return dict(self._hub_mixin_config)
+
+    @property
+    def lowest_log_prob(self) -> float:
+        """The smallest log-probability that the sampler was trained on, nats."""
+        return self._hub_mixin_config["lowest_log_prob"]
+
+    @lowest_log_prob.setter
+    def lowest_log_prob(self, value: float) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -BANNED_DEPTH <= value <= 0:
+            raise UserError(f"lowest_log_prob: expected a number between {-BANNED_DEPTH:g} and 0, found {value!r}")
+        self._hub_mixin_config["lowest_log_prob"] = float(value)
 
     @abstractmethod
     def smooth_and_truncation(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,33 +116,58 @@ class AdaptiveSampler(
 
     def forward(self, t: Tensor, n: Tensor) -> Tensor:
         """Output logits `[B, S]` at the support points `t` with counts `n` (both `[B, S]`)."""
-        return truncate(*self.smooth_and_truncation(t, n))
+        return self._bounded(t, n)[0]
+
+    def _bounded(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+        """See `forward`; and which rows' function has not overflowed, `[B, 1]`."""
+        inside = t.clamp(min=self.lowest_log_prob)
+        function = self.smooth_and_truncation(inside, n.where(t > t.amax(-1, keepdim=True) - BANNED_DEPTH, 0))
+        output = truncate(*function)
+        # As `portable.bounds` has it: by how much the point is raised that is raised least.
+        raised = (output - inside).amin(-1, keepdim=True)
+        return output.where(t >= self.lowest_log_prob, t + raised), is_sound(*function)
 
     def logits(self, logits: Tensor, exact: bool = False) -> Tensor:
         """The logits to sample from.
 
         Args:
-            logits: a language model's logits `[..., V]`, any floating type. Tokens at minus infinity stay there.
+            logits: a language model's logits `[..., V]`, any floating type. Tokens at minus infinity stay there, and so
+                do those below `sketch.MASKED_BELOW`; all other output is finite. Where the network's weights overflow,
+                the output is the raw logits.
             exact: evaluate the network on every token instead of on a few knots; the reference, far slower. It can
-                be differentiated, and is computed in float64 if sampler and logits are. In float32 it agrees with
-                published implementations, and loses as many digits as they do: compare with it in float64.
+                be differentiated, and is computed in float64 if the sampler is. In float32 it agrees with published
+                implementations, and loses as many digits as they do: compare with it in float64.
 
         Returns:
-            `[..., V]` float32, defined up to a constant per row.
+            `[..., V]`, defined up to a constant per row; float32, or what `exact` was computed in.
 
         Raises:
-            ValueError: a row holds NaN or plus infinity, or no token that is not masked.
+            ValueError: a row holds NaN or plus infinity, or no token that is not masked; it says which row.
+            UserError: the sampler is in half precision.
         """
         rows = logits.reshape(-1, logits.shape[-1])
-        if exact:
-            kept, masked, _ = mask_and_check(rows)
-            # PyTorch's own, as published samplers were trained and run with, and not the more accurate one.
-            log_probs = kept.log_softmax(-1)
-            smallest = log_probs.masked_fill(masked, torch.inf).amin(-1, keepdim=True)
-            output = self(log_probs.maximum(smallest), (~masked).to(log_probs)).masked_fill(masked, -torch.inf)
-        else:
-            output = passes_for(rows.device).spread(rows, *self._at_knots(rows))
+        output = self._on_every_token(rows) if exact else passes_for(rows.device).spread(rows, *self._at_knots(rows))
         return output.reshape(logits.shape)
+
+    def _on_every_token(self, logits: Tensor) -> Tensor:
+        """The output logits `[B, V]` by the architecture's value at each token, in the type of its parameters."""
+        kept, masked, _ = mask_and_check(logits)
+        # PyTorch's own, as published samplers were trained and run with, and not the more accurate one.
+        log_probs = kept.log_softmax(-1).to(self._dtype)
+        log_probs = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
+        output, sound = self._bounded(log_probs, (~masked).to(log_probs))
+        return output.where(sound, log_probs).masked_fill(masked, -torch.inf)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """The type of the parameters, if it can count a vocabulary."""
+        dtype = next(self.parameters()).dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise UserError(
+                f"the sampler is in {dtype}, which cannot count the tokens of a vocabulary: take sampler.float(); "
+                "logits may be of any type"
+            )
+        return dtype
 
     @torch.no_grad()
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -126,20 +176,21 @@ class AdaptiveSampler(
         One uniform number a row and the inverse of the cumulative distribution. No output logits are stored.
 
         Raises:
-            ValueError: a row holds NaN or plus infinity, or no token that is not masked.
+            ValueError: a row holds NaN or plus infinity, or no token that is not masked; it says which row.
+            UserError: the sampler is in half precision.
         """
         rows = logits.reshape(-1, logits.shape[-1])
         uniforms = torch.rand(len(rows), dtype=torch.float64, device=rows.device, generator=generator)
         return passes_for(rows.device).draw(rows, *self._at_knots(rows), uniforms).reshape(logits.shape[:-1])
 
     @torch.inference_mode()
-    def _at_knots(self, logits: Tensor) -> tuple[Grid, Tensor, Tensor, Tensor]:
+    def _at_knots(self, logits: Tensor) -> tuple[Condensed, Tensor, Tensor, Tensor]:
         """Condense logits `[B, V]` and evaluate the architecture at the knots, as `spread` and `draw` want it."""
-        condensed = passes_for(logits.device).condense(logits, INTERVALS)
+        dtype = self._dtype
+        condensed = passes_for(logits.device).condense(logits, INTERVALS, self.lowest_log_prob)
         sketch = on_every(self.stride, condensed.sketch)
-        dtype = next(self.parameters()).dtype
         smooth, scale, threshold = self._evaluate(sketch.t.to(dtype), sketch.n.to(dtype))
-        return condensed.grid, between(self.stride, smooth), scale, threshold
+        return condensed, between(self.stride, smooth), scale, threshold
 
     def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`smooth_and_truncation` where no gradients are wanted; for an architecture that has a quicker way then."""
@@ -184,11 +235,17 @@ class AdaptiveSampler(
     ) -> "AdaptiveSampler":
         if config is None or "architecture" not in config:
             raise UserError(f"{model_id}: no config.json that names an `architecture`; is this a saved sampler?")
-        arguments = {key: value for key, value in config.items() if key != "architecture"}
-        sampler = create_sampler(config["architecture"], arguments)
+        arguments = dict(config)
+        architecture = arguments.pop("architecture")
+        lowest = arguments.pop("lowest_log_prob", DEFAULT_LOWEST_LOG_PROB)
+        try:
+            sampler = create_sampler(architecture, arguments)
+            sampler.lowest_log_prob = lowest
+        except UserError as error:
+            raise UserError(f"{model_id}: config.json: {error}") from error
         if not isinstance(sampler, cls):
             raise UserError(f"{model_id}: holds a {config['architecture']}, not a {cls.__name__}")
-        sampler.load_state_dict(load_file(_weights_file(model_id, options), device=str(map_location)))
+        sampler.load_state_dict(read_weights(_weights_file(model_id, options), sampler))
         return sampler.to(map_location).eval()
 
 
@@ -206,6 +263,30 @@ def _weights_file(model_id: str, options: dict[str, Any]) -> Path:
         raise UserError(f"{model_id}: the hub has no model.safetensors for it") from error
 
 
+def read_weights(path: Path, sampler: AdaptiveSampler) -> dict[str, Tensor]:
+    """The tensors of a saved sampler, if they are numbers and fit.
+
+    Raises:
+        UserError: the file cannot be read, or a tensor is missing, unknown, of another shape, or not finite.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: damaged, or no safetensors file: {error}; copy or train the sampler again") from error
+    expected = sampler.state_dict()
+    for name in expected.keys() | tensors.keys():
+        if name not in tensors:
+            raise UserError(f"{path}: lacks the tensor {name}; config.json and weights are of different samplers")
+        if name not in expected:
+            raise UserError(f"{path}: has a tensor {name} that config.json knows nothing of")
+        found, wanted = list(tensors[name].shape), list(expected[name].shape)
+        if found != wanted:
+            raise UserError(f"{path}: {name}: expected shape {wanted} by config.json, found {found}")
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{path}: {name} holds NaN or infinity; train the sampler again")
+    return tensors
+
+
 def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler:
     """A sampler by the name of its architecture and the arguments of its constructor.
 
@@ -215,11 +296,27 @@ def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler
     if architecture not in ARCHITECTURES:
         raise UserError(f"unknown architecture {architecture!r}; there are {', '.join(sorted(ARCHITECTURES))}")
     sampler_class = ARCHITECTURES[architecture]
+    signature = inspect.signature(sampler_class)
     try:
-        inspect.signature(sampler_class).bind(**config)
+        signature.bind(**config)
     except TypeError as error:
         raise UserError(f"configuration of {architecture}: {error}") from error
+    for key, value in config.items():
+        if allowed := _not_allowed(key, value, type(signature.parameters[key].default)):
+            raise UserError(f"configuration of {architecture}: {key}: expected {allowed}, found {value!r}")
     return sampler_class(**config)
+
+
+def _not_allowed(key: str, value: Any, kind: type) -> str | None:
+    """What an argument of this type may be, in words, if it is not that; a truth value is no number."""
+    if kind is bool or isinstance(value, bool):
+        return None if kind is bool and isinstance(value, bool) else {bool: "true or false"}.get(kind, "a number")
+    if kind is int:
+        least, most = (0, MOST_BLOCKS) if key == "n_blocks" else (1, LARGEST_WIDTH)
+        words = f"a whole number of at least {least} and at most {most}"
+        return None if isinstance(value, int) and least <= value <= most else words
+    is_positive = isinstance(value, int | float) and 0 < value <= LARGEST_OUTPUT
+    return None if is_positive else f"a number above 0 and at most {LARGEST_OUTPUT:g}"
 
 
 def build_sampler(architecture: str, config: dict[str, Any], seed: int) -> AdaptiveSampler:

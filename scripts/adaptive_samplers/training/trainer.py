@@ -20,11 +20,14 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.progress import progress
 from adaptive_samplers.samplers import AdaptiveSampler
+from adaptive_samplers.sketch import BANNED_DEPTH
 from adaptive_samplers.tensors import load_tensors, save_tensors
 from adaptive_samplers.training.loss import LossTerms, truncated_logits_loss
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 Row = dict[str, Any]
+
+STEPS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def train(
     folder: Path,
     log: Callable[[Row], None] | None = None,
 ) -> TrainingResult:
-    """Train `sampler` in place, on the device where it is.
+    """Train `sampler` in place, on the device where it is; it takes over the range of the log-probabilities.
 
     A checkpoint in `folder/checkpoint` that stems from the same data, settings and initial weights is taken up where
     it ends, and training then gives what it would have given without the interruption; any other is replaced.
@@ -171,6 +174,7 @@ def train(
         if not len(steps):
             raise UserError(f"no {name} token-steps: select more answers (scoring.top_k) or prompts of this split")
 
+    sampler.lowest_log_prob = lowest_log_prob(train_steps)
     optimizer = make_optimizer(sampler, settings)
     best_weights = copy.deepcopy(sampler.state_dict())
     checkpoint = folder / "checkpoint" / "checkpoint.safetensors"
@@ -226,6 +230,16 @@ def train(
     sampler.load_state_dict(best_weights)
     sampler.eval()
     return TrainingResult(sampler, state.best_step, state.best_loss, state.step, state.curves)
+
+
+def lowest_log_prob(steps: TokenSteps) -> float:
+    """The smallest log-probability of a token in token-steps, nats. Banned tokens are not counted."""
+    lowest = 0.0
+    # Token-steps may be larger than memory.
+    for start in range(0, len(steps), STEPS_AT_ONCE):
+        t, n = steps.t[start : start + STEPS_AT_ONCE], steps.n[start : start + STEPS_AT_ONCE]
+        lowest = min(lowest, float(t.masked_fill((n <= 0) | (t < -BANNED_DEPTH), 0.0).amin()))
+    return lowest
 
 
 def training_step(

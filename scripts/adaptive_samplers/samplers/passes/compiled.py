@@ -4,6 +4,7 @@ They agree with `portable` up to rounding. A row is cut into blocks that stay in
 one loop does the arithmetic on vectors and another the table look-ups, because a loop with both is not vectorized.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -13,8 +14,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from adaptive_samplers.samplers.passes.grid import Condensed, Grid
-from adaptive_samplers.sketch import MASKED_BELOW, check_rows
+from adaptive_samplers.samplers.passes.grid import LARGEST_OUTPUT, Condensed, Grid
+from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
 BLOCK = 2048
 # Positions are counted in these parts of an interval, so that a token's count and its fraction add up in one integer.
@@ -27,7 +28,12 @@ TABLES = 4
 FLOOR = np.float32(MASKED_BELOW)
 # A negative number's bits, mapped as `_in_order` does.
 FLOOR_IN_ORDER = np.int32(FLOOR.view(np.int32) ^ np.int32(0x7FFFFFFF))
-MINUS_INFINITY = np.float32(-np.inf)
+MINUS_INFINITY, NOT_A_NUMBER = np.float32(-np.inf), np.float32(np.nan)
+MINUS_INFINITY_IN_ORDER = np.int32(MINUS_INFINITY.view(np.int32) ^ np.int32(0x7FFFFFFF))
+BANNED = np.float32(BANNED_DEPTH)
+LARGEST = np.float32(LARGEST_OUTPUT)
+# Where the exponential function of float32 ends.
+LOWEST_EXPONENT = np.float32(-87.3)
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
 # What is compiled is kept on disk beside its source and made again when that file changes, but not when only a function
@@ -44,7 +50,7 @@ OPTIONS = {
 @njit(inline="always", **OPTIONS)
 def exp(x):
     """exp(x) for x <= 0, float32, to 2e-6 of its value: Cephes' polynomial, which vectorizes as no call does."""
-    x = max(x, np.float32(-87.3))
+    x = max(x, LOWEST_EXPONENT)
     power = np.floor(x * np.float32(1.4426950408889634) + HALF)
     rest = x - power * np.float32(0.693359375) - power * np.float32(-2.12194440e-4)
     series = np.float32(1.9875691500e-4)
@@ -78,8 +84,10 @@ def _in_order(bits):
 
 @njit(inline="always", **OPTIONS)
 def _position(depth, split, near, far, last):
-    """See `grid.Grid`."""
-    return min(min(depth, split) * near + max(depth - split, ZERO) * far, last)
+    """See `grid.Grid`. A place among the knots whatever the numbers are: no comparison holds with what is none."""
+    position = min(depth, split) * near + max(depth - split, ZERO) * far
+    position = position if position < last else last
+    return position if position > ZERO else ZERO
 
 
 @njit(inline="always", **OPTIONS)
@@ -91,20 +99,35 @@ def _truncate(value, scale, threshold):
 
 @njit(**OPTIONS)
 def _extremes(row):
-    """The largest logit and the smallest that is not masked, by integers, whose comparisons are vectorized."""
+    """The largest logit and the smallest that is not masked, by integers, whose comparisons are vectorized.
+
+    The first is NaN where the row holds one; that may be below all numbers, by its sign.
+    """
     bits = row.view(np.int32)
     lowest, highest = np.int32(-(2**31)), np.int32(2**31 - 1)
-    largest, smallest = lowest, highest
+    largest, smallest, least = lowest, highest, highest
     for i in range(bits.size):
         value = _in_order(bits[i])
         largest = np.int32(max(largest, value))
+        least = np.int32(min(least, value))
         smallest = np.int32(min(smallest, value if value > FLOOR_IN_ORDER else highest))
-    return np.int32(_in_order(largest)).view(np.float32), np.int32(_in_order(smallest)).view(np.float32)
+    first = NOT_A_NUMBER if least < MINUS_INFINITY_IN_ORDER else np.int32(_in_order(largest)).view(np.float32)
+    return first, np.int32(_in_order(smallest)).view(np.float32)
+
+
+@njit(**OPTIONS)
+def _largest(values):
+    """The largest of float32 numbers, by integers."""
+    bits = values.view(np.int32)
+    largest = np.int32(-(2**31))
+    for i in range(bits.size):
+        largest = np.int32(max(largest, _in_order(bits[i])))
+    return np.int32(_in_order(largest)).view(np.float32)
 
 
 @njit(**OPTIONS)
 def _sum_block(block, intervals, largest, split, near, far, places):
-    """Sum of exp(logit - largest); every token's position in parts of an interval, or that of the masked ones."""
+    """Sum of exp(logit - largest); every token's position in parts of an interval, or that of the banned ones."""
     total = ZERO
     last = np.float32(intervals * FRACTION)
     near, far = near * np.float32(FRACTION), far * np.float32(FRACTION)
@@ -114,7 +137,7 @@ def _sum_block(block, intervals, largest, split, near, far, places):
         total += exp(-depth)
         places[i] = (
             np.int32(_position(depth, split, near, far, last))
-            if value > FLOOR
+            if depth < BANNED
             else np.int32((intervals + 1) * FRACTION)
         )
     return total
@@ -133,7 +156,7 @@ def _count_block(places, tables):
 
 @njit(**OPTIONS)
 def _condense_row(row, intervals, largest, split, near, far, tokens, moved):
-    """Fill the row's `tokens` and `moved`; its log-sum-exp."""
+    """Fill the row's `tokens` and `moved`; its log-sum-exp less the largest logit."""
     places = np.empty(BLOCK, np.int32)
     tables = np.zeros((TABLES, intervals + 2), np.int64)
     total = 0.0
@@ -145,7 +168,7 @@ def _condense_row(row, intervals, largest, split, near, far, tokens, moved):
         summed = tables[0, interval] + tables[1, interval] + tables[2, interval] + tables[3, interval]
         tokens[interval] = summed >> COUNT_BITS
         moved[interval] = (summed & ((1 << COUNT_BITS) - 1)) / FRACTION
-    return largest + np.log(total)
+    return np.log(total)
 
 
 @njit(**OPTIONS)
@@ -168,16 +191,39 @@ def _interpolate_block(size, numbers, values, knots, steps):
 
 
 @njit(**OPTIONS)
-def _truncate_block(block, values, scale, threshold, output):
+def _truncate_block(block, values, largest, function, output):
+    scale, threshold, floor, offset = function
     for i in range(block.size):
-        output[i] = _truncate(values[i], scale, threshold) if block[i] > FLOOR else MINUS_INFINITY
+        depth = largest - block[i]
+        inside = _truncate(values[i], scale, threshold)
+        output[i] = (inside if depth <= floor else offset - depth) if block[i] > FLOOR else MINUS_INFINITY
 
 
 @njit(**OPTIONS)
-def _block_output(block, place, knots, steps, truncation, numbers, values, output):
+def _block_output(block, place, knots, steps, function, numbers, values, output):
     _place_block(block, np.float32(knots.size - 1), place, numbers, values)
     _interpolate_block(block.size, numbers, values, knots, steps)
-    _truncate_block(block, values, truncation[0], truncation[1], output)
+    _truncate_block(block, values, place[0], function, output)
+
+
+@njit(**OPTIONS)
+def _bounded(place, knots, truncation):
+    """Scale and threshold of the truncation, and the `bounds` of `portable`."""
+    split, near, far, floor = place[1], place[2], place[3], place[4]
+    scale, threshold = truncation[0], truncation[1]
+    turn = split * near
+    above = ONE / near if near > ZERO else ZERO
+    below = ONE / far if far > ZERO else ZERO
+    lowered = np.empty_like(knots)
+    unsound = np.int32(0)
+    for knot in range(knots.size):
+        position = np.float32(knot)
+        depth = min(min(position, turn) * above + max(position - turn, ZERO) * below, floor)
+        lowered[knot] = -(_truncate(knots[knot], scale, threshold) + depth)
+        unsound += np.int32(0) if abs(knots[knot]) <= LARGEST else np.int32(1)
+    if unsound == 0 and abs(scale) <= LARGEST and abs(threshold) <= LARGEST:
+        return scale, threshold, floor, -_largest(lowered)
+    return scale, threshold, MINUS_INFINITY, ZERO
 
 
 @njit(**OPTIONS)
@@ -190,21 +236,23 @@ def _steps(knots):
 @njit(**OPTIONS)
 def _spread_row(row, place, knots, truncation, output):
     numbers, values = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
-    steps = _steps(knots)
+    steps, function = _steps(knots), _bounded(place, knots, truncation)
     for start in range(0, row.size, BLOCK):
         block = row[start : start + BLOCK]
-        _block_output(block, place, knots, steps, truncation, numbers, values, output[start : start + BLOCK])
+        _block_output(block, place, knots, steps, function, numbers, values, output[start : start + BLOCK])
 
 
 @njit(**OPTIONS)
-def _weigh_block(output, size, reference):
-    """Turn output logits into weights relative to `reference`; their sum."""
-    total = ZERO
-    for i in range(size):
-        weight = exp(output[i] - reference) if output[i] > FLOOR else ZERO
-        output[i] = weight
-        total += weight
-    return total
+def _weigh_block(output):
+    """Turn output logits into weights relative to the largest of them; that one, and the sum of the weights."""
+    total, largest = ZERO, _largest(output)
+    if largest > MINUS_INFINITY:
+        for i in range(output.size):
+            below = output[i] - largest
+            weight = exp(below) if below > LOWEST_EXPONENT else ZERO
+            output[i] = weight
+            total += weight
+    return largest, total
 
 
 @njit(**OPTIONS)
@@ -212,68 +260,72 @@ def _draw_row(row, place, knots, truncation, uniform):
     """Weigh the blocks, choose one, and choose a token in it."""
     numbers, values = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
     output = np.empty(BLOCK, np.float32)
-    steps = _steps(knots)
-    # Truncation keeps the order, so that no token's output is above the largest of the knots'.
-    reference = MINUS_INFINITY
-    for knot in range(knots.size):
-        reference = max(reference, _truncate(knots[knot], truncation[0], truncation[1]))
-    masses = np.zeros((row.size + BLOCK - 1) // BLOCK)
-    for number in range(masses.size):
+    steps, function = _steps(knots), _bounded(place, knots, truncation)
+    blocks = (row.size + BLOCK - 1) // BLOCK
+    largest, masses = np.empty(blocks, np.float32), np.empty(blocks)
+    for number in range(blocks):
         block = row[number * BLOCK : (number + 1) * BLOCK]
-        _block_output(block, place, knots, steps, truncation, numbers, values, output)
-        masses[number] = _weigh_block(output, block.size, reference)
-    remaining = uniform * masses.sum()
-    chosen = 0
-    for number in range(masses.size):
-        if masses[number] > 0:
-            chosen = number
-            if remaining < masses[number]:
+        _block_output(block, place, knots, steps, function, numbers, values, output)
+        largest[number], masses[number] = _weigh_block(output[: block.size])
+    reference = largest.max()
+    for number in range(blocks):
+        masses[number] *= np.exp(np.float64(largest[number]) - np.float64(reference))
+    # Where rounding leaves the sum short of the target, it is the last one that still adds to the sum.
+    target = uniform * masses.sum()
+    running, before, chosen = 0.0, 0.0, 0
+    for number in range(blocks):
+        after = running + masses[number]
+        if after > running:
+            chosen, before = number, running
+            if after > target:
                 break
-            remaining -= masses[number]
+        running = after
+    target = (target - before) / np.exp(np.float64(largest[chosen]) - np.float64(reference))
     block = row[chosen * BLOCK : (chosen + 1) * BLOCK]
-    _block_output(block, place, knots, steps, truncation, numbers, values, output)
-    _weigh_block(output, block.size, reference)
-    # Where rounding leaves the sum short of the target, the last token that has a weight is taken.
-    token = 0
+    _block_output(block, place, knots, steps, function, numbers, values, output)
+    _weigh_block(output[: block.size])
+    running, token = 0.0, 0
     for i in range(block.size):
-        if output[i] > 0:
+        after = running + output[i]
+        if after > running:
             token = i
-            remaining -= output[i]
-            if remaining < 0:
+            if after > target:
                 break
+        running = after
     return chosen * BLOCK + token
 
 
-def condense(logits: Tensor, intervals: int) -> Condensed:
+def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Condensed:
     """See `portable.condense`."""
     rows = _as_array(logits)
     extremes = np.array(for_each_row(lambda row: _extremes(rows[row]), len(rows)), dtype=np.float32)
-    largest, smallest = torch.from_numpy(extremes).unbind(1)
+    largest, smallest = torch.from_numpy(extremes.reshape(-1, 2)).unbind(1)
     check_rows(largest)
-    grid = Grid.between(intervals, largest, smallest)
-    place = _as_table(grid)
+    grid = Grid.between(intervals, largest, smallest, lowest)
+    place = torch.stack([grid.largest, grid.split, grid.near, grid.far], dim=1).numpy()
     tokens = np.empty((len(rows), intervals + 1))
     moved = np.empty_like(tokens)
-    log_normalizer = torch.tensor(
+    log_total = torch.tensor(
         for_each_row(lambda row: _condense_row(rows[row], intervals, *place[row], tokens[row], moved[row]), len(rows)),
         dtype=torch.float64,
     )
-    check_rows(log_normalizer)
-    return Condensed.from_sums(grid, torch.from_numpy(tokens), torch.from_numpy(moved), log_normalizer)
+    return Condensed.from_sums(grid, torch.from_numpy(tokens), torch.from_numpy(moved), log_total, lowest)
 
 
-def spread(logits: Tensor, grid: Grid, smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
+def spread(logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
     """See `portable.spread`."""
-    rows, place, knots = _as_array(logits), _as_table(grid), _as_array(smooth)
+    rows, place, knots = _as_array(logits), _as_table(condensed), _as_array(smooth)
     truncation = _as_array(torch.cat([scale, threshold], dim=1))
     output = np.empty_like(rows)
     for_each_row(lambda row: _spread_row(rows[row], place[row], knots[row], truncation[row], output[row]), len(rows))
     return torch.from_numpy(output)
 
 
-def draw(logits: Tensor, grid: Grid, smooth: Tensor, scale: Tensor, threshold: Tensor, uniforms: Tensor) -> Tensor:
+def draw(
+    logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor, uniforms: Tensor
+) -> Tensor:
     """See `portable.draw`."""
-    rows, place, knots = _as_array(logits), _as_table(grid), _as_array(smooth)
+    rows, place, knots = _as_array(logits), _as_table(condensed), _as_array(smooth)
     truncation = _as_array(torch.cat([scale, threshold], dim=1))
     numbers = uniforms.tolist()
     drawn = for_each_row(
@@ -286,8 +338,9 @@ def _as_array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().contiguous().numpy()
 
 
-def _as_table(grid: Grid) -> np.ndarray:
-    return torch.stack([grid.largest, grid.split, grid.near, grid.far], dim=1).numpy()
+def _as_table(condensed: Condensed) -> np.ndarray:
+    grid = condensed.grid
+    return torch.stack([grid.largest, grid.split, grid.near, grid.far, condensed.floor], dim=1).numpy()
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""The passes over the vocabulary as Triton kernels for CUDA: three to condense, one to spread, two to draw.
+"""The passes over the vocabulary as Triton kernels for CUDA: three to condense, two to spread, three to draw.
 
 They agree with `portable` up to rounding, read logits in their own type, and can be captured in a CUDA graph: shapes
 are static, and the host waits for nothing. A row is cut into blocks of `BLOCK` tokens, and several programs share the
@@ -9,13 +9,22 @@ While a graph is captured, rows that are no distributions cannot be refused. The
 drawn from them.
 """
 
+import math
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from adaptive_samplers.samplers.passes.grid import NEAR_SHARE, REACH, Condensed, Grid
-from adaptive_samplers.sketch import MASKED_BELOW, DistributionSketch, check_rows
+from adaptive_samplers.samplers.passes.grid import (
+    LARGEST_OUTPUT,
+    NARROWEST,
+    NEAR_SHARE,
+    REACH,
+    Condensed,
+    Grid,
+)
+from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, DistributionSketch, check_rows
 
 BLOCK = tl.constexpr(1024)
 # Programs of a batch that read logits: enough to hide the memory's latency on the largest devices, and no more than
@@ -35,8 +44,11 @@ TOKEN = tl.constexpr(1 << COUNT_BITS.value)
 FRACTIONS_MASK = tl.constexpr(TOKEN.value - 1)
 
 FLOOR = tl.constexpr(MASKED_BELOW)
+BANNED = tl.constexpr(BANNED_DEPTH)
 SPLIT = tl.constexpr(REACH)
 NEAR = tl.constexpr(NEAR_SHARE)
+SMALLEST_DEPTH = tl.constexpr(NARROWEST)
+LARGEST = tl.constexpr(LARGEST_OUTPUT)
 INFINITY = tl.constexpr(float("inf"))
 NOT_A_NUMBER = tl.constexpr(float("nan"))
 
@@ -70,12 +82,13 @@ def _extremes_kernel(
 
 
 @triton.jit
-def _grid_between(largest, smallest, INTERVALS: tl.constexpr):
+def _grid_between(largest, smallest, lowest, INTERVALS: tl.constexpr):
     """See `Grid.between`. All is NaN in a row that is no distribution."""
     largest = tl.where((largest > FLOOR) & (largest < INFINITY), largest, NOT_A_NUMBER)
     depth = (largest - smallest).to(tl.float64)
+    depth = tl.where(depth > -lowest, -lowest, depth)
     wide = depth > SPLIT
-    evenly = tl.where(depth > 0, INTERVALS / tl.where(depth > 0, depth, 1.0), 0.0)
+    evenly = tl.where(depth > SMALLEST_DEPTH, INTERVALS / tl.where(depth > SMALLEST_DEPTH, depth, 1.0), 0.0)
     split = tl.where(wide, SPLIT, depth)
     near = tl.where(wide, NEAR * INTERVALS / SPLIT, evenly)
     far = tl.where(wide, (1 - NEAR) * INTERVALS / tl.where(wide, depth - SPLIT, 1.0), 0.0)
@@ -89,21 +102,30 @@ def _place(value, largest, split, near, far, INTERVALS: tl.constexpr):
     kept = (value > FLOOR) & (value <= largest)
     depth = tl.where(kept, largest - value, 0.0)
     position = tl.minimum(depth, split) * near + tl.maximum(depth - split, 0.0) * far
-    position = tl.where(kept, tl.minimum(tl.maximum(position, 0.0), INTERVALS), 0.0)
+    # A place among the knots whatever the numbers are: no comparison holds with what is none.
+    position = tl.where(kept & (position > 0), tl.where(position < INTERVALS, position, INTERVALS), 0.0)
     interval = tl.minimum(position.to(tl.int32), INTERVALS - 1)
     return kept, depth, interval, position - interval.to(tl.float32)
 
 
 @triton.jit
+def _depth_of(knot, split, near, far):
+    """See `Grid.knots`."""
+    turn = split * near
+    depth = tl.where(near > 0, tl.minimum(knot, turn) / tl.where(near > 0, near, 1.0), 0.0)
+    return depth + tl.where(far > 0, tl.maximum(knot - turn, 0.0) / tl.where(far > 0, far, 1.0), 0.0)
+
+
+@triton.jit
 def _count_kernel(
-    logits, row_stride, vocabulary, largest, smallest, tables, grid, sums, SPLITS: tl.constexpr,
+    logits, row_stride, vocabulary, largest, smallest, tables, grid, sums, lowest, SPLITS: tl.constexpr,
     TABLES: tl.constexpr, WIDTH: tl.constexpr, INTERVALS: tl.constexpr,
 ):  # fmt: skip
     """Place the knots, count the tokens between them, and sum up exp(logit - largest) in each block."""
     row, share = tl.program_id(0).to(tl.int64), tl.program_id(1)
     every = row * SPLITS + tl.arange(0, SPLITS)
     high, split, near, far = _grid_between(
-        tl.max(tl.load(largest + every), axis=0), tl.min(tl.load(smallest + every), axis=0), INTERVALS
+        tl.max(tl.load(largest + every), axis=0), tl.min(tl.load(smallest + every), axis=0), lowest, INTERVALS
     )
     if share == 0:
         rows = tl.num_programs(0)
@@ -117,28 +139,27 @@ def _count_kernel(
         _, value = _load_block(logits + row * row_stride, block, vocabulary)
         kept, depth, interval, fraction = _place(value, high, split, near, far, INTERVALS)
         parts = (fraction * FRACTION + 0.5).to(tl.int64)
-        tl.atomic_add(table + interval, parts + TOKEN, mask=kept, sem="relaxed")
+        tl.atomic_add(table + interval, parts + TOKEN, mask=kept & (depth < BANNED), sem="relaxed")
         tl.store(sums + row * blocks + block, tl.sum(tl.where(kept, tl.exp(-depth), 0.0), axis=0))
 
 
 @triton.jit
 def _condense_kernel(
-    tables, grid, sums, blocks, t, n, log_normalizer, TABLES: tl.constexpr, WIDTH: tl.constexpr,
+    tables, grid, sums, blocks, t, n, floor, lowest, TABLES: tl.constexpr, WIDTH: tl.constexpr,
     INTERVALS: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """Add up a row's tables and sums to log-probabilities and counts of a tile of knots, as `Condensed` does."""
     row, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
     rows = tl.num_programs(0)
-    largest = tl.load(grid + row).to(tl.float64)
     split = tl.load(grid + rows + row).to(tl.float64)
     near = tl.load(grid + 2 * rows + row).to(tl.float64)
     far = tl.load(grid + 3 * rows + row).to(tl.float64)
 
     number = tl.arange(0, BLOCKS)
     total = tl.load(sums + row * blocks + number, mask=number < blocks, other=0.0).to(tl.float64)
-    normalizer = largest + tl.log(tl.sum(total, axis=0))
+    log_total = tl.log(tl.sum(total, axis=0))
     if tile == 0:
-        tl.store(log_normalizer + row, normalizer)
+        tl.store(floor + row, (-log_total - lowest).to(tl.float32))
 
     knot = tile * TILE + tl.arange(0, TILE)
     table = tables + row * TABLES * WIDTH + tl.arange(0, TABLES)[:, None] * WIDTH
@@ -149,12 +170,9 @@ def _condense_kernel(
     parts = ((below >> COUNT_BITS) << FRACTION_BITS) - (below & FRACTIONS_MASK) + (above & FRACTIONS_MASK)
     count = parts.to(tl.float64) / FRACTION
 
-    place = knot.to(tl.float64)
-    turn = split * near
-    depth = tl.where(near > 0, tl.minimum(place, turn) / tl.where(near > 0, near, 1.0), 0.0)
-    depth += tl.where(far > 0, tl.maximum(place - turn, 0.0) / tl.where(far > 0, far, 1.0), 0.0)
+    log_prob = -log_total - _depth_of(knot.to(tl.float64), split, near, far)
     output = row * (INTERVALS + 1) + knot
-    tl.store(t + output, (largest - normalizer - depth).to(tl.float32), mask=knot <= INTERVALS)
+    tl.store(t + output, tl.where(log_prob < lowest, lowest, log_prob).to(tl.float32), mask=knot <= INTERVALS)
     tl.store(n + output, count.to(tl.float32), mask=knot <= INTERVALS)
 
 
@@ -165,102 +183,124 @@ def _truncate(smooth, scale, threshold):
 
 
 @triton.jit
-def _output(value, largest, split, near, far, knots, scale, threshold, INTERVALS: tl.constexpr):
-    """Which tokens count, and their output logits."""
-    kept, _, interval, fraction = _place(value, largest, split, near, far, INTERVALS)
+def _bounds_kernel(
+    largest, split, near, far, floor, smooth, scale, scale_stride, threshold, threshold_stride, bounds,
+    INTERVALS: tl.constexpr, KNOTS: tl.constexpr,
+):  # fmt: skip
+    """See `portable.bounds`: a row's two numbers."""
+    row = tl.program_id(0).to(tl.int64)
+    # Repeating the last knot changes no minimum.
+    knot = tl.minimum(tl.arange(0, KNOTS), INTERVALS)
+    knots = tl.load(smooth + row * (INTERVALS + 1) + knot)
+    factor, offset = tl.load(scale + row * scale_stride), tl.load(threshold + row * threshold_stride)
+    lowest = tl.load(floor + row)
+    depth = _depth_of(knot.to(tl.float32), tl.load(split + row), tl.load(near + row), tl.load(far + row))
+    raised = tl.min(_truncate(knots, factor, offset) + tl.minimum(depth, lowest), axis=0)
+    unsound = tl.sum(tl.where(tl.abs(knots) <= LARGEST, 0, 1), axis=0)
+    sound = (unsound == 0) & (tl.abs(factor) <= LARGEST) & (tl.abs(offset) <= LARGEST)
+    tl.store(bounds + 2 * row, tl.where(sound, lowest, -INFINITY))
+    tl.store(bounds + 2 * row + 1, tl.where(sound, raised, 0.0))
+
+
+@triton.jit
+def _output(value, row, largest, split, near, far, smooth, scale, scale_stride, threshold, threshold_stride, bounds,
+            INTERVALS: tl.constexpr):  # fmt: skip
+    """The output logits; minus infinity for masked tokens."""
+    kept, depth, interval, fraction = _place(
+        value, tl.load(largest + row), tl.load(split + row), tl.load(near + row), tl.load(far + row), INTERVALS
+    )
+    knots = smooth + row * (INTERVALS + 1)
     left, right = tl.load(knots + interval), tl.load(knots + interval + 1)
-    return kept, _truncate(left + fraction * (right - left), scale, threshold)
+    factor, offset = tl.load(scale + row * scale_stride), tl.load(threshold + row * threshold_stride)
+    inside = _truncate(left + fraction * (right - left), factor, offset)
+    result = tl.where(depth <= tl.load(bounds + 2 * row), inside, tl.load(bounds + 2 * row + 1) - depth)
+    return tl.where(kept, result, -INFINITY)
 
 
 @triton.jit
-def _weights(value, largest, split, near, far, knots, scale, threshold, reference, INTERVALS: tl.constexpr):
-    kept, output = _output(value, largest, split, near, far, knots, scale, threshold, INTERVALS)
-    return tl.where(kept, tl.exp(output - reference), 0.0)
-
-
-@triton.jit
-def _reference(knots, scale, threshold, INTERVALS: tl.constexpr, KNOTS: tl.constexpr):
-    """The largest output logit of the knots, which keeps exponentials from overflowing."""
-    knot = tl.arange(0, KNOTS)
-    # Repeating the last knot changes no maximum.
-    smooth = tl.load(knots + tl.minimum(knot, INTERVALS))
-    return tl.max(_truncate(smooth, scale, threshold), axis=0)
+def _weights(output):
+    """Weights relative to the largest of a block's output logits, and that one."""
+    reference = tl.max(output, axis=0)
+    return tl.where(output > -INFINITY, tl.exp(output - reference), 0.0), reference
 
 
 @triton.jit
 def _spread_kernel(
     logits, row_stride, vocabulary, largest, split, near, far, smooth, scale, scale_stride, threshold,
-    threshold_stride, output, INTERVALS: tl.constexpr,
+    threshold_stride, bounds, output, INTERVALS: tl.constexpr,
 ):  # fmt: skip
     row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    high = tl.load(largest + row)
     token, value = _load_block(logits + row * row_stride, block, vocabulary)
-    kept, result = _output(
-        value, high, tl.load(split + row), tl.load(near + row), tl.load(far + row),
-        smooth + row * (INTERVALS + 1), tl.load(scale + row * scale_stride),
-        tl.load(threshold + row * threshold_stride), INTERVALS,
+    result = _output(
+        value, row, largest, split, near, far, smooth, scale, scale_stride, threshold, threshold_stride, bounds,
+        INTERVALS,
     )  # fmt: skip
-    result = tl.where(kept, result, tl.where(high == high, -INFINITY, NOT_A_NUMBER))
+    high = tl.load(largest + row)
+    result = tl.where(high == high, result, NOT_A_NUMBER)
     tl.store(output + row * vocabulary + token, result, mask=token < vocabulary)
 
 
 @triton.jit
 def _weigh_kernel(
     logits, row_stride, vocabulary, largest, split, near, far, smooth, scale, scale_stride, threshold,
-    threshold_stride, masses, SPLITS: tl.constexpr, INTERVALS: tl.constexpr, KNOTS: tl.constexpr,
+    threshold_stride, bounds, masses, references, SPLITS: tl.constexpr, INTERVALS: tl.constexpr,
 ):  # fmt: skip
-    """The sum of the weights of each block, for a share of the blocks."""
+    """The sum of the weights of each block, and what they are relative to, for a share of the blocks."""
     row, share = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    high, middle = tl.load(largest + row), tl.load(split + row)
-    above, below = tl.load(near + row), tl.load(far + row)
-    factor, offset = tl.load(scale + row * scale_stride), tl.load(threshold + row * threshold_stride)
-    knots = smooth + row * (INTERVALS + 1)
-    reference = _reference(knots, factor, offset, INTERVALS, KNOTS)
     blocks = tl.cdiv(vocabulary, BLOCK)
     for block in range(share, blocks, SPLITS):
         _, value = _load_block(logits + row * row_stride, block, vocabulary)
-        weight = _weights(value, high, middle, above, below, knots, factor, offset, reference, INTERVALS)
+        output = _output(
+            value, row, largest, split, near, far, smooth, scale, scale_stride, threshold, threshold_stride, bounds,
+            INTERVALS,
+        )  # fmt: skip
+        weight, reference = _weights(output)
         tl.store(masses + row * blocks + block, tl.sum(weight, axis=0))
+        tl.store(references + row * blocks + block, reference)
 
 
 @triton.jit
 def _pick(weights, target, index):
     """The first place at which the running sum of float64 weights is above `target`, and the sum before it.
 
-    Where rounding leaves the sum short of the target, it is the last place that has a weight.
+    Where rounding leaves the sum short of the target, it is the place at which the sum reaches its end.
     """
-    last = tl.max(tl.where(weights > 0, index, 0), axis=0)
-    place = tl.minimum(tl.sum((tl.cumsum(weights, axis=0) <= target).to(tl.int32), axis=0), last)
+    running = tl.cumsum(weights, axis=0)
+    last = tl.sum((running < tl.max(running, axis=0)).to(tl.int32), axis=0)
+    place = tl.minimum(tl.sum((running <= target).to(tl.int32), axis=0), last)
     return place, tl.sum(tl.where(index < place, weights, 0.0), axis=0)
 
 
 @triton.jit
 def _pick_kernel(
     logits, row_stride, vocabulary, largest, split, near, far, smooth, scale, scale_stride, threshold,
-    threshold_stride, masses, uniforms, drawn, INTERVALS: tl.constexpr, KNOTS: tl.constexpr, BLOCKS: tl.constexpr,
+    threshold_stride, bounds, masses, references, uniforms, drawn, INTERVALS: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """Choose a block by the sums of the weights, then a token in it."""
     row = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(vocabulary, BLOCK)
     number = tl.arange(0, BLOCKS)
+    reference = tl.load(references + row * blocks + number, mask=number < blocks, other=-INFINITY)
+    highest = tl.max(reference, axis=0)
     mass = tl.load(masses + row * blocks + number, mask=number < blocks, other=0.0).to(tl.float64)
+    mass *= tl.where(reference > -INFINITY, tl.exp((reference - highest).to(tl.float64)), 0.0)
     total = tl.sum(mass, axis=0)
     target = tl.load(uniforms + row) * total
     block, before = _pick(mass, target, number)
 
-    factor, offset = tl.load(scale + row * scale_stride), tl.load(threshold + row * threshold_stride)
-    knots = smooth + row * (INTERVALS + 1)
     _, value = _load_block(logits + row * row_stride, block, vocabulary)
-    weight = _weights(
-        value, tl.load(largest + row), tl.load(split + row), tl.load(near + row), tl.load(far + row),
-        knots, factor, offset, _reference(knots, factor, offset, INTERVALS, KNOTS), INTERVALS,
+    output = _output(
+        value, row, largest, split, near, far, smooth, scale, scale_stride, threshold, threshold_stride, bounds,
+        INTERVALS,
     )  # fmt: skip
+    weight, reference = _weights(output)
     # Sums in another order may leave a little less than nothing; a token without weight must not be met by it.
-    token, _ = _pick(weight.to(tl.float64), tl.maximum(target - before, 0.0), tl.arange(0, BLOCK))
+    left = tl.maximum(target - before, 0.0) * tl.exp((highest - reference).to(tl.float64))
+    token, _ = _pick(weight.to(tl.float64), left, tl.arange(0, BLOCK))
     tl.store(drawn + row, tl.where(total > 0, block * BLOCK + token, -1).to(tl.int64))
 
 
-def condense(logits: Tensor, intervals: int) -> Condensed:
+def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Condensed:
     """See `portable.condense`; while a CUDA graph is captured, no row is refused."""
     logits = _with_adjacent_tokens(logits)
     rows, vocabulary = logits.shape
@@ -272,47 +312,52 @@ def condense(logits: Tensor, intervals: int) -> Condensed:
     grid = logits.new_empty(4, rows, dtype=torch.float32)
     sums = logits.new_empty(rows, blocks, dtype=torch.float32)
     t, n = logits.new_empty(2, rows, intervals + 1, dtype=torch.float32)
-    log_normalizer = logits.new_empty(rows, dtype=torch.float64)
+    floor = logits.new_empty(rows, dtype=torch.float32)
     read = (logits, logits.stride(0), vocabulary, largest, smallest, counts)
     with torch.cuda.device_of(logits):
         _extremes_kernel[rows, splits](*read, SPLITS=splits, TABLES=tables, WIDTH=width)
-        _count_kernel[rows, splits](*read, grid, sums, SPLITS=splits, TABLES=tables, WIDTH=width, INTERVALS=intervals)
+        _count_kernel[rows, splits](
+            *read, grid, sums, lowest, SPLITS=splits, TABLES=tables, WIDTH=width, INTERVALS=intervals
+        )
         _condense_kernel[rows, triton.cdiv(intervals + 1, TILE.value)](
-            counts, grid, sums, blocks, t, n, log_normalizer,
+            counts, grid, sums, blocks, t, n, floor, lowest,
             TABLES=tables, WIDTH=width, INTERVALS=intervals, BLOCKS=triton.next_power_of_2(blocks),
         )  # fmt: skip
     # To look at a result, the host has to wait for it, which no graph can hold.
     if not (logits.is_cuda and torch.cuda.is_current_stream_capturing()):
-        check_rows(log_normalizer)
-    return Condensed(Grid(intervals, *grid), DistributionSketch(t, n))
+        check_rows(largest.amax(-1))
+    return Condensed(Grid(intervals, *grid), floor, DistributionSketch(t, n))
 
 
-def spread(logits: Tensor, grid: Grid, smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
+def spread(logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
     """See `portable.spread`."""
     logits = _with_adjacent_tokens(logits)
     rows, vocabulary = logits.shape
     output = logits.new_empty(rows, vocabulary, dtype=torch.float32)
     with torch.cuda.device_of(logits):
         _spread_kernel[rows, triton.cdiv(vocabulary, BLOCK.value)](
-            *_arguments(logits, grid, smooth, scale, threshold), output, INTERVALS=grid.intervals
+            *_arguments(logits, condensed, smooth, scale, threshold), output, INTERVALS=condensed.grid.intervals
         )
     return output
 
 
-def draw(logits: Tensor, grid: Grid, smooth: Tensor, scale: Tensor, threshold: Tensor, uniforms: Tensor) -> Tensor:
+def draw(
+    logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor, uniforms: Tensor
+) -> Tensor:
     """See `portable.draw`; the token of a row that is no distribution is -1."""
     logits = _with_adjacent_tokens(logits)
     rows, vocabulary = logits.shape
     splits, blocks = _splits(rows, vocabulary), triton.cdiv(vocabulary, BLOCK.value)
-    masses = logits.new_empty(rows, blocks, dtype=torch.float32)
+    masses, references = logits.new_empty(2, rows, blocks, dtype=torch.float32)
     drawn = logits.new_empty(rows, dtype=torch.int64)
-    arguments = _arguments(logits, grid, smooth, scale, threshold)
-    sizes = {"INTERVALS": grid.intervals, "KNOTS": triton.next_power_of_2(grid.intervals + 1)}
+    intervals = condensed.grid.intervals
     with torch.cuda.device_of(logits):
-        _weigh_kernel[rows, splits](*arguments, masses, SPLITS=splits, **sizes)
+        arguments = (*_arguments(logits, condensed, smooth, scale, threshold), masses, references)
+        _weigh_kernel[rows, splits](*arguments, SPLITS=splits, INTERVALS=intervals)
         _pick_kernel[(rows,)](
-            *arguments, masses, uniforms.double().contiguous(), drawn, BLOCKS=triton.next_power_of_2(blocks), **sizes
-        )
+            *arguments, uniforms.double().contiguous(), drawn,
+            INTERVALS=intervals, BLOCKS=triton.next_power_of_2(blocks),
+        )  # fmt: skip
     return drawn
 
 
@@ -327,10 +372,15 @@ def _splits(rows: int, vocabulary: int) -> int:
 
 
 def _arguments(
-    logits: Tensor, grid: Grid, smooth: Tensor, scale: Tensor, threshold: Tensor
+    logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor
 ) -> tuple[Tensor | int, ...]:
-    """What the kernels that evaluate the function on the knots have in common."""
-    places = (value.contiguous() for value in (grid.largest, grid.split, grid.near, grid.far))
-    scale, threshold = scale.float(), threshold.float()
-    read = (logits, logits.stride(0), logits.shape[1])
-    return *read, *places, smooth.float().contiguous(), scale, scale.stride(0), threshold, threshold.stride(0)
+    """What the kernels that evaluate the function on the knots have in common, its bounds last."""
+    grid, scale, threshold = condensed.grid, scale.float(), threshold.float()
+    places = [value.contiguous() for value in (grid.largest, grid.split, grid.near, grid.far)]
+    function = (smooth.float().contiguous(), scale, scale.stride(0), threshold, threshold.stride(0))
+    bounds = smooth.new_empty(len(smooth), 2, dtype=torch.float32)
+    _bounds_kernel[(len(smooth),)](
+        *places, condensed.floor.contiguous(), *function, bounds,
+        INTERVALS=grid.intervals, KNOTS=triton.next_power_of_2(grid.intervals + 1),
+    )  # fmt: skip
+    return logits, logits.stride(0), logits.shape[1], *places, *function, bounds

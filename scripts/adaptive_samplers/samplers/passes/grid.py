@@ -17,6 +17,13 @@ INTERVALS = 2048
 REACH = 40.0
 NEAR_SHARE = 0.75
 
+# Logits that differ by less than this, in nats, are taken for equal: intervals a nat must stay a finite number.
+NARROWEST = 1e-20
+
+# A function on the knots that reaches beyond this is none to sample from: weights have overflowed, and float32 would
+# not tell tokens apart. The row keeps its raw logits.
+LARGEST_OUTPUT = 1e6
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -40,12 +47,15 @@ class Grid:
     far: Tensor
 
     @classmethod
-    def between(cls, intervals: int, largest: Tensor, smallest: Tensor) -> "Grid":
-        """Knots from the largest to the smallest logit that is not masked, both `[B]`."""
-        depth = (largest - smallest).double()
+    def between(cls, intervals: int, largest: Tensor, smallest: Tensor, lowest: float = -math.inf) -> "Grid":
+        """Knots from the largest to the smallest logit that is not masked, both `[B]`, and no deeper than `-lowest`.
+
+        What is less probable than `lowest`, a log-probability in nats, lies on the last knot or between the last ones.
+        """
+        depth = (largest - smallest).double().clamp(max=-lowest)
         wide = depth > REACH
         # Where all logits are equal, every token lies on the first knot.
-        evenly = torch.where(depth > 0, intervals / depth, 0.0)
+        evenly = torch.where(depth > NARROWEST, intervals / depth, 0.0)
         split = torch.where(wide, REACH, depth)
         near = torch.where(wide, NEAR_SHARE * intervals / REACH, evenly)
         far = torch.where(wide, (1 - NEAR_SHARE) * intervals / (depth - REACH), 0.0)
@@ -53,11 +63,15 @@ class Grid:
 
     def position(self, logits: Tensor) -> Tensor:
         """Where logits `[B, V]` lie among the knots, `[B, V]` in `[0, intervals]`."""
-        # Finite also where a token is masked: infinity times 0 would be no number.
-        depth = (self.largest[:, None] - logits).clamp(max=torch.finfo(torch.float32).max)
-        split = self.split[:, None]
+        depth, split = self.depth(logits), self.split[:, None]
         position = depth.minimum(split) * self.near[:, None] + (depth - split).clamp(min=0) * self.far[:, None]
-        return position.clamp(0, self.intervals)
+        # Not `clamp`, which leaves what is no number as it is: that would be no place among the knots.
+        return torch.where(position < self.intervals, position, self.intervals).clamp(min=0)
+
+    def depth(self, logits: Tensor) -> Tensor:
+        """How far logits `[B, V]` are below the largest, nats; finite also where a token is masked."""
+        # Infinity times 0 would be no number.
+        return (self.largest[:, None] - logits).clamp(max=torch.finfo(torch.float32).max)
 
     def knots(self) -> Tensor:
         """The knots' distances below the largest logit, nats, `[B, intervals + 1]` float64."""
@@ -75,27 +89,39 @@ class Condensed:
 
     Attributes:
         grid: where the knots are.
-        sketch: log-probabilities and counts of the knots, `[B, intervals + 1]`. A token shares its unit count
-            between its two neighboring knots in proportion to closeness, so that sums of a function g over the
-            tokens are met up to `max|g''| * spacing**2 / 8` a token.
+        floor: how far below the largest logit the range ends that a sampler was trained on, nats, `[B]` float32. It is
+            negative where not even the most probable token lies in it.
+        sketch: log-probabilities and counts of the knots, `[B, intervals + 1]`; those below the range have the lowest
+            log-probability in it. A token shares its unit count between its two neighboring knots in proportion to
+            closeness, so that sums of a function g over the tokens are met up to `max|g''| * spacing**2 / 8` a token.
+            Banned tokens are left out.
     """
 
     grid: Grid
+    floor: Tensor
     sketch: DistributionSketch
 
     @classmethod
-    def from_sums(cls, grid: Grid, tokens: Tensor, moved: Tensor, log_normalizer: Tensor) -> "Condensed":
+    def from_sums(
+        cls, grid: Grid, tokens: Tensor, moved: Tensor, log_total: Tensor, lowest: float = -math.inf
+    ) -> "Condensed":
         """Put together what a pass over the vocabulary has summed.
 
         Args:
             grid: where the knots are.
             tokens: tokens in each interval, `[B, intervals + 1]` float64; the last column has those on the last knot.
             moved: sum of how far they lie from the knot above them, in intervals, of the same shape.
-            log_normalizer: log-sum-exp of the logits, `[B]` float64.
+            log_total: log-sum-exp of the logits less the largest of them, `[B]` float64.
+            lowest: the smallest log-probability that the sampler was trained on, nats.
         """
         counts = tokens - moved + moved.roll(1, dims=1)
-        t = (grid.largest.double() - log_normalizer)[:, None] - grid.knots()
-        return cls(grid, DistributionSketch(t.float(), counts.float()))
+        t = (-log_total[:, None] - grid.knots()).clamp(min=lowest)
+        return cls(grid, (-log_total - lowest).float(), DistributionSketch(t.float(), counts.float()))
+
+
+def is_sound(smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
+    """Whether a row's smooth part `[B, S]` and truncation (`[B, 1]` each) are something to sample from, `[B, 1]`."""
+    return (torch.cat([smooth, scale, threshold], dim=1).abs() <= LARGEST_OUTPUT).all(-1, keepdim=True)
 
 
 def on_every(stride: int, sketch: DistributionSketch) -> DistributionSketch:

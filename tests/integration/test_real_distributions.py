@@ -1,0 +1,24 @@
+"""Heuristics on the embedded model's own distributions; `bench/accuracy.py --parts warpers` has a thousand of them."""
+
+import pytest
+import torch
+from accuracy import WARPED, at_temperatures
+from warpers import differences
+
+from adaptive_samplers.heuristics import Processor
+from adaptive_samplers.models.language_model import LanguageModel
+
+pytestmark = pytest.mark.model
+TEXT = "The lighthouse keeper wrote one letter a day, and burned it in the evening because no ship came by."
+
+
+@pytest.fixture(scope="module")
+def rows(model: LanguageModel) -> torch.Tensor:
+    prompt = model.encode_chat([{"role": "user", "content": "Go on."}])
+    [(_, logits)] = model.answer_logits([(prompt, model.tokenizer(TEXT)["input_ids"])], 1)
+    return torch.stack(list(at_temperatures(iter(logits[:20].clone()))))
+
+
+@pytest.mark.parametrize(("name", "value"), WARPED)
+def test_what_is_kept_is_what_hugging_face_keeps_in_float64(rows, name, value):
+    assert (differences(Processor.configured(name, value), rows) <= 1e-12).all()
