@@ -1,6 +1,7 @@
 """What all samplers share: log-softmax, sketch, interpolation, truncation, drawing, saving, loading."""
 
 import inspect
+import json
 from abc import abstractmethod
 from functools import lru_cache
 from pathlib import Path
@@ -9,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -19,11 +18,14 @@ from adaptive_samplers.samplers.passes import Condensed, passes_for
 from adaptive_samplers.samplers.passes.grid import INTERVALS, LARGEST_OUTPUT, between, is_sound, on_every
 from adaptive_samplers.samplers.truncation import truncate
 from adaptive_samplers.sketch import BANNED_DEPTH, mask_and_check
+from adaptive_samplers.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessor
 
 ARCHITECTURES: dict[str, type["AdaptiveSampler"]] = {}
+
+CONFIG = "config"  # its key in the metadata of the weights
 
 # Architectures are tiny; what is larger is a mistake, and might need more memory than there is.
 LARGEST_WIDTH = 4096
@@ -207,6 +209,10 @@ class AdaptiveSampler(
 
         return AdaptiveLogitsProcessor(self)
 
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # The mixin writes config.json; repeated beside the weights, it is covered by their checksum.
+        save_tensors(self.state_dict(), save_directory / "model.safetensors", {CONFIG: _canonical(self.config)})
+
     @classmethod
     def from_pretrained(cls, path_or_repo: str | Path, **hub_options: Any) -> "AdaptiveSampler":
         """Load a sampler from a folder or the Hugging Face hub, as the subclass that `config.json` names.
@@ -223,6 +229,8 @@ class AdaptiveSampler(
             return super().from_pretrained(path_or_repo, **hub_options)
         except HFValidationError as error:
             raise UserError(f"{path_or_repo}: no such folder, and not a hub id either") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path_or_repo}: config.json is damaged ({error}); train the sampler again") from error
 
     @classmethod
     def _from_pretrained(
@@ -245,7 +253,15 @@ class AdaptiveSampler(
             raise UserError(f"{model_id}: config.json: {error}") from error
         if not isinstance(sampler, cls):
             raise UserError(f"{model_id}: holds a {config['architecture']}, not a {cls.__name__}")
-        sampler.load_state_dict(read_weights(_weights_file(model_id, options), sampler))
+        weights = _weights_file(model_id, options)
+        tensors, metadata = load_tensors(weights, ours=False)
+        if metadata.get(CONFIG, _canonical(config)) != _canonical(config):
+            raise UserError(
+                f"{model_id}: config.json is not the one that {weights.name} was saved with, or damaged; train the "
+                "sampler again"
+            )
+        check_weights(tensors, sampler, weights)
+        sampler.load_state_dict(tensors)
         return sampler.to(map_location).eval()
 
 
@@ -263,16 +279,16 @@ def _weights_file(model_id: str, options: dict[str, Any]) -> Path:
         raise UserError(f"{model_id}: the hub has no model.safetensors for it") from error
 
 
-def read_weights(path: Path, sampler: AdaptiveSampler) -> dict[str, Tensor]:
-    """The tensors of a saved sampler, if they are numbers and fit.
+def _canonical(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)
+
+
+def check_weights(tensors: dict[str, Tensor], sampler: AdaptiveSampler, path: Path) -> None:
+    """Refuse tensors read from `path` that are no numbers, or do not fit the sampler.
 
     Raises:
-        UserError: the file cannot be read, or a tensor is missing, unknown, of another shape, or not finite.
+        UserError: a tensor is missing, unknown, of another shape, or not finite.
     """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: damaged, or no safetensors file: {error}; copy or train the sampler again") from error
     expected = sampler.state_dict()
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
@@ -284,7 +300,6 @@ def read_weights(path: Path, sampler: AdaptiveSampler) -> dict[str, Tensor]:
             raise UserError(f"{path}: {name}: expected shape {wanted} by config.json, found {found}")
         if not tensors[name].isfinite().all():
             raise UserError(f"{path}: {name} holds NaN or infinity; train the sampler again")
-    return tensors
 
 
 def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler:
