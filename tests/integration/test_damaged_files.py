@@ -1,4 +1,4 @@
-"""Every file of a finished run that another stage reads, damaged: it is noticed, and said in a sentence that names it."""
+"""Every file of a finished run that stages read, damaged: it is noticed, and said in a sentence that names it."""
 
 import os
 import random
