@@ -32,8 +32,8 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # SGLang pins what others leave open, so it has an environment of its own.
 APART = {"serving"}
-# Plain Python, but offered as sources alone; and what the documents say needs a compiler.
-WITHOUT_WHEELS = ["connection-pool", "langdetect", "pycosat"]
+# Plain Python, but offered as sources alone; and one for reasoning-gym of which the documents say that it needs a compiler.
+WITHOUT_WHEELS = ["cellpylib", "connection-pool", "langdetect", "zss", "pycosat"]
 # For which Pythons the documents say that something cannot be had, and the package that has no wheel for them.
 IMPOSSIBLE = {
     "envs/sglang.yaml": ("outlines_core", {"3.13"}),
