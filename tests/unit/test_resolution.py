@@ -32,7 +32,7 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # SGLang pins what others leave open, so it has an environment of its own.
 APART = {"serving"}
-# Plain Python, but offered as sources alone; and one for reasoning-gym of which the documents say that it needs a compiler.
+# Plain Python, but offered as sources alone; the last one, which reasoning-gym needs, takes a C compiler.
 WITHOUT_WHEELS = ["cellpylib", "connection-pool", "langdetect", "zss", "pycosat"]
 # For which Pythons the documents say that something cannot be had, and the package that has no wheel for them.
 IMPOSSIBLE = {
