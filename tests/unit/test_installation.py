@@ -20,6 +20,7 @@ case "$1 $2" in
 esac
 echo "{version}: $*" >> "{notes}"
 """
+TOOLS = ["bash", "cat", "chmod", "cmp", "cp", "dirname", "env", "grep", "make", "mkdir", "rm", "sed", "sh", "sort"]
 BROKEN = "#!/bin/sh\necho 'no such version is active' >&2\nexit 127\n"
 
 
@@ -33,22 +34,7 @@ class Machine:
         self.notes.touch()
         for file in ("Makefile", "requirements.lock", "envs/install.sh", "envs/find_python.sh"):
             shutil.copy(REPOSITORY / file, self.clone / file)
-        for tool in (
-            "bash",
-            "cat",
-            "chmod",
-            "cmp",
-            "cp",
-            "dirname",
-            "env",
-            "grep",
-            "make",
-            "mkdir",
-            "rm",
-            "sed",
-            "sh",
-            "sort",
-        ):
+        for tool in TOOLS:
             if not (self.commands / tool).exists():
                 (self.commands / tool).symlink_to(shutil.which(tool))
 
