@@ -19,8 +19,8 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_tiny_model(folder: Path) -> None:
-    """A model folder with some 400 tokens, two layers and a context of 128."""
+def write_tiny_model(folder: Path, context: int = 128) -> None:
+    """A model folder with some 400 tokens, two layers and a context of so many tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -43,7 +43,7 @@ def write_tiny_model(folder: Path) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=context,
         bos_token_id=fast.bos_token_id,
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,
