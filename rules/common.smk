@@ -28,6 +28,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.policies.sources import policy_source
+from adaptive_samplers.restarts import refuse_living_jobs, sign_in
 from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.stage import installed_copy
 from adaptive_samplers.versions import STAGE_VERSIONS
@@ -49,6 +50,9 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RUN = config["run"]["name"]
+# Jobs that load this file again work for the Snakemake that started them, and --nolock leaves no locks.
+if workflow.is_main_process and "--nolock" not in sys.argv:
+    sign_in(RUN)
 # Later rounds of learned samplers are runs within the run, by the same rules: its wildcard is their folder.
 SAMPLER_ROUNDS = [RUN] + [
     f"{RUN}/sampler_round={number}"
@@ -215,13 +219,17 @@ def growing(amount, *models):
 
 
 def refuse_running_twice():
-    """Stop before jobs are submitted that are in SLURM's queue already, as those of a killed Snakemake are."""
+    """Stop before jobs are started that run already, as those of a killed Snakemake do, in SLURM or here."""
+    jobs = list(workflow.dag.needrun_jobs())
     targets = [
         target
-        for job in workflow.dag.needrun_jobs()
+        for job in jobs
         for target in encode_target_jobs_cli_args(job.get_target_spec())
     ]
     try:
         refuse_duplicates(Path(workflow.workdir_init), targets)
+        # With --nolock, a job waits for the other one by itself.
+        if workflow.execution_settings.lock:
+            refuse_living_jobs(log for job in jobs for log in job.log)
     except UserError as error:
         raise WorkflowError(str(error)) from None

@@ -97,7 +97,9 @@ class Workflow:
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
 
-    def start(self, *arguments: str, config: dict[str, Any] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, config: dict[str, Any] | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start Snakemake in a process group of its own; what it writes goes to `snakemake.log` in the folder."""
         with open(self.folder / "snakemake.log", "wb") as log:
             process = subprocess.Popen(
@@ -105,6 +107,7 @@ class Workflow:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
         self.started.append(process)

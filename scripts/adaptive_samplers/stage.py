@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stderr, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -60,7 +60,7 @@ def _leave_gpus_alone(resources: Any) -> None:
 
 
 def run_stage(main: Callable[[Any], None], snakemake: Any) -> None:
-    """Run a rule's `main(snakemake)` with its log and its threads.
+    """Run a rule's `main(snakemake)` with its log, which one job at a time may write, and its threads.
 
     What it writes to stderr goes to the terminal and to the rule's log. A `UserError` ends the job with its message
     alone; anything else with its traceback in the log too.
@@ -69,9 +69,16 @@ def run_stage(main: Callable[[Any], None], snakemake: Any) -> None:
     # What only wants to say something may live in a server's environment, which lacks this.
     from threadpoolctl import threadpool_limits
 
-    with open(snakemake.log[0], "w") as log, threadpool_limits(snakemake.threads):
-        terminal, sys.stderr = sys.stderr, _Tee(sys.stderr, log)
+    # It says something itself.
+    from adaptive_samplers.locks import only_writer
+
+    log = Path(snakemake.log[0])
+    with ExitStack() as stack:
         try:
+            # As long as this job lives, a Snakemake that was started again knows it by this lock.
+            stack.enter_context(only_writer(log))
+            stack.enter_context(redirect_stderr(_Tee(sys.stderr, stack.enter_context(open(log, "w")))))
+            stack.enter_context(threadpool_limits(snakemake.threads))
             if "torch" in sys.modules:
                 sys.modules["torch"].set_num_threads(snakemake.threads)
             main(snakemake)
@@ -81,5 +88,3 @@ def run_stage(main: Callable[[Any], None], snakemake: Any) -> None:
         except Exception:
             say(traceback.format_exc())
             sys.exit(1)
-        finally:
-            sys.stderr = terminal

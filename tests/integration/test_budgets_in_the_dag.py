@@ -81,7 +81,6 @@ def test_the_second_round_goes_on_after_a_kill(work):
         for seed in FIRST
         for path in work.folder.glob(f"results/tiny/candidates/seed={seed}/*")
     }
-    assert work.run("--unlock").returncode == 0
     done = work.run(SELECTION)
     assert done.returncode == 0, done.stdout[-5000:]
     log = (work.folder / "logs/tiny/generate_allocated/seed=2/shard=0.log").read_text()

@@ -18,6 +18,7 @@ from support import Workflow, absent, answers, tiny_run, wait_until, whole_rows
 pytestmark = [pytest.mark.pipeline, pytest.mark.fault]
 
 SHARD = "results/tiny/candidates/seed=0/shard=0.parquet"
+LOG = "logs/tiny/generate_candidates/seed=0/shard=0.log"
 CANDIDATES = "results/tiny/candidates.parquet"
 PROMPTS, HEURISTICS = 16, 4
 
@@ -72,6 +73,7 @@ def test_a_second_run_in_the_same_folder_is_refused(work, finished):
     second = work.run(SHARD)
     assert second.returncode != 0
     assert "cannot be locked" in second.stdout and "no other Snakemake process" in second.stdout
+    assert f"Another Snakemake is at work on tiny: process {first.pid} on {os.uname().nodename}, " in second.stdout
     assert len(whole_rows(work.folder / f"{SHARD}.part")) == rows < PROMPTS * HEURISTICS
     os.kill(number, signal.SIGCONT)
     assert first.wait(300) == 0
@@ -81,14 +83,50 @@ def test_a_second_run_in_the_same_folder_is_refused(work, finished):
 def test_a_second_run_that_passes_over_the_lock_waits_and_takes_what_the_first_one_made(work, finished):
     first = work.start(SHARD)
     number, rows = freeze(work, first)
-    log = work.folder / "logs/tiny/generate_candidates/seed=0/shard=0.log"
-    log.unlink()
-    second = work.start(SHARD, "--nolock")
-    wait_until(lambda: log.exists() and f"is being written by process {number} on " in log.read_text(), 120, second)
+    log = work.folder / LOG
+    second, told = work.start(SHARD, "--nolock"), work.folder / "snakemake.log"
+    wait_until(lambda: f"{LOG} is being written by process {number} on " in told.read_text(), 120, second)
     assert len(whole_rows(work.folder / f"{SHARD}.part")) == rows < PROMPTS * HEURISTICS
     os.kill(number, signal.SIGCONT)
     assert (first.wait(300), second.wait(300)) == (0, 0)
     assert f"{PROMPTS * HEURISTICS} of {PROMPTS * HEURISTICS} answers were finished before" in log.read_text()
+    assert unharmed(work, finished)
+
+
+def goes_on(work: Workflow, rows: int) -> bool:
+    """Whether the run starts again as it was, without a word about locks, and takes up the rows that are there."""
+    again = work.run(SHARD)
+    assert again.returncode == 0, again.stdout
+    assert "lock" not in again.stdout.lower()
+    assert "The Snakemake that was last at work on tiny was killed." in again.stdout
+    return f"{rows} of {PROMPTS * HEURISTICS} answers were finished before" in again.stdout
+
+
+def test_a_run_that_was_killed_starts_again_without_a_word_about_locks(work, finished):
+    _, rows = freeze(work, work.start(SHARD))
+    work.kill()
+    assert list((work.folder / ".snakemake/locks").glob("*.lock")), "Snakemake leaves its locks"
+    assert goes_on(work, rows)
+    assert unharmed(work, finished)
+    assert not list((work.folder / ".snakemake").glob("*/**/*.lock"))
+    assert not list((work.folder / "logs").rglob("*.lock"))
+
+
+def test_a_job_that_outlives_snakemake_is_named_and_not_doubled(work, finished):
+    first = work.start(SHARD)
+    number, rows = freeze(work, first)
+    first.kill()
+    first.wait()
+    refused = work.run(SHARD)
+    assert refused.returncode != 0
+    assert "1 jobs of an earlier Snakemake are still running" in refused.stdout
+    assert re.search(rf"  process {number} on .*: {LOG}\n", refused.stdout)
+    assert "Traceback" not in refused.stdout and "cannot be locked" not in refused.stdout
+    assert len(whole_rows(work.folder / f"{SHARD}.part")) == rows
+    os.kill(number, signal.SIGKILL)
+    again = work.run(SHARD)
+    assert again.returncode == 0, again.stdout
+    assert f"{rows} of {PROMPTS * HEURISTICS} answers were finished before" in again.stdout
     assert unharmed(work, finished)
 
 

@@ -166,13 +166,11 @@ def test_rounds_that_are_killed_end_in_the_same_files(work, finished, repetition
     generator = random.Random(repetition)
     whole = float((finished.folder / "seconds").read_text())
     for _ in range(KILLS):
-        work.start("iterations", "--nolock")
+        work.start("iterations")
         time.sleep(whole * generator.uniform(0.1, 0.5))
         work.kill()
         left = list((work.folder / FOLDER).glob("round=*/*"))
         print(f"killed with {sorted(str(path.relative_to(work.folder / FOLDER)) for path in left)}")
-    unlocked = work.run("--unlock")
-    assert unlocked.returncode == 0, unlocked.stdout
     done = work.run("iterations")
     assert done.returncode == 0, done.stdout[-5000:]
     found, expected = final_files(work), final_files(finished)
