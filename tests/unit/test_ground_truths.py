@@ -1,0 +1,57 @@
+"""Every ground truth that passes collection is right in its own words and in others, and is never taken for a part."""
+
+import pytest
+from ground_truths import GROUND_TRUTHS, REFUSED, Truth, boxed
+
+from adaptive_samplers.labels.verifiers import VERIFIERS
+
+PLACES = range(len(GROUND_TRUTHS))
+
+
+def name_of(place: int) -> str:
+    truth = GROUND_TRUTHS[place]
+    return f"{truth.verifier}-{place}"
+
+
+def test_there_are_two_hundred_with_words_of_both_kinds():
+    assert len(GROUND_TRUTHS) >= 200
+    assert all(truth.right and truth.near for truth in GROUND_TRUTHS)
+
+
+@pytest.mark.parametrize("truth", GROUND_TRUTHS, ids=map(name_of, PLACES))
+def test_a_ground_truth_is_taken_as_a_whole(truth: Truth):
+    verifier = VERIFIERS[truth.verifier]
+    verifier.accept(truth.ground_truth)
+    for answer in truth.right:
+        score, detail = verifier(answer, truth.ground_truth)
+        assert score == 1, (answer, detail)
+    for answer in truth.near:
+        for words in near_misses(truth.verifier, answer):
+            score, detail = verifier(words, truth.ground_truth)
+            assert score < 1, (words, detail)
+
+
+def near_misses(verifier: str, answer: str) -> list[str]:
+    """A near miss in the ways in which answers are given."""
+    if verifier == "math":
+        return [boxed(answer), f"The answer is ${answer}$."]
+    return [answer, boxed(answer), f"The answer is {answer}"] if verifier == "numeric" else [answer]
+
+
+@pytest.mark.parametrize("truth", GROUND_TRUTHS, ids=map(name_of, PLACES))
+def test_votes_for_equal_answers_are_equal_and_for_near_misses_are_not(truth: Truth):
+    final_answer = VERIFIERS[truth.verifier].final_answer
+    if final_answer is None:
+        return
+    right = {final_answer(answer, truth.ground_truth) for answer in truth.right}
+    near = {final_answer(words, truth.ground_truth) for a in truth.near for words in near_misses(truth.verifier, a)}
+    assert None not in right
+    if truth.verifier == "numeric":
+        assert len(right) == 1
+    assert not right & near
+
+
+@pytest.mark.parametrize(("name", "ground_truth", "message"), REFUSED)
+def test_a_ground_truth_that_cannot_be_used_as_it_is_written_is_refused(name, ground_truth, message):
+    with pytest.raises(ValueError, match=message):
+        VERIFIERS[name].accept(ground_truth)
