@@ -9,6 +9,7 @@ that rewrites the interpreter on purpose could.
 
 import json
 import math
+import re
 import secrets
 import time
 from collections.abc import Iterator

@@ -14,6 +14,7 @@ from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
 
 _DECIMALS = 6  # to which numbers are compared
 _SIGNIFICANT = 5  # digits to which small numbers are
+_MOST_DECIMALS = 300
 
 
 def _load() -> None:
@@ -134,10 +135,12 @@ def _at(formula: Any, symbols: list[Any], draw: int) -> str | None:
 
 def _decimals(number: Any) -> int:
     """To how many decimals a number is compared: of small ones, six would leave nothing."""
+    import sympy
+
     size = abs(number.doit().evalf(15)) if getattr(number, "is_number", False) else None
-    if size is None or not size.is_Float or size == 0:
+    if size is None or not size.is_Float or size == 0 or size >= 1:
         return _DECIMALS
-    return max(_DECIMALS, _SIGNIFICANT - 1 - math.floor(math.log10(size)))
+    return max(_DECIMALS, min(_SIGNIFICANT - 1 - math.floor(sympy.log(size, 10)), _MOST_DECIMALS))
 
 
 @verifier("math", check=_check, load=_load, final_answer=final_formula, own_words=_own_words)
