@@ -12,7 +12,7 @@ rule collect_prompts:
         "benchmarks/{run}/collect_prompts.tsv"
     conda:
         "../envs/labels.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),

@@ -7,19 +7,18 @@ a file or reordering lines moves no prompt from one split to another.
 import difflib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
+from adaptive_samplers.reading import Row, read_objects
 from adaptive_samplers.tables import SCHEMAS
 
 KINDS = ("creative", "verifiable", "factual", "chat")
@@ -27,35 +26,17 @@ SPLITS = ("train", "validation", "test")
 ROLES = ("system", "user", "assistant")
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One row of a source, and how to name it in a message."""
+SHOWN_FAULTS = 10
+_LONGEST_SHOWN = 300  # characters of a ground truth
 
-    values: dict[str, Any]
+
+@dataclass
+class _Asked:
+    """A prompt, where it stands first, and what rows after it say is its ground truth."""
+
+    prompt: dict[str, Any]
     place: str
-    packed: bool  # from Parquet, where a column has one type and nested values may come as JSON text
-
-    def complain(self, problem: str, remedy: str) -> UserError:
-        return UserError(f"{self.place}: {problem}; {remedy}")
-
-
-class _Checks:
-    """Tries ground truths, each once: one that its verifier cannot use is found before answers are generated."""
-
-    def __init__(self, pool: VerifierPool) -> None:
-        self.names = pool.verification.names()
-        self._pool = pool
-        self._passed: set[tuple[str, str]] = set()
-
-    def problem(self, verifier: str, ground_truth: Any) -> str | None:
-        """Why the verifier cannot use the ground truth; None if it can."""
-        content = (verifier, json.dumps(ground_truth, sort_keys=True))
-        if content in self._passed:
-            return None
-        [outcome] = self._pool.outcomes([Task(*content, kind="check")])
-        if outcome.error is None:
-            self._passed.add(content)
-        return outcome.error
+    others: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
 def collect_prompts(
@@ -64,13 +45,15 @@ def collect_prompts(
     per_kind: dict[str, int | None] | None,
     base_folder: Path,
     verification: Verification | None = None,
+    leave_out: bool = False,
+    processes: int = 1,
 ) -> pd.DataFrame:
     """Read all sources into the `prompts` table.
 
     Parameters
     ----------
     sources
-        For each: `path` (JSON lines, or Parquet by its suffix; relative to `base_folder`), and where they
+        For each: `path` (JSON lines, or JSON or Parquet by its suffix; relative to `base_folder`), and where they
         differ from the defaults: `dataset` (the file's stem), `prompt_key` (`messages` where a row has it,
         else `prompt`), `kind` (one for all rows) or `kind_key` ("kind"), `system_prompt` (put before every
         prompt that has none), `verifier` (one for all rows) or `verifier_key` ("verifier"),
@@ -86,11 +69,16 @@ def collect_prompts(
     verification
         How answers will be verified: which verifiers there are, and the limits in which each ground truth is tried;
         None takes those that come with the project.
+    leave_out
+        Whether prompts are left out whose ground truth cannot be used: one that its verifier does not find right in
+        its own words, or that another row contradicts. If not, they are an error.
+    processes
+        Processes that try ground truths.
 
     Returns
     -------
     The table ordered by `prompt_id`. Repeated prompts appear once, as their first source has them;
-    `attrs["duplicates"]` counts those dropped.
+    `attrs["duplicates"]` counts those dropped, `attrs["left_out"]` has a sentence for each prompt that is left out.
 
     Raises
     ------
@@ -98,27 +86,100 @@ def collect_prompts(
         Naming file, row, key and remedy, if a file or row cannot be used.
     """
     _check_split(split)
-    prompts: dict[str, dict[str, Any]] = {}
+    verification = verification or Verification()
+    asked: dict[str, _Asked] = {}
     duplicates = 0
-    with VerifierPool(verification or Verification(), processes=1) as pool:
-        checks = _Checks(pool)
-        for source in sources:
-            path = Path(base_folder) / source["path"]
-            count = len(prompts) + duplicates
-            for row in _read_rows(path, source.get("limit")):
-                prompt = _prompt(row, source, path, checks)
-                if prompt["prompt_id"] in prompts:
-                    duplicates += 1
-                else:
-                    prompts[prompt["prompt_id"]] = prompt
-            if len(prompts) + duplicates == count:
-                raise UserError(f"{path}: the file holds no prompts; fill it or take it out of prompts.sources")
-    if not prompts:
+    for source in sources:
+        path = Path(base_folder) / source["path"]
+        count = 0
+        for row in islice(read_objects(path, "prompts.sources.path"), source.get("limit")):
+            count += 1
+            prompt = _prompt(row, source, path, verification.names())
+            known = asked.setdefault(prompt["prompt_id"], _Asked(prompt, row.place))
+            if known.prompt is not prompt:
+                duplicates += 1
+                known.others.append((row.place, prompt))
+        if not count:
+            raise UserError(f"{path}: the file holds no prompts; fill it or take it out of prompts.sources")
+    if not asked:
         raise UserError("prompts.sources: there is no source; name at least one file of prompts")
-    rows = [prompts[prompt_id] | {"split": _split_of(prompt_id, split)} for prompt_id in sorted(prompts)]
+    with VerifierPool(verification, processes) as pool:
+        faults = {**_contradictions(asked, pool), **_unusable(asked, pool)}
+    if faults and not leave_out:
+        raise UserError(_listed(list(faults.values())))
+    rows = [
+        asked[prompt_id].prompt | {"split": _split_of(prompt_id, split)}
+        for prompt_id in sorted(asked)
+        if prompt_id not in faults
+    ]
+    if not rows:
+        raise UserError(f"prompts.sources: no prompt is left.\n{_listed(list(faults.values()))}")
     table = pd.DataFrame(_capped(rows, per_kind or {}), columns=SCHEMAS["prompts"].names)
     table.attrs["duplicates"] = duplicates
+    table.attrs["left_out"] = [faults[prompt_id] for prompt_id in asked if prompt_id in faults]
     return table
+
+
+def _listed(faults: list[str]) -> str:
+    """Some of the faults, and how to go on without these prompts."""
+    more = [f"and {len(faults) - SHOWN_FAULTS} more like these"] if len(faults) > SHOWN_FAULTS else []
+    remedy = "`prompts.unusable_ground_truths: leave_out` goes on without such prompts, and names them in the log."
+    return "\n".join([*faults[:SHOWN_FAULTS], *more, remedy])
+
+
+def _unusable(asked: dict[str, _Asked], pool: VerifierPool) -> dict[str, str]:
+    """What is wrong with the ground truths of prompts that their verifiers cannot use, by prompt.
+
+    Each ground truth is tried once: one that its verifier cannot use is found before answers are generated.
+    """
+    prompts = {prompt_id: one.prompt for prompt_id, one in asked.items() if one.prompt["verifier"] is not None}
+    tasks = dict.fromkeys(Task(prompt["verifier"], prompt["ground_truth"], kind="check") for prompt in prompts.values())
+    outcomes = dict(zip(tasks, pool.outcomes(tasks), strict=True))
+    faults = {}
+    for prompt_id, prompt in prompts.items():
+        error = outcomes[Task(prompt["verifier"], prompt["ground_truth"], kind="check")].error
+        if error is not None:
+            problem = f"the verifier '{prompt['verifier']}' cannot use the ground truth {_shown(prompt)} ({error})"
+            remedy = "correct the ground truth or name another verifier"
+            faults[prompt_id] = f"{asked[prompt_id].place}: {problem}; {remedy}"
+    return faults
+
+
+def _contradictions(asked: dict[str, _Asked], pool: VerifierPool) -> dict[str, str]:
+    """What is wrong with prompts for which rows have different ground truths, by prompt.
+
+    Nobody can tell which row is right, and answers would be called wrong by a mistake in one of them.
+    """
+    faults = {}
+    for prompt_id, first in asked.items():
+        for place, other in first.others:
+            if not _agree(first.prompt, other, pool):
+                faults[prompt_id] = (
+                    f"{first.place}, and {place}: the same prompt has two ground truths, {_shown(first.prompt)} for "
+                    f"'{first.prompt['verifier']}' and {_shown(other)} for '{other['verifier']}'; correct or delete one"
+                )
+                break
+    return faults
+
+
+def _agree(first: dict[str, Any], other: dict[str, Any], pool: VerifierPool) -> bool:
+    """Whether two rows of a prompt ask for the same, or one of them for nothing."""
+    if None in (first["verifier"], other["verifier"]):
+        return True
+    if first["verifier"] != other["verifier"]:
+        return False
+    if first["ground_truth"] == other["ground_truth"]:
+        return True
+    truth = json.loads(other["ground_truth"])
+    if not isinstance(truth, str | int | float):
+        return False
+    [outcome] = pool.outcomes([Task(first["verifier"], first["ground_truth"], str(truth))])
+    return outcome.score == 1
+
+
+def _shown(prompt: dict[str, Any]) -> str:
+    text = repr(json.loads(prompt["ground_truth"]))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _check_split(split: dict[str, float]) -> None:
@@ -152,13 +213,13 @@ def _capped(rows: Iterable[dict[str, Any]], per_kind: dict[str, int | None]) -> 
             yield row
 
 
-def _prompt(row: _Row, source: dict[str, Any], path: Path, checks: _Checks) -> dict[str, Any]:
+def _prompt(row: Row, source: dict[str, Any], path: Path, verifiers: list[str]) -> dict[str, Any]:
     messages = _messages(row, source)
     verifier = source.get("verifier") or row.values.get(source.get("verifier_key", "verifier"))
     kind = _kind(row, source)
     if "verifier_key" in source and source["verifier_key"] not in row.values:
         raise _missing(row, source["verifier_key"], "verifier_key")
-    ground_truth = _ground_truth(row, source, verifier, checks)
+    ground_truth = _ground_truth(row, source, verifier, verifiers)
     if kind == "verifiable" and verifier is None:
         raise row.complain("a verifiable prompt has no verifier", "name one, or give the prompt another kind")
     return {
@@ -171,7 +232,7 @@ def _prompt(row: _Row, source: dict[str, Any], path: Path, checks: _Checks) -> d
     }
 
 
-def _messages(row: _Row, source: dict[str, Any]) -> list[dict[str, str]]:
+def _messages(row: Row, source: dict[str, Any]) -> list[dict[str, str]]:
     key = source.get("prompt_key") or ("messages" if row.values.get("messages") is not None else "prompt")
     if key not in row.values:
         raise _missing(row, key, "prompt_key")
@@ -197,7 +258,7 @@ def _messages(row: _Row, source: dict[str, Any]) -> list[dict[str, str]]:
     return messages
 
 
-def _message(row: _Row, key: str, message: dict[str, Any]) -> dict[str, str]:
+def _message(row: Row, key: str, message: dict[str, Any]) -> dict[str, str]:
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         raise row.complain(f"unknown role {role!r} under '{key}'", _nearest(role, ROLES))
@@ -208,7 +269,7 @@ def _message(row: _Row, key: str, message: dict[str, Any]) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def _kind(row: _Row, source: dict[str, Any]) -> str:
+def _kind(row: Row, source: dict[str, Any]) -> str:
     kind = source.get("kind")
     if kind is None:
         key = source.get("kind_key", "kind")
@@ -220,26 +281,21 @@ def _kind(row: _Row, source: dict[str, Any]) -> str:
     return kind
 
 
-def _ground_truth(row: _Row, source: dict[str, Any], verifier: str | None, checks: _Checks) -> Any:
+def _ground_truth(row: Row, source: dict[str, Any], verifier: str | None, verifiers: list[str]) -> Any:
     key = source.get("ground_truth_key", "ground_truth")
     ground_truth = row.values.get(key)
     if row.packed and isinstance(ground_truth, str):
         ground_truth = _unpacked(ground_truth)
     if verifier is None:
         return ground_truth
-    if verifier not in checks.names:
-        raise row.complain(f"unknown verifier {verifier!r}", _nearest(verifier, checks.names))
+    if verifier not in verifiers:
+        raise row.complain(f"unknown verifier {verifier!r}", _nearest(verifier, verifiers))
     if ground_truth is None:
         found = difflib.get_close_matches(key, map(str, row.values), n=1) if key not in row.values else []
         hint = f" (did you mean '{found[0]}'?)" if found else ""
         raise row.complain(
             f"the verifier '{verifier}' has no ground truth under '{key}'{hint}",
             "add it, or name its key in `ground_truth_key`",
-        )
-    if (problem := checks.problem(verifier, ground_truth)) is not None:
-        raise row.complain(
-            f"the verifier '{verifier}' cannot use the ground truth {ground_truth!r} ({problem})",
-            "correct the ground truth or name another verifier",
         )
     return ground_truth
 
@@ -252,7 +308,7 @@ def _unpacked(text: str) -> Any:
     return value if isinstance(value, (list, dict)) else text
 
 
-def _missing(row: _Row, key: str, option: str, remedy: str = "") -> UserError:
+def _missing(row: Row, key: str, option: str, remedy: str = "") -> UserError:
     present = ", ".join(map(str, row.values)) or "none"
     return row.complain(
         f"the key '{key}' is missing (present: {present})",
@@ -267,40 +323,3 @@ def _nearest(name: Any, known: Iterable[str], otherwise: str = "") -> str:
         meant = f"did you mean '{nearest[0]}'?"
         return f"{meant} Then {otherwise}" if otherwise else meant
     return otherwise or f"known are {', '.join(known)}"
-
-
-def _read_rows(path: Path, limit: int | None) -> Iterator[_Row]:
-    if not path.is_file():
-        files = [file.name for file in path.parent.iterdir() if file.is_file()] if path.parent.is_dir() else []
-        nearest = difflib.get_close_matches(path.name, files, n=1)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else "correct prompts.sources.path"
-        raise UserError(f"{path}: there is no such file; {hint}")
-    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_json_lines(path)
-    yield from islice(rows, limit)
-
-
-def _read_json_lines(path: Path) -> Iterator[_Row]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            place = f"{path}, line {number}"
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except ValueError as error:
-                raise UserError(f"{place}: not readable as JSON ({error}); correct the line") from error
-            if not isinstance(values, dict):
-                raise UserError(f"{place}: not a JSON object; write one object a line")
-            yield _Row(values, place, packed=False)
-
-
-def _read_parquet(path: Path) -> Iterator[_Row]:
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for values in batch.to_pylist():
-                    number += 1
-                    yield _Row(values, f"{path}, row {number}", packed=True)
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: not readable as Parquet ({error}); write the file again") from error

@@ -7,7 +7,7 @@ small fixed input changes and its version does not.
 """
 
 STAGE_VERSIONS = {
-    "collect_prompts": 1,
+    "collect_prompts": 2,
     "expand_heuristics": 2,
     "generate_candidates": 1,
     "verify_candidates": 1,
@@ -17,8 +17,8 @@ STAGE_VERSIONS = {
     "label_quality": 3,
     "combine_quality": 1,
     "label_diversity": 2,
-    "label_correctness": 2,
-    "index_corpus": 1,
+    "label_correctness": 3,
+    "index_corpus": 2,
     "label_overlap": 2,
     "score_candidates": 2,
     "select_training_set": 1,
@@ -29,7 +29,7 @@ STAGE_VERSIONS = {
     "train_sampler": 3,
     "learn_heuristic": 2,
     "compare_samplers": 1,
-    "extract_final_answers": 1,
+    "extract_final_answers": 2,
     "measure_repeated_sampling": 1,
     "probe_distributions": 1,
     "slice_prompts": 1,
@@ -38,7 +38,7 @@ STAGE_VERSIONS = {
     "gather_round": 1,
     "score_round": 1,
     "train_policy": 1,
-    "make_preferences": 2,
+    "make_preferences": 3,
     "export_preferences": 2,
     "describe_preferences": 2,
     "figures": 3,

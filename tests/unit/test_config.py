@@ -169,6 +169,22 @@ def test_absolute_paths_are_taken_as_they_are(good_config, config_folder, tmp_pa
     assert config["prompts"]["sources"][0]["path"] == str(elsewhere)
 
 
+def test_a_tilde_in_a_path_is_the_home_folder(good_config, config_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(config_folder))
+    (config_folder / "own.py").write_text("def verify(text, ground_truth): return 1")
+    (config_folder / "some.txt").write_text("A text.")
+    good_config["prompts"]["sources"] = [{"path": f"~/{good_config['prompts']['sources'][0]['path']}"}]
+    good_config["labels"]["overlap"] = {"corpus": ["~/some.txt"]}
+    good_config["labels"]["correctness"] = {"verifiers": [{"name": "own", "path": "~/own.py"}]}
+    good_config["preferences"] = {"decontamination": {"files": ["~/some.txt"]}}
+    loaded = load_config(good_config, config_folder)
+    home = f"{config_folder}/"
+    assert loaded["prompts"]["sources"][0]["path"].startswith(home)
+    assert loaded["labels"]["overlap"]["corpus"] == [f"{home}some.txt"]
+    assert loaded["labels"]["correctness"]["verifiers"][0]["path"] == f"{home}own.py"
+    assert loaded["preferences"]["decontamination"]["files"] == [f"{home}some.txt"]
+
+
 def test_config_slice_is_nested_sorted_and_stable(good_config, config_folder):
     config = load_config(good_config, config_folder)
     keys = ("training.sketch", "generation.max_new_tokens", "run.seed", "scoring.weights")

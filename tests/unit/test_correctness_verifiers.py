@@ -1,13 +1,17 @@
 """Verifiers tell good answers from bad ones."""
 
+import re
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import VERIFIERS, Verification, instructions, reasoning
+from adaptive_samplers.labels.verifiers.examples import example_of
 from support import REPOSITORY
 
 
@@ -74,6 +78,11 @@ GOOD = [
     ("exact", "STRASSE", "Straße"),
     ("exact", "ﬁsh", "fish"),  # a ligature
     ("exact", "(1984)", "1984"),
+    ("exact", "Oslo)", "Oslo"),
+    ("exact", "F(x).", "f(x)"),
+    ("exact", "(.5)", ".5"),
+    ("exact", "[0, 1)", "[0, 1)"),
+    ("exact", "<think>Kyoto?</think> Tokyo", "Tokyo"),
     ("math", "So we get $\\frac{1}{2}$.", "0.5"),
     ("math", "The result is 12.", 12),
     ("math", "$x^2 + 2x + 1$", "$(x+1)^2$"),
@@ -116,6 +125,13 @@ BAD = [
     ("exact", "19 84", "1984"),
     ("exact", "not Tokyo", "Tokyo"),
     ("exact", "!", "Tokyo"),
+    ("exact", "5", ".5"),
+    ("exact", ".5", "5"),
+    ("exact", "(0, 1)", "[0, 1)"),
+    ("exact", "<think>Tokyo</think> Kyoto", "Tokyo"),
+    ("exact", "<think>Tokyo", "Tokyo"),
+    ("regex", "<think>Paris or Rome</think> Rome", "paris"),
+    ("instructions", "<think>A quiet</think> a pause, then", instruction("punctuation:no_comma")),
     ("exact", "Tokyo\nKyoto", "Tokyo"),
     ("math", "$x^2 + 2x$", "$(x+1)^2$"),
     ("math", "$\\sqrt{2}$", "$2\\sqrt{2}$"),
@@ -165,6 +181,25 @@ def test_every_verifier_has_eight_good_and_eight_bad_answers():
         counts = Counter(name for name, _, _ in table)
         assert set(counts) == set(VERIFIERS) - {"reasoning_gym"}  # in test_reasoning_gym.py
         assert min(counts.values()) >= 8, counts
+
+
+@pytest.mark.parametrize(
+    "pattern", ["^$", "a{3000}", r"(?<!x)y", r"(.)\1", "(a|b|c){40}$", r"[^\W\d]", "(?>a|ab)c", "x{2,5}?"]
+)
+def test_a_pattern_that_some_text_may_match_is_accepted(pattern):
+    VERIFIERS["regex"].accept(pattern)
+
+
+@given(st.from_regex(re.compile(r"[a-c.$^|*+?()\[\]{}\\\\]{1,8}"), fullmatch=True))
+@settings(max_examples=300, deadline=None)
+def test_a_pattern_is_refused_only_if_hypothesis_finds_no_text_for_it_either(pattern):
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error:
+        return
+    if example_of(pattern) is None:
+        for text in ["", "a", "b", "ab", "a b", "abc", "c", "\n", "a\nb", "$", "^", ".", pattern, pattern.lower() * 2]:
+            assert compiled.search(text) is None
 
 
 @pytest.mark.parametrize("name", sorted(VERIFIERS))
@@ -221,7 +256,7 @@ def test_every_instruction_that_needs_no_data_runs():
     """Every checker answers on any text; those that need data of nltk are listed, and no other does."""
     arguments = {
         **{"min_words": 1, "max_words": 9, "N": 2, "percentage": 30, "small_n": 2, "reference_text": "a b c d e"},
-        **{"word": "cat", "options": "a/b/c", "sep": "...", "keyword": "cat", "n": 1, "m": 1, "n_start": 0, "n_end": 2},
+        **{"word": "cat", "options": "a/b/c", "sep": "...", "keyword": "cat", "n": 1, "m": 1, "n_start": 1, "n_end": 2},
         **{f"keyword{number}": "abcde"[number - 1] for number in range(1, 6)},
         **{"prompt_to_repeat": "one two three four", "keywords": ["cat"], "frequency": 1, "relation": "at least"},
         **{"forbidden_words": ["dog"], "letter": "a", "let_frequency": 1, "let_relation": "at least", "language": "en"},

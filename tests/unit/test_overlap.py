@@ -191,22 +191,22 @@ def test_tokens_outside_the_vocabulary_and_empty_corpora_are_refused(tmp_path):
 
 def test_reading_a_corpus(tmp_path):
     text = tmp_path / "book.txt"
-    text.write_text("One document,\nwhatever its lines.", encoding="utf-8")
+    text.write_text("\ufeffOne document,\nwhatever its lines.", encoding="utf-8")
     lines = tmp_path / "more.jsonl"
-    lines.write_text('{"text": "first", "id": 1}\n\n{"text": "zw\u00f6lf"}\n', encoding="utf-8")
+    lines.write_text('\ufeff{"text": "first", "id": 1}\n\n{"text": "zw\u00f6lf"}\n', encoding="utf-8")
     assert list(read_corpus([text, str(lines)])) == ["One document,\nwhatever its lines.", "first", "zwölf"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b'{"text": "fine"}\n{"text": \n', r"a\.jsonl, line 2: not JSON"),
+        ("a.jsonl", b'{"text": "fine"}\n{"text": \n', r"a\.jsonl, line 2: not readable as JSON"),
         ("a.jsonl", b'{"content": "x"}\n', r"a\.jsonl, line 1: no `text` field"),
-        ("a.jsonl", b'["x"]\n', r"a\.jsonl, line 1: no `text` field"),
+        ("a.jsonl", b'["x"]\n', r"a\.jsonl, line 1: not a JSON object"),
         ("a.jsonl", b'{"text": 3}\n', r"a\.jsonl, line 1: no `text` field"),
-        ("a.jsonl", b'{"text": "\xff"}\n', r"a\.jsonl is not UTF-8"),
-        ("a.txt", b"\xff\xfe", r"a\.txt is not UTF-8"),
-        ("a.txt", None, r"a\.txt cannot be read \(No such file"),
+        ("a.jsonl", b'{"text": "\xff"}\n', r"a\.jsonl, line 1: not UTF-8 text"),
+        ("a.txt", b"\xff\xfe", r"a\.txt: not UTF-8 text \(byte 0\)"),
+        ("a.txt", None, r"a\.txt: there is no such file; correct labels\.overlap\.corpus"),
     ],
 )
 def test_mistakes_in_a_corpus_name_file_and_line(tmp_path, name, content, message):

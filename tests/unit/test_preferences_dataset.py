@@ -309,11 +309,82 @@ def test_files_of_evaluations(tmp_path):
         ]
     assert list(split_texts(prompts_table(["train", "test"]), "test")) == [("test split", "Question 1?")]
     (tmp_path / "e.jsonl").write_text('{"promt": "x"}\n')
-    with pytest.raises(UserError, match=r"e.jsonl, row 1: no prompt under .* is it 'promt'"):
+    with pytest.raises(UserError, match=r"e.jsonl, line 1: no text under .* is it 'promt'"):
         list(evaluation_texts(tmp_path / "e.jsonl"))
     (tmp_path / "f.jsonl").write_text("{")
-    with pytest.raises(UserError, match=r"f.jsonl: cannot be read"):
+    with pytest.raises(UserError, match=r"f.jsonl, line 1: not readable as JSON"):
         list(evaluation_texts(tmp_path / "f.jsonl"))
+
+
+SHARE_GPT = {"conversations": [{"from": "system", "value": "Hush."}, {"from": "human", "value": "one two"}]}
+TURNS = [{"role": "system", "content": "Hush."}, {"role": "user", "content": "one two"}]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [{"prompt": "one two"}],
+        ["one two"],
+        [["one two"]],
+        [TURNS],
+        {"data": [{"prompt": "one two"}]},
+        {"version": "1.0", "about": {"licence": "MIT"}, "data": [{"question": "one two", "answers": ["three"]}]},
+        {"train": [], "test": [{"prompt": "one two"}]},
+        {"q1": {"question": "one two", "answer": "three"}},
+        {"q1": "one two", "q2": "one two"},
+        {"prompt": ["one two"], "id": [7]},
+        {"prompt": {"0": "one two"}, "id": {"0": 7}},
+        {"prompt": "one two"},
+        {"prompts": ["one two"]},
+        {"data": {"rows": [{"text": "one two"}]}},
+        [SHARE_GPT],
+        {"items": [SHARE_GPT]},
+        [{"messages": [*TURNS, {"role": "assistant", "content": None, "tool_calls": []}]}],
+        [{"messages": [{"role": "user", "content": [{"type": "text", "text": "one two"}]}]}],
+        [{"turns": ["one two"]}],
+        [{"prompt": None, "question": "one two"}],
+    ],
+)
+def test_prompts_are_found_in_whatever_form_a_file_of_json_has(tmp_path, document):
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert {text for _, text in evaluation_texts(tmp_path / "a.json")} == {"one two"}
+    if isinstance(document, list):
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in document))
+        assert {text for _, text in evaluation_texts(tmp_path / "a.jsonl")} == {"one two"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "{}", r"a\.json: no text under messages, prompt"),
+        ("a.json", "[]", r"a\.json: no text in it; looked under messages, prompt"),
+        ("a.json", '{"data": []}', "no text in it"),
+        ("a.json", '{"data": [{"prompt": "x"}, {"promt": "y"}]}', r"a\.json, data, item 2: .* is it 'promt'"),
+        ("a.json", '{"q1": {"prompt": "x"}, "q2": {"id": 3}}', r"a\.json, q2: no text .* it has id"),
+        ("a.json", '{"size": 1}', r"a\.json: no text .* it has size"),
+        ("a.json", "[7]", r"a\.json, row 1: no text"),
+        ("a.json", "[null]", r"a\.json, row 1: no text"),
+        ("a.json", '[{"prompt": " "}]', r"a\.json, row 1: no text"),
+        ("a.json", '{"promt": "a b", "id": "c d"}', r"a\.json: no text .* is it 'promt'"),
+        ("a.json", '{"a": 1}}', r"a\.json, line 1: not readable as JSON"),
+        ("a.jsonl", '{"messages": [{"role": "user", "content": null}]}', r"a\.jsonl, line 1: no text"),
+        ("a.jsonl", '{"prompt": null}\n', r"a\.jsonl, line 1: no text"),
+        ("a.jsonl", "\n\n", r"a\.jsonl: no text in it"),
+        ("a.txt", " \n", r"a\.txt: no text in it"),
+        ("a.txt", None, r"a\.txt: there is no such file"),
+    ],
+)
+def test_a_file_without_prompts_is_an_error_that_says_what_was_looked_for(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        list(evaluation_texts(tmp_path / name))
+
+
+def test_a_byte_order_mark_is_no_part_of_an_evaluations_first_prompt(tmp_path):
+    for name, content in (("a.txt", "one two"), ("a.json", '["one two"]'), ("a.jsonl", '{"prompt": "one two"}')):
+        (tmp_path / name).write_text(f"\ufeff{content}\n", encoding="utf-8")
+        assert [text.strip() for _, text in evaluation_texts(tmp_path / name)] == ["one two"]
 
 
 def test_agreement_with_verifiers_and_its_interval():

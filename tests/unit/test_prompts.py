@@ -1,17 +1,22 @@
 """Sources become one table of prompts, and what is wrong with them is said plainly."""
 
+import datetime
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
+from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
+from adaptive_samplers.labels.correctness import label_correctness
 from adaptive_samplers.labels.verifiers import VERIFIERS, Verification
 from adaptive_samplers.prompts import KINDS, SPLITS, collect_prompts
 from adaptive_samplers.tables import SCHEMAS, read_table, write_table
@@ -247,6 +252,141 @@ def test_a_ground_truth_that_hangs_its_verifier_is_refused(tmp_path):
         collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, Verification(timeout=1.0))
 
 
+# Ground truths
+
+
+SUMS = [{"prompt": f"{n} + 1?", "kind": "verifiable", "verifier": "numeric", "ground_truth": n + 1} for n in range(20)]
+
+
+def test_gsm8k_as_the_readme_shows_it(tmp_path):
+    """The very example, on rows of that form: collected, and answers to them verified."""
+    readme = (REPOSITORY / "config" / "README.md").read_text()
+    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "gsm8k" in block]
+    [source] = [source for source in yaml.safe_load(example)["prompts"]["sources"] if "gsm8k" in source["path"]]
+    rows = [
+        {
+            "question": "Mia sold clips to 48 friends in April, and half as many in May. How many did she sell?",
+            "answer": "Mia sold 48/2 = <<48/2=24>>24 clips in May.\nShe sold 48+24 = <<48+24=72>>72 clips.\n#### 72",
+        },
+        {"question": "A house costs $1,250 and 20 dollars more. What is it?", "answer": "It is 1250+20.\n#### 1,270"},
+    ]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / source["path"])
+    prompts = collect(tmp_path, source)
+    ids = {json.loads(row.messages)[-1]["content"]: row.prompt_id for row in prompts.itertuples()}
+    first, second = (ids[row["question"]] for row in rows)
+    answers = {
+        (first, 0): ("48/2 = 24, so 48 + 24 = 72.", 1.0),
+        (first, 1): (rows[0]["answer"], 1.0),
+        (first, 2): ("She sold 48.", 0.0),
+        (second, 0): (r"So it is \boxed{1{,}270}.", 1.0),
+        (second, 1): ("#### 1", 0.0),
+        (second, 2): ("The answer is $1,270.00.", 1.0),
+    }
+    given = {"heuristic_id": "h", "prompt_token_ids": [], "token_ids": [], "finish_reason": "stop", "sample_seed": 0}
+    given |= {"engine": "test", "error": None, "token_logprobs": None, "end_logprobs": None}
+    candidates = [given | {"prompt_id": p, "seed": seed, "text": text} for (p, seed), (text, _) in answers.items()]
+    write_table("candidates", candidates, tmp_path / "candidates.parquet")
+    label_correctness(tmp_path / "candidates.parquet", prompts, tmp_path / "labels.parquet", 0.0, Verification())
+    labels = read_table("correctness", tmp_path / "labels.parquet")
+    assert [answers[row.prompt_id, row.seed][1] for row in labels.itertuples()] == labels["score"].tolist()
+
+
+def test_ground_truths_that_cannot_be_used_are_listed_with_what_was_read(tmp_path):
+    rows = [
+        *SUMS,
+        *({"prompt": f"x{n}", "kind": "verifiable", "verifier": "math", "ground_truth": f"{n} {n}"} for n in range(12)),
+    ]
+    write_lines(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError) as caught:
+        collect(tmp_path, {"path": "a.jsonl"})
+    message = str(caught.value)
+    assert "a.jsonl, line 21: the verifier 'math' cannot use the ground truth '0 0'" in message
+    assert "line 30" in message and "line 31" not in message and "and 2 more like these" in message
+    assert "prompts.unusable_ground_truths: leave_out" in message
+    table = collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, leave_out=True)
+    assert len(table) == 20 and len(table.attrs["left_out"]) == 12
+    assert "line 32" in table.attrs["left_out"][-1]
+    write_lines(tmp_path / "a.jsonl", rows[20:])
+    with pytest.raises(UserError, match="no prompt is left"):
+        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, leave_out=True)
+
+
+def test_what_was_read_of_a_ground_truth_is_told(tmp_path):
+    row = {"prompt": "x", "kind": "verifiable", "verifier": "math", "ground_truth": "f'(x) = 2x"}
+    write_lines(tmp_path / "a.jsonl", [row])
+    with pytest.raises(UserError, match=r"line 1: .* is read as Eq\(f\(x\), 2\*x\), without its"):
+        collect(tmp_path, {"path": "a.jsonl"})
+
+
+def test_a_prompt_with_two_ground_truths_is_named_with_both(tmp_path):
+    write_lines(tmp_path / "a.jsonl", SUMS)
+    again = [SUMS[3] | {"ground_truth": "4.0"}, SUMS[4] | {"ground_truth": 7}, SUMS[5] | {"verifier": "math"}, SUMS[6]]
+    write_lines(tmp_path / "b.jsonl", again)
+    with pytest.raises(UserError) as caught:
+        collect(tmp_path, {"path": "a.jsonl"}, {"path": "b.jsonl"})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert (
+        "a.jsonl, line 5, and " in lines[0] and "b.jsonl, line 2: the same prompt has two ground truths, 5 " in lines[0]
+    )
+    assert "a.jsonl, line 6, and " in lines[1] and "'numeric' and 6 for 'math'" in lines[1]
+    table = collect_prompts([{"path": "a.jsonl"}, {"path": "b.jsonl"}], SPLIT, None, tmp_path, leave_out=True)
+    assert len(table) == 18 and table.attrs["duplicates"] == 4 and len(table.attrs["left_out"]) == 2
+
+
+def test_a_prompt_without_a_verifier_contradicts_nothing(tmp_path):
+    write_lines(tmp_path / "a.jsonl", [SUMS[0], {"prompt": SUMS[0]["prompt"], "kind": "chat"}])
+    table = collect(tmp_path, {"path": "a.jsonl"})
+    assert table["verifier"].tolist() == ["numeric"] and table.attrs["duplicates"] == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_number_of_processes_changes_nothing(tmp_path, processes):
+    write_lines(tmp_path / "a.jsonl", SUMS)
+    table = collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, processes=processes)
+    pd.testing.assert_frame_equal(table, collect(tmp_path, {"path": "a.jsonl"}))
+
+
+@pytest.mark.parametrize(
+    ("column", "verifier", "expected"),
+    [
+        (pa.array([Decimal("18.90")], pa.decimal128(10, 2)), "numeric", 18.9),
+        (pa.array([Decimal("72")], pa.decimal128(10, 0)), "math", 72),
+        (pa.array([datetime.date(2026, 1, 31)]), "exact", "2026-01-31"),
+        (pa.array([b"Oslo"]), "exact", "Oslo"),
+        (pa.array([72.0]), "numeric", 72.0),
+    ],
+)
+def test_ground_truths_of_every_type_of_parquet(tmp_path, column, verifier, expected):
+    pq.write_table(pa.table({"prompt": ["Hi"], "ground_truth": column}), tmp_path / "a.parquet")
+    row = collect(tmp_path, {"path": "a.parquet", "kind": "verifiable", "verifier": verifier}).iloc[0]
+    assert json.loads(row["ground_truth"]) == expected
+
+
+def test_a_number_that_is_none_is_no_ground_truth(tmp_path):
+    pq.write_table(pa.table({"prompt": ["Hi", "Ho"], "ground_truth": [1.0, float("nan")]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet, row 2: the verifier 'numeric' has no ground truth"):
+        collect(tmp_path, {"path": "a.parquet", "kind": "verifiable", "verifier": "numeric"})
+    (tmp_path / "b.jsonl").write_text('{"prompt": "Hi", "ground_truth": NaN}\n')
+    with pytest.raises(UserError, match=r"b\.jsonl, line 1: .* cannot use the ground truth nan .* not a number"):
+        collect(tmp_path, {"path": "b.jsonl", "kind": "verifiable", "verifier": "numeric"})
+
+
+def test_an_own_verifier_can_say_what_is_right_in_its_own_words(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "def verify(text, ground_truth): return float(text == ground_truth.upper())\n"
+        "def own_words(ground_truth): return [ground_truth]\n"
+    )
+    verification = Verification(own=(("mine", str(tmp_path / "own.py")),))
+    row = {"prompt": "Say x.", "kind": "factual", "verifier": "mine", "ground_truth": "X"}
+    write_lines(tmp_path / "a.jsonl", [row])
+    assert len(collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)) == 1
+    write_lines(tmp_path / "a.jsonl", [row | {"ground_truth": "x"}])
+    with pytest.raises(UserError, match=r"line 1: .* the answer 'x', which says the same, scores 0"):
+        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)
+
+
 def test_duplicates_are_dropped_and_counted(tmp_path):
     write_lines(tmp_path / "a.jsonl", chats(4))
     write_lines(tmp_path / "b.jsonl", [*chats(6), *chats(1)])
@@ -354,7 +494,7 @@ def test_a_missing_file_is_named_with_its_neighbor(tmp_path):
 @pytest.mark.parametrize("line", [b'{"prompt": "Hi", \n', b'{"prompt": "\xff", "kind": "chat"}\n'])
 def test_an_unreadable_line_is_named(tmp_path, line):
     (tmp_path / "a.jsonl").write_bytes(json.dumps(chats(1)[0]).encode() + b"\n\n" + line)
-    with pytest.raises(UserError, match=r"a\.jsonl, line 3: not readable as JSON"):
+    with pytest.raises(UserError, match=r"a\.jsonl, line 3: not (readable as JSON|UTF-8 text)"):
         collect(tmp_path, {"path": "a.jsonl"})
 
 

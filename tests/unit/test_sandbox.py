@@ -20,7 +20,7 @@ import sandbox_attacks
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import VERIFIERS, Verification, sandbox
 from adaptive_samplers.labels.verifiers import code as code_verifier
-from adaptive_samplers.labels.verifiers.code import extract_code, verify_code
+from adaptive_samplers.labels.verifiers.code import verify_code
 from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
 from adaptive_samplers.labels.verifiers.sandbox import (
     Finished,
@@ -500,9 +500,3 @@ def test_numbers_too_large_for_floats_are_compared_all_the_same():
     assert verify_code("def f(): return 10**400", big, LIMITS)[0] == 0.0
     huge = {"function": "f", "calls": [{"arguments": [], "result": math.inf}]}
     assert verify_code("def f(): return float('inf')", huge, LIMITS)[0] == 1.0
-
-
-def test_the_last_python_block_is_the_code():
-    assert extract_code("a\n```\none\n```\nb\n```Python3 title\ntwo\n```\n```json\n{}\n```") == "two\n"
-    assert extract_code("no fence") == "no fence"
-    assert extract_code("  ```python\nx = '```'\n  ```") == "x = '```'\n"

@@ -1,6 +1,7 @@
 """The schema in config/schemas/config.schema.yaml: how it is read, and the defaults that it fills in."""
 
 import copy
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,7 +80,10 @@ def kinds_of(schema: Schema) -> list[str]:
 
 
 def complete(value: Any, schema: Schema) -> Any:
-    """A copy of a value with the schema's defaults and number types; what does not fit the schema is only copied."""
+    """A copy of a value with the schema's defaults, number types and `~` in paths as the home folder.
+
+    What does not fit the schema is only copied.
+    """
     schema = resolve(schema)
     if "oneOf" in schema:
         index = branch_index(schema, value)
@@ -94,6 +98,8 @@ def complete(value: Any, schema: Schema) -> Any:
         return _complete_map(value, schema)
     if isinstance(value, list) and "items" in schema:
         return [complete(item, schema["items"]) for item in value]
+    if schema.get("format") == "path" and isinstance(value, str):
+        return os.path.expanduser(value)
     if not is_type(value, ["number"]):
         return copy.deepcopy(value)
     if "integer" in types_of(schema) and float(value).is_integer():

@@ -10,14 +10,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_number
+from adaptive_samplers.reading import Row, read_rows
 
 WORD = re.compile(r"\w+")
-TEXT_KEYS = ("messages", "prompt", "instruction", "question", "text")  # where a prompt stands in others' files
+# Where a prompt stands in others' files: the first of these that a row has.
+TEXT_KEYS = (
+    *("messages", "prompt", "instruction", "question", "text"),
+    *("conversations", "conversation", "turns", "problem", "query", "instructions", "questions", "prompts", "texts"),
+)
+_KEY = "preferences.decontamination.files"
+# In messages: ShareGPT's have `from` and `value`.
+_ROLES, _CONTENTS = ("role", "from"), ("content", "value", "text")
 
 
 class Overlap(NamedTuple):
@@ -92,49 +98,86 @@ def split_texts(prompts: pd.DataFrame, split: str) -> Iterator[tuple[str, str]]:
 def evaluation_texts(path: Path | str) -> Iterator[tuple[str, str]]:
     """The texts of a file of evaluation prompts, with the file's name.
 
-    JSON lines, a JSON list or Parquet, with the prompt under the first of `TEXT_KEYS` that a row has: a text, or a list
-    of `{role, content}`. Any other file is text, a prompt a line.
+    JSON lines, JSON or Parquet, with the prompt under the first of `TEXT_KEYS` that a row has: a text, a list of texts,
+    or a conversation of `{role, content}` or `{from, value}`. A JSON document may hold its rows in a list, under a name
+    (`{"data": [...]}`), by id, or in columns. Any other file is text, a prompt a line.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or a row has no prompt.
+        If the file cannot be read, or there is no text in it or in one of its rows.
     """
     path = Path(path)
-    for number, row in enumerate(_rows(path), start=1):
-        if isinstance(row, str):
-            yield path.name, row
-            continue
-        key = next((key for key in TEXT_KEYS if isinstance(row, dict) and row.get(key) is not None), None)
-        if key is None:
-            raise _without_prompt(path, number, row)
-        value = row[key]
-        if not isinstance(value, str):
-            value = "\n".join(said(value))
-        yield path.name, value
+    is_empty = True
+    for row in read_rows(path, _KEY, others_are_text=True):
+        is_document = path.suffix == ".json" and isinstance(row.values, dict)
+        for one in _rows_of(row.values, row.place) if is_document else [row]:
+            texts = list(_row_texts(one.values))
+            if not texts:
+                raise _without_text(one)
+            is_empty = False
+            yield from ((path.name, text) for text in texts)
+    if is_empty:
+        raise UserError(f"{path}: no text in it; looked under {', '.join(TEXT_KEYS)}; correct {_KEY}")
 
 
-def _without_prompt(path: Path, number: int, row: Any) -> UserError:
-    names = list(row) if isinstance(row, dict) else []
-    near = next((match for name in TEXT_KEYS for match in difflib.get_close_matches(name, names, n=1)), None)
-    hint = f"is it '{near}'? " if near else ""
-    return UserError(
-        f"{path}, row {number}: no prompt under {', '.join(TEXT_KEYS)}; {hint}rename the field that holds it, or write "
-        "a text file with a prompt a line"
-    )
+def _rows_of(value: Any, place: str) -> Iterator[Row]:
+    """The rows of a JSON document that is one object: under a name, by id, in columns, or itself the only one."""
+    if isinstance(value, list):
+        for number, part in enumerate(value, start=1):
+            yield Row(part, f"{place}, item {number}")
+        return
+    parts = {name: part for name, part in value.items() if isinstance(part, list | dict)}
+    if any(value.get(key) is not None for key in TEXT_KEYS) or not (parts or _is_texts_by_id(value)):
+        yield Row(value, place)
+    elif not parts:
+        yield from (Row(text, f"{place}, {name}") for name, text in value.items())
+    else:
+        is_by_id = all(isinstance(part, dict) for part in value.values())
+        for name, part in parts.items():
+            # Beside lists of rows, an object may tell of the file.
+            if is_by_id or isinstance(part, list) or any(_row_texts(part)):
+                yield from _rows_of(part, f"{place}, {name}")
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    try:
-        if path.suffix == ".parquet":
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches():
-                    yield from batch.to_pylist()
-        elif path.suffix == ".json":
-            yield from json.loads(path.read_text(encoding="utf-8"))
+def _is_texts_by_id(value: dict[str, Any]) -> bool:
+    near = any(difflib.get_close_matches(name, TEXT_KEYS, n=1) for name in value)
+    return not near and len(value) > 1 and all(isinstance(part, str) for part in value.values())
+
+
+def _row_texts(value: Any) -> Iterator[str]:
+    """The texts of a row: all of it if that is a text or a list of some, else what is under the first key for texts."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in TEXT_KEYS if value.get(key) is not None), None)
+    yield from _texts(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts of a prompt: itself, its messages but for the system's, the texts in a list or a column."""
+    if isinstance(value, str):
+        yield from [value] * bool(value.strip())
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
+    elif isinstance(value, dict):
+        if not _is_message(value):
+            value = [*value.values()]
+        elif any(value.get(name) == "system" for name in _ROLES):
+            return
         else:
-            with open(path, encoding="utf-8") as file:
-                for line in filter(str.strip, file):
-                    yield json.loads(line) if path.suffix == ".jsonl" else line
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as prompts of an evaluation ({error}); correct the file") from error
+            value = next((value[name] for name in _CONTENTS if value.get(name) is not None), None)
+        yield from _texts(value)
+
+
+def _is_message(value: dict[str, Any]) -> bool:
+    return any(name in value for name in _CONTENTS) and any(name in value for name in (*_ROLES, "type"))
+
+
+def _without_text(row: Row) -> UserError:
+    names = [str(name) for name in row.values] if isinstance(row.values, dict) else []
+    near = next((match for name in TEXT_KEYS for match in difflib.get_close_matches(name, names, n=1)), None)
+    hint = f"is it '{near}'? " if near else f"it has {', '.join(names)}. " if names else ""
+    return row.complain(
+        f"no text under {', '.join(TEXT_KEYS)}",
+        f"{hint}Rename the field that holds the prompt, or write a text file with a prompt a line",
+    )

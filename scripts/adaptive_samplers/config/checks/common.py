@@ -1,5 +1,6 @@
 """What the checks share: places in a config, and files that should be there."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from adaptive_samplers.config.words import suggest
 QUALITY: KeyPath = ("labels", "quality")
 JUDGE: KeyPath = (*QUALITY, "judge")
 TRAINED_KIND = "feature_reward"  # the judge that the DAG trains; it has no name of its own
+_WILDCARD = re.compile(r"[{}]")
 COMPARING_KINDS = ("pairwise", "endpoint")  # judges that are asked a question about two answers, and give no rewards
 
 
@@ -30,8 +32,11 @@ def judges(config: dict, problems: Problems) -> list[KeyPath]:
 def check_exists(
     path: KeyPath, name: str, base_folder: Path, exists: Callable[[Path], bool], kind: str, problems: Problems
 ) -> None:
-    """Report a file or folder that does not exist, with one of nearly its name."""
+    """Report a file or folder that does not exist, with one of nearly its name, or that Snakemake cannot name."""
     place = base_folder / name
+    if kind == "file" and _WILDCARD.search(name):
+        problems.add(path, f"'{name}' has braces, which mean wildcards to Snakemake; allowed: a {kind} without them")
+        return
     if exists(place):
         return
     if place.exists():

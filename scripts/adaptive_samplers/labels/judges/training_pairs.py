@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
 from adaptive_samplers.labels.judges.features import FEATURES, answer_features
 from adaptive_samplers.models.language_model import LanguageModel
+from adaptive_samplers.reading import read_objects
 
 COLUMNS = ["prompt", "chosen", "rejected", "corruption"]
 BATCH_SIZE = 16
@@ -19,19 +19,15 @@ def read_pairs(path: Path) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the file cannot be read, is no JSON lines file, or a row lacks a key.
+        If the file cannot be read, or a row lacks a key.
     """
-    try:
-        pairs = pd.read_json(path, lines=True, dtype=str)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error}); correct labels.quality.judge.pairs") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is no JSON lines file ({error})") from error
-    for column in COLUMNS:
-        if column not in pairs or pairs[column].isna().any():
-            row = int(pairs[column].isna().idxmax()) + 1 if column in pairs else 1
-            raise UserError(f"{path}: row {row} lacks the key '{column}'; each needs {', '.join(COLUMNS)}")
-    return pairs[COLUMNS]
+    pairs = []
+    for row in read_objects(path, "labels.quality.judge.pairs"):
+        for column in COLUMNS:
+            if not isinstance(row.values.get(column), str):
+                raise row.complain(f"lacks the key '{column}', a text", f"each row needs {', '.join(COLUMNS)}")
+        pairs.append([row.values[column] for column in COLUMNS])
+    return pd.DataFrame(pairs, columns=COLUMNS)
 
 
 def pair_features(pairs: pd.DataFrame, model: LanguageModel, embedder: Path, embedder_settings: dict) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 A span of any length is looked up in microseconds.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +12,13 @@ import numpy as np
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, read_json, write_json
 from adaptive_samplers.progress import progress
+from adaptive_samplers.reading import read_objects, read_text
 
 TOKENS_FILE = "tokens.bin"
 SUFFIXES_FILE = "suffixes.idx"
 METADATA_FILE = "metadata.json"
+
+_KEY = "labels.overlap.corpus"
 
 
 def read_corpus(paths: Iterable[Path | str]) -> Iterator[str]:
@@ -28,33 +30,13 @@ def read_corpus(paths: Iterable[Path | str]) -> Iterator[str]:
         If a file is missing or not UTF-8 text, or a line is not JSON with a string `text`.
     """
     for path in map(Path, paths):
-        try:
-            if path.suffix == ".jsonl":
-                yield from _read_json_lines(path)
-            else:
-                yield path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"labels.overlap.corpus: {path} cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"labels.overlap.corpus: {path} is not UTF-8 text (byte {error.start}); convert it first"
-            ) from error
-
-
-def _read_json_lines(path: Path) -> Iterator[str]:
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{path}, line {number}: not JSON ({error.msg}); one object a line is expected"
-                ) from error
-            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                raise UserError(f"{path}, line {number}: no `text` field that is a string; every line needs one")
-            yield row["text"]
+        if path.suffix == ".jsonl":
+            for row in read_objects(path, _KEY):
+                if not isinstance(row.values.get("text"), str):
+                    raise row.complain("no `text` field that is a string", "every line needs one")
+                yield row.values["text"]
+        else:
+            yield read_text(path, _KEY)
 
 
 def tokenize_corpus(documents: Iterable[str], tokenizer_folder: Path | str) -> Iterator[list[int]]:

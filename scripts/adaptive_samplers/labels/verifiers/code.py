@@ -17,6 +17,7 @@ from fractions import Fraction
 from itertools import zip_longest
 from typing import Any
 
+from adaptive_samplers.labels.verifiers.answer_code import code_of
 from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
 from adaptive_samplers.labels.verifiers.sandbox import (
     LONGEST_MESSAGE,
@@ -28,7 +29,6 @@ from adaptive_samplers.labels.verifiers.sandbox import (
     run_program,
 )
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _FORMS = (
     'the ground truth must be {"tests": [code, ...]}, {"cases": [{"input": text, "output": text}, ...]} or '
     '{"function": name, "calls": [{"arguments": [...], "result": ...}, ...]}'
@@ -50,7 +50,9 @@ def _check(ground_truth: Any) -> None:
                         pass
                     case _:
                         raise ValueError(_FORMS)
-        case {"function": str(), "calls": [*calls], **rest} if calls and not rest:
+        case {"function": str(function), "calls": [*calls], **rest} if calls and not rest:
+            if not function.isidentifier():
+                raise ValueError(f"no code can define a function named {function!r}")
             for call in calls:
                 match call:
                     case {"arguments": [*_], "result": result, **others} if not others:
@@ -66,8 +68,8 @@ def _check(ground_truth: Any) -> None:
 def verify_code(answer: str, ground_truth: dict[str, Any], limits: Limits = Limits()) -> Verdict:  # noqa: B008
     """1 if the answer's Python code passes every test within its limits, else 0.
 
-    The code is the last fenced block of the answer that is Python's or has no language, or the whole answer if it
-    has no fence. The ground truth has one of three forms, each with at least one test:
+    Which of an answer is its code: `answer_code.code_of`. The ground truth has one of three forms, each with at least
+    one test:
 
     - `{"tests": [code, ...]}`: code, such as `assert add(1, 2) == 3`, run one after another after the answer's;
     - `{"cases": [{"input": text, "output": text}, ...]}`: programs, run anew for each input; the ends of lines and
@@ -83,7 +85,7 @@ def verify_code(answer: str, ground_truth: dict[str, Any], limits: Limits = Limi
         If the sandbox itself fails.
     """
     _check(ground_truth)
-    code = extract_code(answer)
+    code = code_of(answer, ground_truth)
     if not code.strip():
         return 0.0, "no code in the answer"
     deadline = time.monotonic() + limits.seconds
@@ -97,15 +99,6 @@ def verify_code(answer: str, ground_truth: dict[str, Any], limits: Limits = Limi
         return 0.0, f"not done within {limits.seconds:g} s"
     except (MemoryError, RecursionError):
         return 0.0, "what it printed or returned is too large to be compared"
-
-
-def extract_code(answer: str) -> str:
-    """The last fenced block of Python's or of no language; all of an answer without a fence."""
-    blocks = _FENCE.findall(answer)
-    if not blocks:
-        return answer
-    fitting = [code for language, code in blocks if language.lower() in ("", "python", "python3", "py")]
-    return fitting[-1] if fitting else ""
 
 
 def _tests(code: str, tests: list[str], limits: Limits, deadline: float) -> Verdict:

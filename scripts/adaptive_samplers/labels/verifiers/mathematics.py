@@ -4,35 +4,88 @@ Nothing here limits the time: the library's own limits use signals, which work i
 interrupt arithmetic on huge numbers. `pool` verifies in processes that it kills when their time is over.
 """
 
+import math
 from typing import Any
 
 from adaptive_samplers.hashing import content_number
+from adaptive_samplers.labels.verifiers.final_text import solution
+from adaptive_samplers.labels.verifiers.formulas import answer_formula, read_formula, unread_part
 from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
 
-_DECIMALS = 6  # to which math-verify compares numbers
+_DECIMALS = 6  # to which numbers are compared
+_SIGNIFICANT = 5  # digits to which small numbers are
+_MOST_DECIMALS = 300
 
 
 def _load() -> None:
     import math_verify
 
     # The first use compiles the parser's grammar.
-    math_verify.verify(
-        math_verify.parse("$1$", parsing_timeout=None),
-        math_verify.parse("1", parsing_timeout=None),
-        timeout_seconds=None,
-    )
+    math_verify.verify(read_formula("1"), read_formula("2x"), timeout_seconds=None)
 
 
-def final_formula(answer: str, ground_truth: object = None) -> str | None:
-    """The last formula or number of an answer, in a form that equivalent ones share, to six decimals of numbers.
+def _check(ground_truth: Any) -> None:
+    """Whether all of the ground truth is read."""
+    formula = _written(ground_truth)
+    parsed = read_formula(formula)
+    if parsed is None:
+        raise ValueError(f"{formula!r} holds no formula that can be read; `exact` compares words")
+    if (problem := unread_part(formula, parsed)) is not None:
+        raise ValueError(f"{formula!r} is read as {parsed}, {problem}")
+
+
+def _own_words(ground_truth: Any) -> list[str]:
+    formula = _written(ground_truth)
+    return [f"\\boxed{{{formula}}}", f"The answer is ${formula}$."]
+
+
+def _written(ground_truth: str | int | float) -> str:
+    """The formula of a ground truth, which may be the end of a solution."""
+    if isinstance(ground_truth, bool) or not isinstance(ground_truth, str | int | float):
+        raise ValueError(f"{ground_truth!r} is no formula")
+    if isinstance(ground_truth, str):
+        return solution(ground_truth).strip().strip("$").strip()
+    if not math.isfinite(ground_truth):
+        raise ValueError(f"{ground_truth!r} is no number")
+    return repr(ground_truth)
+
+
+def final_formula(answer: str, ground_truth: str | int | float) -> str | None:
+    """The formula that an answer gives, in a form that equivalent ones share, to six decimals of numbers.
 
     Of a formula with symbols it is its values at two fixed points, which formulas that are not equivalent share only
     by a coincidence of six decimals: linear work, where math-verify would have to compare every pair.
     """
-    from math_verify import parse
+    expected = _expected(ground_truth)
+    found = _given(answer, expected)
+    return None if found is None else _canonical(_unnamed(found, expected))
 
-    found = parse(answer, parsing_timeout=None)
-    return _canonical(found[0]) if found else None
+
+def _unnamed(found: Any, expected: Any) -> Any:
+    """What "x = 5" says of x, 5, unless something else was asked for."""
+    import sympy
+
+    def named(formula: Any) -> bool:
+        return isinstance(formula, sympy.Eq) and isinstance(formula.lhs, sympy.Symbol)
+
+    if named(found) and not (named(expected) and expected.lhs != found.lhs):
+        return found.rhs
+    if isinstance(found, sympy.FiniteSet) and all(map(named, found)) and len({part.lhs for part in found}) == 1:
+        return sympy.FiniteSet(*(part.rhs for part in found))
+    return found
+
+
+def _expected(ground_truth: str | int | float) -> Any:
+    parsed = read_formula(_written(ground_truth))
+    if parsed is None:
+        raise ValueError(f"the ground truth {ground_truth!r} holds no formula")
+    return parsed
+
+
+def _given(answer: str, expected: Any) -> Any:
+    """What an answer gives. Where the ground truth has no variables, letters behind a number are its unit."""
+    formula = answer_formula(answer)
+    return None if formula is None else read_formula(formula, units_of_letters=not expected.free_symbols)
 
 
 def _canonical(formula: Any) -> str:
@@ -40,8 +93,6 @@ def _canonical(formula: Any) -> str:
 
     if isinstance(formula, str):
         return " ".join(formula.split())
-    if isinstance(formula, sympy.Eq) and isinstance(formula.lhs, sympy.Symbol):
-        return _canonical(formula.rhs)  # "x = 5" gives 5
     if isinstance(formula, sympy.StrictGreaterThan | sympy.GreaterThan):
         formula = formula.reversed
     if isinstance(formula, sympy.MatrixBase):
@@ -76,23 +127,42 @@ def _at(formula: Any, symbols: list[Any], draw: int) -> str | None:
     value = sympy.N(formula.doit().subs(point), 30)
     if not value.is_number or not value.is_finite:
         return None
-    texts = [f"{sympy.Float(part, 30):.{_DECIMALS}f}".rstrip("0").rstrip(".") for part in value.as_real_imag()]
+    parts = [(part, _decimals(part)) for part in value.as_real_imag()]
+    texts = [f"{sympy.Float(part, 30):.{decimals}f}".rstrip("0").rstrip(".") for part, decimals in parts]
     real, imaginary = ("0" if text == "-0" else text for text in texts)
     return real if imaginary == "0" else f"{real} + {imaginary}i"
 
 
-@verifier("math", load=_load, final_answer=final_formula)
-def verify_mathematics(answer: str, ground_truth: str | int | float) -> Verdict:
-    """1 if the answer's last formula or number equals the ground truth mathematically, by math-verify."""
-    from math_verify import parse, verify
+def _decimals(number: Any) -> int:
+    """To how many decimals a number is compared: of small ones, six would leave nothing."""
+    import sympy
 
-    expected = parse(str(ground_truth), parsing_timeout=None, raise_on_error=True)
-    if not expected:
-        expected = parse(f"${ground_truth}$", parsing_timeout=None, raise_on_error=True)
-    if not expected:
-        raise ValueError(f"the ground truth {ground_truth!r} holds no formula")
-    found = parse(answer, parsing_timeout=None)
-    if not found:
+    size = abs(number.doit().evalf(15)) if getattr(number, "is_number", False) else None
+    if size is None or not size.is_Float or size == 0 or size >= 1:
+        return _DECIMALS
+    return max(_DECIMALS, min(_SIGNIFICANT - 1 - math.floor(sympy.log(size, 10)), _MOST_DECIMALS))
+
+
+@verifier("math", check=_check, load=_load, final_answer=final_formula, own_words=_own_words)
+def verify_mathematics(answer: str, ground_truth: str | int | float) -> Verdict:
+    """1 if the formula that the answer gives equals the ground truth mathematically, by math-verify.
+
+    The ground truth is a number, a formula in LaTeX, with or without delimiters, or a solution that ends with one in a
+    box. Where an answer's formula stands: `formulas.answer_formula`. Units behind numbers are not compared.
+    """
+    from math_verify import verify
+    from sympy import Interval
+
+    expected = _expected(ground_truth)
+    found = _given(answer, expected)
+    if found is None:
         return 0.0, "no formula in the answer"
-    right = verify(expected, found, timeout_seconds=None)
-    return float(right), f"found {found[-1]}, expected {expected[-1]}"
+    right = verify(
+        expected,
+        found,
+        float_rounding=_decimals(expected),
+        # (1, 2) may be a point, which 1 < x < 2 is not.
+        allow_set_relation_comp=not (isinstance(expected, Interval) and expected.is_open),
+        timeout_seconds=None,
+    )
+    return float(right), f"found {found}, expected {expected}"

@@ -2,61 +2,201 @@
 
 import re
 from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
+from adaptive_samplers.labels.verifiers.final_text import last_box, solution, statement
 from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
 
-# A number as people write it: sign, currency, thousands separated by commas, decimals. The sign counts only
-# where it cannot be a hyphen or a minus between two numbers, so "7-2" holds 7 and 2.
-_NUMBER = r"(?<![\w.])[-−+]?[$€£]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])[-−+]?\.\d+|\d+(?:\.\d+)?"
-ANSWER_MARK = re.compile(r"####|answer\s*(?:is|:|=)", re.IGNORECASE)
+_PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+)"
+_EXPONENT = r"\^\s?(?:\{\s?(?P<%s>[-+]?\d+)\s?\}|(?P<%s>[-+]?\d+))"
+# A number in any of the ways in which people write one, after `_simplified`. The longest way comes first.
+_NUMBER = re.compile(
+    rf"""
+    (?P<sign>(?<![\w.)}}])[-+](?:(?=[\d.$€£\\])|(?<==[ ][-+])[ ]|(?<==[-+])[ ]))?
+    (?:[$€£]\s?)?
+    (?:
+        (?:(?P<mixed>\d+)\s?)?\\frac\s?\{{\s?(?P<over>-?{_PLAIN})\s?\}}\s?\{{\s?(?P<under>-?{_PLAIN})\s?\}}
+      | (?:(?P<whole>\d+)[ ])?(?P<numerator>{_PLAIN})[ ]?/[ ]?(?P<denominator>{_PLAIN})
+      | (?P<mantissa>{_PLAIN})[ ]?\*[ ]?10{_EXPONENT % ("ten_braced", "ten_bare")}
+      | (?P<coefficient>{_PLAIN})[eE](?P<e>[-+]?\d+)(?!\w)
+      | (?P<base>\d+){_EXPONENT % ("power_braced", "power_bare")}
+      | (?P<plain>{_PLAIN})
+    )
+    """,
+    re.VERBOSE,
+)
+_LARGEST_EXPONENT = 1_000
+_LONGEST = 1_000  # characters
+
+# Commands that may stand beside a number without making it a part of something larger.
+_APART = (
+    "text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed|fbox|approx|implies|to|leq?|geq?|neq?|equiv|therefore|"
+    "quad|qquad|left|right|begin|end|[lc]?dots|Rightarrow|rightarrow|longrightarrow|because"
+)
+# What before or behind a number makes it a part of an expression that is no number by itself.
+_CONTINUES = re.compile(
+    rf"[.,:](?=\d)|[ \t]*[-+*/^][ \t]*(?=[\d.(\\$])|\((?=\d)|[ \t]*\\(?!(?:{_APART})\b)[a-zA-Z]+|[_^{{]|"
+    r"[ \t]+(?:or|to)[ \t]+[-$]?\d"
+)
+_CONTINUED = re.compile(
+    rf"(?:\d[.,:]|[\d)}}]\ ?[-+*/^]\ ?|(?<![A-Za-z])[A-Za-z]\ ?[-+*/]\ ?|\\(?!(?:{_APART})\b)[a-zA-Z]+\s?\{{?|"
+    r"\d\ (?:or|to)\ )$"
+)
+# What makes a sign before a number one of subtraction or addition.
+_SUBTRACTED = re.compile(r"(?:[\d)}]|(?<![A-Za-z])[A-Za-z]) ?$")
+# Digits of a name or a unit: H2, cm^2, x_1. Currencies stand before amounts.
+_IN_A_NAME = re.compile(r"(?:[A-Za-z]|[A-Za-z}][\^_]\{?)$")
+_CURRENCY = re.compile(r"(?<![A-Za-z])(?:[A-Z]{3}|Rs\.?)$")
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SIMPLER = [
+    (r"[\u2212\u2013\ufe63\uff0d]", "-"),
+    (r"\\!|\\left\b|\\right\b|\\displaystyle\b", ""),
+    (r"\{,\}", ","),
+    # Spaces that separate thousands.
+    (r"(?<=\d)(?:\\[,;: ]|[\u00a0\u2007\u2009\u202f\u2005\u2006~])(?=\d{3}(?!\d))", ","),
+    (r"[\u00a0\u2007\u2009\u202f]|\\[,;: ]", " "),
+    (r"\\\$", "$"),
+    (r"\\%", "%"),
+    (r"\^\s?\{?\s?\\circ\s?\}?|°", ""),
+    (r"\\[dtc]frac", r"\\frac"),
+    (r"\\frac\s?(\d)\s?(\d)", r"\\frac{\1}{\2}"),
+    (r"(?<=\d)\*\*(?=-?\d)", "^"),
+    (r"\*\*|__", ""),  # bold
+    (r"\\times\b|\\cdot\b|[×·⋅]", "*"),
+    (r"\\div\b|[÷⁄]", "/"),
+    (r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda found: f"^{found.group().translate(_SUPERSCRIPTS)}"),
+]
+_SIMPLER_PATTERNS = [(re.compile(pattern), replacement) for pattern, replacement in _SIMPLER]
+
+
+def _check(ground_truth: Any) -> None:
+    expected_number(ground_truth)
 
 
 def final_number(answer: str, ground_truth: object = None) -> str | None:
     """The number that an answer gives, as text: equal numbers are the same text."""
     number = answer_number(answer)
-    if number is None:
-        return None
-    text = f"{number:f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text == "-0" else text
+    return None if number is None else number_text(number)
 
 
-@verifier("numeric", final_answer=final_number)
+def _own_words(ground_truth: Any) -> list[str]:
+    text = solution(str(ground_truth))
+    return [str(ground_truth), f"The answer is {text}.", f"So we get\n#### {text}", f"\\boxed{{{text}}}"]
+
+
+@verifier("numeric", check=_check, final_answer=final_number, own_words=_own_words)
 def verify_number(answer: str, ground_truth: int | float | str) -> Verdict:
-    """1 if the number that the answer gives equals the ground truth exactly, in decimal.
+    """1 if the number that the answer gives equals the ground truth exactly, as fractions.
 
-    The answer's number is the first one after the last `####` or "answer is" (after its last equals sign, if
-    it has any), or else the last number of the text.
+    The answer's number is the one in its last box, else the first one after the last `####` or "answer is" (after its
+    last equals sign, if it has any), else the last number of the text. What is a part of something larger is no
+    number: there is none in "3 + 4", "5-7", "10:30", and one in "1/2", "10^6", "1.5e3", "3 1/2".
+
+    The ground truth is a number, the text of one, or a solution that ends with one as GSM8K's do (`#### 72`) or in a
+    box; all of it is read, by the same rules as answers.
     """
-    expected = decimal(str(ground_truth)) if isinstance(ground_truth, str) else Decimal(repr(ground_truth))
+    expected = expected_number(ground_truth)
     found = answer_number(answer)
     if found is None:
         return 0.0, "no number in the answer"
-    return float(found == expected), f"found {found}, expected {expected}"
+    return float(found == expected), f"found {number_text(found)}, expected {number_text(expected)}"
 
 
-def answer_number(answer: str) -> Decimal | None:
+def expected_number(ground_truth: Any) -> Fraction:
+    """The number that a ground truth is; ValueError if it is none, or more than one."""
+    if isinstance(ground_truth, bool) or not isinstance(ground_truth, int | float | str):
+        raise ValueError(f"{ground_truth!r} is not a number")
+    text = solution(ground_truth) if isinstance(ground_truth, str) else repr(ground_truth)
+    number = whole_number_of(text)
+    if number is None:
+        raise ValueError(f"{text!r} is not a number")
+    return number
+
+
+def whole_number_of(text: str) -> Fraction | None:
+    """The number that a text is, from its beginning to its end; None if it is none."""
+    simple = _simplified(text).strip()
+    if simple.startswith("$") and simple.endswith("$") and len(simple) > 2:
+        simple = simple.strip("$").strip()
+    found = _NUMBER.fullmatch(simple)
+    return None if found is None else _value(found)
+
+
+def answer_number(answer: str) -> Fraction | None:
     """The number that an answer gives, if it has any."""
-    stated = statement(answer)
+    box = last_box(answer)
+    stated = statement(answer) if box is None else box
     if stated is not None:
         # "The answer is 3 + 4 = 7": the result stands after the equals sign.
-        number = re.search(_NUMBER, stated.rsplit("=", 1)[-1])
-        if number:
-            return decimal(number.group())
-    numbers = re.findall(_NUMBER, answer)
-    return decimal(numbers[-1]) if numbers else None
+        numbers = _numbers(stated.rsplit("=", 1)[-1])
+        if box is not None:
+            return numbers[0] if len(numbers) == 1 else None
+        if numbers:
+            return numbers[0]
+    numbers = _numbers(answer)
+    return numbers[-1] if numbers else None
 
 
-def statement(answer: str) -> str | None:
-    """What follows the last `####` or "answer is", to the end of the line or sentence; None without such a mark."""
-    marks = list(ANSWER_MARK.finditer(answer))
-    if not marks:
+def _numbers(text: str) -> list[Fraction | None]:
+    """The numbers in a text, in order; None for each that is a part of something that is no number."""
+    simple = _simplified(text)
+    numbers = []
+    for found in _NUMBER.finditer(simple):
+        before = simple[: found.start()]
+        if _IN_A_NAME.search(before[-3:]) and not _CURRENCY.search(before[-4:]) and not _CONTINUED.search(before[-20:]):
+            continue
+        is_part = _CONTINUED.search(before[-20:]) or _CONTINUES.match(simple, found.end())
+        is_part = is_part or (found["sign"] and _SUBTRACTED.search(before[-3:]))
+        numbers.append(None if is_part else _value(found))
+    return numbers
+
+
+def _simplified(text: str) -> str:
+    """A text in which every way to write a number is left in one spelling."""
+    for pattern, replacement in _SIMPLER_PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _value(found: re.Match[str]) -> Fraction | None:
+    """What a match of `_NUMBER` comes to; None for a division by zero, or what is too large to be meant."""
+    if len(found.group()) > _LONGEST:
         return None
-    return re.split(r"\n|[.!?]\s", answer[marks[-1].end() :].lstrip(), maxsplit=1)[0]
+    part = found.groupdict()
+    if part["under"] or part["denominator"]:
+        top, bottom = (_plain(part["over"] or part["numerator"]), _plain(part["under"] or part["denominator"]))
+        if not bottom:
+            return None
+        value = int(part["mixed"] or part["whole"] or 0) + top / bottom
+    elif part["plain"]:
+        value = _plain(part["plain"])
+    else:
+        base = _plain(part["base"] or "10")
+        exponents = ("ten_braced", "ten_bare", "e", "power_braced", "power_bare")
+        exponent = int(next(part[name] for name in exponents if part[name]))
+        if abs(exponent) > _LARGEST_EXPONENT or (base > 10 and abs(exponent) > 100) or (base == 0 and exponent < 0):
+            return None
+        value = _plain(part["mantissa"] or part["coefficient"] or "1") * base**exponent
+    return -value if (part["sign"] or "").startswith("-") else value
 
 
-def decimal(text: str) -> Decimal:
-    """A number as people write it, exactly; ValueError if it is none."""
-    if not re.fullmatch(r"\s*[-−+]?[$€£]?[\d,]*\.?\d+\s*", text):
-        raise ValueError(f"'{text}' is not a number")
-    return Decimal(re.sub(r"[,$€£\s]", "", text).replace("−", "-"))
+def _plain(digits: str) -> Fraction:
+    return Fraction(Decimal(digits.replace(",", "")))
+
+
+def number_text(number: Fraction) -> str:
+    """A number as text, in decimals if they end, else as a fraction: equal numbers are the same text."""
+    twos_and_fives = number.denominator
+    for prime in (2, 5):
+        while twos_and_fives % prime == 0:
+            twos_and_fives //= prime
+    if twos_and_fives != 1:
+        return str(number)
+    if number.denominator == 1:
+        return str(number.numerator)
+    places = number.denominator.bit_length()  # a denominator 2^a 5^b has at most that many decimals
+    scaled = number * 10**places
+    digits = str(abs(scaled.numerator // scaled.denominator)).rjust(places + 1, "0")
+    return f"{'-' if number < 0 else ''}{digits[:-places]}.{digits[-places:].rstrip('0')}"

@@ -3,10 +3,11 @@
 import importlib.util
 import re
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.verifiers.numeric import answer_number, decimal, final_number, statement
+from adaptive_samplers.labels.verifiers.final_text import statement
+from adaptive_samplers.labels.verifiers.numeric import answer_number, final_number, number_text, whole_number_of
 from adaptive_samplers.labels.verifiers.registry import Verdict, nearest, verifier
 from adaptive_samplers.labels.verifiers.words import normalized
 
@@ -43,6 +44,11 @@ def _check(ground_truth: Any) -> None:
         raise ValueError(f"the entry's own answer {known!r} scores {score:g}, not 1")
 
 
+def _own_words(ground_truth: Any) -> list[str]:
+    known = _task(ground_truth)[1].get("answer")
+    return [] if known is None else [f"<answer>{known}</answer>"]
+
+
 def _task(ground_truth: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(ground_truth, dict) or set(ground_truth) != {"dataset", "entry"}:
         raise ValueError(
@@ -58,7 +64,7 @@ def final_answer(answer: str, ground_truth: dict[str, Any]) -> str | None:
     return (final_number(given) if _is_number(expected) else None) or normalized(given) or None
 
 
-@verifier("reasoning_gym", check=_check, load=_load, require=_require, final_answer=final_answer)
+@verifier("reasoning_gym", check=_check, load=_load, require=_require, final_answer=final_answer, own_words=_own_words)
 def verify_reasoning(answer: str, ground_truth: dict[str, Any]) -> Verdict:
     """The score, 0 to 1, that a task of reasoning-gym gives to the answer.
 
@@ -78,13 +84,11 @@ def _given(answer: str, expected: str | None) -> str:
     if _is_number(expected):
         number = answer_number(answer)
         if number is not None:
-            return str(number)
+            # Some scorers compare texts: 0.5 must be the 0.50 that they know.
+            return expected if number == whole_number_of(expected) else number_text(number)
     stated = statement(answer)
     return (stated if stated else answer).strip().rstrip(".")
 
 
-def _is_number(text: str | None) -> bool:
-    try:
-        return text is not None and decimal(text) is not None
-    except ValueError:
-        return False
+def _is_number(text: str | None) -> TypeGuard[str]:
+    return isinstance(text, str) and whole_number_of(text) is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.verifiers.final_text import without_thinking
 from adaptive_samplers.labels.verifiers.sandbox import Limits
 
 # What a verifier says of an answer: a score, 0 (wrong) to 1 (right), and a detail for a reader.
@@ -17,15 +18,24 @@ Verdict = tuple[float, str]
 # The answer that a text gives, in a form that equivalent answers share; None if it gives none. The ground truth tells
 # what form an answer has, and nothing else.
 FinalAnswer = Callable[[str, Any], str | None]
+# Answers in a ground truth's own words, each of which must be right.
+OwnWords = Callable[[Any], list[str]]
 
 
 def _nothing() -> None:
     """Nothing to load or to require."""
 
 
+def _no_words(ground_truth: Any) -> list[str]:
+    """For verifiers whose ground truths tell of an answer without being one."""
+    return []
+
+
 @dataclass(frozen=True)
 class Verifier:
     """A verifier: call it with an answer's text and the prompt's ground truth. An empty answer scores 0.
+
+    What stands in `<think>` is no part of an answer.
 
     Attributes
     ----------
@@ -40,6 +50,10 @@ class Verifier:
     final_answer
         Takes a text and the ground truth, and returns the answer that the text gives (see `FinalAnswer`). None where
         the verifier looks at more of a text than an answer in it, so that there is nothing to vote on.
+    own_words
+        Takes a ground truth that passed the check, and returns the answers that say just that.
+    sees_thinking
+        Whether the function gets what stands in `<think>` too.
     """
 
     name: str
@@ -48,6 +62,8 @@ class Verifier:
     load: Callable[[], object] = _nothing
     require: Callable[[], object] = _nothing
     final_answer: FinalAnswer | None = None
+    own_words: OwnWords = _no_words
+    sees_thinking: bool = False
 
     def __call__(self, answer: str, ground_truth: Any) -> Verdict:
         """Score and detail of an answer.
@@ -57,9 +73,28 @@ class Verifier:
         Exception
             Whatever the function raises: the answer then has no verdict.
         """
-        if not answer.strip():
-            return 0.0, "empty answer"
-        return self.function(answer, ground_truth)
+        said = self.said(answer)
+        if not said.strip():
+            return 0.0, "empty answer" if not answer.strip() else "the answer never ends its thinking"
+        return self.function(said, ground_truth)
+
+    def said(self, answer: str) -> str:
+        """What of a text is the answer."""
+        return answer if self.sees_thinking else without_thinking(answer)
+
+    def accept(self, ground_truth: Any) -> None:
+        """Raise unless the verifier can use a ground truth and finds it right in its own words.
+
+        Raises
+        ------
+        Exception
+            What the check raises, or a ValueError that tells what was read.
+        """
+        self.check(ground_truth)
+        for words in self.own_words(ground_truth):
+            score, detail = self(words, ground_truth)
+            if score < 1:
+                raise ValueError(f"the answer {words!r}, which says the same, scores {score:g}: {detail}")
 
 
 @dataclass(frozen=True)
@@ -134,11 +169,14 @@ def verifier(
     load: Callable[[], object] = _nothing,
     require: Callable[[], object] = _nothing,
     final_answer: FinalAnswer | None = None,
+    own_words: OwnWords = _no_words,
 ) -> Callable[[Callable[[str, Any], Verdict]], Callable[[str, Any], Verdict]]:
     """Register a function as the verifier `name`; without a check of ground truths they are tried on an answer."""
 
     def register(function: Callable[[str, Any], Verdict]) -> Callable[[str, Any], Verdict]:
-        VERIFIERS[name] = Verifier(name, function, check or partial(_try, function), load, require, final_answer)
+        VERIFIERS[name] = Verifier(
+            name, function, check or partial(_try, function), load, require, final_answer, own_words
+        )
         return function
 
     return register
@@ -174,7 +212,14 @@ def _own_verifier(name: str, path: Path) -> Verifier:
     if not callable(verify):
         raise UserError(f"{path}: defines no function verify(text, ground_truth), for the verifier '{name}'; add it")
     function = partial(_own_verdict, verify)
-    return Verifier(name, function, partial(_try, function), final_answer=getattr(module, "final_answer", None))
+    return Verifier(
+        name,
+        function,
+        partial(_try, function),
+        final_answer=getattr(module, "final_answer", None),
+        own_words=getattr(module, "own_words", _no_words),
+        sees_thinking=True,
+    )
 
 
 def _own_verdict(verify: Callable[[str, Any], Any], answer: str, ground_truth: Any) -> Verdict:

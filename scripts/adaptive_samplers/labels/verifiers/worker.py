@@ -67,7 +67,7 @@ def _verdict(verifier: Verifier, kind: str, text: str, ground_truth: str | None)
         if ground_truth is None:
             raise ValueError("the prompt has no ground truth")
         if kind == "check":
-            verifier.check(json.loads(ground_truth))
+            verifier.accept(json.loads(ground_truth))
             return [None, None, None]
         if kind == "final_answer":
             return [None, _final_answer(verifier, text, json.loads(ground_truth)), None]
@@ -85,7 +85,8 @@ def _writable(text: str) -> str:
 def _final_answer(verifier: Verifier, text: str, ground_truth: Any) -> str | None:
     if verifier.final_answer is None:
         raise ValueError(f"the verifier {verifier.name} knows no final answers")
-    answer = verifier.final_answer(text, ground_truth) if text.strip() else None
+    said = verifier.said(text)
+    answer = verifier.final_answer(said, ground_truth) if said.strip() else None
     if answer is None:
         return None
     answer = _writable(answer)

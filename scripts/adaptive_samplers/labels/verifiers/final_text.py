@@ -1,0 +1,82 @@
+"""Where in a text the answer stands: after the thinking, in the last box, or behind the last "answer is"."""
+
+import re
+
+# Reasoning models think between such tags; where the prompt opened them, the answer has the closing one alone.
+_THINKING = r"(?:think|thinking|thought|reasoning)"
+_CLOSING = re.compile(rf"</{_THINKING}>", re.IGNORECASE)
+_OPEN = re.compile(rf"<{_THINKING}>.*", re.DOTALL | re.IGNORECASE)
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# What may stand between the parts of one answer: "$1$ and $2$", "\boxed{1}, \boxed{2}", "x = \boxed{1}$ or $x = ...".
+_JOINT = re.compile(
+    r"[\s$\\()\[\]]*(?:[,;]\s*(?:\\text\{)?(?:and|or)?|(?:\\text\{)?\s*(?:and|or))[\s}$\\()\[\]]*(?:[a-z]\w*\s*=\s*)?",
+    re.IGNORECASE,
+)
+
+# `####` marks GSM8K's answers, and headings in Markdown, which begin with a word.
+_MARK = re.compile(r"(?<!#)####(?=[^\w\n#]*\d)|answers?\s*(?:\*\*)?\s*(?:is|are|:|=)", re.IGNORECASE)
+
+
+def without_thinking(text: str) -> str:
+    """What a text says after all sections of thinking; of one that never ended thinking nothing is left."""
+    ends = [found.end() for found in _CLOSING.finditer(text)]
+    return _OPEN.sub("", text[ends[-1] :] if ends else text)
+
+
+def last_box(text: str) -> str | None:
+    r"""What the last `\boxed{...}` holds, or the last ones, separated by commas, where only "and" or "or" is between.
+
+    A box that does not end does not count. None if there is no box.
+    """
+    boxes = list(_BOX.finditer(text))
+    ends = _closing_braces(text) if boxes else {}
+    closed = [(box, ends[box.end() - 1]) for box in boxes if box.end() - 1 in ends]
+    return joined(text, [(box.start(), text[box.end() : end].strip(), end + 1) for box, end in closed])
+
+
+def joined(text: str, parts: list[tuple[int, str, int]], only_words: bool = False) -> str | None:
+    """The last of some parts of a text, with those before it that it continues, as in "1 and 2".
+
+    Parts are (start, content, end), in order. Commas join them too, unless `only_words`.
+    """
+    if not parts:
+        return None
+    contents = [parts[-1][1]]
+    for (_, content, end), (start, _, _) in zip(parts[-2::-1], parts[:0:-1], strict=True):
+        between = _JOINT.fullmatch(text, end, start)
+        if between is None or (only_words and not re.search("and|or", between.group(), re.IGNORECASE)):
+            break
+        contents.append(content)
+    # Said twice, an answer is still one.
+    return ", ".join(dict.fromkeys(reversed(contents)))
+
+
+def _closing_braces(text: str) -> dict[int, int]:
+    """Where each brace that is opened in a text is closed."""
+    opened: list[int] = []
+    closed: dict[int, int] = {}
+    for place in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+        if place.group() == "{":
+            opened.append(place.start())
+        elif place.group() == "}" and opened:
+            closed[opened.pop()] = place.start()
+    return closed
+
+
+def statement(text: str) -> str | None:
+    """What follows the last `####` or "answer is", to the end of the line or sentence; None without such a mark."""
+    marks = list(_MARK.finditer(text))
+    if not marks:
+        return None
+    return re.split(r"\n|[.?](?=\s|$)|(?<!\d)!(?=\s|$)", text[marks[-1].end() :].lstrip(" \t\n*:"), maxsplit=1)[
+        0
+    ].strip()
+
+
+def solution(text: str) -> str:
+    """The answer of a worked solution: what its last box holds, or what stands behind its `####`; else all of it."""
+    box = last_box(text)
+    if box is not None:
+        return box
+    return text.rsplit("####", 1)[1].split("\n")[0].strip() if "####" in text else text.strip()
