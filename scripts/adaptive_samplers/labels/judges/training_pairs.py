@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
 from adaptive_samplers.labels.judges.features import FEATURES, answer_features
 from adaptive_samplers.models.language_model import LanguageModel
@@ -19,7 +20,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the file cannot be read, or a row lacks a key.
+        If the file cannot be read or holds no pairs, or a row lacks a key.
     """
     pairs = []
     for row in read_objects(path, "labels.quality.judge.pairs"):
@@ -27,6 +28,8 @@ def read_pairs(path: Path) -> pd.DataFrame:
             if not isinstance(row.values.get(column), str):
                 raise row.complain(f"lacks the key '{column}', a text", f"each row needs {', '.join(COLUMNS)}")
         pairs.append([row.values[column] for column in COLUMNS])
+    if not pairs:
+        raise UserError(f"{path}: holds no pairs; write one on each line, with {', '.join(COLUMNS)}")
     return pd.DataFrame(pairs, columns=COLUMNS)
 
 
