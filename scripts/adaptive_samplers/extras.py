@@ -11,14 +11,15 @@ from adaptive_samplers.errors import UserError
 _PREFERENCES = frozenset({"pandas", "pyarrow"})
 _LABELS = frozenset(
     {
-        *("choix", "if_verifiable", "jsonschema", "langdetect", "math_verify", "networkx", "nltk", "pandas", "pyarrow"),
-        *("requests", "sacrebleu", "sentence_transformers", "sklearn", "sympy", "threadpoolctl", "tqdm"),
+        *("choix", "if_verifiable", "jsonschema", "langdetect", "latex2sympy2_extended", "math_verify", "networkx"),
+        *("nltk", "pandas", "pyarrow", "requests", "sacrebleu", "sentence_transformers", "sklearn", "sympy"),
+        *("threadpoolctl", "tqdm"),
     }
 )
 EXTRAS = {
     "preferences": _PREFERENCES,
     "labels": _LABELS,
-    "serving": frozenset({"requests", "sglang", "threadpoolctl"}),
+    "serving": frozenset({"requests", "sglang", "threadpoolctl", "uvicorn"}),
     "pipeline": _LABELS | _PREFERENCES | {"matplotlib", "peft", "tensorboard"},
     "overlap": frozenset({"tokengrams"}),
     "reasoning-gym": frozenset({"reasoning_gym"}),

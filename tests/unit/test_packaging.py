@@ -28,7 +28,7 @@ DISTRIBUTIONS = metadata.packages_distributions()
 # What `pip install .` is for: docs/library.md.
 PROMISED = ["samplers", "heuristics", "import_reference.py", "repeated_sampling/__init__.py", "verbalized/__init__.py"]
 # Asked for by an extra of their own, or by the pipeline's.
-BY_NAME = {"peft", "reasoning_gym", "sglang", "tokengrams"}
+BY_NAME = {"peft", "reasoning_gym", "sglang", "tokengrams", "uvicorn"}
 # What the pipeline needs without importing it: transformers does, for GGUF files, and Snakemake is a command.
 NOT_IMPORTED = {"accelerate", "gguf", "snakemake", "snakemake-executor-plugin-slurm"}
 # Comes with a build of PyTorch for CUDA, and is not wanted with another.
