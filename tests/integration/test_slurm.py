@@ -288,7 +288,7 @@ def test_gpu_rules_get_a_gpu_node_and_a_gpu_and_no_other_rule_does(smoke):
             assert (job["Partition"], job["TresPerJob"], job["JOB_GRES"]) == ("gpu", "gres:gpu:1", "gpu:pretend:1")
             assert job["NodeList"] in GPU_NODES
         else:
-            assert job["Partition"] == "cpu" and "TresPerJob" not in job and "JOB_GRES" not in job
+            assert job["Partition"] == "cpu" and "TresPerJob" not in job and job["JOB_GRES"] == "(null)"
             assert job["NodeList"] in CPU_NODES
 
 
