@@ -12,25 +12,20 @@ import pytest
 import yaml
 
 from adaptive_samplers.tables import SCHEMAS
+from how_to import fenced_blocks
 from support import REPOSITORY
 
 DOCUMENTS = sorted(
     str(path.relative_to(REPOSITORY))
     for path in (*REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("*.md"), REPOSITORY / "config" / "README.md")
 )
-TRACKED = subprocess.run(
-    ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-).stdout.splitlines()
-PLACES = {*TRACKED, *(str(folder) for name in TRACKED for folder in Path(name).parents)} - {"."}
+IGNORED = {line.strip("/\n") for line in (REPOSITORY / ".gitignore").open()} | {".git"}
 # Top-level files and folders; a run's own `report.html` and the like are none of them.
-TOP = {name.split("/")[0] for name in TRACKED}
+TOP = {path.name for path in REPOSITORY.iterdir() if not any(fnmatchcase(path.name, name) for name in IGNORED)}
+PLACES = TOP | {str(path.relative_to(REPOSITORY)) for top in TOP for path in (REPOSITORY / top).rglob("*")}
 SOURCE = (".py", ".smk", ".sh", ".toml", ".lock", ".yaml", ".md", ".txt")
-# What users write or make, in documents as on their machines.
+# What users write or make, in the documents as on their machines.
 NOT_OURS = {"my.yaml", "bench/results.json", "bench/gpu_results.json", "config.yaml"}
-
-
-def fenced_blocks(text: str) -> list[str]:
-    return re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
 
 
 def named_paths(document: str) -> Iterator[str]:
@@ -42,7 +37,7 @@ def named_paths(document: str) -> Iterator[str]:
         word = word.strip("\"',;()")
         if word.split("/")[0] in TOP or (word.endswith(SOURCE) and not re.search(r"[=:]", word)):
             yield word
-    commands = [*fenced_blocks(text), *re.findall(r"^    \S.*", outside, re.MULTILINE)]
+    commands = [*(block.text for block in fenced_blocks(text)), *re.findall(r"^    \S.*", outside, re.MULTILINE)]
     for word in (word for block in commands for word in re.findall(r"[\w./{},*-]+", block)):
         word = word.strip(".,").removeprefix("./")
         if "/" in word and word.split("/")[0] in TOP:
@@ -52,12 +47,15 @@ def named_paths(document: str) -> Iterator[str]:
 def is_there(path: str) -> bool:
     """Whether a path, which may have placeholders and alternatives in braces, is one of the repository or ends one."""
     pattern = re.sub(r"\{[^}]*\}|\*", "*", path.rstrip("/"))
+    if (REPOSITORY / path).exists():
+        return True  # also behind a link
     return any(fnmatchcase(place, pattern) or fnmatchcase(place, f"*/{pattern}") for place in PLACES)
 
 
 def written_by(document: str) -> set[str]:
     """The files that a how-to page has its reader write."""
-    return set(re.findall(r"<!-- write (\S+) -->", (REPOSITORY / document).read_text()))
+    blocks = fenced_blocks((REPOSITORY / document).read_text())
+    return {block.path for block in blocks if block.path and not block.place}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
