@@ -11,7 +11,11 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config/config.yaml"
+# The demo, where nothing else is asked for: a config of one's own is layered over the schema's defaults, not over this.
+# Jobs get the `--configfile` of the Snakemake that started them, and so the same config.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"

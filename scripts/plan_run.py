@@ -1,7 +1,7 @@
 """Show what a run will take, and run nothing: `python scripts/plan_run.py config/presets/llama-3.2-3b.yaml`.
 
-Several configs are layered over config/config.yaml in their order, as `snakemake --configfile` does it. Jobs are those
-that a dry run plans now, so that what is there already is not counted; hours and disk follow from
+Several configs are layered in their order, as `snakemake --configfile` does it; without any, it is config/config.yaml.
+Jobs are those that a dry run plans now, so that what is there already is not counted; hours and disk follow from
 `adaptive_samplers.plan`, whose assumptions are options here.
 """
 
@@ -10,26 +10,16 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
-
-import yaml
-from snakemake.utils import update_config
 
 from adaptive_samplers.config import load_config
+from adaptive_samplers.config.layers import DEMO, read_layers
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.plan import Assumptions, estimate, job_counts, planned_prompts, render
 
 
 def main() -> None:
     options = _options()
-    layers = ["config/config.yaml", *options.configs]
-    raw: dict[str, Any] = {}
-    for layer in layers:
-        if not Path(layer).is_file():
-            known = ", ".join(sorted(path.stem for path in Path("config/presets").glob("*.yaml")))
-            raise UserError(f"'{layer}' does not exist; the presets are {known}")
-        update_config(raw, yaml.safe_load(Path(layer).read_text(encoding="utf-8")))
-    config = load_config(raw, Path.cwd())
+    config = load_config(read_layers(options.configs), Path.cwd())
     assumptions = Assumptions(**{item.name: getattr(options, item.name) for item in fields(Assumptions)})
     prompts, found = planned_prompts(config, Path.cwd())
     if options.prompts is not None:
@@ -44,7 +34,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("configs", nargs="*", help="layered over config/config.yaml in this order")
+    parser.add_argument("configs", nargs="*", default=[DEMO], help="layered in this order")
     parser.add_argument("--prompts", type=float, help="plan for so many prompts, whatever the sources hold")
     for item in fields(Assumptions):
         option = "--" + item.name.replace("_", "-")
@@ -55,7 +45,7 @@ def _options() -> argparse.Namespace:
 def _dry_run(configs: list[str]) -> str:
     command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--dry-run", "--quiet", "rules"]
     # Behind --quiet and --configfile, every word would be taken as theirs.
-    command += ["--configfile", "config/config.yaml", *configs]
+    command += ["--configfile", *configs]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise UserError(f"the dry run failed:\n{done.stdout}")

@@ -1,18 +1,21 @@
-"""Print what a finished run found: `python scripts/summarize.py config/config.yaml`."""
+"""Print what a finished run found: `python scripts/summarize.py config/config.yaml`.
+
+Several configs are layered in their order, as `snakemake --configfile` does it; without any, it is config/config.yaml.
+"""
 
 import sys
 from pathlib import Path
 
-import yaml
-
+from adaptive_samplers.config import load_config
+from adaptive_samplers.config.layers import DEMO, read_layers
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.evaluation import render_table
 from adaptive_samplers.files import read_json
 from adaptive_samplers.tables import read_table
 
 
-def main(configfile: str) -> None:
-    name = yaml.safe_load(Path(configfile).read_text())["run"]["name"]
-    folder = Path("results") / name
+def main(configs: list[str]) -> None:
+    folder = Path("results") / load_config(read_layers(configs), Path.cwd())["run"]["name"]
     comparison = read_table("comparison", folder / "evaluation" / "comparison.parquet")
     print(render_table(comparison, list(dict.fromkeys(comparison["objective"]))))
     print("\nKL to the targets on test prompts, nats (of the raw logits behind it):")
@@ -23,4 +26,8 @@ def main(configfile: str) -> None:
     print(f"\nReport   {folder / 'report.html'}\nFigures  {folder / 'figures'}\nTables   {folder / 'tables'}")
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:] or [DEMO])
+    except UserError as error:
+        sys.exit(str(error))

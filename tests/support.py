@@ -73,6 +73,7 @@ class Workflow:
     profile: Path = REPOSITORY / "profiles" / "local"
     base: Path = REPOSITORY / "config" / "presets" / "smoke.yaml"
     snakemake: tuple[str, ...] = ("-m", "snakemake")  # what Python runs
+    snakefile: Path = REPOSITORY / "Snakefile"
     started: list[subprocess.Popen] = field(default_factory=list)
 
     def command(self, *arguments: str, config: dict[str, Any] | None = None) -> list[str]:
@@ -81,7 +82,7 @@ class Workflow:
         if config:
             layers.append(self.folder / "override.yaml")
             layers[-1].write_text(yaml.safe_dump(config))
-        command = [sys.executable, *self.snakemake, "--snakefile", str(REPOSITORY / "Snakefile")]
+        command = [sys.executable, *self.snakemake, "--snakefile", str(self.snakefile)]
         command += ["--directory", str(self.folder), "--profile", str(self.profile)]
         return [*command, *arguments, "--configfile", *map(str, layers)]
 

@@ -382,6 +382,20 @@ def golden_replay(folder: Path):
     ]
 
 
+TRAINING = {
+    "learning_rate": 0.01,
+    "batch_size": 8,
+    "steps": 6,
+    "warmup_steps": 2,
+    "evaluate_every": 3,
+    "gamma": 1.0,
+    "weight_decay": 0.01,
+    "gradient_clip": 1.0,
+    "patience": None,
+    "precision": "float32",
+}
+
+
 def golden_training(folder: Path):
     training_set, path = replayed(folder)
     steps = token_steps(training_set, [path])
@@ -391,7 +405,7 @@ def golden_training(folder: Path):
         "SimpleDistributionAwareTransform": {"hidden_dims": 6, "use_dynamic_truncation": True},
         "SamplingNetwork": {"d_model": 4, "d_ff": 6, "n_blocks": 1, "n_heads": 2, "scale": True},
     }
-    settings = TrainingSettings(0.01, 8, 6, 2, evaluate_every=3, seed=1)
+    settings = TrainingSettings(**TRAINING, seed=1)
     for architecture, config in architectures.items():
         sampler = build_sampler(architecture, config, seed=1)
         trained = train(sampler, steps, steps, settings, folder / architecture)
@@ -403,14 +417,13 @@ def golden_learnability(folder: Path):
     training_set, path = replayed(folder)
     ids = sorted(set(training_set["answer_id"]))
     splits = {answer: ("train", "validation", "test")[place % 3] for place, answer in enumerate(ids)}
-    training = {"learning_rate": 0.01, "batch_size": 8, "steps": 6, "warmup_steps": 2, "evaluate_every": 3}
     return learn_heuristic(
         training_set.assign(split=training_set["answer_id"].map(splits)),
         [path],
         configured_pipeline([{"top_k": 3}]),
         "LocalProbabilityTransform",
         {"hidden_dims": 6},
-        training,
+        TRAINING,
         seed=1,
         checkpoint=folder / "checkpoint",
     )

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from adaptive_samplers.config import SCHEMA_PATH, load_config, with_key_table
+from adaptive_samplers.config import SCHEMA_PATH, with_key_table
 from adaptive_samplers.config.checks import inputs
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import VERIFIERS
-from adaptive_samplers.preferences import FORMATS, PAIRINGS, PreferenceSettings, file_name
+from adaptive_samplers.preferences import FORMATS, PAIRINGS, file_name
 from adaptive_samplers.preferences.feedback import THRESHOLDS
 from support import REPOSITORY, read_config
 
@@ -47,8 +47,6 @@ def test_the_config_knows_the_pairings_and_formats_of_the_code():
     assert set(keys["binary"]["properties"]["threshold"]["enum"]) == set(THRESHOLDS)
     # As rules/preferences.smk names the files, for it must not import what makes them.
     assert all(file_name(name).endswith(".json") == name.startswith("halos") for name in FORMATS)
-    loaded = load_config(read_config("config.yaml"), REPOSITORY)["preferences"]
-    assert PreferenceSettings.from_config(loaded) == PreferenceSettings()
 
 
 def test_readme_has_every_key():

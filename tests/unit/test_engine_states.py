@@ -76,3 +76,11 @@ def test_states_do_not_depend_on_the_batch(tiny_model, requests):
     together = answers(tiny_model, requests, batch_size=64)
     assert answers(tiny_model, requests, batch_size=3) == together
     assert answers(tiny_model, requests[::-1], batch_size=7)[::-1] == together
+
+
+def test_an_answer_that_may_get_too_long_leaves_others_to_its_prompt_alone(tiny_model, requests):
+    long = replace(requests[0], max_new_tokens=100_000)
+    done = TransformersEngine(tiny_model, 8).generate([requests[0], long, requests[1]])
+    found = {completion.index: completion for completion in done}
+    assert found[1].finish_reason == "error" and "128 tokens" in found[1].error
+    assert [found[0].token_ids, found[2].token_ids] == answers(tiny_model, requests[:2], 8)

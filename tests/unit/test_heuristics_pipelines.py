@@ -140,6 +140,7 @@ def test_a_heuristic_is_added_by_one_function():
     """As docs/add_a_heuristic.md says: on logits, on a sketch, and in a config."""
     document = (REPOSITORY / "docs" / "add_a_heuristic.md").read_text()
     code = textwrap.dedent(document.split("```python\n")[1].split("```")[0])
+    before = dict(HEURISTICS)
     try:
         exec(code, {"heuristic": heuristic, "Numbers": Numbers, "Support": Support, "Tensor": torch.Tensor})
         chain = (step_of("top_a", 0.5),)
@@ -163,7 +164,8 @@ def test_a_heuristic_is_added_by_one_function():
             load_config(raw, REPOSITORY)
         assert "| `top_a` | `a`: a number of at least 0 and at most 1 | Keep tokens" in document_families()
     finally:
-        HEURISTICS.pop("top_a", None)
+        HEURISTICS.clear()
+        HEURISTICS.update(before)
 
 
 def test_what_is_declared_must_be_what_the_function_takes():

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snakemake.utils import update_config
 
 from adaptive_samplers.config import load_config
+from adaptive_samplers.config.layers import read_layers
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics, pipeline_name
 from adaptive_samplers.heuristics.pipelines import parse_processors
@@ -37,16 +37,17 @@ COMBINATIONS = [
 FIELD_PROMPTS = Prompts(1000, 400, 600, {"creative": 0.25, "verifiable": 0.25, "factual": 0.25, "chat": 0.25})
 
 
+def path_of(preset: str) -> str:
+    return "config/config.yaml" if preset == "demo" else f"config/presets/{preset}.yaml"
+
+
 def raw(preset: str) -> dict[str, Any]:
     return read_config(f"presets/{preset}.yaml")
 
 
 def layered(*presets: str) -> dict[str, Any]:
-    """The config that `snakemake --configfile` makes of config.yaml and some presets."""
-    config = read_config("config.yaml")
-    for preset in presets:
-        update_config(config, raw(preset))
-    return load_config(config, REPOSITORY)
+    """The config that `snakemake --configfile` makes of some presets."""
+    return load_config(read_layers(str(REPOSITORY / path_of(preset)) for preset in presets), REPOSITORY)
 
 
 def heuristics_of(config: dict[str, Any]) -> list[dict[str, str]]:
@@ -126,15 +127,11 @@ def plan(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def path_of(preset: str) -> str:
-    return f"config/presets/{preset}.yaml"
-
-
-DRY_RUNS = ["smoke", *MODELS, "llama-3.2-3b grid-filtered judge-gram", "grid-full judge-skywork"]
+DRY_RUNS = ["smoke", *MODELS, "llama-3.2-3b grid-filtered judge-gram", "demo grid-full judge-skywork"]
 
 
 def test_every_preset_is_dry_run():
-    assert {preset for layers in DRY_RUNS for preset in layers.split()} == set(PRESETS)
+    assert {preset for layers in DRY_RUNS for preset in layers.split()} == {*PRESETS, "demo"}
 
 
 @pytest.mark.parametrize("preset", DRY_RUNS)
@@ -163,6 +160,8 @@ def test_what_a_user_gets_wrong_is_told_without_a_traceback(clone):
     done = plan(clone, path_of("lama"))
     assert done.returncode and "Traceback" not in done.stderr
     assert "lama.yaml" in done.stderr and "llama-3.2-3b" in done.stderr
+    done = plan(clone, path_of("grid-full"))
+    assert done.returncode and "run: is missing" in done.stderr and "Traceback" not in done.stderr
     done = plan(clone, path_of("smoke"), "--answer-share", "0")
     assert done.returncode and "--answer-share: 0 is out of range" in done.stderr and "Traceback" not in done.stderr
 

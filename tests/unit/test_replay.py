@@ -303,6 +303,7 @@ TRAINING = {
     "gradient_clip": 1.0,
     "evaluate_every": 10,
     "patience": None,
+    "precision": "float32",
 }
 LOCAL = ("LocalProbabilityTransform", {"hidden_dims": 12})
 

@@ -33,6 +33,6 @@ def test_lint_of_every_rule(tmp_path):
         "{generation: {adaptive: {enabled: true}}, iteration: {command: 'train {data} {model} {output}'}}"
     )
     program = Path(sys.executable).parent / "snakemake"
-    command = [program, "--lint", "--configfile", config]
+    command = [program, "--lint", "--configfile", "config/config.yaml", config]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "good condition" in done.stdout + done.stderr, done.stdout + done.stderr

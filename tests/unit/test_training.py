@@ -32,8 +32,9 @@ def token_steps(rows: int, seed: int, temperature: float = 0.7, cut: float = -to
 
 
 def settings(**changes) -> TrainingSettings:
-    defaults = {"learning_rate": 0.01, "batch_size": 16, "steps": 60, "warmup_steps": 6, "evaluate_every": 10}
-    return TrainingSettings(**{**defaults, "seed": 3, **changes})
+    training = {"learning_rate": 0.01, "batch_size": 16, "steps": 60, "warmup_steps": 6, "evaluate_every": 10}
+    rest = {"gamma": 1.0, "weight_decay": 0.01, "gradient_clip": 1.0, "patience": None, "precision": "float32"}
+    return TrainingSettings(**{**training, **rest, "seed": 3, **changes})
 
 
 def naive_loss(predicted, target, gamma):

@@ -13,11 +13,12 @@ from adaptive_samplers.errors import UserError
 
 
 def load_config(raw: Mapping[str, Any], base_folder: Path) -> dict[str, Any]:
-    """Check a config and fill in its defaults.
+    """Check a config and fill in its defaults, those of the schema and no others.
 
     Whole numbers come back as `int` and other numbers as `float`, whichever way they were written, so that `1` and
     `1.0` mean the same to Snakemake. Of a model's source, keys that belong to another kind of source are left out, and
-    so are architectures set to null: both remain when a config of one's own is layered over config/config.yaml.
+    so are architectures set to null: both remain when one file is layered over another. A complete config comes back
+    as it is.
 
     Parameters
     ----------

@@ -26,9 +26,11 @@ def config_schema() -> Schema:
 
 
 def resolve(schema: Schema) -> Schema:
-    """The schema itself, or the definition that it refers to."""
-    reference = schema.get("$ref")
-    return config_schema()["$defs"][reference.removeprefix("#/$defs/")] if reference else schema
+    """The schema itself, or the definition that it refers to with what it says in place of it, such as a default."""
+    if "$ref" not in schema:
+        return schema
+    own = {keyword: value for keyword, value in schema.items() if keyword != "$ref"}
+    return config_schema()["$defs"][schema["$ref"].removeprefix("#/$defs/")] | own
 
 
 def types_of(schema: Schema) -> list[str]:

@@ -40,7 +40,8 @@ def _translate(error: ValidationError, path: KeyPath, problems: Problems) -> Non
         for key in error.validator_value:
             if key not in value:
                 part = resolve(schema["properties"][key])
-                problems.add((*path, key), f"is missing; allowed: {allowed_values(part)}")
+                example = f"; for example `{part['x-example']}`" if "x-example" in part else ""
+                problems.add((*path, key), f"is missing; allowed: {allowed_values(part)}{example}")
     elif error.validator == "oneOf" and isinstance(value, Mapping):
         kinds = kinds_of(schema)
         wrong = f"{show(value['kind'])} is not a known kind" if "kind" in value else "is missing"

@@ -136,10 +136,11 @@ class TransformersEngine:
         while waiting or answers:
             admitted: list[tuple[int, ...]] = []
             while waiting and (not answers or len(answers) + len(waiting[0][1]) <= self.batch_size):
-                prompt, indices = waiting.popleft()
-                reason = self.model.refuse(len(prompt), max(requests[i].max_new_tokens for i in indices))
-                if reason:
-                    yield from (Completion(index, error=reason) for index in indices)
+                prompt, asked = waiting.popleft()
+                refused = {index: self.model.refuse(len(prompt), requests[index].max_new_tokens) for index in asked}
+                yield from (Completion(index, error=reason) for index, reason in refused.items() if reason)
+                indices = [index for index in asked if not refused[index]]
+                if not indices:
                     continue
                 row = len(batch.mask) + len(admitted) if batch.cache is not None else len(admitted)
                 answers += [self._start(requests[index], index, row) for index in indices]

@@ -94,13 +94,13 @@ class TrainingSettings:
     batch_size: int
     steps: int
     warmup_steps: int
-    gamma: float = 1.0
-    weight_decay: float = 0.01
-    gradient_clip: float = 1.0
-    evaluate_every: int = 50
-    patience: int | None = None
-    precision: str = "float32"
-    seed: int = 0
+    gamma: float
+    weight_decay: float
+    gradient_clip: float
+    evaluate_every: int
+    patience: int | None
+    precision: str
+    seed: int
 
     @classmethod
     def from_config(cls, training: dict[str, Any], seed: int) -> "TrainingSettings":
