@@ -1,7 +1,9 @@
 """Named tensors in safetensors files, with a checksum: a file that was damaged on disk is noticed when it is read."""
 
+import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,14 +14,17 @@ from torch import Tensor
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
 
-CHECKSUM = "checksum"  # its key in the file's metadata
+CHECKSUM = "checksum"
+# The one key of a file's metadata, for safetensors writes several in any order: equal files are to be equal bytes.
+METADATA = "adaptive_samplers"
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path | str, metadata: Mapping[str, str]) -> None:
     """Write tensors and `metadata` to one safetensors file, atomically, with a checksum of both."""
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps({**metadata, CHECKSUM: _checksum(contiguous, metadata)}, sort_keys=True)
     with atomic_output(path) as temporary:
-        save_file(contiguous, temporary, metadata={**metadata, CHECKSUM: _checksum(contiguous, metadata)})
+        save_file(contiguous, temporary, metadata={METADATA: text})
 
 
 def load_tensors(
@@ -36,12 +41,9 @@ def load_tensors(
     UserError
         If the file is damaged: it is no safetensors file any more, or does not hold what was written.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+    with _damage_named(path), safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        metadata = _metadata(file)
     written = metadata.pop(CHECKSUM, None)
     if (ours or written is not None) and written != _checksum(tensors, metadata):
         raise _damaged(path, "its checksum is not that of its content")
@@ -56,12 +58,13 @@ def load_some(path: Path | str, names: list[str]) -> tuple[dict[str, Tensor], di
     UserError
         If the file is no safetensors file, or one of these tensors is not there.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-            return {name: file.get_tensor(name) for name in names}, shapes, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+    with _damage_named(path), safe_open(path, framework="pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in names}, shapes, _metadata(file)
+
+
+def _metadata(file: safe_open) -> dict[str, str]:
+    return json.loads((file.metadata() or {}).get(METADATA, "{}"))
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -74,6 +77,14 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     for name in sorted(metadata):
         value = zlib.crc32(f"{name} {metadata[name]}".encode(), value)
     return f"{value:08x}"
+
+
+@contextmanager
+def _damage_named(path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _damaged(path: Path | str, reason: str) -> UserError:

@@ -310,7 +310,7 @@ def test_fused_network_agrees_with_the_modules(interpreted, config, points):
     network = larger_network(config)
     t, n = points_and_counts(points)
     expected = copy.deepcopy(network).double().smooth_and_truncation(t.double(), n.double())
-    for module, tolerance in ((network, 1e-6), (copy.deepcopy(network).bfloat16(), 2e-2)):
+    for module, tolerance in ((network, 2e-6), (copy.deepcopy(network).bfloat16(), 2e-2)):
         for ours, reference in zip(interpreted(fused_smooth_and_truncation, module, t, n), expected, strict=True):
             assert ours.shape == reference.shape and ours.dtype == torch.float32
             assert (ours - reference).abs().amax() < tolerance * (1 + reference.abs().amax())
