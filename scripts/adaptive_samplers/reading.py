@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from adaptive_samplers.errors import UserError
 
 _BOM = b"\xef\xbb\xbf"
-_TEXT_SUFFIXES_OF_JSON_LINES = (".jsonl", ".ndjson")
+_JSON_LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_rows(path: Path, key: str, others_are_text: bool = False) -> Iterator[R
         elif path.suffix == ".json":
             yield from _document_rows(path)
         else:
-            is_text = others_are_text and path.suffix not in _TEXT_SUFFIXES_OF_JSON_LINES
+            is_text = others_are_text and path.suffix not in _JSON_LINES
             for place, line in _lines(path):
                 yield Row(line, place) if is_text else _json_row(line, place)
 
