@@ -310,7 +310,8 @@ def test_fused_network_agrees_with_the_modules(interpreted, config, points):
     network = larger_network(config)
     t, n = points_and_counts(points)
     expected = copy.deepcopy(network).double().smooth_and_truncation(t.double(), n.double())
-    for module, tolerance in ((network, 2e-6), (copy.deepcopy(network).bfloat16(), 2e-2)):
+    # How float32 is rounded differs by processor: up to 1.04e-6 was seen here, and 1.26e-6 of the modules in float32.
+    for module, tolerance in ((network, 3e-6), (copy.deepcopy(network).bfloat16(), 2e-2)):
         for ours, reference in zip(interpreted(fused_smooth_and_truncation, module, t, n), expected, strict=True):
             assert ours.shape == reference.shape and ours.dtype == torch.float32
             assert (ours - reference).abs().amax() < tolerance * (1 + reference.abs().amax())
