@@ -1,5 +1,6 @@
 """Named tensors in safetensors files, with a checksum: a file that was damaged on disk is noticed when it is read."""
 
+import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +17,28 @@ CHECKSUM = "checksum"  # its key in the file's metadata
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path | str, metadata: Mapping[str, str]) -> None:
-    """Write tensors and `metadata` to one safetensors file, atomically, with a checksum of both."""
+    """Write tensors and `metadata` to one safetensors file, atomically, with a checksum of both.
+
+    The same content makes the same bytes.
+    """
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with atomic_output(path) as temporary:
         save_file(contiguous, temporary, metadata={**metadata, CHECKSUM: _checksum(contiguous, metadata)})
+        _order_metadata(temporary)
+
+
+def _order_metadata(path: Path) -> None:
+    """Bring the metadata's entries, which safetensors writes in any order, into the order of their names."""
+    with open(path, "rb+") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(ordered) > size:
+            raise ValueError(f"{path}: the header has another length when its metadata is in order")
+        file.seek(8)
+        # Behind the header, spaces fill up to a multiple of eight bytes.
+        file.write(ordered.ljust(size))
 
 
 def load_tensors(
