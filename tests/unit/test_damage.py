@@ -102,6 +102,14 @@ def test_every_byte_of_a_footer_counts(tmp_path):
     assert unnoticed(path, flipped, lambda: pa.Table.from_batches(read_batches("quality", path)), table.equals) == 0
 
 
+def test_the_same_tensors_and_metadata_make_the_same_bytes(tmp_path):
+    metadata = {"progress": '{"step": 1}', "words": 'é\u2028 \x00\x1f\x7f\b\f\n\r\t"\\/ 🎲', "b": "", "a": "1"}
+    for number in range(20):
+        save_tensors({"w": torch.ones(3), "é": torch.zeros(1)}, tmp_path / f"{number}.safetensors", metadata)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert load_tensors(tmp_path / "0.safetensors")[1] == metadata
+
+
 def test_no_damaged_tensors_are_believed(tmp_path):
     tensors = {
         "t": torch.linspace(-9, 0, 40).reshape(8, 5),
