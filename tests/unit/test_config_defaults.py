@@ -31,6 +31,7 @@ from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.repeated_sampling.stopping import adaptive_consistency, confidence_in_majority
 from adaptive_samplers.samplers import LocalProbabilityTransform, SamplingNetwork, SimpleDistributionAwareTransform
 from adaptive_samplers.selection.scores import score_candidates
+from how_to import fenced_blocks
 from support import HUB, REMOVED, REPOSITORY, changed, read_config, working_directory
 
 # The least that a config may say.
@@ -200,6 +201,18 @@ def test_scripts_layer_files_as_snakemake_does(folder, monkeypatch):
     (folder / "more.yaml").write_text("heuristics: {pipelines: [[top_k: 5]]}\nseeds: [3, 4]\nmodel: {dtype: bfloat16}")
     for layers in (["my.yaml"], ["my.yaml", "more.yaml"], ["config/config.yaml", "my.yaml", "more.yaml"]):
         assert load_config(read_layers(layers), folder) == config_of_rules(folder, *layers)[0]
+
+
+def test_the_examples_of_the_page_are_configs(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    files = {block.path: block for block in fenced_blocks((REPOSITORY / "config" / "README.md").read_text())}
+    for name in ("my.yaml", "longer.yaml"):
+        (folder / name).write_text(files[name].text)
+    own = load_config(read_layers(["my.yaml"]), folder)
+    assert own["run"]["name"] == "my_run" and own["generation"]["max_new_tokens"] == 512
+    longer = load_config(read_layers(["config/config.yaml", "longer.yaml"]), folder)
+    assert longer["generation"]["max_new_tokens"] == 80 and longer["training"]["steps"] == 400
+    assert "SamplingNetwork" not in longer["samplers"]
 
 
 @pytest.mark.parametrize(
