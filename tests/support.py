@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,33 @@ def need_tokengrams() -> None:
     if sys.version_info >= (3, 12):
         pytest.skip("tokengrams has no wheels for Python 3.12 and newer", allow_module_level=True)
     absent("tokengrams is not installed; `make test` does it (envs/tokengrams.txt)")
+
+
+PARSE = """
+import json, sys
+from pathlib import Path
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+
+snakefile, expression, change, *files = sys.argv[1:]
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    settings = ConfigSettings(config=json.loads(change), configfiles=list(map(Path, files)))
+    parsed = api.workflow(ResourceSettings(cores=1), settings, snakefile=Path(snakefile))
+    parsed.dag(DAGSettings())
+    print(json.dumps(eval(expression, {"workflow": parsed._workflow})))
+"""
+
+
+def of_workflow(expression: str, folder: Path, *files: str | Path, change: Mapping[str, Any] | None = None) -> Any:
+    """What a Python expression says of `workflow`: the Snakefile as Snakemake reads it in a folder.
+
+    `files` are given as `--configfile`, `change` as `--config`.
+    """
+    arguments = [REPOSITORY / "Snakefile", expression, json.dumps(change or {}), *files]
+    command = [sys.executable, "-c", PARSE, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @dataclass

@@ -3,8 +3,6 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -32,7 +30,7 @@ from adaptive_samplers.repeated_sampling.stopping import adaptive_consistency, c
 from adaptive_samplers.samplers import LocalProbabilityTransform, SamplingNetwork, SimpleDistributionAwareTransform
 from adaptive_samplers.selection.scores import score_candidates
 from how_to import fenced_blocks
-from support import HUB, REMOVED, REPOSITORY, changed, read_config, working_directory
+from support import HUB, REMOVED, REPOSITORY, changed, of_workflow, read_config, working_directory
 
 # The least that a config may say.
 MINIMAL: dict[str, Any] = {
@@ -137,29 +135,10 @@ def test_every_printed_default_is_in_effect(key, kinds, complete_configs):
     assert all(holds(value, DEFAULTS[key, kinds]) for value in found), found
 
 
-SHOW_CONFIG = """
-import json, sys
-from pathlib import Path
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
-
-snakefile, change, *files = sys.argv[1:]
-with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-    settings = ConfigSettings(config=json.loads(change), configfiles=list(map(Path, files)))
-    workflow = api.workflow(ResourceSettings(cores=1), settings, snakefile=Path(snakefile))
-    workflow.dag(DAGSettings())
-    found = workflow._workflow
-    print(json.dumps([found.globals["config"], found.spawned_job_args_factory.get_configfiles_arg()]))
-"""
-
-
 def config_of_rules(folder: Path, *files: str, change: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], str]:
     """The config that rules see with some `--configfile` and `--config`, and which files their jobs are given."""
-    arguments = [str(REPOSITORY / "Snakefile"), json.dumps(change or {}), *files]
-    command = [sys.executable, "-c", SHOW_CONFIG, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    config, arguments_of_jobs = json.loads(done.stdout.splitlines()[-1])
+    told = "[workflow.globals['config'], workflow.spawned_job_args_factory.get_configfiles_arg()]"
+    config, arguments_of_jobs = of_workflow(told, folder, *files, change=change)
     return config, arguments_of_jobs
 
 

@@ -1,9 +1,6 @@
 """What the documents name is there: files, folders, links, and the files of a run."""
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +10,7 @@ import yaml
 
 from adaptive_samplers.tables import SCHEMAS
 from how_to import fenced_blocks
-from support import REPOSITORY
+from support import REPOSITORY, of_workflow
 
 DOCUMENTS = sorted(
     str(path.relative_to(REPOSITORY))
@@ -92,18 +89,6 @@ def test_no_document_counts_lines(document):
     assert not re.findall(r"\.(?:py|smk|sh|yaml|md)`?(?::| ?, line | line )\d+|#L\d+", text)
 
 
-OUTPUTS = """
-import json, sys
-from pathlib import Path
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
-
-with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-    settings = ConfigSettings(configfiles=list(map(Path, sys.argv[1:])))
-    workflow = api.workflow(ResourceSettings(cores=1), settings, snakefile=Path("Snakefile"))
-    workflow.dag(DAGSettings())
-    print(json.dumps([str(output) for rule in workflow._workflow.rules for output in rule.output]))
-"""
 # What has rules only where a config asks for it.
 EVERYTHING = {
     "generation": {"adaptive": {"enabled": True}},
@@ -124,10 +109,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         config = {**EVERYTHING, **({"generation": {}} if name == "judges" else {"labels": {}})}
         place = tmp_path_factory.mktemp(name) / "all.yaml"
         place.write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-c", OUTPUTS, "config/config.yaml", str(place)]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found |= {re.sub(r"\{[^{}]*\}", "*", output) for output in json.loads(done.stdout.splitlines()[-1])}
+        outputs = "[str(output) for rule in workflow.rules for output in rule.output]"
+        written = of_workflow(outputs, REPOSITORY, "config/config.yaml", place)
+        found |= {re.sub(r"\{[^{}]*\}", "*", output) for output in written}
     return {output.removeprefix("results/*/") for output in found}
 
 

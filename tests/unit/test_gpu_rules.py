@@ -1,39 +1,23 @@
 """Rules that run a model ask for a GPU, as a SLURM job would; no other rule does."""
 
 import ast
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from adaptive_samplers.stage import run_stage
-from support import REPOSITORY, SMOKE, changed, working_directory
+from support import REPOSITORY, SMOKE, changed, of_workflow, working_directory
 
 # What scripts call to run a model. Training a sampler needs no language model, and is quick on a CPU.
 RUNS_A_MODEL = {"LanguageModel", "build_engine", "embed_texts", "train_policy"}
 SAMPLING = {"generate_candidates", "sample_with_sampler", "sample_policy", "sample_round"}
-LIST_RULES = """
-import json, sys
-from pathlib import Path
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
-
-with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-    workflow = api.workflow(
-        ResourceSettings(cores=1), ConfigSettings(configfiles=[Path(sys.argv[2])]), snakefile=Path(sys.argv[1])
-    )
-    workflow.dag(DAGSettings())
-    rules = {
-        rule.name: (rule.script, rule.resources["gpu"].value if "gpu" in rule.resources else 0)
-        for rule in workflow._workflow.rules
-        if rule.script
-    }
-print(json.dumps(rules))
-"""
+LIST_RULES = """{
+    rule.name: (rule.script, rule.resources["gpu"].value if "gpu" in rule.resources else 0)
+    for rule in workflow.rules
+    if rule.script
+}"""
 
 
 def runs_a_model(script: str) -> bool:
@@ -48,10 +32,7 @@ def gpus_by_rule(folder, *changes) -> dict[str, tuple[str, int]]:
     # Rounds have rules only where something trains them.
     rounds = ("iteration.command", "train {data} {model} {output}")
     config.write_text(yaml.safe_dump(changed(SMOKE, rounds, *changes)))
-    command = [sys.executable, "-c", LIST_RULES, str(REPOSITORY / "Snakefile"), str(config)]
-    done = subprocess.run(command, cwd=work.folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return of_workflow(LIST_RULES, work.folder, config)
 
 
 def test_rules_that_run_a_model_ask_for_a_gpu_and_no_others_do(tmp_path):
