@@ -9,10 +9,14 @@ index has another build, with that one too:
 - the library with its extras, as `pip install '.[extra]'` takes them.
 
 All of it has wheels, but for packages that are named here: nobody needs a compiler who was not told so.
+
+An index only grows, so what could be resolved once can be resolved again: it is remembered in the user's cache, and
+resolved anew when a requirement changes. `ADAPTIVE_SAMPLERS_CACHE=/tmp/empty pytest -m index` does it all.
 """
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tomllib
@@ -25,6 +29,8 @@ import pytest
 from packaging.requirements import Requirement
 from test_environments import ENVIRONMENTS, pip_section
 
+from adaptive_samplers.hashing import content_id
+from adaptive_samplers.models.fetch import cache_folder
 from support import REPOSITORY, absent
 
 VERSIONS = ("3.11", "3.12", "3.13")
@@ -41,6 +47,11 @@ IMPOSSIBLE = {
     ".[serving]": ("outlines_core", {"3.13"}),
     ".[overlap]": ("tokengrams", {"3.12", "3.13"}),
 }
+
+
+def impossible_on(name: str) -> set[str]:
+    """The Pythons on which something cannot be had."""
+    return IMPOSSIBLE[name][1] if name in IMPOSSIBLE else set()
 
 
 def lines_of(path: str) -> list[str]:
@@ -74,8 +85,7 @@ def requirements(version: str) -> dict[str, list[str]]:
             line for line in sglang if not line.startswith(("sglang==", "torchvision=="))
         ],
     }
-    impossible = {name for name, (_, versions) in IMPOSSIBLE.items() if version in versions}
-    alone = [extra for extra in EXTRAS if extra in APART or f".[{extra}]" in impossible]
+    alone = [extra for extra in EXTRAS if extra in APART or version in impossible_on(f".[{extra}]")]
     together = [extra for extra in EXTRAS if extra not in alone]
     for extras in (together, *([extra] for extra in alone)):
         asked = [line for extra in extras for line in extra_requirements(extra)]
@@ -122,15 +132,25 @@ def failures(version: str, name: str, folder: Path) -> list[str]:
     done = [resolve(version, f"--requirement={file}", *([torch.replace("==", "===")] if torch else []))]
     if torch and has_another_build(version, torch):
         done.append(resolve(version, f"--requirement={file}"))
+    if not any(end.returncode for end in done) and version not in impossible_on(name):
+        memory(version, name).parent.mkdir(parents=True, exist_ok=True)
+        memory(version, name).touch()
     # Before its errors pip warns of much else.
     return ["\n".join(end.stderr.splitlines()[-20:]) for end in done if end.returncode != 0]
+
+
+def memory(version: str, name: str) -> Path:
+    """The file that is there if this could be resolved before, on such a machine."""
+    asked = [sys.platform, platform.machine(), version, *WITHOUT_WHEELS, *requirements(version)[name]]
+    return cache_folder() / "resolved" / content_id(asked)
 
 
 @cache
 def has_another_build(version: str, torch: str) -> bool:
     """Whether this machine's index has another build of PyTorch than the standard one has."""
     done = resolve(version, "--no-deps", torch)
-    return done.returncode == 0 and "+" in json.loads(done.stdout)["install"][0]["metadata"]["version"]
+    assert done.returncode == 0, done.stderr
+    return "+" in json.loads(done.stdout)["install"][0]["metadata"]["version"]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +164,7 @@ def resolutions(
     folder = tmp_path_factory.mktemp("requirements")
     tested = [item.callspec.params for item in request.session.items if item.path == request.path]
     cases = [(case["version"], case["name"]) for case in tested if interpreter(case["version"])]
+    cases = [case for case in cases if not memory(*case).exists()]
     with ThreadPoolExecutor(12) as pool:
         yield {case: pool.submit(failures, *case, folder) for case in cases}
         pool.shutdown(cancel_futures=True)
@@ -154,9 +175,11 @@ def resolutions(
 def test_it_can_be_installed(version, name, request):
     if interpreter(version) is None:
         pytest.skip(f"Python {version} is neither on the PATH nor among pyenv's versions")
+    if memory(version, name).exists():
+        return
     found = request.getfixturevalue("resolutions")[version, name].result()
-    package, versions = IMPOSSIBLE.get(name, ("", ()))
-    if version in versions:
+    if version in impossible_on(name):
+        package, _ = IMPOSSIBLE[name]
         assert found, f"{name} can be installed on Python {version} now: say so in the documents"
         assert all(f"No matching distribution found for {package}" in failure for failure in found), found
     else:
