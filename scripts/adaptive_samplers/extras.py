@@ -20,7 +20,7 @@ EXTRAS = {
     "preferences": _PREFERENCES,
     "labels": _LABELS,
     "serving": frozenset({"requests", "sglang", "threadpoolctl", "uvicorn"}),
-    "pipeline": _LABELS | _PREFERENCES | {"matplotlib", "peft", "tensorboard"},
+    "pipeline": _LABELS | _PREFERENCES | {"matplotlib", "peft", "snakemake", "tensorboard"},
     "overlap": frozenset({"tokengrams"}),
     "reasoning-gym": frozenset({"reasoning_gym"}),
 }

@@ -29,8 +29,8 @@ DISTRIBUTIONS = metadata.packages_distributions()
 PROMISED = ["samplers", "heuristics", "import_reference.py", "repeated_sampling/__init__.py", "verbalized/__init__.py"]
 # Asked for by an extra of their own, or by the pipeline's.
 BY_NAME = {"peft", "reasoning_gym", "sglang", "tokengrams", "uvicorn"}
-# What the pipeline needs without importing it: transformers does, for GGUF files, and Snakemake is a command.
-NOT_IMPORTED = {"accelerate", "gguf", "snakemake", "snakemake-executor-plugin-slurm"}
+# What the pipeline needs without importing it: transformers does, for GGUF files, and Snakemake does its plugin.
+NOT_IMPORTED = {"accelerate", "gguf", "snakemake-executor-plugin-slurm"}
 # Comes with a build of PyTorch for CUDA, and is not wanted with another.
 WITH_CUDA = "triton"
 
