@@ -79,7 +79,7 @@ def apply_on_support(
     Support
         `t` are the new logits on the same points, -inf where nothing is left, and `n` how many tokens are left.
     """
-    support = Support.of(t.double(), None if n is None else n.double())
+    support = Support.of(t, n).to(torch.float64)
     states = [initial_state(pipeline) for pipeline in pipelines] if states is None else states
     for step, name, rows in _alike(pipelines):
         # Indexing copies: where all rows take part, the support itself is used.

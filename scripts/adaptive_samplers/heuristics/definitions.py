@@ -99,7 +99,7 @@ def top_h_renormalized(support: Support, alpha: Tensor) -> Support:
     The entropy of the tokens that are kept is that of their renormalized distribution. It grows more slowly than the
     sum that `top_h` bounds, so that more tokens are kept (Potraghloo et al. 2025).
     """
-    mass = (support.n * support.probabilities).cumsum(-1).clamp(min=1e-30)
+    mass = support.masses.cumsum(-1).clamp(min=1e-30)
     entropy = support.information.cumsum(-1) / mass + mass.log()
     return support.keep_while(entropy.clamp(min=0), alpha * support.entropy)
 

@@ -28,7 +28,7 @@ class Support:
     t : Tensor [R, S]
         Logits in nats, up to a constant a row, in descending order; -inf where no token is left.
     n : Tensor [R, S]
-        How many tokens of each point are left, whole numbers.
+        How many tokens of each point are left, whole numbers, float32.
     span : pair of Tensors [R, S], or None
         The largest and smallest logit of the tokens that are left at each point; None for a full vocabulary.
     """
@@ -44,7 +44,7 @@ class Support:
         Without counts, every point is one token: a full vocabulary.
         """
         there = torch.isfinite(t)
-        n_left = there.to(t.dtype) if n is None else torch.where(there, n, 0.0)
+        n_left = there.float() if n is None else torch.where(there, n, 0.0)
         t = t.masked_fill(n_left <= 0, -math.inf)
         return cls(t, n_left, None if n is None else _spans(t, n_left))
 
@@ -58,9 +58,8 @@ class Support:
         return Support(tensors[0], tensors[1], (tensors[2], tensors[3]) if self.span else None)
 
     def to(self, dtype: torch.dtype) -> Support:
-        """The same in another type of numbers."""
-        span = self.span and (self.span[0].to(dtype), self.span[1].to(dtype))
-        return Support(self.t.to(dtype), self.n.to(dtype), span)
+        """The same with logits in another type of numbers."""
+        return Support(self.t.to(dtype), self.n, self.span and (self.span[0].to(dtype), self.span[1].to(dtype)))
 
     @cached_property
     def largest(self) -> Tensor:
@@ -83,9 +82,14 @@ class Support:
         return self.t - self._log_total
 
     @cached_property
+    def masses(self) -> Tensor:
+        """The probability of the tokens of each point together, `[R, S]`."""
+        return self._of_all(self.probabilities)
+
+    @cached_property
     def information(self) -> Tensor:
         """What the tokens of each point contribute to the entropy, `-n p log p` in nats, `[R, S]`."""
-        return -self.n * torch.xlogy(self.probabilities, self.probabilities)
+        return -self._of_all(torch.xlogy(self.probabilities, self.probabilities))
 
     @cached_property
     def entropy(self) -> Tensor:
@@ -95,7 +99,7 @@ class Support:
     @cached_property
     def collision(self) -> Tensor:
         """The probability that two draws agree, `sum p^2`, `[R, 1]`."""
-        return (self.n * self.probabilities**2).sum(-1, keepdim=True)
+        return self._of_all(self.probabilities**2).sum(-1, keepdim=True)
 
     @cached_property
     def deviation(self) -> Tensor:
@@ -114,7 +118,11 @@ class Support:
 
     @cached_property
     def _total(self) -> Tensor:
-        return (self.n * self._weights).sum(-1, keepdim=True)
+        return self._of_all(self._weights).sum(-1, keepdim=True)
+
+    def _of_all(self, values: Tensor) -> Tensor:
+        """Values of one token at each point, 0 where none is left, times the number of tokens there."""
+        return values if self.span is None else self.n * values
 
     @cached_property
     def _log_total(self) -> Tensor:
@@ -156,13 +164,14 @@ class Support:
         The rest, which holds no more than 1 less the mass, is summed from the least probable token up: sums from the
         other end reach 1 before the least probable tokens add to them.
         """
-        masses = self.n * self.probabilities
-        surplus = masses.flip(-1).cumsum(-1).flip(-1) - (1 - mass)
-        kept = torch.where(surplus > 0, self.n, 0.0)
-        if self.span is not None:
-            tiny = torch.finfo(self.t.dtype).tiny
-            kept = kept.minimum((surplus / self.probabilities.clamp(min=tiny)).ceil().clamp(min=0))
-        return self._keep_upper(self._with_the_first(kept))
+        from_below = self.masses.flip(-1).cumsum(-1)
+        # The sum of all has the first token that is left, which is kept even where the mass is 0.
+        most = torch.minimum(1 - mass, from_below[..., -1:] * (1 - 1e-12))
+        if self.span is None:
+            return self._keep_upper(torch.where((from_below > most).flip(-1), self.n, 0.0))
+        tiny = torch.finfo(self.t.dtype).tiny
+        room = (from_below.flip(-1) - most) / self.probabilities.clamp(min=tiny)
+        return self._keep_upper(room.ceil().clamp(min=0).minimum(self.n))
 
     def keep_while(self, growing: Tensor, bound: Tensor) -> Support:
         """Keep the most probable tokens for as long as a quantity is at most `bound` [R, 1]; always one.
@@ -186,7 +195,7 @@ class Support:
         center = log_prob + self._log_total
         if self.span is None:
             order = distance.argsort(-1)
-            masses = (self.n * self.probabilities).gather(-1, order).cumsum(-1)
+            masses = self.masses.gather(-1, order).cumsum(-1)
             last = (masses < mass).sum(-1, keepdim=True).clamp(max=self.t.shape[-1] - 1)
             reach = distance.gather(-1, order).gather(-1, last)
             return self._keep_between(distance <= reach, center - reach, center + reach)
@@ -238,7 +247,7 @@ class Support:
         return self._left(kept, (high, torch.where(self._is_group, high - share * (high - low), low)))
 
     def _left(self, n: Tensor, span: tuple[Tensor, Tensor] | None) -> Support:
-        return Support(self.t.masked_fill(n <= 0, -math.inf), n, span)
+        return Support(self.t.masked_fill(n <= 0, -math.inf), n.to(self.n), span)
 
 
 def _spans(t: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
