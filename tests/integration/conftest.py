@@ -13,6 +13,8 @@ from adaptive_samplers.models.language_model import LanguageModel
 from support import REPOSITORY, SMOKE, Workflow, absent, working_directory
 
 
+# Before pytest-xdist looks for the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two lanes for `--dist loadgroup`: tests of servers and clusters, which wait a lot, beside all others.
 
