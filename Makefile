@@ -34,9 +34,9 @@ test: environment ## run all tests; the first time, SGLang is installed into the
 	-@PYTHON="$(CURDIR)/$(RUN)/python" tests/sglang_cpu/install.sh
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/reasoning_gym.txt
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement envs/tokengrams.txt
-	@# Side by side, each test's BLAS on one core; the others start jobs and servers, and run in two lanes.
+	@# Side by side, each test's BLAS on one core.
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit
-	$(RUN)/python -m pytest --numprocesses 2 --dist loadgroup tests/integration
+	tests/in_two_lanes.sh
 
 bench: environment ## measure speed as ratios against baselines; writes bench/results.json
 	$(RUN)/python bench/run.py

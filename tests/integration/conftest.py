@@ -13,19 +13,6 @@ from adaptive_samplers.models.language_model import LanguageModel
 from support import REPOSITORY, SMOKE, Workflow, absent, working_directory
 
 
-# Before pytest-xdist looks for the groups.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two lanes for `--dist loadgroup`: tests of servers and clusters, which wait a lot, beside all others.
-
-    In a lane tests run one after the other, as some would not bear a neighbour of their own kind: there is one SLURM on
-    a machine, and the others share a finished run.
-    """
-    for item in items:
-        waits = item.get_closest_marker("slurm") or item.get_closest_marker("sglang")
-        item.add_marker(pytest.mark.xdist_group("servers" if waits else "pipeline"))
-
-
 @pytest.fixture(scope="session")
 def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """A finished run. Tests that change it leave it finished."""
