@@ -5,11 +5,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 servers=$(mktemp)
-trap 'kill $(jobs -p) 2>/dev/null; rm -f "$servers"' EXIT
+trap 'kill "${lane:-}" 2>/dev/null; rm -f "$servers"' EXIT
 .venv/bin/python -m pytest --durations=15 -m "slurm or sglang" tests/integration >"$servers" 2>&1 &
+lane=$!
 .venv/bin/python -m pytest --durations=15 -m "not (slurm or sglang)" tests/integration
 others=$?
-wait %1
+wait "$lane"
 first=$?
 cat "$servers"
 exit $((others ? others : first))
