@@ -9,7 +9,7 @@ from adaptive_samplers.stage import run_stage
 
 
 def main(snakemake):
-    figure = distributions(read_json(snakemake.input[0]))
+    figure = distributions(read_json(snakemake.input[0])["probes"])
     save(figure, Path(snakemake.output.pdf).with_suffix(""), ["pdf", "png"])
 
 

@@ -17,7 +17,7 @@ def main(snakemake):
         {Path(folder).parent.name: Path(folder) for folder in snakemake.input.samplers},
         snakemake.params.settings["report"]["distributions"],
     )
-    write_json(probes, snakemake.output[0])
+    write_json({"probes": probes}, snakemake.output[0])
 
 
 run_stage(main, snakemake)

@@ -120,19 +120,19 @@ def write_json(value: Any, path: Path | str) -> None:
         temporary.write_text(_as_json(value), encoding="utf-8", errors="backslashreplace")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
+def read_json(path: Path | str) -> dict[str, Any]:
+    """Read a dict back that `write_json` wrote.
 
     Raises
     ------
     UserError
-        If it is missing or no JSON, or does not hold what `write_json` wrote.
+        If the file is missing or no JSON, or does not hold what was written.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete it and run again") from error
-    if isinstance(value, dict) and value.pop(CHECKSUM, None) != _checksum(value):
+    if not isinstance(value, dict) or value.pop(CHECKSUM, None) != _checksum(value):
         raise UserError(f"{path} was changed after it was written, or damaged; delete it and run again")
     return value
 

@@ -242,7 +242,10 @@ class AdaptiveSampler(
         **options: Any,
     ) -> "AdaptiveSampler":
         if config is None or "architecture" not in config:
-            raise UserError(f"{model_id}: no config.json that names an `architecture`; is this a saved sampler?")
+            raise UserError(
+                f"{model_id}: no config.json that names an `architecture`; is this a saved sampler? If it was damaged, "
+                "train the sampler again"
+            )
         arguments = dict(config)
         architecture = arguments.pop("architecture")
         lowest = arguments.pop("lowest_log_prob", DEFAULT_LOWEST_LOG_PROB)
@@ -250,7 +253,7 @@ class AdaptiveSampler(
             sampler = create_sampler(architecture, arguments)
             sampler.lowest_log_prob = lowest
         except UserError as error:
-            raise UserError(f"{model_id}: config.json: {error}") from error
+            raise UserError(f"{model_id}: config.json: {error}; correct it, or train the sampler again") from error
         if not isinstance(sampler, cls):
             raise UserError(f"{model_id}: holds a {config['architecture']}, not a {cls.__name__}")
         weights = _weights_file(model_id, options)
