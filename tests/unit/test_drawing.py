@@ -174,3 +174,11 @@ def test_recorded_answers_are_followed_as_they_were_drawn(on_sketches, answers):
     expected = torch.tensor([count for i, length in enumerate(lengths) for count in counts[i][:length]]).double()
     error = (out.n.sum(-1).double() - expected).abs()
     assert error.max() <= (0.05 * expected.max() if on_sketches else 0)
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_logits_without_a_distribution_are_refused_by_their_row(bad):
+    logits = torch.zeros(3, 5)
+    logits[1, 2] = bad
+    with pytest.raises(ValueError, match="row 1"):
+        apply_to_logits(logits, [(step_of("top_p", 0.8),)] * 3)

@@ -11,6 +11,7 @@ from torch import Tensor
 from adaptive_samplers.heuristics.pipelines import Pipeline
 from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED
 from adaptive_samplers.heuristics.support import Support
+from adaptive_samplers.sketch import check_rows
 
 # What the steps of an answer's pipeline remember, in the order of steps; most remember nothing.
 State = tuple[tuple[float, ...], ...]
@@ -223,7 +224,14 @@ def sort_logits(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
-    """Apply one pipeline a row to logits over the vocabulary, `[R, V] -> [R, V]` float32."""
+    """Apply one pipeline a row to logits over the vocabulary, `[R, V] -> [R, V]` float32.
+
+    Raises
+    ------
+    ValueError
+        If a row holds NaN or plus infinity, or no token that is not masked; it says which.
+    """
+    check_rows(logits.logsumexp(-1, keepdim=True))
     t, token_ids = sort_logits(logits)
     t = apply_on_support(t, None, pipelines).t
     return torch.empty_like(t).scatter_(-1, token_ids, t)
