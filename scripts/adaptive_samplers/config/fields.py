@@ -24,8 +24,8 @@ class Section(BaseModel):
     def __getattr__(self, name: str) -> Any:
         if name in type(self).model_fields:
             raise AttributeError(
-                f"the params of this rule do not hold '{name}' of {type(self).__name__}: the key's declaration must name "
-                "the stage in `affects`, or in `read_by` if no output depends on it"
+                f"the params of this rule do not hold '{name}' of {type(self).__name__}: the key's declaration must "
+                "name the stage in `affects`, or in `read_by` if its output does not depend on it"
             )
         return super().__getattr__(name)
 
@@ -36,6 +36,7 @@ def key(
     default: Any = REQUIRED,
     affects: tuple[str, ...] | None = None,
     read_by: tuple[str, ...] = (),
+    adds_jobs_of: tuple[str, ...] = (),
     allowed: str | None = None,
     example: str | None = None,
     noun: str | None = None,
@@ -57,6 +58,8 @@ def key(
         depends on it, and every stage may read it.
     read_by
         Stages that read the value although their output does not depend on it.
+    adds_jobs_of
+        Stages that have further jobs for a further value, while those for the other values stay as they are.
     allowed
         The values that a pattern or a free type allows, in words.
     example
@@ -70,27 +73,32 @@ def key(
     **limits
         Limits as pydantic's `Field` takes them: `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`, `pattern`.
     """
-    notes = _notes(affects, read_by, allowed, example, noun, unique, path)
+    notes = _notes(affects, read_by, adds_jobs_of, allowed, example, noun, unique, path)
     return Field(default, description=description, json_schema_extra=notes, **limits)
 
 
+def about(kind: type[Section]) -> str:
+    """A section's description, which is its docstring."""
+    return " ".join((kind.__doc__ or "").split())
+
+
 def section(
-    description: str,
     kind: type[Section],
     *,
+    description: str | None = None,
     affects: tuple[str, ...] | None = None,
     read_by: tuple[str, ...] = (),
-    example: str | None = None,
     noun: str | None = None,
 ) -> Any:
     """Declare a section within another one, which has its keys' defaults where it is left out; as `key` does."""
-    notes = _notes(affects, read_by, None, example, noun, False, False)
-    return Field(default_factory=kind, description=description, json_schema_extra=notes)
+    notes = _notes(affects, read_by, (), None, None, noun, False, False)
+    return Field(default_factory=kind, description=description or about(kind), json_schema_extra=notes)
 
 
 def _notes(
     affects: tuple[str, ...] | None,
     read_by: tuple[str, ...],
+    adds_jobs_of: tuple[str, ...],
     allowed: str | None,
     example: str | None,
     noun: str | None,
@@ -101,6 +109,7 @@ def _notes(
     notes = {
         "x-affects": None if affects is None else list(affects),
         "x-read-by": list(read_by) or None,
+        "x-adds-jobs-of": list(adds_jobs_of) or None,
         "x-allowed": allowed,
         "x-example": example,
         "x-noun": noun,

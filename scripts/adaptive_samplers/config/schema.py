@@ -1,4 +1,4 @@
-"""The schema in config/schemas/config.schema.yaml: how it is read, and the defaults that it fills in."""
+"""The schema that the config's model gives, every section spelled out, and the defaults that it fills in."""
 
 import copy
 import os
@@ -6,31 +6,66 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-# Part of the package, so that an installed library has it too; config/schemas is a link to its folder.
-SCHEMA_PATH = files("adaptive_samplers.config") / "schemas" / "config.schema.yaml"
+from adaptive_samplers.config.model import Config
 
 Schema = Mapping[str, Any]
 
 
 @cache
 def config_schema() -> Schema:
-    """The schema of a whole config."""
-    return yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
+    """The schema of a whole config.
+
+    It is pydantic's, but for this: every section stands where it is used, with its name under `x-section`; a value that
+    may be null has a list of types; and other alternatives are `oneOf`.
+    """
+    schema = Config.model_json_schema()
+    return _spelled_out(schema, schema["$defs"])
 
 
-def resolve(schema: Schema) -> Schema:
-    """The schema itself, or the definition that it refers to with what it says in place of it, such as a default."""
-    if "$ref" not in schema:
+def _spelled_out(node: Any, sections: Mapping[str, Schema]) -> Any:
+    if isinstance(node, list):
+        return [_spelled_out(item, sections) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    own = {key: value for key, value in node.items() if key not in ("$ref", "$defs", "title", "discriminator")}
+    if "$ref" in node:
+        name = node["$ref"].removeprefix("#/$defs/")
+        return _spelled_out(sections[name], sections) | {"x-section": name} | own
+    # What the schema holds as values, and not as schemas, stays as it is.
+    plain = ("default", "enum", "const", "required", "description", "pattern")
+    own = {key: value if key in plain else _of_keyword(key, value, sections) for key, value in own.items()}
+    return _alternatives(own)
+
+
+def _of_keyword(keyword: str, value: Any, sections: Mapping[str, Schema]) -> Any:
+    if keyword == "properties":
+        return {name: _spelled_out(part, sections) for name, part in value.items()}
+    return value if keyword.startswith("x-") else _spelled_out(value, sections)
+
+
+def _alternatives(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose alternatives are a list of types, if they are one type and null, or else `oneOf`."""
+    if "oneOf" in schema:
+        names = "|".join(branch["x-section"] for branch in schema["oneOf"])
+        return {"type": "object", "x-section": names} | schema
+    if "anyOf" not in schema:
         return schema
-    own = {keyword: value for keyword, value in schema.items() if keyword != "$ref"}
-    return config_schema()["$defs"][schema["$ref"].removeprefix("#/$defs/")] | own
+    own = {key: value for key, value in schema.items() if key != "anyOf"}
+    null = {"type": "null"}
+    others = [part for part in schema["anyOf"] if part != null]
+    if len(others) > 1:
+        return {"oneOf": others} | own
+    only = dict(others[0])
+    if "oneOf" in only:
+        only["oneOf"] = [*only["oneOf"], null]
+    if "enum" in only:
+        only["enum"] = [*only["enum"], None]
+    return only | {"type": [only["type"], "null"]} | own
 
 
 def types_of(schema: Schema) -> list[str]:
@@ -86,7 +121,6 @@ def complete(value: Any, schema: Schema) -> Any:
 
     What does not fit the schema is only copied.
     """
-    schema = resolve(schema)
     if "oneOf" in schema:
         index = branch_index(schema, value)
         if index is None:
@@ -99,8 +133,9 @@ def complete(value: Any, schema: Schema) -> Any:
     if isinstance(value, Mapping) and "properties" in schema:
         return _complete_map(value, schema)
     if isinstance(value, list) and "items" in schema:
-        return [complete(item, schema["items"]) for item in value]
-    if schema.get("format") == "path" and isinstance(value, str):
+        paths = {"x-path": True} if schema.get("x-path") else {}
+        return [complete(item, schema["items"] | paths) for item in value]
+    if schema.get("x-path") and isinstance(value, str):
         return os.path.expanduser(value)
     if not is_type(value, ["number"]):
         return copy.deepcopy(value)
@@ -113,7 +148,6 @@ def _complete_map(value: Mapping[Any, Any], schema: Schema) -> dict[str, Any]:
     # YAML reads keys such as `on` and `1` as other things than text.
     completed = {str(key): complete(item, schema["properties"].get(key, {})) for key, item in value.items()}
     for key, part in schema["properties"].items():
-        part = resolve(part)
         if key in completed:
             continue
         if "default" in part:

@@ -1,32 +1,67 @@
-"""The parts of a config that rules depend on."""
+"""The parts of a config that stages depend on, as the config's model says it."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from adaptive_samplers.config.schema import Schema, branch_index, config_schema, kinds_of
 
-def config_slice(config: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """The part of a complete config under dotted keys, for a rule's `params`: `config_slice(config, "run.seed")`.
 
-    Returns a nested plain dict with sorted keys, which shares nothing with `config`. Raises KeyError for a key that the
-    config does not have.
+def slice_of_stage(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The part of a complete config that a stage's output depends on, for the `params` of its rule.
+
+    Returns a nested dict with sorted keys, so that equal slices are written alike. Raises KeyError for a stage that no
+    key affects.
     """
-    picked: dict[str, Any] = {}
-    for key in keys:
-        value: Any = config
-        target = picked
-        names = key.split(".")
-        for depth, name in enumerate(names):
-            if not isinstance(value, Mapping) or name not in value:
-                raise KeyError(f"the config has no key '{key}'")
-            value = value[name]
-            if depth < len(names) - 1:
-                target = target.setdefault(name, {})
-        target[names[-1]] = copy.deepcopy(value)
-    return _sort_keys(picked)
+    if stage not in affected_stages():
+        raise KeyError(f"no key of the config affects a stage '{stage}'")
+    return _picked(config, config_schema(), (), lambda affects, read_by: stage in affects)
 
 
-def _sort_keys(value: Any) -> Any:
+def unrelated_slice(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The part of a complete config that a stage may read although its output does not depend on it."""
+    return _picked(config, config_schema(), (), lambda affects, read_by: not affects or stage in read_by)
+
+
+def affected_stages() -> set[str]:
+    """The stages that some key affects."""
+    return {stage for affects in _affects(config_schema(), ()) for stage in affects}
+
+
+def _affects(schema: Schema, inherited: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    affects = tuple(schema.get("x-affects", inherited))
+    yield affects
+    for part in (*schema.get("properties", {}).values(), *schema.get("oneOf", ())):
+        yield from _affects(part, affects)
+
+
+def _picked(
+    value: Mapping[str, Any],
+    schema: Schema,
+    inherited: tuple[str, ...],
+    is_wanted: Callable[[tuple[str, ...], tuple[str, ...]], bool],
+    read_by: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    found = {}
+    for key in sorted(value):
+        part = schema["properties"][key]
+        affects = tuple(part.get("x-affects", inherited))
+        readers = tuple(part.get("x-read-by", read_by))
+        is_map = isinstance(value[key], Mapping)
+        is_of_a_kind = is_map and bool(kinds_of(part))
+        if is_map and "oneOf" in part:
+            part = part["oneOf"][branch_index(part, value[key])]
+        if is_map and "properties" in part:
+            inside = _picked(value[key], part, affects, is_wanted, readers)
+            if inside:
+                # Without its kind, nobody could say what a section is of.
+                found[key] = inside | ({"kind": value[key]["kind"]} if is_of_a_kind else {})
+        elif is_wanted(affects, readers):
+            found[key] = _sorted(value[key])
+    return found
+
+
+def _sorted(value: Any) -> Any:
+    """A copy of a value, with sorted keys."""
     if isinstance(value, Mapping):
-        return {key: _sort_keys(value[key]) for key in sorted(value)}
-    return [_sort_keys(item) for item in value] if isinstance(value, list) else value
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value

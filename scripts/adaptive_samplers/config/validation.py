@@ -7,7 +7,7 @@ from jsonschema import ValidationError
 
 from adaptive_samplers.config.keys import known_keys
 from adaptive_samplers.config.problems import KeyPath, Problems
-from adaptive_samplers.config.schema import Schema, Validator, branch_index, config_schema, kinds_of, resolve
+from adaptive_samplers.config.schema import Schema, Validator, branch_index, config_schema, kinds_of
 from adaptive_samplers.config.words import allowed_values, join, show, suggest, type_advice, wrong_type
 
 
@@ -39,7 +39,7 @@ def _translate(error: ValidationError, path: KeyPath, problems: Problems) -> Non
     elif error.validator == "required":
         for key in error.validator_value:
             if key not in value:
-                part = resolve(schema["properties"][key])
+                part = schema["properties"][key]
                 example = f"; for example `{part['x-example']}`" if "x-example" in part else ""
                 problems.add((*path, key), f"is missing; allowed: {allowed_values(part)}{example}")
     elif error.validator == "oneOf" and isinstance(value, Mapping):

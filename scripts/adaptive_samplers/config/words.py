@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from adaptive_samplers.config.schema import Schema, kinds_of, resolve, types_of
+from adaptive_samplers.config.schema import Schema, kinds_of, types_of
 
 _TYPE_WORDS = {
     "integer": "a whole number",
@@ -21,7 +21,6 @@ _TYPE_WORDS = {
 
 def allowed_values(schema: Schema, with_keys: bool = True) -> str:
     """What a schema allows, in words: `a number above 0 and at most 1`; of a map also its keys, if `with_keys`."""
-    schema = resolve(schema)
     if "x-allowed" in schema:
         return schema["x-allowed"]
     if kinds_of(schema):
@@ -54,7 +53,7 @@ def _allowed_of_type(name: str, schema: Schema, with_keys: bool) -> str:
 
 
 def _allowed_list(schema: Schema) -> str:
-    item = resolve(schema["items"])
+    item = schema["items"]
     length = "a list with at least one item" if schema.get("minItems") else "a list"
     item_type = item.get("type")
     return f"{length}, each " + {"array": "a list", "object": "a map"}.get(item_type, allowed_values(item))

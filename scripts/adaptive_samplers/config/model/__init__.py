@@ -1,0 +1,69 @@
+"""What a config may hold: every key with its type, limits, default and meaning, and the stages that depend on it.
+
+From here come the JSON schema for editors, the tables in the documents, the defaults, and the `params` of rules.
+"""
+
+from adaptive_samplers.config.fields import Section, about, key, section
+from adaptive_samplers.config.model.evaluation import Evaluation
+from adaptive_samplers.config.model.generation import Generation
+from adaptive_samplers.config.model.heuristics import Heuristics
+from adaptive_samplers.config.model.labels import Labels
+from adaptive_samplers.config.model.policies import Iteration, PolicySamples, SamplerRounds
+from adaptive_samplers.config.model.preferences import Preferences, Report
+from adaptive_samplers.config.model.prompts import Prompts
+from adaptive_samplers.config.model.run import Run
+from adaptive_samplers.config.model.samplers import Samplers
+from adaptive_samplers.config.model.scoring import Scoring
+from adaptive_samplers.config.model.sources import LanguageModel
+from adaptive_samplers.config.model.training import Training
+from adaptive_samplers.config.model.types import Seed
+
+
+class Config(Section):
+    """Configuration of Adaptive Samplers"""
+
+    run: Run = key(about(Run), example="run: {name: my_run}", affects=())
+    model: LanguageModel = key(
+        about(LanguageModel), example="model: {name: my-model, source: {kind: hub, repo: owner/name}}", affects=()
+    )
+    prompts: Prompts = key(
+        about(Prompts),
+        example="prompts: {sources: [{path: resources/prompts.jsonl}]}",
+        affects=("collect_prompts",),
+    )
+    heuristics: Heuristics = key(
+        about(Heuristics),
+        example="heuristics: {grid: [{family: temperature, temperatures: [0.7, 1.0]}]}",
+        affects=("expand_heuristics",),
+    )
+    seeds: list[Seed] = key(
+        "Every prompt is answered by every heuristic once with each of these seeds.",
+        default=[0, 1, 2, 3, 4, 5, 6, 7],
+        min_length=1,
+        unique=True,
+        affects=(
+            "verify_candidates",
+            "allocate_budget",
+            "summarize_selection",
+            "sample_with_sampler",
+            "measure_repeated_sampling",
+            "describe_preferences",
+        ),
+        adds_jobs_of=("generate_candidates",),
+    )
+    generation: Generation = section(Generation, affects=())
+    labels: Labels = section(Labels, affects=())
+    scoring: Scoring = section(Scoring, affects=())
+    samplers: Samplers = key(
+        about(Samplers),
+        default={"LocalProbabilityTransform": {}, "SimpleDistributionAwareTransform": {}, "SamplingNetwork": {}},
+        noun="architecture",
+        affects=("train_sampler", "learn_heuristic"),
+    )
+    training: Training = section(Training, affects=("train_sampler", "learn_heuristic"))
+    evaluation: Evaluation = section(Evaluation, affects=())
+    policy_samples: PolicySamples = section(PolicySamples, affects=())
+    iteration: Iteration = section(Iteration, affects=("plan_rounds",))
+    sampler_rounds: SamplerRounds = section(SamplerRounds, affects=())
+    report: Report = section(Report, affects=("probe_distributions",))
+    preferences: Preferences = section(Preferences, affects=("make_preferences", "pair_round", "describe_preferences"))

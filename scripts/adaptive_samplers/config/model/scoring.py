@@ -1,0 +1,114 @@
+"""How labels become one score, and which answers are kept."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from adaptive_samplers.config.fields import Section, key, section
+from adaptive_samplers.config.model.types import PromptKind
+
+
+class Weights(Section):
+    """Weights of the normalized labels, whose weighted sum is an answer's score."""
+
+    diversity: float = key("Weight of z(diversity), at least 0.", default=0.0, ge=0)
+    quality: float = key("Weight of z(quality), at least 0.", default=0.0, ge=0)
+    correctness: float = key("Weight of z(correctness), at least 0.", default=0.0, ge=0)
+
+
+class WeightGrid(Section):
+    """Further weightings: every combination of these values, without those of zeros only and without multiples of
+    one that is there already, which would select the same answers. At most 100 weightings in all."""
+
+    diversity: list[Annotated[float, Field(ge=0)]] = key(
+        "Weights of diversity; an empty list counts as 0.", default=[], adds_jobs_of=("select_training_set",)
+    )
+    quality: list[Annotated[float, Field(ge=0)]] = key(
+        "Weights of quality; an empty list counts as 0.", default=[], adds_jobs_of=("select_training_set",)
+    )
+    correctness: list[Annotated[float, Field(ge=0)]] = key(
+        "Weights of correctness; an empty list counts as 0.", default=[], adds_jobs_of=("select_training_set",)
+    )
+
+
+class Normalization(Section):
+    """How a label is brought to one scale before it is weighted."""
+
+    scope: Literal["global", "dataset", "prompt"] = key(
+        "Which answers one is compared with: all of the run (`global`), or only those of its prompt's dataset"
+        " or of its prompt.",
+        default="global",
+    )
+    method: Literal["zscore", "robust", "rank"] = key(
+        "`zscore` (mean and standard deviation), `robust` (median and MAD) or `rank` (z-score of the ranks).",
+        default="zscore",
+    )
+
+
+class ScoredKinds(Section):
+    """For which kinds of prompts each label counts, under every weighting. Where it does not count, it adds nothing
+    to the score, and answers take no part in its normalization."""
+
+    quality: list[PromptKind] = key(
+        "Kinds of prompts for which quality counts.",
+        default=["creative", "verifiable", "factual", "chat"],
+        min_length=1,
+        unique=True,
+    )
+    diversity: list[PromptKind] = key(
+        "Kinds of prompts for which diversity counts; `[creative]` asks for diversity there alone.",
+        default=["creative", "verifiable", "factual", "chat"],
+        min_length=1,
+        unique=True,
+    )
+    correctness: list[PromptKind] = key(
+        "Kinds of prompts for which correctness counts.",
+        default=["creative", "verifiable", "factual", "chat"],
+        min_length=1,
+        unique=True,
+    )
+
+
+class Scoring(Section):
+    """How labels become one score, and which answers are kept."""
+
+    weights: list[Weights] = key(
+        "Weightings of the normalized labels, `a{diversity}_b{quality}_c{correctness}` in file names. Each "
+        "gives a training set and a sampler of each architecture. May be empty where `grid` or `pareto` give "
+        "some.",
+        default=[
+            {"diversity": 0.0, "quality": 1.0, "correctness": 0.0},
+            {"diversity": 0.5, "quality": 0.5, "correctness": 0.0},
+            {"diversity": 0.7, "quality": 0.3, "correctness": 0.0},
+        ],
+        adds_jobs_of=("select_training_set",),
+    )
+    grid: WeightGrid = section(WeightGrid)
+    pareto: bool = key(
+        "Whether answers are also selected by Pareto fronts of quality against diversity, without weights; "
+        "`pareto` takes the place of the weights in file names.",
+        default=False,
+        adds_jobs_of=("select_training_set",),
+    )
+    normalization: Normalization = section(Normalization, affects=("score_candidates",))
+    kinds: ScoredKinds = section(ScoredKinds, affects=("score_candidates",))
+    diversity_measure: Literal[
+        "embedding_entropy", "self_bleu", "vendi_score", "distinct_1", "distinct_2", "distinct_3", "compression_ratio"
+    ] = key(
+        "What counts as diversity in the score; self_bleu and compression_ratio enter negated, so that more "
+        "is more diverse.",
+        default="embedding_entropy",
+        affects=("score_candidates", "tabulate_labels", "plot_tradeoff"),
+    )
+    top_k: list[Annotated[int, Field(ge=1, le=100000)]] = key(
+        "Answers kept for each prompt and seed; each number gives its own training sets.",
+        default=[1],
+        min_length=1,
+        unique=True,
+        adds_jobs_of=("select_training_set",),
+    )
+    correct_only: bool = key(
+        "Whether only correct answers to verifiable prompts are kept.",
+        default=True,
+        affects=("allocate_budget", "select_training_set", "summarize_selection"),
+    )

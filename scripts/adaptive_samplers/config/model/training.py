@@ -1,0 +1,44 @@
+"""How samplers are trained."""
+
+from typing import Literal
+
+from adaptive_samplers.config.fields import Section, key, section
+
+
+class SketchSize(Section):
+    """Support points that stand for a distribution over the vocabulary."""
+
+    top: int = key("Largest log-probabilities, kept exactly.", default=128, ge=1, le=100000)
+    tail: int = key("Groups of neighbors that all other tokens are put into.", default=128, ge=2, le=100000)
+
+
+class Training(Section):
+    """How the samplers are trained on sketches of the base model's distributions."""
+
+    sketch: SketchSize = section(SketchSize, affects=("replay_distributions", "train_sampler"))
+    replay_shards: int = key(
+        "Jobs among which the replay of selected answers is divided.",
+        default=1,
+        ge=1,
+        le=10000,
+        affects=("replay_distributions", "train_sampler"),
+    )
+    gamma: float = key("Weight of the predicted mass on truncated tokens in the loss.", default=1.0, ge=0)
+    learning_rate: float = key(
+        "Peak learning rate of AdamW, above 0 and at most 1.", default=0.003, gt=0, le=1, affects=("train_sampler",)
+    )
+    weight_decay: float = key("Weight decay of AdamW.", default=0.01, ge=0)
+    batch_size: int = key("Token-steps (one distribution and its target) in a batch.", default=256, ge=1, le=100000)
+    steps: int = key("Optimizer steps, at most.", default=4000, ge=1, le=100000000, affects=("train_sampler",))
+    warmup_steps: int = key("Steps over which the learning rate rises from 0; at most `steps`.", default=200, ge=0)
+    gradient_clip: float = key("Largest norm of the gradient, above 0.", default=1.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = key(
+        "Of matrix products in training; weights, losses and validations are float32 either way.", default="float32"
+    )
+    evaluate_every: int = key("Steps between evaluations on the validation split; at most `steps`.", default=200, ge=1)
+    patience: int | None = key(
+        "Evaluations without a better validation loss before training stops; `null` never stops early.",
+        default=4,
+        ge=1,
+        affects=("train_sampler",),
+    )

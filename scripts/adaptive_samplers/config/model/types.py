@@ -1,0 +1,37 @@
+"""Types that several sections share."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+PromptKind = Literal["creative", "verifiable", "factual", "chat"]
+Split = Literal["train", "validation", "test"]
+DataType = Literal["float32", "bfloat16", "float16"]
+PreferenceFormat = Literal["pairs", "trl_preference", "trl_unpaired", "simpo", "halos_pairwise", "halos_binary"]
+
+Text = Annotated[str, Field(min_length=1)]
+Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[
+    int, Field(ge=0, le=2**63 - 1, json_schema_extra={"x-allowed": "a whole number of at least 0 and below 2^63"})
+]
+Number = Annotated[Any, Field(json_schema_extra={"x-allowed": "a number"})]  # checked with the heuristic it belongs to
+Step = Annotated[
+    dict[str, Any],
+    Field(
+        min_length=1,
+        max_length=1,
+        json_schema_extra={"x-allowed": "one processor and its setting, such as top_k: 50"},
+    ),
+]
+Chain = Annotated[list[Step], Field(min_length=1)]
+
+# What folders in `results/` are called.
+NAME = {
+    "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+    "allowed": "at most 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
+}
+SECONDS = {"gt": 0, "le": 604_800}
+DEVICE = {
+    "pattern": "^(auto|cpu|mps|cuda(:[0-9]+)?)$",
+    "allowed": "auto, cpu, mps, cuda or cuda:N with the number N of a GPU",
+}
