@@ -46,7 +46,7 @@ include: "rules/sampler_rounds.smk"
 
 
 # Its checkpoint makes Snakemake look at every rule for each job that it starts.
-if ITERATION["command"]:
+if ITERATION.command:
 
     include: "rules/iteration.smk"
 

@@ -4,7 +4,7 @@
 # No checkpoint: which files there are follows from the config alone, a shard for each seed as ever, and the allocation
 # is an input that says which rows they hold. So dry runs show the whole run, and a shard resumes as any other.
 
-FIRST_SEEDS = SEEDS[: config["generation"]["adaptive"]["first_seeds"]]
+FIRST_SEEDS = SEEDS[: CONFIG.generation.adaptive.first_seeds]
 LATER_SEEDS = SEEDS[len(FIRST_SEEDS) :]
 BUDGET_ROUNDS = ["first", "second"]
 # They say which prompts a round dropped.
@@ -57,8 +57,7 @@ use rule verify_candidates as verify_first_round with:
     benchmark:
         "benchmarks/{run}/verify_first_round.tsv"
     params:
-        settings=stage("verify_candidates", "generation.tolerance")
-        | {"seeds": FIRST_SEEDS},
+        **stage("verify_candidates", config | {"seeds": FIRST_SEEDS}),
     message:
         "Checking that every prompt was answered under every heuristic and first seed"
 
@@ -182,9 +181,7 @@ rule allocate_budget:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        settings=stage(
-            "allocate_budget", "seeds", "generation.adaptive", "scoring.correct_only"
-        ),
+        **stage("allocate_budget"),
     message:
         "Allocating the rest of the budget to prompts and heuristics"
     script:
@@ -228,8 +225,7 @@ use rule verify_candidates as verify_allocated with:
     benchmark:
         "benchmarks/{run}/verify_allocated.tsv"
     params:
-        settings=stage("verify_candidates", "generation.tolerance")
-        | {"seeds": LATER_SEEDS},
+        **stage("verify_candidates", config | {"seeds": LATER_SEEDS}),
     message:
         "Checking that every allocated answer is there"
 

@@ -14,16 +14,13 @@ sys.path.insert(0, LIBRARY)
 PYTHON_PATHS = [LIBRARY, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, PYTHON_PATHS))))
 
-from adaptive_samplers.config import (
-    config_slice,
-    judge_name,
-    judged_by,
-    judges_by_name,
-    load_config,
-    require_packages,
-    sampler_names,
-    weight_names,
-)
+from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name
+from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.model.judges import ModelJudge
+from adaptive_samplers.config.packages import require_packages
+from adaptive_samplers.config.slices import slice_of_stage, unrelated_slice
+from adaptive_samplers.config.typed import typed_config
+from adaptive_samplers.config.weights import sampler_names, weight_names
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
@@ -42,72 +39,68 @@ if workflow.deployment_settings.deployment_method and (copy := installed_copy())
 
 try:
     config = load_config(config, Path.cwd())
+    CONFIG = typed_config(config)
     # Conda's environments and images have packages of their own.
     if not workflow.deployment_settings.deployment_method:
-        require_packages(config)
+        require_packages(CONFIG)
 except UserError as error:
     # Without the traceback, which would tell a user nothing.
     raise WorkflowError(str(error)) from None
 
-RUN = config["run"]["name"]
+RUN = CONFIG.run.name
 # Jobs that load this file again work for the Snakemake that started them, and --nolock leaves no locks.
 if workflow.is_main_process and "--nolock" not in sys.argv:
     sign_in(RUN)
 # Later rounds of learned samplers are runs within the run, by the same rules: its wildcard is their folder.
 SAMPLER_ROUNDS = [RUN] + [
     f"{RUN}/sampler_round={number}"
-    for number in range(2, config["sampler_rounds"]["rounds"] + 1)
+    for number in range(2, CONFIG.sampler_rounds.rounds + 1)
 ]
 # What does not change between rounds is made once.
 MODELS_FOLDER = f"results/{RUN}/models"
-SHARDS = range(config["generation"]["shards"])
-REPLAY_SHARDS = range(config["training"]["replay_shards"])
-JUDGE_SHARDS = range(config["labels"]["quality"]["shards"])
-SEEDS = config["seeds"]
-ADAPTIVE_BUDGETS = config["generation"]["adaptive"]["enabled"]
+SHARDS = range(CONFIG.generation.shards)
+REPLAY_SHARDS = range(CONFIG.training.replay_shards)
+JUDGE_SHARDS = range(CONFIG.labels.quality.shards)
+SEEDS = CONFIG.seeds
+ADAPTIVE_BUDGETS = CONFIG.generation.adaptive.enabled
 # What says which answers were asked for, where that is not all.
 ALLOCATION = (
     {"allocation": "results/{run}/allocation.parquet"} if ADAPTIVE_BUDGETS else {}
 )
-ALLOCATION_KEYS = ["generation.adaptive.first_seeds"] * ADAPTIVE_BUDGETS
-BASE_MODEL = config["model"]["name"]
-EMBEDDER = config["labels"]["embedder"]["name"]
+
+BASE_MODEL = CONFIG.model.name
+EMBEDDER = CONFIG.labels.embedder.name
 # GPUs that a job with a model in its own process asks for. Rules that run none ask for none, and see none in SLURM.
-GPUS = 0 if config["model"]["device"] == "cpu" else 1
-JUDGE = config["labels"]["quality"]["judge"]
+GPUS = 0 if CONFIG.model.device == "cpu" else 1
+JUDGE = CONFIG.labels.quality.judge
 # The embedded judge is trained by the DAG; every other one is a model of its own, or one behind an endpoint.
-JUDGE_IS_TRAINED = JUDGE["kind"] == "feature_reward"
-JUDGES = judges_by_name(config)
+JUDGE_IS_TRAINED = JUDGE.kind == "feature_reward"
+JUDGES = judges_by_name(CONFIG)
 OTHER_JUDGES = [name for name in JUDGES if name != judge_name(JUDGE)]
 # The one to be trained, wherever it stands among the judges.
-TRAINED_JUDGE = JUDGES.get("feature_reward", {})
+TRAINED_JUDGE = JUDGES.get("feature_reward")
 # With several judges, each one's ratings have a table of its own, beside the one that stands for quality.
 GATHERED = "quality/{judge}" if OTHER_JUDGES else "quality"
-MODELS = {BASE_MODEL: config["model"], EMBEDDER: config["labels"]["embedder"]}
-MODELS |= {name: judge for name, judge in JUDGES.items() if "source" in judge}
+MODELS = {BASE_MODEL: CONFIG.model, EMBEDDER: CONFIG.labels.embedder}
+MODELS |= {
+    name: judge for name, judge in JUDGES.items() if isinstance(judge, ModelJudge)
+}
 # Policies are models that nothing but the targets `policy_samples` and `iterations` needs.
-POLICIES = {
-    policy["name"]: {**policy, "source": policy_source(policy, config["model"])}
-    for policy in config["policy_samples"]["policies"]
-} or {BASE_MODEL: config["model"]}
-WEIGHTS = weight_names(config)
+POLICIES = {policy.name: policy for policy in CONFIG.policy_samples.policies} or {
+    BASE_MODEL: CONFIG.model
+}
+WEIGHTS = weight_names(CONFIG.scoring)
 ARCHITECTURES = list(config["samplers"])
 TRAINING_SETS = expand(
-    "{weights}_top{top_k}", weights=WEIGHTS, top_k=config["scoring"]["top_k"]
+    "{weights}_top{top_k}", weights=WEIGHTS, top_k=CONFIG.scoring.top_k
 )
-SAMPLERS = sampler_names(config)
+SAMPLERS = sampler_names(CONFIG)
 LABELS = ["quality", "diversity", "correctness"]
-# Left out of the config, as it mostly is, the group of tournaments is no part of params.
-RATED = [
-    "labels.quality.tournament.group"
-    for key in config["labels"]["quality"]["tournament"]
-    if key == "group"
-]
 # Overlap is a label like the others, but neither scores nor comparisons need it: it is made where the config says so.
 OVERLAP = [
     f"results/{RUN}/{part}labels/overlap.parquet"
     for part in ("", "evaluation/")
-    if config["labels"]["overlap"]["enabled"]
+    if CONFIG.labels.overlap.enabled
 ]
 
 INTERMEDIATE = [
@@ -161,26 +154,41 @@ wildcard_constraints:
     heuristic=r"[^/]+",
 
 
-def stage(name, *keys, judge=None):
-    """A rule's params: the version of its stage and exactly the slice of the config that its output depends on.
+def stage(name, of=config):
+    """A rule's params: its stage's version, and exactly the part of the config that the stage's output depends on.
 
-    With the name of a judge, the slice is of the config in which that one is `labels.quality.judge`.
+    What else the stage may read is `unrelated`: params that depend on threads never make a rule run again. `of` is a
+    config in place of the run's, or a function that makes one of the wildcards.
     """
+    made = of if callable(of) else lambda wildcards: of
+    settings = lambda wildcards: slice_of_stage(made(wildcards), name)
     return {
         "version": STAGE_VERSIONS[name],
-        **config_slice(judged_by(config, judge) if judge else config, *keys),
+        "settings": settings if callable(of) else settings(None),
+        "unrelated": lambda wildcards, threads: unrelated_slice(made(wildcards), name),
     }
+
+
+def whole_config(wildcards, threads):
+    """A param that tells a stage the whole config, and makes no rule run again."""
+    return config
+
+
+def with_one_architecture(wildcards):
+    """The config with the architecture that a wildcard names as the only one."""
+    options = config["samplers"][wildcards.architecture]
+    return config | {"samplers": {wildcards.architecture: options}}
 
 
 def sglang_gpus(settings):
     """GPUs of a job that may start an SGLang server; where somebody else keeps servers up, it needs none."""
-    if settings["endpoints"]:
+    if settings.endpoints:
         return 0
-    return settings["tensor_parallel"] * settings["data_parallel"]
+    return settings.tensor_parallel * settings.data_parallel
 
 
-if config["generation"]["engine"] == "sglang":
-    GENERATION_GPUS = GPUS * sglang_gpus(config["generation"]["sglang"])
+if CONFIG.generation.engine == "sglang":
+    GENERATION_GPUS = GPUS * sglang_gpus(CONFIG.generation.sglang)
     GENERATION_ENVIRONMENT = "../envs/sglang.yaml"
 else:
     GENERATION_GPUS = GPUS
@@ -194,11 +202,11 @@ def preference_file(name):
 
 def overlap_inputs():
     """What overlap reads beside the answers: an index of the corpus, or the tokenizer of the server's index."""
-    overlap = config["labels"]["overlap"]
-    if overlap["kind"] == "local":
+    overlap = CONFIG.labels.overlap
+    if overlap.kind == "local":
         return {"index": f"results/{RUN}/corpus_index"}
     own = f"{MODELS_FOLDER}/{BASE_MODEL}"
-    return {"tokenizer": overlap["infinigram"]["tokenizer"] or own}
+    return {"tokenizer": overlap.infinigram.tokenizer or own}
 
 
 def growing(amount, *models):

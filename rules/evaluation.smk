@@ -23,15 +23,7 @@ rule sample_with_sampler:
         mem_mb=growing(6000, "model"),
         runtime=growing(120),
     params:
-        settings=stage(
-            "generate_candidates",
-            "run.seed",
-            "seeds",
-            "model.dtype",
-            "generation.engine",
-            "generation.max_new_tokens",
-            "generation.stop",
-        ),
+        **stage("sample_with_sampler"),
     message:
         "Answering the test prompts with {wildcards.architecture}, {wildcards.weights}, top {wildcards.top_k}"
     script:
@@ -61,8 +53,8 @@ rule gather_evaluation:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
+        **stage("verify_candidates"),
         samplers=SAMPLERS,
-        settings=stage("verify_candidates", "seeds", "generation.tolerance"),
     message:
         "Gathering the test answers of heuristics and learned samplers"
     script:
@@ -219,13 +211,7 @@ rule compare_samplers:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        settings=stage(
-            "compare_samplers",
-            "run.seed",
-            "evaluation.objectives",
-            "evaluation.resamples",
-            "evaluation.confidence",
-        ),
+        **stage("compare_samplers"),
     message:
         "Comparing learned samplers with every heuristic"
     script:

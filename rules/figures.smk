@@ -52,7 +52,7 @@ rule plot_tradeoff:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("figures", "scoring.diversity_measure"),
+        **stage("plot_tradeoff"),
     message:
         "Plotting quality against diversity"
     script:
@@ -81,7 +81,7 @@ rule plot_ranking:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("figures"),
+        **stage("figures"),
     message:
         "Plotting the ranking of heuristics and learned samplers"
     script:
@@ -113,7 +113,7 @@ rule probe_distributions:
         mem_mb=growing(6000, "model"),
         runtime=growing(30),
     params:
-        settings=stage("probe_distributions", "model.dtype", "report.distributions"),
+        **stage("probe_distributions"),
     message:
         "Looking at distributions of test answers"
     script:
@@ -142,7 +142,7 @@ rule plot_distributions:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("figures"),
+        **stage("figures"),
     message:
         "Plotting raw, target and learned distributions"
     script:
@@ -171,7 +171,7 @@ rule plot_training_curves:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("figures"),
+        **stage("figures"),
     message:
         "Plotting training curves"
     script:
@@ -204,7 +204,7 @@ rule plot_kept_heuristics:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("figures"),
+        **stage("figures"),
     message:
         "Plotting which heuristics' answers were kept"
     script:
@@ -234,7 +234,7 @@ rule tabulate_comparison:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("tables"),
+        **stage("tables"),
     message:
         "Writing the comparison for people and for a paper"
     script:
@@ -271,7 +271,7 @@ rule tabulate_checks:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("tables"),
+        **stage("tables"),
     message:
         "Writing what is known of the judge and of the candidates"
     script:

@@ -23,15 +23,7 @@ rule generate_candidates:
         mem_mb=growing(6000, "model"),
         runtime=growing(120),
     params:
-        settings=stage(
-            "generate_candidates",
-            "run.seed",
-            "model.dtype",
-            "generation.engine",
-            "generation.max_new_tokens",
-            "generation.stop",
-            "generation.shards",
-        ),
+        **stage("generate_candidates"),
     message:
         "Generating answers: seed {wildcards.seed}, shard {wildcards.shard}"
     script:
@@ -61,7 +53,7 @@ rule verify_candidates:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage("verify_candidates", "seeds", "generation.tolerance"),
+        **stage("verify_candidates"),
     message:
         "Checking that every prompt was answered under every heuristic and seed"
     script:

@@ -31,13 +31,7 @@ checkpoint plan_rounds:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage(
-            "plan_rounds",
-            "iteration.rounds",
-            "iteration.prompts_per_round",
-            "iteration.splits",
-            "iteration.skip",
-        ),
+        **stage("plan_rounds"),
     message:
         "Counting the prompts for rounds"
     script:
@@ -53,7 +47,7 @@ use rule slice_policy_prompts as slice_round_prompts with:
     benchmark:
         "benchmarks/{run}/slice_round_prompts/round={round}.tsv"
     params:
-        settings=slice_of_round,
+        **stage("slice_prompts", prompts_of_round),
     message:
         "Choosing the prompts of round {wildcards.round}"
 
@@ -72,7 +66,7 @@ use rule sample_policy as sample_round with:
     benchmark:
         "benchmarks/{run}/sample_round/round={round}/shard={shard}.tsv"
     params:
-        settings=sampling_settings(ITERATION["samples"]),
+        **stage("sample_policy", sampled_policies(CONFIG.iteration.samples)),
     message:
         "Round {wildcards.round}: sampling the policy, shard {wildcards.shard}"
 
@@ -83,7 +77,7 @@ rule gather_round:
         heuristics=f"{ROUND}/sampling.parquet",
         shards=expand(
             "results/{{run}}/iteration/round={{round}}/shards/shard={shard}.parquet",
-            shard=range(config["policy_samples"]["shards"]),
+            shard=range(CONFIG.policy_samples.shards),
         ),
     output:
         contestants=f"{ROUND}/contestants.parquet",
@@ -100,7 +94,7 @@ rule gather_round:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage("gather_round", "iteration.samples", "policy_samples.tolerance"),
+        **stage("gather_round"),
         verification_version=STAGE_VERSIONS["verify_candidates"],
     message:
         "Round {wildcards.round}: checking that every prompt was answered"
@@ -127,7 +121,7 @@ rule score_round:
         mem_mb=growing(6000, "model"),
         runtime=growing(120),
     params:
-        settings=stage("score_round", "model.dtype"),
+        **stage("score_round"),
     message:
         "Round {wildcards.round}: reading the samples with the base model, for the judge"
     script:
@@ -210,7 +204,7 @@ rule pair_round:
         candidates=f"{ROUND}/contestants.parquet",
         quality=f"{ROUND}/labels/quality.parquet",
         correctness=f"{ROUND}/labels/correctness.parquet",
-        evaluations=config["preferences"]["decontamination"]["files"],
+        evaluations=CONFIG.preferences.decontamination.files,
     output:
         pairs=f"{ROUND}/preferences/pairs.parquet",
         answers=f"{ROUND}/preferences/answers.parquet",
@@ -228,17 +222,7 @@ rule pair_round:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        settings=stage(
-            "make_preferences",
-            "run.seed",
-            "iteration.format",
-            "iteration.splits",
-            *(
-                f"preferences.{key}"
-                for key in sorted(config["preferences"])
-                if key not in ("formats", "license", "heuristics", "splits", "group")
-            ),
-        ),
+        **stage("pair_round"),
         format_version=STAGE_VERSIONS["export_preferences"],
     message:
         "Round {wildcards.round}: pairing samples"
@@ -251,7 +235,7 @@ rule train_policy:
         data=TRAINING_DATA,
         model=policy_before,
         reference=FIRST_POLICY,
-        files=ITERATION["files"],
+        files=ITERATION.files,
     output:
         directory(f"{ROUND}/checkpoint"),
     log:
@@ -267,7 +251,7 @@ rule train_policy:
         mem_mb=growing(8000, "model"),
         runtime=growing(600),
     params:
-        settings=stage("train_policy", "run.seed", "iteration.command"),
+        **stage("train_policy"),
     message:
         "Round {wildcards.round}: training the policy"
     script:

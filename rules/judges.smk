@@ -3,14 +3,14 @@
 
 def is_served(judge):
     """Whether a judge's model runs in SGLang."""
-    return judge.get("engine") == "sglang"
+    return getattr(judge, "engine", None) == "sglang"
 
 
 def judge_gpus(judge):
     """GPUs of a job in which a judge works; one that is trained reads features, one behind an endpoint asks."""
-    if judge.get("device", "cpu") == "cpu":
+    if getattr(judge, "device", "cpu") == "cpu":
         return 0
-    return sglang_gpus(judge["sglang"]) if is_served(judge) else 1
+    return sglang_gpus(judge.sglang) if is_served(judge) else 1
 
 
 if is_served(JUDGE):
@@ -27,15 +27,15 @@ def environment_of_judge(wildcards):
 
 def judge_inputs(judge, part):
     """What judging reads beside prompts and answers, for the answers of one part of the run."""
-    if judge["kind"] == "feature_reward":
+    if judge.kind == "feature_reward":
         return {
             "embeddings": f"results/{{run}}/{part}embeddings.parquet",
             "model": f"{MODELS_FOLDER}/{BASE_MODEL}",
             "judge": f"results/{RUN}/judge/judge.json",
         }
-    if "source" not in judge:
+    if not isinstance(judge, ModelJudge):
         return {}
-    return {"judge_model": f"{MODELS_FOLDER}/{judge['name']}"}
+    return {"judge_model": f"{MODELS_FOLDER}/{judge.name}"}
 
 
 def inputs_of_judge(part):
@@ -46,23 +46,14 @@ def inputs_of_judge(part):
     }
 
 
-def judge_stage(name=None):
-    """Params of a judge's tournament; its outcomes depend on these keys, and on the files of a model."""
-    judge = JUDGES[name] if name else JUDGE
-    keys = "kind engine dtype max_length template labels order weights model top_logprobs max_tokens request"
-    return stage(
-        "label_quality",
-        "run.seed",
-        "labels.quality.shards",
-        "labels.quality.tournament",
-        "labels.quality.tolerance",
-        *(
-            f"labels.quality.judge.{key}"
-            for key in keys.split()
-            if key in judge and judge["kind"] != "feature_reward"
-        ),
-        judge=name,
-    )
+def judged_by_wildcard(wildcards):
+    """The config with the judge that a wildcard names as the only one."""
+    return judged_by(config, wildcards.judge)
+
+
+def judged_by_the_trained_one():
+    """The config with the judge that the DAG trains as the only one, if there is one."""
+    return judged_by(config, "feature_reward") if TRAINED_JUDGE else config
 
 
 def judged_shards(part, suffix):

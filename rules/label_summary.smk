@@ -26,7 +26,7 @@ rule summarize_labels:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage("summarize_labels"),
+        **stage("summarize_labels"),
     message:
         "Describing the labels: distributions, correlations, best and worst answers"
     script:
@@ -63,7 +63,7 @@ rule plot_labels:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("figures"),
+        **stage("figures"),
     message:
         "Plotting the labels' distributions and correlations"
     script:
@@ -94,7 +94,7 @@ rule tabulate_labels:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("tabulate_labels", "scoring.diversity_measure"),
+        **stage("tabulate_labels"),
     message:
         "Writing the page of the labels"
     script:

@@ -1,17 +1,9 @@
 # Labels: one rule and one table each, side by side, never in a chain.
 
 
-# What overlap depends on beside the files of `overlap_inputs`.
-OVERLAP_KEYS = [
-    f"labels.overlap.{key}"
-    for key in ["kind", "minimum_match", "tolerance"]
-    + ["infinigram.index"] * (config["labels"]["overlap"]["kind"] == "infinigram")
-]
-
-
 rule train_judge:
     input:
-        pairs=TRAINED_JUDGE.get("pairs", []),
+        pairs=TRAINED_JUDGE.pairs if TRAINED_JUDGE else [],
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
@@ -29,12 +21,7 @@ rule train_judge:
         mem_mb=growing(6000, "model"),
         runtime=growing(30),
     params:
-        settings=stage(
-            "train_judge",
-            "model.dtype",
-            "labels.quality.judge",
-            judge="feature_reward" if TRAINED_JUDGE else None,
-        ),
+        **stage("train_judge", judged_by_the_trained_one()),
     message:
         "Training the judge on {input.pairs}"
     script:
@@ -61,7 +48,7 @@ rule embed_candidates:
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
-        settings=stage("embed_candidates"),
+        **stage("embed_candidates"),
     message:
         "Embedding answers and prompts"
     script:
@@ -88,7 +75,7 @@ rule label_quality:
         mem_mb=growing(6000, "judge_model"),
         runtime=growing(120),
     params:
-        settings=judge_stage(),
+        **stage("label_quality"),
     message:
         "Judging answers in a tournament for each prompt and seed, shard {wildcards.shard}"
     script:
@@ -139,7 +126,7 @@ if OTHER_JUDGES:
             mem_mb=growing(6000, "judge_model"),
             runtime=growing(120),
         params:
-            settings=lambda wildcards: judge_stage(wildcards.judge),
+            **stage("label_quality", judged_by_wildcard),
         message:
             "Judging answers by {wildcards.judge}, shard {wildcards.shard}"
 
@@ -165,7 +152,7 @@ if OTHER_JUDGES:
             mem_mb=growing(2000),
             runtime=growing(30),
         params:
-            settings=stage("combine_quality", "labels.quality.combine", *RATED),
+            **stage("combine_quality"),
             judges=list(JUDGES),
         message:
             "Comparing the ratings of all judges"
@@ -191,7 +178,7 @@ rule label_diversity:
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
-        settings=stage("label_diversity"),
+        **stage("label_diversity"),
     message:
         "Measuring the diversity of answers across seeds"
     script:
@@ -199,7 +186,7 @@ rule label_diversity:
 
 
 # Files of the user's own verifiers.
-OWN_VERIFIERS = [own["path"] for own in config["labels"]["correctness"]["verifiers"]]
+OWN_VERIFIERS = [own.path for own in CONFIG.labels.correctness.verifiers]
 
 
 rule label_correctness:
@@ -220,7 +207,7 @@ rule label_correctness:
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
-        settings=stage("label_correctness", "labels.correctness"),
+        **stage("label_correctness"),
         verifiers=[file_sha256(path) for path in OWN_VERIFIERS],
     message:
         "Verifying answers"
@@ -230,7 +217,7 @@ rule label_correctness:
 
 rule index_corpus:
     input:
-        corpus=config["labels"]["overlap"]["corpus"],
+        corpus=CONFIG.labels.overlap.corpus,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         directory("results/{run}/corpus_index"),
@@ -245,7 +232,7 @@ rule index_corpus:
         mem_mb=growing(8000),
         runtime=growing(120),
     params:
-        settings=stage("index_corpus"),
+        **stage("index_corpus"),
     message:
         "Indexing the corpus {input.corpus}"
     script:
@@ -270,7 +257,7 @@ rule label_overlap:
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
-        settings=stage("label_overlap", *OVERLAP_KEYS),
+        **stage("label_overlap"),
     message:
         "Tracing answers to the corpus"
     script:

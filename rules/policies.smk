@@ -25,13 +25,7 @@ rule slice_policy_prompts:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage(
-            "slice_prompts",
-            "policy_samples.splits",
-            "policy_samples.skip",
-            "policy_samples.limit",
-            "policy_samples.sampling",
-        ),
+        **stage("slice_prompts"),
     message:
         "Choosing the prompts that policies answer"
     script:
@@ -59,7 +53,7 @@ rule sample_policy:
         mem_mb=growing(6000, "model"),
         runtime=growing(120),
     params:
-        settings=sampling_settings(),
+        **stage("sample_policy", sampled_policies()),
     message:
         "Sampling the policy {wildcards.policy}, shard {wildcards.shard}"
     script:
@@ -72,7 +66,7 @@ rule verify_policy_samples:
         heuristics="results/{run}/policy_samples/heuristics.parquet",
         shards=expand(
             "results/{{run}}/policy_samples/{{policy}}/shards/shard={shard}.parquet",
-            shard=range(config["policy_samples"]["shards"]),
+            shard=range(CONFIG.policy_samples.shards),
         ),
     output:
         candidates="results/{run}/policy_samples/{policy}/candidates.parquet",
@@ -88,9 +82,7 @@ rule verify_policy_samples:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage(
-            "verify_candidates", "policy_samples.samples", "policy_samples.tolerance"
-        ),
+        **stage("verify_policy_samples"),
     message:
         "Checking that {wildcards.policy} answered every prompt"
     script:
@@ -117,10 +109,8 @@ rule gather_policy_samples:
         mem_mb=growing(6000),
         runtime=growing(30),
     params:
-        settings={
-            **sampling_settings(),
-            "version": STAGE_VERSIONS["gather_policy_samples"],
-        },
+        **stage("sample_policy", sampled_policies()),
+        format_version=STAGE_VERSIONS["gather_policy_samples"],
     message:
         "Writing the samples of {wildcards.policy} in all formats"
     script:

@@ -6,18 +6,16 @@ PREFERENCE_TABLES = [
 ]
 PREFERENCE_FILES = [
     f"results/{RUN}/preferences/{preference_file(name)}"
-    for name in config["preferences"]["formats"]
+    for name in CONFIG.preferences.formats
 ]
 # The judges whose scores these are, and the models of those that have one here: behind an endpoint it is elsewhere.
 SCORING_JUDGES = (
-    JUDGES
-    if config["labels"]["quality"]["combine"] == "mean"
-    else {judge_name(JUDGE): JUDGE}
+    JUDGES if CONFIG.labels.quality.combine == "mean" else {judge_name(JUDGE): JUDGE}
 )
 SCORING_MODELS = {
-    name: EMBEDDER if judge["kind"] == "feature_reward" else name
+    name: EMBEDDER if judge.kind == "feature_reward" else name
     for name, judge in SCORING_JUDGES.items()
-    if judge["kind"] != "endpoint"
+    if judge.kind != "endpoint"
 }
 
 
@@ -28,7 +26,7 @@ rule make_preferences:
         candidates="results/{run}/candidates.parquet",
         quality="results/{run}/labels/quality.parquet",
         correctness="results/{run}/labels/correctness.parquet",
-        evaluations=config["preferences"]["decontamination"]["files"],
+        evaluations=CONFIG.preferences.decontamination.files,
     output:
         pairs="results/{run}/preferences/pairs.parquet",
         answers="results/{run}/preferences/answers.parquet",
@@ -45,16 +43,7 @@ rule make_preferences:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        settings=stage(
-            "make_preferences",
-            "run.seed",
-            *RATED,
-            *(
-                f"preferences.{key}"
-                for key in sorted(config["preferences"])
-                if key not in ("formats", "license")
-            ),
-        ),
+        **stage("make_preferences"),
     message:
         "Pairing and labelling answers"
     script:
@@ -82,7 +71,7 @@ rule export_preferences:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        settings=stage("export_preferences"),
+        **stage("export_preferences"),
     message:
         "Writing {wildcards.preference_file}"
     script:
@@ -115,18 +104,9 @@ rule describe_preferences:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage(
-            "describe_preferences",
-            "seeds",
-            "preferences",
-            *RATED,
-        ),
+        **stage("describe_preferences"),
         judges=[
-            {
-                key: judge[key]
-                for key in ("kind", "name", "pairs", "model")
-                if key in judge
-            }
+            judge.model_dump(include={"kind", "name", "pairs", "model"})
             for judge in SCORING_JUDGES.values()
         ],
         judges_with_models=list(SCORING_MODELS),

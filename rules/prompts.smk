@@ -3,7 +3,7 @@
 
 rule collect_prompts:
     input:
-        sources=[source["path"] for source in config["prompts"]["sources"]],
+        sources=[source.path for source in CONFIG.prompts.sources],
     output:
         "results/{run}/prompts.parquet",
     log:
@@ -17,7 +17,7 @@ rule collect_prompts:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("collect_prompts", "prompts"),
+        **stage("collect_prompts"),
     message:
         "Collecting prompts from {input.sources}"
     script:
@@ -38,7 +38,7 @@ rule expand_heuristics:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=heuristics_of_round,
+        **stage("expand_heuristics", heuristics_of_round),
     message:
         "Expanding the grid of heuristics"
     script:

@@ -15,7 +15,7 @@ REPEATED_SAMPLING_TABLES = expand(
         "power_laws.csv",
     ],
 )
-if config["evaluation"]["repeated_sampling"]["enabled"]:
+if CONFIG.evaluation.repeated_sampling.enabled:
     FIGURES += REPEATED_SAMPLING_FIGURES
     TABLES += REPEATED_SAMPLING_TABLES
 
@@ -38,7 +38,7 @@ rule extract_final_answers:
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
-        settings=stage("extract_final_answers", "labels.correctness"),
+        **stage("extract_final_answers"),
         verifiers=[file_sha256(path) for path in OWN_VERIFIERS],
     message:
         "Extracting the final answers of test answers"
@@ -66,16 +66,7 @@ rule measure_repeated_sampling:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        settings=stage(
-            "measure_repeated_sampling",
-            "run.seed",
-            "seeds",
-            "evaluation.resamples",
-            "evaluation.confidence",
-            "evaluation.repeated_sampling.k",
-            "evaluation.repeated_sampling.confidence",
-            "evaluation.repeated_sampling.criterion",
-        ),
+        **stage("measure_repeated_sampling"),
     message:
         "Measuring coverage, best of n and votes"
     script:
@@ -112,7 +103,7 @@ rule plot_repeated_sampling:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("figures"),
+        **stage("figures"),
     message:
         "Plotting coverage and selecting among samples"
     script:
@@ -144,7 +135,7 @@ rule tabulate_repeated_sampling:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=stage("tables"),
+        **stage("tables"),
     message:
         "Writing what several samples are worth"
     script:

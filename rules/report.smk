@@ -17,6 +17,8 @@ rule record_provenance:
     resources:
         mem_mb=growing(1000),
         runtime=growing(10),
+    params:
+        config=whole_config,
     message:
         "Recording where this run came from"
     script:
@@ -40,6 +42,8 @@ rule write_report:
     resources:
         mem_mb=growing(4000),
         runtime=growing(10),
+    params:
+        config=whole_config,
     message:
         "Writing the report"
     script:

@@ -9,35 +9,26 @@ def learned_folders(*chains):
 
 
 # Folders of learned samplers that policies are sampled with.
-POLICY_SAMPLERS = learned_folders(config["policy_samples"]["sampling"])
+POLICY_SAMPLERS = learned_folders(CONFIG.policy_samples.sampling)
 
 
-def sampling_settings(samples=None):
-    """The params with which policies are sampled: what `stage` gives for answers, by the keys of `policy_samples`."""
-    own, settings = config["policy_samples"], stage(
-        "generate_candidates",
-        "run.seed",
-        "model.dtype",
-        "generation.engine",
-        "generation.max_new_tokens",
-        "generation.stop",
-        "policy_samples.samples",
-        "policy_samples.sampling",
-    )
-    settings["generation"]["shards"] = own["shards"]
-    if samples is not None:
-        settings["policy_samples"]["samples"] = samples
-    for key in ("max_new_tokens", "stop"):
-        if own[key] is not None:
-            settings["generation"][key] = own[key]
-    return settings
+def sampled_policies(samples=None):
+    """The config in which `policy_samples` says how answers are generated, with so many samples for each prompt."""
+    own = config["policy_samples"]
+    generation = config["generation"] | {
+        key: own[key]
+        for key in ("max_new_tokens", "stop", "shards")
+        if own[key] is not None
+    }
+    own = own | {"samples": own["samples"] if samples is None else samples}
+    return config | {"generation": generation, "policy_samples": own}
 
 
 # Rounds of training: where their files are, and what the first one begins with.
 ROUND = "results/{run}/iteration/round={round}"
-ITERATION = config["iteration"]
-TRAINING_DATA = f"{ROUND}/preferences/{preference_file(ITERATION['format'])}"
-FIRST_POLICY = f"results/{{run}}/models/{ITERATION['policy'] or BASE_MODEL}"
+ITERATION = CONFIG.iteration
+TRAINING_DATA = f"{ROUND}/preferences/{preference_file(ITERATION.format)}"
+FIRST_POLICY = f"results/{{run}}/models/{ITERATION.policy or BASE_MODEL}"
 
 
 def policy_before(wildcards):
@@ -48,17 +39,15 @@ def policy_before(wildcards):
     return f"results/{wildcards.run}/iteration/round={number - 1}/policy"
 
 
-def slice_of_round(wildcards):
-    """The params of slice_round_prompts, in which the round stands as the slice that it takes."""
-    settings = stage("slice_prompts", "policy_samples.sampling")
-    size = ITERATION["prompts_per_round"]
-    skip = ITERATION["skip"] + (int(wildcards.round) - 1) * size
-    settings["policy_samples"] |= {
-        "splits": ITERATION["splits"],
-        "skip": skip,
+def prompts_of_round(wildcards):
+    """The config in which `policy_samples` takes the prompts of a round."""
+    size = ITERATION.prompts_per_round
+    own = config["policy_samples"] | {
+        "splits": ITERATION.splits,
+        "skip": ITERATION.skip + (int(wildcards.round) - 1) * size,
         "limit": size,
     }
-    return settings
+    return config | {"policy_samples": own}
 
 
 def planned_rounds(wildcards):
@@ -72,7 +61,7 @@ def planned_rounds(wildcards):
 
 def iteration_summary(wildcards):
     """What the target `iterations` asks for."""
-    if ITERATION["command"] is None:
+    if ITERATION.command is None:
         raise WorkflowError(
             "iteration.command is null: nothing says how a policy is trained. docs/iteration.md tells what the command "
             "is given and must leave"
@@ -81,12 +70,12 @@ def iteration_summary(wildcards):
 
 
 # Rounds of learned samplers: what a later round has from the one before it.
-SAMPLERS_THAT_COMPETE = config["sampler_rounds"]["samplers"] or SAMPLERS
+SAMPLERS_THAT_COMPETE = CONFIG.sampler_rounds.samplers or SAMPLERS
 # Folders of learned samplers among the heuristics of the config.
 CONFIGURED_SAMPLERS = learned_folders(
-    *config["heuristics"]["pipelines"],
-    config["heuristics"]["official"]["steps"],
-    *(entry["pipeline"] for entry in config["heuristics"]["verbalized"]),
+    *CONFIG.heuristics.pipelines,
+    CONFIG.heuristics.official.steps,
+    *(entry.pipeline for entry in CONFIG.heuristics.verbalized),
 )
 
 
@@ -118,16 +107,7 @@ def answers_of_round_before(wildcards):
 
 
 def heuristics_of_round(wildcards):
-    """The params of expand_heuristics, in which the samplers of the round before stand as pipelines."""
-    settings = stage(
-        "expand_heuristics",
-        "heuristics.grid",
-        "heuristics.pipelines",
-        "heuristics.official",
-        # Only where there are any: runs without them are as they were.
-        *["heuristics.verbalized"] * bool(config["heuristics"]["verbalized"]),
-    )
-    settings["heuristics"]["pipelines"] += [
-        [{"learned": folder}] for folder in samplers_of_round_before(wildcards)
-    ]
-    return settings
+    """The config in which the samplers of the round before stand among the pipelines."""
+    learned = [[{"learned": folder}] for folder in samplers_of_round_before(wildcards)]
+    own = config["heuristics"]
+    return config | {"heuristics": own | {"pipelines": own["pipelines"] + learned}}

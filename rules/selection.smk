@@ -20,12 +20,7 @@ rule score_candidates:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage(
-            "score_candidates",
-            "scoring.diversity_measure",
-            "scoring.normalization",
-            "scoring.kinds",
-        ),
+        **stage("score_candidates"),
     message:
         "Scoring answers"
     script:
@@ -50,7 +45,7 @@ rule select_training_set:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage("select_training_set", "scoring.correct_only"),
+        **stage("select_training_set"),
     message:
         "Selecting the training set {wildcards.weights}, top {wildcards.top_k}"
     script:
@@ -89,9 +84,7 @@ rule summarize_selection:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=stage(
-            "summarize_selection", "seeds", "scoring.correct_only", *ALLOCATION_KEYS
-        ),
+        **stage("summarize_selection"),
     message:
         "Writing what was filtered and why, and how each heuristic fared"
     script:

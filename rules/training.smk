@@ -23,12 +23,7 @@ rule replay_distributions:
         mem_mb=growing(8000, "model"),
         runtime=growing(120),
     params:
-        settings=stage(
-            "replay_distributions",
-            "model.dtype",
-            "training.sketch",
-            "training.replay_shards",
-        ),
+        **stage("replay_distributions"),
     message:
         "Replaying the selected answers, shard {wildcards.shard}"
     script:
@@ -56,8 +51,7 @@ rule train_sampler:
         mem_mb=growing(8000),
         runtime=growing(120),
     params:
-        settings=stage("train_sampler", "run.seed", "training"),
-        sampler=lambda wildcards: config["samplers"][wildcards.architecture],
+        **stage("train_sampler", with_one_architecture),
     message:
         "Training {wildcards.architecture} on {wildcards.weights}, top {wildcards.top_k}"
     script:

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from adaptive_samplers.budgets import BudgetSettings, allocate_budget, read_first_round
+from adaptive_samplers.budgets import allocate_budget, read_first_round
 from adaptive_samplers.files import read_json
-from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table
 
 
 def main(snakemake):
-    config = snakemake.params.settings
-    settings = BudgetSettings.from_config(config["generation"]["adaptive"])
+    config = settings_of(snakemake)
+    settings = config.generation.adaptive
     prompts = read_table("prompts", snakemake.input.prompts)
     heuristics = read_table("heuristics", snakemake.input.heuristics)
     first = read_first_round(
@@ -18,12 +18,12 @@ def main(snakemake):
         Path(snakemake.input.quality),
         prompts,
         heuristics,
-        config["seeds"][: settings.first_seeds],
-        settings.weights,
-        config["scoring"]["correct_only"],
+        config.seeds[: settings.first_seeds],
+        [weights.model_dump() for weights in settings.weights],
+        config.scoring.correct_only,
     )
     report = Path(snakemake.output.report)
-    allocate_budget(first, prompts, heuristics, config["seeds"], settings, Path(snakemake.output.allocation), report)
+    allocate_budget(first, prompts, heuristics, config.seeds, settings, Path(snakemake.output.allocation), report)
     made = read_json(report)
     say(f"{made['eliminated']} of {len(heuristics)} heuristics eliminated; answers to train on: {made['answers']}")
 

@@ -4,21 +4,20 @@ from pathlib import Path
 
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.prompts import collect_prompts
-from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import write_table
 
 
 def main(snakemake):
-    settings = snakemake.params.settings["prompts"]
-    # No param of the rule: verifiers decide whether the prompts are taken, not what is written.
-    verification = Verification.from_settings(snakemake.config["labels"]["correctness"])
+    config = settings_of(snakemake)
+    settings = config.prompts
     prompts = collect_prompts(
-        settings["sources"],
-        settings["split"],
-        settings["per_kind"],
+        settings.sources,
+        settings.split.model_dump(),
+        settings.per_kind.model_dump(),
         Path(),
-        verification,
-        leave_out=settings["unusable_ground_truths"] == "leave_out",
+        Verification.from_settings(config.labels.correctness),
+        leave_out=settings.unusable_ground_truths == "leave_out",
         processes=snakemake.threads,
     )
     say(f"{len(prompts)} prompts; {prompts.attrs['duplicates']} duplicates were left out")

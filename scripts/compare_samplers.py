@@ -2,13 +2,17 @@
 
 from adaptive_samplers.evaluation import compare_samplers, paired_differences, render_table
 from adaptive_samplers.files import atomic_output
-from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table, write_table
 
 
 def main(snakemake):
     tables = [read_table(name, snakemake.input[name]) for name in ("quality", "diversity", "correctness", "heuristics")]
-    settings = {**snakemake.params.settings["evaluation"], "seed": snakemake.params.settings["run"]["seed"]}
+    config = settings_of(snakemake)
+    settings = {
+        **config.evaluation.model_dump(include={"objectives", "resamples", "confidence"}),
+        "seed": config.run.seed,
+    }
     comparison = compare_samplers(*tables, **settings)
     say(render_table(comparison, settings["objectives"]))
     write_table("comparison", comparison, snakemake.output.comparison)

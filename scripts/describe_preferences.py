@@ -6,24 +6,23 @@ from adaptive_samplers.files import atomic_output, read_json
 from adaptive_samplers.generation import recorded_engines
 from adaptive_samplers.preferences import PreferenceSettings, chosen_heuristics, dataset_card
 from adaptive_samplers.provenance import provenance
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
 
 
 def main(snakemake):
-    settings = snakemake.params.settings
-    preferences = settings["preferences"]
-    tournament = settings.get("labels", {}).get("quality", {}).get("tournament")
+    settings = settings_of(snakemake)
+    preferences = settings.preferences
     uses = [f"judged ({name})" for name in snakemake.params.judges_with_models]
     models = {"answered": snakemake.input.model, **dict(zip(uses, snakemake.input.judges, strict=True))}
     card = dataset_card(
         snakemake.wildcards.run,
-        preferences["license"],
+        preferences.license,
         read_json(snakemake.input.report),
-        PreferenceSettings.from_config(preferences, tournament),
+        PreferenceSettings.from_config(preferences, settings.labels.quality.tournament.group),
         read_table("prompts", snakemake.input.prompts),
-        chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences["heuristics"]),
-        settings["seeds"],
+        chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences.heuristics),
+        settings.seeds,
         {use: read_json(Path(folder) / "provenance.json") for use, folder in models.items()},
         snakemake.params.judges,
         recorded_engines([Path(shard) for shard in snakemake.input.shards]),

@@ -5,7 +5,7 @@ python scripts/document_config.py
 
 from pathlib import Path
 
-from adaptive_samplers.config import with_key_table
+from adaptive_samplers.config.document import with_key_table
 
 README = Path(__file__).resolve().parents[1] / "config" / "README.md"
 

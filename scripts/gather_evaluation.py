@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 
 from adaptive_samplers.heuristics import learned_heuristic
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table, write_table
 from adaptive_samplers.verification import verify_candidates
 
 
 def main(snakemake):
-    settings = snakemake.params.settings
+    settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
     learned = [
         learned_heuristic(f"results/{snakemake.wildcards.run}/samplers/{name}") for name in snakemake.params.samplers
@@ -22,8 +22,8 @@ def main(snakemake):
         [Path(snakemake.input.candidates), *map(Path, snakemake.input.sampled)],
         prompts[prompts["split"] == "test"],
         heuristics,
-        settings["seeds"],
-        settings["generation"]["tolerance"],
+        settings.seeds,
+        settings.generation.tolerance,
         Path(snakemake.output.candidates),
         Path(snakemake.output.report),
         other_prompts=set(prompts["prompt_id"]),

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from adaptive_samplers.policies.rounds import as_contestants, contestants
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table, write_table
 from adaptive_samplers.verification import verify_candidates
 
 
 def main(snakemake):
-    samples = snakemake.params.settings["iteration"]["samples"]
+    settings = settings_of(snakemake)
+    samples = settings.iteration.samples
     heuristics = read_table("heuristics", snakemake.input.heuristics)
     output = Path(snakemake.output.contestants)
     # Of one name: what a killed job left is written over, and deleted in the end.
@@ -19,7 +20,7 @@ def main(snakemake):
         read_table("prompts", snakemake.input.prompts),
         heuristics,
         range(samples),
-        snakemake.params.settings["policy_samples"]["tolerance"],
+        settings.policy_samples.tolerance,
         verified,
         Path(snakemake.output.report),
         tolerance_key="policy_samples.tolerance",

@@ -5,13 +5,14 @@ from pathlib import Path
 from adaptive_samplers.engines.build import build_engine
 from adaptive_samplers.generation import GenerationSettings, allocated_keys, generate, shard_of
 from adaptive_samplers.models.fetch import model_hash
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
 
 
 def main(snakemake):
+    settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
-    seed, shards = int(snakemake.wildcards.seed), snakemake.params.settings["generation"]["shards"]
+    seed, shards = int(snakemake.wildcards.seed), settings.generation.shards
     shard = shard_of(prompts, int(snakemake.wildcards.shard), shards)
     # There where budgets are adaptive, for the answers of a later seed.
     allocation = snakemake.input.get("allocation")
@@ -19,9 +20,9 @@ def main(snakemake):
         shard,
         read_table("heuristics", snakemake.input.heuristics),
         [seed],
-        build_engine(snakemake.config, Path(snakemake.input.model), Path(snakemake.log[0])),
+        build_engine(settings, Path(snakemake.input.model), Path(snakemake.log[0])),
         model_hash(snakemake.input.model),
-        GenerationSettings.from_config(snakemake.params.settings),
+        GenerationSettings.from_config(settings),
         Path(snakemake.output[0]),
         allocated_keys(Path(allocation), set(shard["prompt_id"]), seed) if allocation else None,
         # There where a learned sampler joins the heuristics of an earlier round.

@@ -2,16 +2,16 @@
 
 from adaptive_samplers.files import write_json
 from adaptive_samplers.labels.overlap import label_overlap, open_tracer
-from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import KEY, read_batches, write_table
 
 
 def main(snakemake):
-    settings = snakemake.params.settings["labels"]["overlap"]
-    with open_tracer(snakemake.config["labels"]["overlap"], dict(snakemake.input.items())) as tracer:
+    settings = settings_of(snakemake).labels.overlap
+    with open_tracer(settings, dict(snakemake.input.items())) as tracer:
         columns = [*KEY, *tracer.columns, "finish_reason", "error"]
         parts = (batch.to_pandas() for batch in read_batches("candidates", snakemake.input.candidates, columns))
-        labels, report = label_overlap(parts, tracer, settings["minimum_match"], settings["tolerance"])
+        labels, report = label_overlap(parts, tracer, settings.minimum_match, settings.tolerance)
     say(f"overlap: {report}")
     write_json(report, snakemake.output.report)
     write_table("overlap", labels, snakemake.output.labels)

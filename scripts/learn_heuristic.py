@@ -6,14 +6,21 @@ import pandas as pd
 
 from adaptive_samplers.files import write_json
 from adaptive_samplers.heuristics import configured_pipeline
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
+from adaptive_samplers.training import TrainingSettings
 from adaptive_samplers.training.learnability import learn_heuristic
 
 
 def main(snakemake):
-    settings = snakemake.params.settings
-    output = Path(snakemake.output[0])
+    settings = settings_of(snakemake)
+    output, architecture = Path(snakemake.output[0]), snakemake.wildcards.architecture
+    own = settings.evaluation.learnability
+    learnability = {
+        "learning_rate": getattr(own.learning_rates, architecture),
+        "steps": own.steps,
+        "patience": None,
+    }
     tables = [
         read_table("training_sets", path, columns=["answer_id", "split"]) for path in snakemake.input.training_sets
     ]
@@ -21,10 +28,10 @@ def main(snakemake):
         pd.concat(tables),
         [Path(path) for path in snakemake.input.sketches],
         configured_pipeline(snakemake.params.heuristic),
-        snakemake.wildcards.architecture,
-        snakemake.params.sampler,
-        settings["training"] | snakemake.params.training | {"patience": None},
-        settings["run"]["seed"],
+        architecture,
+        getattr(settings.samplers, architecture),
+        # All else is as in `training`.
+        TrainingSettings.from_config(settings.training, settings.run.seed, **learnability),
         output.with_suffix(".checkpoint"),
     )
     write_json(row, output)

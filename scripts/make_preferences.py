@@ -15,31 +15,30 @@ from adaptive_samplers.preferences import (
     make_preferences,
     split_texts,
 )
-from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import KEY, parts_of_prompts, read_table
 
 
 def main(snakemake):
-    settings = snakemake.params.settings
-    preferences = settings["preferences"]
-    decontamination = preferences["decontamination"]
-    tournament = settings.get("labels", {}).get("quality", {}).get("tournament")
+    settings = settings_of(snakemake)
+    preferences = settings.preferences
+    decontamination = preferences.decontamination
     prompts = read_table("prompts", snakemake.input.prompts)
     evaluations = chain(
-        split_texts(prompts, "test") if decontamination["test_split"] else (),
+        split_texts(prompts, "test") if decontamination.test_split else (),
         *map(evaluation_texts, snakemake.input.evaluations),
     )
-    chosen = PreferenceSettings.from_config(preferences, tournament)
+    chosen = PreferenceSettings.from_config(preferences, settings.labels.quality.tournament.group)
     exported = prompts[prompts["split"].isin(chosen.splits)]
     report = make_preferences(
         prompts,
-        chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences["heuristics"]),
+        chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences.heuristics),
         read_table("quality", snakemake.input.quality, [*KEY, "rating", "reward"]),
         read_table("correctness", snakemake.input.correctness, [*KEY, "verifier", "score"]),
         partial(parts_of_prompts, "candidates", snakemake.input.candidates, CANDIDATE_COLUMNS, by_prompt=True),
-        contaminated_prompts(exported, evaluations, decontamination["ngram"]),
+        contaminated_prompts(exported, evaluations, decontamination.ngram),
         chosen,
-        settings["run"]["seed"],
+        settings.run.seed,
         Outputs(*(Path(snakemake.output[name]) for name in Outputs._fields)),
     )
     say(f"{report['pairs']} pairs, {report['labels']}; {report['answers']}; {report['groups_without_pairs']}")

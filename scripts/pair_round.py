@@ -16,17 +16,17 @@ from adaptive_samplers.preferences import (
     split_texts,
     write_format,
 )
-from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import KEY, parts_of_prompts, read_table
 
 
 def main(snakemake):
-    settings, inputs = snakemake.params.settings, snakemake.input
+    settings, inputs = settings_of(snakemake), snakemake.input
     # All of a prompt's samples meet, as contestants under one seed, and the round's prompts are chosen already.
-    preferences = {**settings["preferences"], "splits": settings["iteration"]["splits"], "group": "seed"}
-    decontamination = preferences["decontamination"]
+    chosen = PreferenceSettings.from_config(settings.preferences, splits=tuple(settings.iteration.splits), group="seed")
+    decontamination = settings.preferences.decontamination
     evaluations = chain(
-        split_texts(read_table("prompts", inputs.run_prompts), "test") if decontamination["test_split"] else (),
+        split_texts(read_table("prompts", inputs.run_prompts), "test") if decontamination.test_split else (),
         *map(evaluation_texts, inputs.evaluations),
     )
     prompts = read_table("prompts", inputs.prompts)
@@ -38,9 +38,9 @@ def main(snakemake):
             read_table("quality", inputs.quality, [*KEY, "rating", "reward"]),
             read_table("correctness", inputs.correctness, [*KEY, "verifier", "score"]),
             partial(parts_of_prompts, "candidates", inputs.candidates, CANDIDATE_COLUMNS, by_prompt=True),
-            contaminated_prompts(prompts, evaluations, decontamination["ngram"]),
-            PreferenceSettings.from_config(preferences),
-            settings["run"]["seed"],
+            contaminated_prompts(prompts, evaluations, decontamination.ngram),
+            chosen,
+            settings.run.seed,
             outputs,
         )
     except UserError as error:
@@ -48,7 +48,7 @@ def main(snakemake):
         shorter = f". Where it has too few prompts, let iteration.rounds be {number - 1}" if number > 1 else ""
         raise UserError(f"round {number}: {error}{shorter}") from error
     say(f"{report['pairs']} pairs, {report['labels']}; {report['answers']}; {report['groups_without_pairs']}")
-    write_format(settings["iteration"]["format"], outputs.pairs, outputs.answers, snakemake.output.data)
+    write_format(settings.iteration.format, outputs.pairs, outputs.answers, snakemake.output.data)
     write_json(report, snakemake.output.report)
 
 

@@ -3,17 +3,17 @@
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import write_json
 from adaptive_samplers.policies.rounds import plan_rounds
-from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table
 
 
 def main(snakemake):
-    if snakemake.config["iteration"]["command"] is None:
+    settings = settings_of(snakemake).iteration
+    if settings.command is None:
         raise UserError("iteration.command: is null, so nothing would be trained; name a command (docs/iteration.md)")
-    settings = snakemake.params.settings["iteration"]
     prompts = read_table("prompts", snakemake.input.prompts)
-    size, most = settings["prompts_per_round"], settings["rounds"]
-    rounds = plan_rounds(prompts, settings["splits"], settings["skip"], size, most)
+    size, most = settings.prompts_per_round, settings.rounds
+    rounds = plan_rounds(prompts, settings.splits, settings.skip, size, most)
     ended = " (the prompts end there)" if most is not None and len(rounds) < most else ""
     say(f"{len(rounds)} rounds of up to {size} prompts{ended}")
     write_json({"rounds": rounds}, snakemake.output[0])

@@ -11,8 +11,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from adaptive_samplers.config import load_config
 from adaptive_samplers.config.layers import DEMO, read_layers
+from adaptive_samplers.config.load import load_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.plan import Assumptions, estimate, job_counts, planned_prompts, render
 

@@ -11,7 +11,7 @@ PACKAGES = ["snakemake", "torch", "transformers", "sentence-transformers", "nump
 
 def main(snakemake):
     models = [read_json(Path(folder) / "provenance.json") for folder in snakemake.input.models]
-    write_json(provenance(snakemake.config, *PACKAGES, models=models), snakemake.output[0])
+    write_json(provenance(snakemake.params.config, *PACKAGES, models=models), snakemake.output[0])
 
 
 run_stage(main, snakemake)

@@ -8,20 +8,21 @@ from adaptive_samplers.engines.build import build_engine
 from adaptive_samplers.generation import GenerationSettings, generate
 from adaptive_samplers.heuristics import learned_heuristic
 from adaptive_samplers.models.fetch import model_hash
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
 
 
 def main(snakemake):
+    settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
-    engine = build_engine(snakemake.config, Path(snakemake.input.model), Path(snakemake.log[0]))
+    engine = build_engine(settings, Path(snakemake.input.model), Path(snakemake.log[0]))
     generate(
         prompts[prompts["split"] == "test"],
         pd.DataFrame([learned_heuristic(snakemake.input.sampler)]),
-        snakemake.params.settings["seeds"],
+        settings.seeds,
         engine,
         model_hash(snakemake.input.model),
-        GenerationSettings.from_config(snakemake.params.settings),
+        GenerationSettings.from_config(settings),
         Path(snakemake.output[0]),
     )
 

@@ -5,16 +5,16 @@ from pathlib import Path
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.policies.rescoring import rescore
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 
 
 def main(snakemake):
-    config = snakemake.config
+    config = settings_of(snakemake)
     rescore(
         Path(snakemake.input.candidates),
         LanguageModel.from_config(config, Path(snakemake.input.model)),
-        ChatTokenizer(snakemake.input.policy, config["model"]["trust_remote_code"]),
-        config["generation"]["batch_size"],
+        ChatTokenizer(snakemake.input.policy, config.model.trust_remote_code),
+        config.generation.batch_size,
         Path(snakemake.output[0]),
     )
 

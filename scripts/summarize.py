@@ -6,8 +6,8 @@ Several configs are layered in their order, as `snakemake --configfile` does it;
 import sys
 from pathlib import Path
 
-from adaptive_samplers.config import load_config
 from adaptive_samplers.config.layers import DEMO, read_layers
+from adaptive_samplers.config.load import load_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.evaluation import render_table
 from adaptive_samplers.files import read_json

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from adaptive_samplers.budgets import asked_places
-from adaptive_samplers.config import PARETO, parse_weight_name
+from adaptive_samplers.config.weights import PARETO, parse_weight_name
 from adaptive_samplers.files import write_json
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.heuristics import prompted_heuristics
@@ -17,26 +17,26 @@ from adaptive_samplers.selection import (
     filtering_report,
     marginals,
 )
-from adaptive_samplers.stage import run_stage, say
+from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_batches, read_table, write_table
 
 
 def main(snakemake):
-    settings = snakemake.params.settings
+    settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
     heuristics = read_table("heuristics", snakemake.input.heuristics)
     scores = read_table("scores", snakemake.input.scores, SUMMARIZED)
-    grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], settings["seeds"])
+    grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], settings.seeds)
     asked = None
     # There where budgets are adaptive.
     if allocation := snakemake.input.get("allocation"):
-        first = settings["seeds"][: settings["generation"]["adaptive"]["first_seeds"]]
+        first = settings.seeds[: settings.generation.adaptive.first_seeds]
         asked = asked_places(Path(allocation), grid, first)
     reasons = filtering_reasons(
         grid,
         scores,
         partial(read_batches, "candidates", snakemake.input.candidates),
-        settings["scoring"]["correct_only"],
+        settings.scoring.correct_only,
         prompted_heuristics(dict(zip(heuristics["heuristic_id"], heuristics["processors"], strict=True))),
         asked,
     )

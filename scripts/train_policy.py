@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from adaptive_samplers.policies.training import train_policy, training_seed
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 
 
 def main(snakemake):
-    settings, output = snakemake.params.settings, Path(snakemake.output[0])
+    settings, output = settings_of(snakemake), Path(snakemake.output[0])
     number = int(snakemake.wildcards.round)
     words = {
         "data": Path(snakemake.input.data).resolve(),
@@ -15,10 +15,10 @@ def main(snakemake):
         "reference": Path(snakemake.input.reference).resolve(),
         "scratch": output.with_name("training").resolve(),
         "round": number,
-        "seed": training_seed(settings["run"]["seed"], number),
+        "seed": training_seed(settings.run.seed, number),
         "threads": snakemake.threads,
     }
-    train_policy(settings["iteration"]["command"], words, output, Path(snakemake.log.training), snakemake.threads)
+    train_policy(settings.iteration.command, words, output, Path(snakemake.log.training), snakemake.threads)
 
 
 run_stage(main, snakemake)

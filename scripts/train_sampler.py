@@ -2,19 +2,20 @@
 
 from pathlib import Path
 
-from adaptive_samplers.stage import run_stage
+from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
 from adaptive_samplers.training.run import train_on_training_set
 
 
 def main(snakemake):
+    settings = settings_of(snakemake)
     train_on_training_set(
         read_table("training_sets", snakemake.input.training_set),
         [Path(path) for path in snakemake.input.sketches],
         snakemake.wildcards.architecture,
-        snakemake.params.sampler,
-        snakemake.params.settings["training"],
-        snakemake.params.settings["run"]["seed"],
+        getattr(settings.samplers, snakemake.wildcards.architecture),
+        settings.training,
+        settings.run.seed,
         Path(snakemake.output[0]),
     )
 

@@ -7,7 +7,7 @@ from adaptive_samplers.stage import run_stage
 
 
 def main(snakemake):
-    write_report(snakemake.config, Path(snakemake.scriptdir).parent / "Snakefile", Path(snakemake.output[0]))
+    write_report(snakemake.params.config, Path(snakemake.scriptdir).parent / "Snakefile", Path(snakemake.output[0]))
 
 
 run_stage(main, snakemake)

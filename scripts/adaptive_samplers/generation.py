@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
 from adaptive_samplers.errors import ConversationRefused, UserError
 from adaptive_samplers.hashing import content_id
@@ -40,11 +41,11 @@ class GenerationSettings:
     dtype: str
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: Config) -> Self:
         """The settings in a config, or in the slice of it that a rule has."""
-        generation = config["generation"]
-        limit, stop = generation["max_new_tokens"], tuple(generation["stop"])
-        return cls(config["run"]["seed"], limit, stop, config["model"]["dtype"])
+        limit, stop = config.generation.max_new_tokens, tuple(config.generation.stop)
+        by_kind = limit if isinstance(limit, int) else limit.model_dump()
+        return cls(config.run.seed, by_kind, stop, config.model.dtype)
 
     def limit(self, kind: str) -> int:
         """The longest answer to a prompt of this kind, in tokens."""

@@ -6,7 +6,7 @@ a file or reordering lines moves no prompt from one split to another.
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from adaptive_samplers.config.model.prompts import PromptSource
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.verifiers import Verification
@@ -40,9 +41,9 @@ class _Asked:
 
 
 def collect_prompts(
-    sources: list[dict[str, Any]],
-    split: dict[str, float],
-    per_kind: dict[str, int | None] | None,
+    sources: Sequence[PromptSource],
+    split: Mapping[str, float],
+    per_kind: Mapping[str, int | None] | None,
     base_folder: Path,
     verification: Verification | None = None,
     leave_out: bool = False,
@@ -53,12 +54,8 @@ def collect_prompts(
     Parameters
     ----------
     sources
-        For each: `path` (JSON lines, or JSON or Parquet by its suffix; relative to `base_folder`), and where they
-        differ from the defaults: `dataset` (the file's stem), `prompt_key` (`messages` where a row has it,
-        else `prompt`), `kind` (one for all rows) or `kind_key` ("kind"), `system_prompt` (put before every
-        prompt that has none), `verifier` (one for all rows) or `verifier_key` ("verifier"),
-        `ground_truth_key` ("ground_truth"), `limit` (first rows to take). In Parquet, a ground truth that is
-        the text of a JSON list or object is taken as such.
+        The files, relative to `base_folder`: JSON lines, or JSON or Parquet by its suffix. In Parquet, a ground truth
+        that is the text of a JSON list or object is taken as such.
     split
         The share of prompts in `train`, `validation` and `test`; they sum to 1.
     per_kind
@@ -90,9 +87,9 @@ def collect_prompts(
     asked: dict[str, _Asked] = {}
     duplicates = 0
     for source in sources:
-        path = Path(base_folder) / source["path"]
+        path = Path(base_folder) / source.path
         count = 0
-        for row in islice(read_objects(path, "prompts.sources.path"), source.get("limit")):
+        for row in islice(read_objects(path, "prompts.sources.path"), source.limit):
             count += 1
             prompt = _prompt(row, source, path, verification.names())
             known = asked.setdefault(prompt["prompt_id"], _Asked(prompt, row.place))
@@ -182,7 +179,7 @@ def _shown(prompt: dict[str, Any]) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-def _check_split(split: dict[str, float]) -> None:
+def _check_split(split: Mapping[str, float]) -> None:
     for name, share in split.items():
         if name not in SPLITS:
             raise UserError(f"prompts.split: unknown split '{name}'; {_nearest(name, SPLITS)}")
@@ -192,7 +189,7 @@ def _check_split(split: dict[str, float]) -> None:
         raise UserError(f"prompts.split: the shares sum to {sum(split.values()):g}; make them sum to 1")
 
 
-def _split_of(prompt_id: str, split: dict[str, float]) -> str:
+def _split_of(prompt_id: str, split: Mapping[str, float]) -> str:
     """The split in whose share of [0, 1) the id's hash falls, in the fixed order of `SPLITS`."""
     position = content_number(prompt_id) / 2**64
     names = [name for name in SPLITS if split.get(name, 0) > 0]
@@ -203,7 +200,7 @@ def _split_of(prompt_id: str, split: dict[str, float]) -> str:
     return names[-1]
 
 
-def _capped(rows: Iterable[dict[str, Any]], per_kind: dict[str, int | None]) -> Iterator[dict[str, Any]]:
+def _capped(rows: Iterable[dict[str, Any]], per_kind: Mapping[str, int | None]) -> Iterator[dict[str, Any]]:
     taken: dict[tuple[str, str], int] = {}
     for row in rows:
         group = (row["kind"], row["split"])
@@ -213,18 +210,18 @@ def _capped(rows: Iterable[dict[str, Any]], per_kind: dict[str, int | None]) -> 
             yield row
 
 
-def _prompt(row: Row, source: dict[str, Any], path: Path, verifiers: list[str]) -> dict[str, Any]:
+def _prompt(row: Row, source: PromptSource, path: Path, verifiers: list[str]) -> dict[str, Any]:
     messages = _messages(row, source)
-    verifier = source.get("verifier") or row.values.get(source.get("verifier_key", "verifier"))
+    verifier = source.verifier or row.values.get(source.verifier_key or "verifier")
     kind = _kind(row, source)
-    if "verifier_key" in source and source["verifier_key"] not in row.values:
-        raise _missing(row, source["verifier_key"], "verifier_key")
+    if source.verifier_key is not None and source.verifier_key not in row.values:
+        raise _missing(row, source.verifier_key, "verifier_key")
     ground_truth = _ground_truth(row, source, verifier, verifiers)
     if kind == "verifiable" and verifier is None:
         raise row.complain("a verifiable prompt has no verifier", "name one, or give the prompt another kind")
     return {
         "prompt_id": content_id(messages),
-        "dataset": source.get("dataset") or path.stem,
+        "dataset": source.dataset or path.stem,
         "kind": kind,
         "messages": json.dumps(messages, ensure_ascii=False),
         "verifier": verifier,
@@ -232,8 +229,8 @@ def _prompt(row: Row, source: dict[str, Any], path: Path, verifiers: list[str]) 
     }
 
 
-def _messages(row: Row, source: dict[str, Any]) -> list[dict[str, str]]:
-    key = source.get("prompt_key") or ("messages" if row.values.get("messages") is not None else "prompt")
+def _messages(row: Row, source: PromptSource) -> list[dict[str, str]]:
+    key = source.prompt_key or ("messages" if row.values.get("messages") is not None else "prompt")
     if key not in row.values:
         raise _missing(row, key, "prompt_key")
     prompt = row.values[key]
@@ -252,7 +249,7 @@ def _messages(row: Row, source: dict[str, Any]) -> list[dict[str, str]]:
         raise row.complain(
             f"the last message under '{key}' is the {messages[-1]['role']}'s", "end with the user's message"
         )
-    system_prompt = source.get("system_prompt")
+    system_prompt = source.system_prompt
     if system_prompt and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system_prompt})
     return messages
@@ -269,10 +266,10 @@ def _message(row: Row, key: str, message: dict[str, Any]) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def _kind(row: Row, source: dict[str, Any]) -> str:
-    kind = source.get("kind")
+def _kind(row: Row, source: PromptSource) -> str:
+    kind = source.kind
     if kind is None:
-        key = source.get("kind_key", "kind")
+        key = source.kind_key
         if key not in row.values:
             raise _missing(row, key, "kind_key", " or set `kind` for the whole source")
         kind = row.values[key]
@@ -281,8 +278,8 @@ def _kind(row: Row, source: dict[str, Any]) -> str:
     return kind
 
 
-def _ground_truth(row: Row, source: dict[str, Any], verifier: str | None, verifiers: list[str]) -> Any:
-    key = source.get("ground_truth_key", "ground_truth")
+def _ground_truth(row: Row, source: PromptSource, verifier: str | None, verifiers: list[str]) -> Any:
+    key = source.ground_truth_key
     ground_truth = row.values.get(key)
     if row.packed and isinstance(ground_truth, str):
         ground_truth = _unpacked(ground_truth)

@@ -3,12 +3,14 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stderr, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
+from adaptive_samplers.config.model import Config
+from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.errors import UserError
 
 
@@ -51,6 +53,17 @@ def installed_copy() -> Path | None:
     # What numba compiled stays in the folder when the library is uninstalled.
     is_copy = (place / "__init__.py").is_file() and not place.samefile(Path(__file__).parent)
     return place if is_copy else None
+
+
+def settings_of(snakemake: Any) -> Config:
+    """The part of the config that a rule's stage may read: what its output depends on, and what no output does."""
+    return typed_config(_merged(snakemake.params.settings, snakemake.params.unrelated))
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two slices of one config together."""
+    both = {key: _merged(first[key], second[key]) for key in first if isinstance(second.get(key), Mapping)}
+    return {**first, **second, **both}
 
 
 def _leave_gpus_alone(resources: Any) -> None:

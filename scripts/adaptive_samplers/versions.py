@@ -44,3 +44,11 @@ STAGE_VERSIONS = {
     "figures": 3,
     "tables": 3,
 }
+# Stages that do the same as another one with other parts of the config.
+STAGE_VERSIONS |= {
+    "sample_with_sampler": STAGE_VERSIONS["generate_candidates"],
+    "sample_policy": STAGE_VERSIONS["generate_candidates"],
+    "verify_policy_samples": STAGE_VERSIONS["verify_candidates"],
+    "pair_round": STAGE_VERSIONS["make_preferences"],
+    "plot_tradeoff": STAGE_VERSIONS["figures"],
+}

@@ -8,10 +8,8 @@ from adaptive_samplers.budgets.allocation import allocate_budget, divide, worth_
 from adaptive_samplers.budgets.elimination import eliminate, standings
 from adaptive_samplers.budgets.first_round import FirstRound, read_first_round
 from adaptive_samplers.budgets.rounds import asked_places, join_reports
-from adaptive_samplers.budgets.settings import BudgetSettings
 
 __all__ = [
-    "BudgetSettings",
     "FirstRound",
     "allocate_budget",
     "asked_places",

@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from adaptive_samplers.budgets.elimination import eliminate
 from adaptive_samplers.budgets.first_round import FirstRound
-from adaptive_samplers.budgets.settings import BudgetSettings
+from adaptive_samplers.config.model.generation import AdaptiveBudgets
 from adaptive_samplers.files import write_json
 from adaptive_samplers.tables import write_parts
 
@@ -127,7 +127,7 @@ def allocate_budget(
     prompts: pd.DataFrame,
     heuristics: pd.DataFrame,
     seeds: Sequence[int],
-    settings: BudgetSettings,
+    settings: AdaptiveBudgets,
     output: Path,
     report: Path,
 ) -> None:
@@ -168,7 +168,7 @@ def allocate_budget(
                 "unspent": budget - spent - second,
             },
             "held_out_answers": (len(prompts) - len(training)) * len(heuristics) * len(later),
-            "weightings": [dict(weights) for weights in settings.weights],
+            "weightings": [weights.model_dump() for weights in settings.weights],
             "eliminated": int((~kept).sum()),
             "heuristics": [{"name": names[row["heuristic_id"]], **row} for row in evidence],
             "train_nothing": names.drop(first.grid.heuristic_ids.to_pylist()).tolist(),

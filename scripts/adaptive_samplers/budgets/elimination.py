@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import rankdata, t
 
 from adaptive_samplers.budgets.first_round import FirstRound
-from adaptive_samplers.budgets.settings import BudgetSettings
+from adaptive_samplers.config.model.generation import AdaptiveBudgets
 
 
 def standings(scores: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def top_shares(scores: np.ndarray, kinds: np.ndarray, top: int) -> dict[str, np.
     }
 
 
-def eliminate(first: FirstRound, settings: BudgetSettings) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def eliminate(first: FirstRound, settings: AdaptiveBudgets) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Which heuristics can go after the first round.
 
     One step of successive elimination: a heuristic goes if the bounds say that its mean standing is below that of the

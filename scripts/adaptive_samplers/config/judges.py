@@ -3,28 +3,36 @@
 from collections.abc import Mapping
 from typing import Any
 
+from adaptive_samplers.config.model import Config
+from adaptive_samplers.config.model.judges import FeatureRewardJudge, Judge, LikelihoodWeights
+
 # What a likelihood judge says of an answer, and the calls that tell: `answer` and `end` are read off the same one.
 LIKELIHOOD_CALLS = {"answer": "answer", "end": "answer", "unconditional": "unconditional", "question": "question"}
 
 
-def judge_name(judge: Mapping[str, Any]) -> str:
+def judge_name(judge: Judge) -> str:
     """A judge's name in paths and reports: its own, or its kind where it is trained by the DAG."""
+    return judge.kind if isinstance(judge, FeatureRewardJudge) else judge.name
+
+
+def name_of_values(judge: Mapping[str, Any]) -> str:
+    """`judge_name` of a judge that is no typed object yet."""
     return judge.get("name", judge["kind"])
 
 
-def judges_by_name(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every judge of a complete config under its name, the first one first."""
+def judges_by_name(config: Config) -> dict[str, Judge]:
+    """Every judge under its name, the first one first."""
+    quality = config.labels.quality
+    return {judge_name(judge): judge for judge in (quality.judge, *quality.others)}
+
+
+def judged_by(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The config with one of its judges as the first one, and without the others."""
     quality = config["labels"]["quality"]
-    return {judge_name(judge): judge for judge in (quality["judge"], *quality["others"])}
+    judges = {name_of_values(judge): judge for judge in (quality["judge"], *quality["others"])}
+    return {**config, "labels": {**config["labels"], "quality": {**quality, "judge": judges[name], "others": []}}}
 
 
-def judged_by(config: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """The config with one of its judges as the first one, and without the others; with None, the first one itself."""
-    quality = config["labels"]["quality"]
-    judge = quality["judge"] if name is None else judges_by_name(config)[name]
-    return {**config, "labels": {**config["labels"], "quality": {**quality, "judge": judge, "others": []}}}
-
-
-def likelihood_calls(judge: Mapping[str, Any]) -> list[str]:
+def likelihood_calls(weights: LikelihoodWeights) -> list[str]:
     """The calls that a likelihood judge makes for each answer, by its weights."""
-    return list(dict.fromkeys(call for term, call in LIKELIHOOD_CALLS.items() if judge["weights"][term]))
+    return list(dict.fromkeys(call for term, call in LIKELIHOOD_CALLS.items() if getattr(weights, term)))

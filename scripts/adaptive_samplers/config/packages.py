@@ -2,27 +2,21 @@
 
 import importlib.util
 import sys
-from collections.abc import Mapping
-from typing import Any
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.errors import UserError
 
 
-def require_packages(config: Mapping[str, Any]) -> None:
+def require_packages(config: Config) -> None:
     """Refuse a config whose jobs, where they run by this interpreter, would lack a package.
-
-    Parameters
-    ----------
-    config
-        A complete config, as `load_config` returns it.
 
     Raises
     ------
     UserError
         With the key that needs the package and the command that installs it.
     """
-    overlap = config["labels"]["overlap"]
-    if overlap["enabled"] and overlap["kind"] == "local" and importlib.util.find_spec("tokengrams") is None:
+    overlap = config.labels.overlap
+    if overlap.enabled and overlap.kind == "local" and importlib.util.find_spec("tokengrams") is None:
         raise UserError(
             "labels.overlap: kind local needs the package tokengrams, which is not installed; type\n"
             f"  {sys.executable} -m pip install tokengrams\n"

@@ -2,58 +2,58 @@
 
 import itertools
 import re
-from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
 
+from adaptive_samplers.config.model import Config
+from adaptive_samplers.config.model.scoring import Scoring, Weights
 from adaptive_samplers.errors import UserError
 
 PARETO = "pareto"  # takes the place of a weighting's name where the answers are selected by Pareto fronts
 _WEIGHT_LABELS = {"a": "diversity", "b": "quality", "c": "correctness"}
 
 
-def weight_name(weights: Mapping[str, float]) -> str:
+def weight_name(weights: Weights) -> str:
     """The name of a weighting in paths and tables, such as `a0.7_b0.3_c0` for diversity, quality and correctness."""
-    return "_".join(f"{letter}{weights[label]:g}" for letter, label in _WEIGHT_LABELS.items())
+    return "_".join(f"{letter}{getattr(weights, label):g}" for letter, label in _WEIGHT_LABELS.items())
 
 
-def weightings(config: Mapping[str, Any]) -> list[dict[str, float]]:
-    """The weightings of a complete config: those listed, then those of its grid that select anything else.
+def weightings(scoring: Scoring) -> list[Weights]:
+    """All weightings: those listed, then those of the grid that select anything else.
 
     The grid holds every combination of its values, an empty list counting as 0. Left out are those of zeros only, and
     of those that are multiples of each other, which select the same answers, all but the first.
     """
-    found = [dict(weights) for weights in config["scoring"]["weights"]]
-    grid = [config["scoring"]["grid"][label] for label in _WEIGHT_LABELS.values()]
+    found = list(scoring.weights)
+    grid = [getattr(scoring.grid, label) for label in _WEIGHT_LABELS.values()]
     combinations = itertools.product(*(values or [0.0] for values in grid)) if any(grid) else []
     known = {_proportions(weights) for weights in found}
     for values in combinations:
-        weights = dict(zip(_WEIGHT_LABELS.values(), values, strict=True))
+        weights = Weights(**dict(zip(_WEIGHT_LABELS.values(), values, strict=True)))
         if any(values) and _proportions(weights) not in known:
             known.add(_proportions(weights))
             found.append(weights)
     return found
 
 
-def _proportions(weights: Mapping[str, float]) -> tuple[Fraction, ...]:
+def _proportions(weights: Weights) -> tuple[Fraction, ...]:
     """What weightings that are multiples of each other have in common."""
-    values = [Fraction(f"{weights[label]:g}") for label in _WEIGHT_LABELS.values()]
+    values = [Fraction(f"{getattr(weights, label):g}") for label in _WEIGHT_LABELS.values()]
     return tuple(value / (sum(values) or 1) for value in values)
 
 
-def weight_names(config: Mapping[str, Any]) -> list[str]:
-    """The names of all that selects answers in a complete config: its weightings, then `pareto` if it asks for it."""
-    names = [weight_name(weights) for weights in weightings(config)]
-    return [*names, PARETO] if config["scoring"]["pareto"] else names
+def weight_names(scoring: Scoring) -> list[str]:
+    """The names of all that selects answers: the weightings, then `pareto` if it is asked for."""
+    names = [weight_name(weights) for weights in weightings(scoring)]
+    return [*names, PARETO] if scoring.pareto else names
 
 
-def sampler_names(config: Mapping[str, Any]) -> list[str]:
-    """What the learned samplers of a complete config are called in paths: `{architecture}/{weights}_top{k}`."""
+def sampler_names(config: Config) -> list[str]:
+    """What the learned samplers of a config are called in paths: `{architecture}/{weights}_top{k}`."""
     return [
         f"{architecture}/{weights}_top{top_k}"
-        for architecture, options in config["samplers"].items()
-        for weights in weight_names(config)
-        for top_k in config["scoring"]["top_k"]
+        for architecture, options in config.samplers
+        for weights in weight_names(config.scoring)
+        for top_k in config.scoring.top_k
         if options is not None
     ]
 

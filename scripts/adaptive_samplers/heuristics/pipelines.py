@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from adaptive_samplers.config.model.heuristics import GridBlock, Heuristics, Official, Verbalized
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED, VERBALIZED, parameter_names
 
@@ -130,25 +131,25 @@ def _verbalized_name(answers: int, max_new_tokens: int | None, template: str) ->
     return "_".join(parts)
 
 
-def verbalized_pipeline(entry: Mapping[str, Any]) -> Pipeline:
-    """An entry of `heuristics.verbalized`, complete."""
-    values = tuple(entry[name] for name in parameter_names(VERBALIZED))
-    return (Processor(VERBALIZED, values), *configured_pipeline(entry["pipeline"]))
+def verbalized_pipeline(entry: Verbalized) -> Pipeline:
+    """An entry of `heuristics.verbalized`."""
+    values = tuple(getattr(entry, name) for name in parameter_names(VERBALIZED))
+    return (Processor(VERBALIZED, values), *configured_pipeline(entry.pipeline))
 
 
-def grid_pipelines(block: Mapping[str, Any]) -> Iterator[Pipeline]:
+def grid_pipelines(block: GridBlock) -> Iterator[Pipeline]:
     """The pipelines of a block of `heuristics.grid`: every value of its family at every temperature.
 
     The temperature comes first, as in Hugging Face's `generate`; a temperature of 1 changes nothing and is left out,
     except where it is all there is.
     """
-    for setting in block.get("values") or [None]:
-        for degrees in block.get("temperatures") or [1.0]:
+    for setting in block.values or [None]:
+        for degrees in block.temperatures:
             heat = Processor.configured("temperature", degrees)
-            if block["family"] == "temperature":
+            if block.family == "temperature":
                 yield (heat,)
             else:
-                step = Processor.configured(block["family"], setting)
+                step = Processor.configured(block.family, setting)
                 yield (step,) if degrees == 1 else (heat, step)
 
 
@@ -157,28 +158,25 @@ def configured_pipeline(steps: Sequence[Mapping[str, Setting]]) -> Pipeline:
     return tuple(Processor.configured(name, setting) for step in steps for name, setting in step.items())
 
 
-def official_pipelines(official: Mapping[str, Any]) -> Iterator[Pipeline]:
+def official_pipelines(official: Official) -> Iterator[Pipeline]:
     """The pipelines of `heuristics.official`: its steps at every temperature; none where it has no steps."""
-    steps = configured_pipeline(official["steps"])
-    for degrees in official["temperatures"] if steps else []:
+    steps = configured_pipeline(official.steps)
+    for degrees in official.temperatures if steps else []:
         yield steps if degrees == 1 else (Processor.configured("temperature", degrees), *steps)
 
 
 def expand_heuristics(
-    grid: Sequence[Mapping[str, Any]],
-    pipelines: Sequence[Sequence[Mapping[str, Setting]]],
-    official: Mapping[str, Any] | None = None,
-    verbalized: Sequence[Mapping[str, Any]] = (),
+    heuristics: Heuristics,
 ) -> list[dict]:
     """The rows of the `heuristics` table: what is official, the rest of the grid, explicit pipelines, then prompted
     ones."""
-    families = dict.fromkeys(official_pipelines(official or {"steps": []}), OFFICIAL)
-    for block in grid:
+    families = dict.fromkeys(official_pipelines(heuristics.official), OFFICIAL)
+    for block in heuristics.grid:
         for pipeline in grid_pipelines(block):
-            families.setdefault(pipeline, block["family"])
-    for steps in pipelines:
+            families.setdefault(pipeline, block.family)
+    for steps in heuristics.pipelines:
         families.setdefault(configured_pipeline(steps), "pipeline")
-    families |= dict.fromkeys(map(verbalized_pipeline, verbalized), VERBALIZED)
+    families |= dict.fromkeys(map(verbalized_pipeline, heuristics.verbalized), VERBALIZED)
     rows = []
     for chain, family in families.items():
         described = [step.describe() for step in chain]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from adaptive_samplers.config.model.labels import Tournament
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.base import Judge
 from adaptive_samplers.labels.tournament import run_tournaments
@@ -17,7 +18,7 @@ KEPT_REASONS = 20
 
 
 def label_quality(
-    candidates: pd.DataFrame, judge: Judge, tournament: dict, tolerance: float, seed: int
+    candidates: pd.DataFrame, judge: Judge, tournament: Tournament, tolerance: float, seed: int
 ) -> tuple[pd.DataFrame, dict]:
     """Rate every answer within its (prompt, seed), or where `tournament` has `group: prompt` within its prompt.
 
@@ -36,8 +37,8 @@ def label_quality(
     UserError
         If a larger share of judge calls than `tolerance` failed.
     """
-    rest = {name: value for name, value in tournament.items() if name != "group"}
-    together = tournament.get("group") == "prompt"
+    rest = tournament.model_dump(exclude={"group"})
+    together = tournament.group == "prompt"
     candidates = under_one_seed(candidates) if together else candidates
     answered = candidates[candidates["finish_reason"] != "error"]
     same = answered.groupby(["prompt_id", "seed", "text", "finish_reason"])["heuristic_id"]

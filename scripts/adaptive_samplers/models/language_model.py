@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import check_model, refuse_pickles
@@ -47,10 +48,10 @@ class LanguageModel(ChatTokenizer):
         self.model.to(self.device).eval()
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], folder: Path) -> Self:
+    def from_config(cls, config: Config, folder: Path) -> Self:
         """The base model of a run's config, fetched into `folder`."""
-        model = config["model"]
-        return cls(folder, model["dtype"], model["device"], model["trust_remote_code"])
+        model = config.model
+        return cls(folder, model.dtype, model.device, model.trust_remote_code)
 
     def next_logits(self, token_ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         """The logits after the last token, `[B, V]`, extending the cache in place.

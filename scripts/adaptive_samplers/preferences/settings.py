@@ -1,8 +1,9 @@
 """How preferences are made of answers."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+
+from adaptive_samplers.config.model.preferences import Preferences
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,21 @@ class PreferenceSettings:
     rated: str = "seed"
 
     @classmethod
-    def from_config(cls, preferences: Mapping[str, Any], tournament: Mapping[str, Any] | None = None) -> Self:
-        """The settings in a complete config, of which these are `preferences` and `labels.quality.tournament`."""
+    def from_config(cls, preferences: Preferences, rated: str = "seed", **others: Any) -> Self:
+        """The settings in a config, but for what is said otherwise; `rated` is `labels.quality.tournament.group`."""
         names = ("group", "score", "correctness", "finished_only", "pairing", "margin", "most_pairs")
         return cls(
-            splits=tuple(preferences["splits"]),
-            **{name: preferences[name] for name in names},
-            rejection_beta=preferences["rejection"]["beta"],
-            rejection_samples=preferences["rejection"]["samples"],
-            length_control=preferences["length"]["control"],
-            length_ratio=preferences["length"]["ratio"],
-            threshold=preferences["binary"]["threshold"],
-            threshold_value=preferences["binary"]["value"],
-            threshold_scope=preferences["binary"]["scope"],
-            rated=(tournament or {}).get("group", "seed"),
+            **{"splits": tuple(preferences.splits)} if "splits" not in others else {},
+            **{name: getattr(preferences, name) for name in names if name not in others},
+            rejection_beta=preferences.rejection.beta,
+            rejection_samples=preferences.rejection.samples,
+            length_control=preferences.length.control,
+            length_ratio=preferences.length.ratio,
+            threshold=preferences.binary.threshold,
+            threshold_value=preferences.binary.value,
+            threshold_scope=preferences.binary.scope,
+            rated=rated,
+            **others,
         )
 
     @property

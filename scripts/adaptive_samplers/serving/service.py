@@ -2,11 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from adaptive_samplers.config.model.generation import SGLang
+from adaptive_samplers.config.model.judges import ModelJudge
+from adaptive_samplers.config.model.sources import LanguageModel
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.serving.pool import EndpointPool
@@ -22,8 +24,8 @@ from adaptive_samplers.serving.server import (
 
 @contextmanager
 def serve(
-    settings: Mapping[str, Any],
-    model: Mapping[str, Any],
+    settings: SGLang,
+    model: LanguageModel | ModelJudge,
     folder: Path,
     log: Path,
     kind: str = "generate",
@@ -35,11 +37,7 @@ def serve(
 
     Parameters
     ----------
-    settings : mapping
-        The config's `sglang`: endpoints, python, tensor_parallel, data_parallel, concurrency, request_timeout,
-        start_timeout, arguments.
-    model : mapping
-        dtype, device and trust_remote_code of the model.
+    model : of which its dtype, device and trust_remote_code are read.
     folder : Path
         Its folder, as the rule `fetch_model` makes it.
     log : Path
@@ -53,29 +51,29 @@ def serve(
         If the server cannot be started, or an endpoint serves another model.
     """
     mark = MARK.format(kind=kind, model_hash=model_hash(folder)[:16])
-    if settings["endpoints"]:
+    if settings.endpoints:
         key = os.environ.get(ENDPOINT_KEY_VARIABLE)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        servers = [OtherServer(url.rstrip("/"), mark, headers) for url in settings["endpoints"]]
-        yield EndpointPool(servers, settings["concurrency"], settings["request_timeout"])
+        servers = [OtherServer(url.rstrip("/"), mark, headers) for url in settings.endpoints]
+        yield EndpointPool(servers, settings.concurrency, settings.request_timeout)
         return
-    python = settings["python"] or sys.executable
+    python = settings.python or sys.executable
     check_has_sglang(python)
-    device = choose_device(model["device"])
+    device = choose_device(model.device)
     arguments = server_arguments(
         folder,
         mark,
         device=device,
-        dtype=model["dtype"],
-        trust_remote_code=model["trust_remote_code"],
+        dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
         kind=kind,
-        tensor_parallel=settings["tensor_parallel"],
-        data_parallel=settings["data_parallel"],
-        extra=settings["arguments"],
+        tensor_parallel=settings.tensor_parallel,
+        data_parallel=settings.data_parallel,
+        extra=settings.arguments,
     )
-    server = OwnServer(python, arguments, device, log, settings["start_timeout"])
+    server = OwnServer(python, arguments, device, log, settings.start_timeout)
     try:
         server.start()
-        yield EndpointPool([server], settings["concurrency"], settings["request_timeout"])
+        yield EndpointPool([server], settings.concurrency, settings.request_timeout)
     finally:
         server.stop()

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from adaptive_samplers.config.fields import Section
 from adaptive_samplers.heuristics import Pipeline, pipeline_name
 from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.samplers import AdaptiveSampler, build_sampler
@@ -31,9 +32,8 @@ def learn_heuristic(
     sketches: list[Path],
     pipeline: Pipeline,
     architecture: str,
-    architecture_settings: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
+    options: Section,
+    settings: TrainingSettings,
     checkpoint: Path,
 ) -> dict[str, Any]:
     """Train one architecture to do what one heuristic does, and measure it on the prompts of the test split.
@@ -46,8 +46,6 @@ def learn_heuristic(
         The shards that hold their distributions.
     pipeline : Pipeline
         The heuristic.
-    training : dict
-        The config's `training`, with the number of steps meant for this.
     checkpoint : Path
         Folder in which training is taken up after a kill.
 
@@ -65,8 +63,7 @@ def learn_heuristic(
     processors = json.dumps([step.describe() for step in pipeline])
     asked = answers.drop_duplicates("answer_id").assign(processors=processors)
     steps = steps_of_splits(asked, sketches)
-    sampler = build_sampler(architecture, architecture_settings, seed).to(choose_device("auto"))
-    settings = TrainingSettings.from_config(training, seed)
+    sampler = build_sampler(architecture, options.model_dump(), settings.seed).to(choose_device("auto"))
     result = train(sampler, steps["train"], steps["validation"], settings, checkpoint)
     measured = evaluate(result.sampler, steps["test"], settings.gamma)
     identity = evaluate_identity(steps["test"], settings.gamma)

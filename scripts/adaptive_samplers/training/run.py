@@ -2,10 +2,11 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from adaptive_samplers.config.fields import Section
+from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.provenance import provenance
@@ -19,8 +20,8 @@ def train_on_training_set(
     training_set: pd.DataFrame,
     sketches: list[Path],
     architecture: str,
-    architecture_settings: dict[str, Any],
-    training: dict[str, Any],
+    options: Section,
+    training: Training,
     seed: int,
     output: Path,
 ) -> None:
@@ -36,7 +37,7 @@ def train_on_training_set(
         If no answer of one of the splits was selected.
     """
     steps = steps_of_splits(training_set, sketches)
-    sampler = build_sampler(architecture, architecture_settings, seed)
+    sampler = build_sampler(architecture, options.model_dump(), seed)
     settings = TrainingSettings.from_config(training, seed)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     result = train(sampler.to(choose_device("auto")), steps["train"], steps["validation"], settings, checkpoint)
@@ -53,7 +54,12 @@ def train_on_training_set(
         write_json(metrics, temporary / "metrics.json")
         pd.DataFrame(result.curves).to_csv(temporary / "curves.csv", index=False)
         shutil.copytree(checkpoint / "tensorboard", temporary / "tensorboard")
-        made_with = {"architecture": architecture, "sampler": architecture_settings, "training": training, "seed": seed}
+        made_with = {
+            "architecture": architecture,
+            "sampler": options.model_dump(),
+            "training": training.model_dump(),
+            "seed": seed,
+        }
         write_json(
             provenance(made_with, "torch", "safetensors", answers=sorted(set(training_set["answer_id"]))),
             temporary / "provenance.json",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.progress import progress
@@ -103,10 +104,10 @@ class TrainingSettings:
     seed: int
 
     @classmethod
-    def from_config(cls, training: dict[str, Any], seed: int) -> "TrainingSettings":
-        """What the config's `training` says of it; other keys there are of other stages."""
-        names = cls.__dataclass_fields__.keys() - {"seed"}
-        return cls(**{name: value for name, value in training.items() if name in names}, seed=seed)
+    def from_config(cls, training: Training, seed: int, **others: Any) -> "TrainingSettings":
+        """What the config's `training` says of it, but for what is said otherwise."""
+        names = cls.__dataclass_fields__.keys() - {"seed", *others}
+        return cls(**{name: getattr(training, name) for name in names}, **others, seed=seed)
 
 
 @dataclass(frozen=True)

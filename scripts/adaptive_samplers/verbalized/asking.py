@@ -1,11 +1,12 @@
 """From a prompt to the question for several answers, and from the reply to the one answer that is drawn."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any, Self
 
+from adaptive_samplers.config.model.heuristics import Verbalized
 from adaptive_samplers.engines.base import Completion, Engine, Request, cut_before
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.heuristics import Processor
@@ -60,9 +61,9 @@ class Asking:
         return cls(*step.values)
 
     @classmethod
-    def configured(cls, entry: Mapping[str, Any]) -> Self:
-        """What a complete entry of `heuristics.verbalized` says."""
-        return cls(entry["answers"], entry["max_new_tokens"], entry["template"])
+    def configured(cls, entry: Verbalized) -> Self:
+        """What an entry of `heuristics.verbalized` says."""
+        return cls(entry.answers, entry.max_new_tokens, entry.template)
 
     def messages(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
         """A conversation whose last message, the user's, asks for several answers."""

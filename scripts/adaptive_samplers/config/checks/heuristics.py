@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_samplers.config.checks.common import at, check_exists
+from adaptive_samplers.config.model.heuristics import GridBlock, Official, Verbalized
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.schema import is_type
+from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.config.words import join, show, suggest, type_advice, wrong_type
 from adaptive_samplers.heuristics import HEURISTICS, Numbers, Pipeline, pipeline_name
 from adaptive_samplers.heuristics.pipelines import (
@@ -54,7 +56,7 @@ def _check_verbalized(entries: Any, problems: Problems, base_folder: Path) -> No
         if missing := [name for name in ("{prompt}", "{answers}") if name not in entry["template"]]:
             problems.add((*path, "template"), f"lacks {join(missing)}; allowed: text with {{prompt}} and {{answers}}")
         if problems.clean(*path):
-            chains.append((path, verbalized_pipeline(entry)))
+            chains.append((path, verbalized_pipeline(typed_section(entry, Verbalized))))
     _check_each_once(chains, problems)
 
 
@@ -114,7 +116,7 @@ def _grid_chains(grid: Any, problems: Problems) -> list[tuple[KeyPath, Pipeline]
                 _check_setting(family, value, (*path, "values", i), problems) for i, value in enumerate(values)
             ]
         if problems.clean(*path):
-            chains += [(path, chain) for chain in grid_pipelines(block)]
+            chains += [(path, chain) for chain in grid_pipelines(typed_section(block, GridBlock))]
     return chains
 
 
@@ -140,7 +142,9 @@ def _official_chains(official: Any, problems: Problems, base_folder: Path) -> li
         return []
     _check_temperatures(official, path, problems)
     check_steps(official["steps"], (*path, "steps"), problems, base_folder)
-    return [(path, chain) for chain in official_pipelines(official)] if problems.clean(*path) else []
+    if not problems.clean(*path):
+        return []
+    return [(path, chain) for chain in official_pipelines(typed_section(official, Official))]
 
 
 def _check_temperatures(block: dict, path: KeyPath, problems: Problems) -> None:

@@ -4,7 +4,10 @@ import math
 from pathlib import Path
 
 from adaptive_samplers.config.checks.common import TRAINED_KIND, at, check_exists, judges
+from adaptive_samplers.config.model.policies import Policy
+from adaptive_samplers.config.model.sources import LanguageModel
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
+from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.config.words import join, show, suggest
 from adaptive_samplers.policies.sources import policy_source
 
@@ -67,7 +70,17 @@ def check_models(config: dict, problems: Problems, base_folder: Path) -> None:
             for part in ("source", "adapter"):
                 if policy[part] is not None:
                     _check_source(policy[part], (*policy_place, part), problems, base_folder)
-            models.append((policy_place, {"name": policy["name"], "source": policy_source(policy, config["model"])}))
+            models.append(
+                (
+                    policy_place,
+                    {
+                        "name": policy["name"],
+                        "source": policy_source(
+                            typed_section(policy, Policy), typed_section(config["model"], LanguageModel)
+                        ),
+                    },
+                )
+            )
     first_place: dict[str, tuple[KeyPath, dict]] = {}
     for place, model in models:
         first, other = first_place.setdefault(model["name"], (place, model))

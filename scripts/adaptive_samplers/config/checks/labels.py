@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from adaptive_samplers.config.checks.common import COMPARING_KINDS, QUALITY, TRAINED_KIND, at, check_exists, judges
-from adaptive_samplers.config.judges import judge_name
+from adaptive_samplers.config.judges import name_of_values
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.words import join
 
@@ -32,13 +32,13 @@ def check_judge(config: dict, problems: Problems, base_folder: Path) -> None:
             if key in _OWN_REQUEST:
                 message = f"follows from the {_OWN_REQUEST[key]}; allowed: what else a request may hold"
                 problems.add((*place, "request", key), message)
-        if judge["kind"] != TRAINED_KIND and judge_name(judge) == TRAINED_KIND:
+        if judge["kind"] != TRAINED_KIND and name_of_values(judge) == TRAINED_KIND:
             problems.add((*place, "name"), f"'{TRAINED_KIND}' is the embedded judge's name; allowed: another one")
             continue
-        first = names.setdefault(judge_name(judge), place)
+        first = names.setdefault(name_of_values(judge), place)
         if first != place:
             key = "name" if "name" in judge else "kind"
-            message = f"'{judge_name(judge)}' is the name of {dotted(first)} too; allowed: a name of its own"
+            message = f"'{name_of_values(judge)}' is the name of {dotted(first)} too; allowed: a name of its own"
             problems.add((*place, key), message)
     if problems.clean(*QUALITY) and len(names) == 1 and at(config, QUALITY)["combine"] != "first":
         message = "'mean' has no effect with one judge; allowed: first, or more judges in labels.quality.others"

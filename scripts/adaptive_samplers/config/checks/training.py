@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from adaptive_samplers.config.checks.common import at
+from adaptive_samplers.config.model.samplers import Samplers
+from adaptive_samplers.config.model.scoring import Scoring, Weights
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
-from adaptive_samplers.config.schema import config_schema
+from adaptive_samplers.config.typed import typed_config, typed_section
 from adaptive_samplers.config.weights import sampler_names, weight_name, weight_names
 from adaptive_samplers.config.words import join, show, suggest
 
@@ -20,7 +22,7 @@ def check_scoring(config: dict, problems: Problems, base_folder: Path) -> None:
     one_seed = problems.clean("seeds") and len(config["seeds"]) == 1
     for i, weights in enumerate(config["scoring"]["weights"]):
         path: KeyPath = ("scoring", "weights", i)
-        name = weight_name(weights)
+        name = weight_name(typed_section(weights, Weights))
         if not any(weights.values()):
             problems.add(path, f"all weights are 0; allowed: at least one of {join(weights, 'or')} above 0")
         elif name in first_place:
@@ -37,7 +39,7 @@ def check_scoring(config: dict, problems: Problems, base_folder: Path) -> None:
 
 def _check_weightings(config: dict, problems: Problems) -> None:
     """Of all that select answers together: that there are some, not too many, and that each can have an effect."""
-    scoring, names = config["scoring"], weight_names(config)
+    scoring, names = config["scoring"], weight_names(typed_section(config["scoring"], Scoring))
     if not names:
         problems.add(("scoring", "weights"), "is empty; allowed: at least one weighting here, by grid or by pareto")
     elif len(names) > MOST_WEIGHTINGS:
@@ -70,7 +72,7 @@ def check_samplers(config: dict, problems: Problems, base_folder: Path) -> None:
         return
     samplers = config["samplers"]
     if not any(options is not None for options in samplers.values()):
-        known = join(config_schema()["properties"]["samplers"]["properties"], "or")
+        known = join(Samplers.model_fields, "or")
         problems.add(("samplers",), f"names no architecture to train; allowed: at least one of {known}")
     network = samplers.get("SamplingNetwork")
     if network is not None and network["d_model"] % network["n_heads"]:
@@ -95,7 +97,7 @@ def check_training(config: dict, problems: Problems, base_folder: Path) -> None:
 def check_sampler_rounds(config: dict, problems: Problems, base_folder: Path) -> None:
     if not all(problems.clean(part) for part in ("sampler_rounds", "samplers", "scoring")):
         return
-    known = sampler_names(config)
+    known = sampler_names(typed_config({key: config[key] for key in ("samplers", "scoring")}))
     for i, name in enumerate(config["sampler_rounds"]["samplers"]):
         if name not in known:
             message = f"'{name}' is no sampler of this run; allowed: {join(known, 'or')}{suggest(name, known)}"

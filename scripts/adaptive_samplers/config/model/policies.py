@@ -119,6 +119,7 @@ class Iteration(Section):
         default=None,
         min_length=1,
         affects=("train_policy",),
+        read_by=("plan_rounds",),
     )
     files: list[Text] = key(
         "Files that the command reads, such as its script and config; rounds are trained again when one changes.",

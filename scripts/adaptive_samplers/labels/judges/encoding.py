@@ -1,8 +1,8 @@
 """Conversations as a judge's model reads them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from adaptive_samplers.config.model.judges import ModelJudge
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.calls import Call, Continuation
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
@@ -20,9 +20,9 @@ class Encoder:
         The config's `labels.quality.judge`.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, settings: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, settings: ModelJudge) -> None:
         self.tokenizer = tokenizer.tokenizer
-        self.name = settings["name"]
+        self.name = settings.name
         if not self.tokenizer.chat_template:
             raise UserError(f"labels.quality.judge: the model '{self.name}' has no chat template; name one that has")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy.special import logsumexp
 
+from adaptive_samplers.config.model.judges import EndpointJudge
 from adaptive_samplers.labels.judges.calls import Call
 from adaptive_samplers.labels.judges.encoding import Messages
 from adaptive_samplers.labels.judges.served import ServedScorer
@@ -25,7 +26,7 @@ class TextEncoder:
         return Call(message["content"])
 
 
-def endpoint_labels(pool: EndpointPool, settings: Mapping[str, Any]) -> ServedScorer:
+def endpoint_labels(pool: EndpointPool, settings: EndpointJudge) -> ServedScorer:
     """Log-probabilities, in nats, of the two labels as the first token of a reply to each text; see `label_values`.
 
     Parameters
@@ -34,15 +35,15 @@ def endpoint_labels(pool: EndpointPool, settings: Mapping[str, Any]) -> ServedSc
     settings : mapping
         The config's judge: model, labels, max_tokens, top_logprobs and request.
     """
-    options: dict[str, Any] = {"model": settings["model"], "max_tokens": settings["max_tokens"], "temperature": 0}
-    if settings["top_logprobs"]:
-        options |= {"logprobs": True, "top_logprobs": settings["top_logprobs"]}
-    options = {key: value for key, value in {**options, **settings["request"]}.items() if value is not None}
+    options: dict[str, Any] = {"model": settings.model, "max_tokens": settings.max_tokens, "temperature": 0}
+    if settings.top_logprobs:
+        options |= {"logprobs": True, "top_logprobs": settings.top_logprobs}
+    options = {key: value for key, value in {**options, **settings.request}.items() if value is not None}
     return ServedScorer(
         pool,
         "/chat/completions",
         options,
-        lambda reply, _: label_values(reply, settings["labels"]),
+        lambda reply, _: label_values(reply, settings.labels),
         lambda text: {"messages": [{"role": "user", "content": text}]},
     )
 

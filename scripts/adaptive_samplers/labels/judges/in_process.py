@@ -4,7 +4,7 @@ Sequences that begin alike are read together, and what they share is read once. 
 model that looks back only, nothing sees the padding, so every token keeps its own position and no mask is needed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
+from adaptive_samplers.config.model.judges import ModelJudge
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.calls import Continuation, Result
 from adaptive_samplers.models.fetch import check_model
@@ -26,16 +27,16 @@ class _InProcessScorer:
 
     auto_class: Any
 
-    def __init__(self, folder: Path | str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path | str, settings: ModelJudge) -> None:
         check_model(folder)
-        self.batch_size = settings["batch_size"]
-        self.device = torch.device(choose_device(settings["device"]))
+        self.batch_size = settings.batch_size
+        self.device = torch.device(choose_device(settings.device))
         try:
             self.model, loading = self.auto_class.from_pretrained(
                 folder,
-                dtype=getattr(torch, settings["dtype"]),
+                dtype=getattr(torch, settings.dtype),
                 local_files_only=True,
-                trust_remote_code=settings["trust_remote_code"],
+                trust_remote_code=settings.trust_remote_code,
                 output_loading_info=True,
             )
         except (OSError, ValueError) as error:
@@ -101,7 +102,7 @@ class RewardScorer(_InProcessScorer):
 
     auto_class = AutoModelForSequenceClassification
 
-    def __init__(self, folder: Path | str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path | str, settings: ModelJudge) -> None:
         super().__init__(folder, settings)
         if self.model.num_labels != 1 or not hasattr(self.model, "score"):
             raise UserError(
@@ -120,7 +121,7 @@ class LabelScorer(_InProcessScorer):
 
     auto_class = AutoModelForCausalLM
 
-    def __init__(self, folder: Path | str, settings: Mapping[str, Any], label_ids: Sequence[int]) -> None:
+    def __init__(self, folder: Path | str, settings: ModelJudge, label_ids: Sequence[int]) -> None:
         super().__init__(folder, settings)
         self.label_ids = list(label_ids)
 
@@ -137,7 +138,7 @@ class LikelihoodScorer(_InProcessScorer):
 
     auto_class = AutoModelForCausalLM
 
-    def __init__(self, folder: Path | str, settings: Mapping[str, Any], end_ids: Sequence[int]) -> None:
+    def __init__(self, folder: Path | str, settings: ModelJudge, end_ids: Sequence[int]) -> None:
         super().__init__(folder, settings)
         self.end_ids = list(end_ids)
 

@@ -1,12 +1,12 @@
 """Judging by a reference language model: how probable it finds an answer, and the question given the answer."""
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pandas as pd
 
-from adaptive_samplers.config import likelihood_calls
+from adaptive_samplers.config.judges import likelihood_calls
+from adaptive_samplers.config.model.judges import LikelihoodJudge
 from adaptive_samplers.labels.judges.base import Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
 from adaptive_samplers.labels.judges.encoding import Encoder, Messages
@@ -16,11 +16,11 @@ from adaptive_samplers.tables import KEY
 
 
 def likelihood_judge(
-    settings: Mapping[str, Any], prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
+    settings: LikelihoodJudge, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
 ) -> RewardJudge:
     """Rate every answer by log-probabilities under a reference model, in nats.
 
-    The reward is the sum of these, each times its weight in `settings["weights"]`:
+    The reward is the sum of these, each times its weight in `settings.weights`:
 
     - `answer`: the mean log-probability of the answer's tokens, given the prompt;
     - `end`: the log-probability that the answer ends where it does;
@@ -37,8 +37,8 @@ def likelihood_judge(
     Holtzman et al. (2021), Surface Form Competition, for answers against an empty question; Sachan et al. (2022),
     Improving Passage Retrieval with Zero-Shot Question Generation, for the question given the answer.
     """
-    weights = {term: weight for term, weight in settings["weights"].items() if weight}
-    kinds = likelihood_calls(settings)
+    weights = {term: weight for term, weight in settings.weights if weight}
+    kinds = likelihood_calls(settings.weights)
     conversations = {row.prompt_id: json.loads(row.messages) for row in prompts.itertuples()}
     questions = dict(zip(prompts["prompt_id"], prompts["messages"].map(question_of), strict=True))
     # By prompt, so that those who share one are near each other.
@@ -63,7 +63,7 @@ def likelihood_judge(
         if "answer" in kinds:
             terms["end"] = found[kinds.index("answer")].values[1]
         rewards[key] = sum(weight * terms[term] for term, weight in weights.items())
-    details = {"kind": "likelihood", "model": settings["name"], "weights": weights}
+    details = {"kind": "likelihood", "model": settings.name, "weights": weights}
     return RewardJudge(rewards, reasons, {**details, **calls.measured()})
 
 

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from adaptive_samplers.config.model.judges import Question
 from adaptive_samplers.labels.judges.base import Key, name_of_answer
 from adaptive_samplers.labels.judges.calls import Call, Calls, Result
 from adaptive_samplers.labels.judges.encoding import Messages
@@ -52,7 +53,7 @@ class PairwiseJudge:
 
     def __init__(
         self,
-        settings: Mapping[str, Any],
+        settings: Question,
         prompts: pd.DataFrame,
         candidates: pd.DataFrame,
         calls: Calls,
@@ -78,7 +79,7 @@ class PairwiseJudge:
                 self._tally["identical"] += 1
             else:
                 asked.append(place)
-        orders = 2 if self.settings["order"] == "both" else 1
+        orders = 2 if self.settings.order == "both" else 1
         calls = self._encoded([comparisons[place] for place in asked], orders)
         results = self.calls.answer(calls, orders * len(asked), "comparing answers")
         for place, *shown in zip(asked, *[results] * orders, strict=True):
@@ -94,7 +95,7 @@ class PairwiseJudge:
             answers = self._answers(comparison)
             for first, second in (answers, answers[::-1])[:orders]:
                 prompt = self._prompts[comparison.group[0]]
-                text = fill_template(self.settings["template"], prompt, (first, second), self.settings["labels"])
+                text = fill_template(self.settings.template, prompt, (first, second), self.settings.labels)
                 yield self.encoder.question([{"role": "user", "content": text}])
 
     def _outcome(self, comparison: Comparison, shown: Sequence[Result]) -> float:
@@ -130,13 +131,13 @@ class PairwiseJudge:
         calls, turned = tally["calls"], tally["turned"]
         extra = {"told_probabilities": tally["told"] / calls if calls else None}
         return {
-            "kind": self.settings["kind"],
-            "model": self.settings.get("model", self.settings["name"]),
-            "order": self.settings["order"],
+            "kind": self.settings.kind,
+            "model": getattr(self.settings, "model", self.settings.name),
+            "order": self.settings.order,
             "position_bias": tally["first"] / calls - 0.5 if calls else None,
             "orders_disagree": tally["disagreements"] / turned if turned else None,
             "label_mass": tally["mass"] / tally["told"] if tally["told"] else None,
-            **(extra if self.settings["kind"] == "endpoint" else {}),
+            **(extra if self.settings.kind == "endpoint" else {}),
             "identical_answers": int(tally["identical"]),
             **self.calls.measured(),
         }

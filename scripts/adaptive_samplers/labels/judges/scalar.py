@@ -1,11 +1,11 @@
 """Judging by a reward model: a sequence classifier with one label, called once for every answer."""
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pandas as pd
 
+from adaptive_samplers.config.model.judges import ScalarJudge
 from adaptive_samplers.labels.judges.base import Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
 from adaptive_samplers.labels.judges.encoding import Encoder
@@ -13,7 +13,7 @@ from adaptive_samplers.tables import KEY
 
 
 def scalar_judge(
-    settings: Mapping[str, Any], prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
+    settings: ScalarJudge, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
 ) -> RewardJudge:
     """Rate every answer with a reward model.
 
@@ -42,4 +42,4 @@ def scalar_judge(
             (rewards[key],) = result.values
         else:
             reasons[key] = result.error
-    return RewardJudge(rewards, reasons, {"kind": "scalar", "model": settings["name"], **calls.measured()})
+    return RewardJudge(rewards, reasons, {"kind": "scalar", "model": settings.name, **calls.measured()})

@@ -33,7 +33,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
     return pd.DataFrame(pairs, columns=COLUMNS)
 
 
-def pair_features(pairs: pd.DataFrame, model: LanguageModel, embedder: Path, embedder_settings: dict) -> pd.DataFrame:
+def pair_features(pairs: pd.DataFrame, model: LanguageModel, embedder: Path, trust_remote_code: bool) -> pd.DataFrame:
     """`prompt`, `corruption`, and `chosen_*` and `rejected_*` for each of the judge's features."""
     answers = sorted({(row.prompt, text) for row in pairs.itertuples() for text in (row.chosen, row.rejected)})
     token_ids = [
@@ -41,9 +41,7 @@ def pair_features(pairs: pd.DataFrame, model: LanguageModel, embedder: Path, emb
     ]
     scored = model.score_answers(token_ids, BATCH_SIZE)
     texts = {text for pair in answers for text in pair}
-    embeddings = embed_texts(
-        texts, embedder, str(model.device), batch_size=32, trust_remote_code=embedder_settings["trust_remote_code"]
-    )
+    embeddings = embed_texts(texts, embedder, str(model.device), batch_size=32, trust_remote_code=trust_remote_code)
     asked = vectors_for([prompt for prompt, _ in answers], embeddings)
     said = vectors_for([answer for _, answer in answers], embeddings)
     features = {

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
+from adaptive_samplers.config.model.labels import Overlap
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.labels.overlap.index import METADATA_FILE, open_index
@@ -130,13 +131,11 @@ class InfinigramTracer:
 
 
 @contextmanager
-def open_tracer(overlap: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[Tracer]:
+def open_tracer(overlap: Overlap, inputs: Mapping[str, Any]) -> Iterator[Tracer]:
     """The tracer that the config `labels.overlap` asks for.
 
     Parameters
     ----------
-    overlap : mapping
-        That part of a complete config.
     inputs : mapping
         The rule's input files by name: `index` where the kind is local, else `tokenizer`.
 
@@ -145,24 +144,24 @@ def open_tracer(overlap: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterat
     UserError
         If there is no complete index, the server cannot be asked, or its index has another tokenizer.
     """
-    if overlap["kind"] == "local":
+    if overlap.kind == "local":
         yield LocalTracer(inputs["index"])
         return
     from transformers import AutoTokenizer
 
-    server = overlap["infinigram"]
+    server = overlap.infinigram
     tokenizer = AutoTokenizer.from_pretrained(str(inputs["tokenizer"]), local_files_only=True)
 
     def encode(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
-    with ReplyCache(server["cache"] or cache_folder() / CACHE_FILE) as cache:
-        pace = server["requests_per_second"]
-        client = InfinigramClient(server["url"], server["index"], pace, server["timeout"], cache)
+    with ReplyCache(server.cache or cache_folder() / CACHE_FILE) as cache:
+        pace = server.requests_per_second
+        client = InfinigramClient(server.url, server.index, pace, server.timeout, cache)
         refuse_other_tokenizer(client, encode, str(inputs["tokenizer"]))
         # An answer asks one question after the other: so many at a time keep up the pace if each reply takes a second.
         threads = max(1, min(MOST_THREADS, math.ceil(pace)))
-        yield InfinigramTracer(client, encode if server["tokenizer"] else None, threads)
+        yield InfinigramTracer(client, encode if server.tokenizer else None, threads)
 
 
 def refuse_other_tokenizer(client: InfinigramClient, encode: Callable[[str], list[int]], name: str) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adaptive_samplers.config.model.labels import Correctness
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers.final_text import without_thinking
 from adaptive_samplers.labels.verifiers.sandbox import Limits
@@ -115,13 +116,13 @@ class Verification:
     code: Limits = field(default_factory=Limits)
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> "Verification":
+    def from_settings(cls, settings: Correctness) -> "Verification":
         """Of the config's section `labels.correctness`."""
         return cls(
-            own=tuple((own["name"], own["path"]) for own in settings["verifiers"]),
-            timeout=settings["timeout"],
-            memory_mb=settings["memory_mb"],
-            code=Limits(**settings["code"]),
+            own=tuple((own.name, own.path) for own in settings.verifiers),
+            timeout=settings.timeout,
+            memory_mb=settings.memory_mb,
+            code=Limits(**settings.code.model_dump()),
         )
 
     def names(self) -> list[str]:
