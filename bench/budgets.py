@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from adaptive_samplers.config.model.generation import AdaptiveBudgets
+
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent / "scripts"))
 
@@ -25,7 +27,6 @@ import pandas as pd  # noqa: E402
 import yaml  # noqa: E402
 
 from adaptive_samplers.budgets import (  # noqa: E402
-    BudgetSettings,
     FirstRound,
     divide,
     eliminate,
@@ -88,7 +89,7 @@ class Run:
         return cls(prompts, heuristics, candidates, embeddings, quality, correctness, grid, worth, text)
 
 
-def labels_of(run: Run, seeds: list[int], settings: BudgetSettings, folder: Path) -> FirstRound:
+def labels_of(run: Run, seeds: list[int], settings: AdaptiveBudgets, folder: Path) -> FirstRound:
     """The first round's labels, made from its answers alone."""
     candidates, quality, correctness = (
         table[table["seed"].isin(seeds)] for table in (run.candidates, run.quality, run.correctness)
@@ -101,7 +102,7 @@ def labels_of(run: Run, seeds: list[int], settings: BudgetSettings, folder: Path
     return read_first_round(*files, run.prompts, run.heuristics, seeds, settings.weights, correct_only=True)
 
 
-def spend(first: FirstRound, settings: BudgetSettings, seeds: int, answers: int, **parts: bool) -> np.ndarray:
+def spend(first: FirstRound, settings: AdaptiveBudgets, seeds: int, answers: int, **parts: bool) -> np.ndarray:
     """Which answers a budget buys, bool [P, H, seeds], where seeds are in the order in which they come."""
     prompts, heuristics = len(first.kinds), first.grid.shape[1]
     kept = eliminate(first, settings)[0] if parts["elimination"] else np.ones(heuristics, dtype=bool)
@@ -184,7 +185,7 @@ def main(folder: Path, repeats: int) -> None:
     )
     for first_seeds, weights in ((2, "both"), (3, "both"), (2, "quality")):
         changed = {"first_seeds": first_seeds, "weights": adaptive["weights"][: 2 if weights == "both" else 1]}
-        settings = BudgetSettings.from_config({**adaptive, **changed})
+        settings = AdaptiveBudgets(**{**adaptive, **changed})
         found: dict[tuple[int, str], list[dict[str, np.ndarray]]] = {}
         kept = []
         for repeat in range(repeats):

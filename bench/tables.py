@@ -266,7 +266,7 @@ def run_plainly(step: str, snakemake: SimpleNamespace) -> None:
     """A step in plain pandas."""
     import plain_tables
 
-    from adaptive_samplers.config import parse_weight_name
+    from adaptive_samplers.config.weights import parse_weight_name
 
     given, made = snakemake.input, snakemake.output
     if step == "verify_candidates":

@@ -19,7 +19,7 @@ def main(snakemake):
         prompts,
         heuristics,
         config.seeds[: settings.first_seeds],
-        [weights.model_dump() for weights in settings.weights],
+        settings.weights,
         config.scoring.correct_only,
     )
     report = Path(snakemake.output.report)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
+from adaptive_samplers.config.model.heuristics import Heuristics
 from cases import Case
 
 
@@ -21,7 +22,7 @@ def cases() -> Iterator[Case]:
     model = load_embedded_model()
     questions = ["What is the capital of France?", "Write a two-line poem about the sea.", "How do I sleep better?"]
     prompts = [model.encode_chat([{"role": "user", "content": question}]) for question in questions]
-    rows = expand_heuristics([{"family": "top_p", "values": [0.8, 0.9], "temperatures": [0.7, 1.0]}], [])
+    rows = expand_heuristics(Heuristics(grid=[{"family": "top_p", "values": [0.8, 0.9], "temperatures": [0.7, 1.0]}]))
     settings = [{"top_p": p, "temperature": t} for p in (0.8, 0.9) for t in (0.7, 1.0)]
     tokens, seeds = 16, (0, 1)
     requests = [

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.engines import Request
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.generation import GenerationSettings, generate, shard_of
@@ -26,7 +27,7 @@ GRID = [
     {"family": "top_p", "values": [0.9], "temperatures": [0.8]},
     {"family": "min_p", "values": [0.1], "temperatures": [1.0]},
 ]
-HEURISTICS = pd.DataFrame(expand_heuristics(GRID, [[{"mirostat": {"tau": 3, "eta": 0.5}}]]))
+HEURISTICS = pd.DataFrame(expand_heuristics(Heuristics(grid=GRID, pipelines=[[{"mirostat": {"tau": 3, "eta": 0.5}}]])))
 
 
 def make_requests(model: LanguageModel, max_new_tokens: int = 12, stop: tuple[str, ...] = ()) -> list[Request]:

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from adaptive_samplers.budgets import BudgetSettings, allocate_budget, read_first_round
+from adaptive_samplers.budgets import allocate_budget, read_first_round
+from adaptive_samplers.config.model.generation import AdaptiveBudgets
+from adaptive_samplers.config.model.heuristics import Heuristics
+from adaptive_samplers.config.model.prompts import PromptSource
 from adaptive_samplers.engines import Completion
 from adaptive_samplers.evaluation import compare_samplers, paired_differences, write_tables
 from adaptive_samplers.files import read_json
@@ -81,7 +84,7 @@ GRID = [
     {"family": "epsilon", "values": [0.05]},
     {"family": "eta", "values": [0.1]},
 ]
-HEURISTICS = pd.DataFrame(expand_heuristics(GRID, [[{"top_k": 6}, {"temperature": 1.3}]]))
+HEURISTICS = pd.DataFrame(expand_heuristics(Heuristics(grid=GRID, pipelines=[[{"top_k": 6}, {"temperature": 1.3}]])))
 FEW = HEURISTICS[:4]
 PROMPTS = pd.DataFrame(
     [
@@ -176,7 +179,9 @@ def golden_prompts(folder: Path):
     (folder / "q.jsonl").write_text(json.dumps(chat[0]) + "\n")
     sources = [{"path": "p.jsonl"}, {"path": "q.jsonl", "kind": "chat", "system_prompt": "Be kind.", "dataset": "q"}]
     caps = {"train": 2, "validation": None, "test": 2}
-    return collect_prompts(sources, {"train": 0.5, "validation": 0.2, "test": 0.3}, caps, folder)
+    return collect_prompts(
+        [PromptSource(**source) for source in sources], {"train": 0.5, "validation": 0.2, "test": 0.3}, caps, folder
+    )
 
 
 def golden_heuristics(_):
@@ -212,7 +217,7 @@ def golden_generation(_):
         for reason in ("stop", "length")
     ]
     replies += [asking.messages(json.loads(PROMPTS["messages"][0])), asking.limit(10)]
-    replies += expand_heuristics([], [], None, [{**entry, "pipeline": [{"temperature": 0.7}]}])
+    replies += expand_heuristics(Heuristics(verbalized=[{**entry, "pipeline": [{"temperature": 0.7}]}]))
     probabilities = apply_to_logits(logits[: len(pipelines)], pipelines[: len(logits)]).softmax(-1).tolist()
     return [chosen, kept, probabilities, replies]
 
@@ -599,10 +604,12 @@ def golden_allocation(folder: Path):
     write_table("quality", quality.astype({"comparisons": np.int32}), folder / "quality.parquet")
     scores = score_candidates(prompts, quality, diversity, correctness, "vendi_score")
     write_table("scores", scores, folder / "scores.parquet")
-    weights = ({"diversity": 0.0, "quality": 1.0, "correctness": 0.0}, {"diversity": 0.2, "quality": 0.8})
-    settings = BudgetSettings(2, 0.6, 1, 0.9, 2, 0.5, weights)
+    weights = [{"quality": 1.0}, {"diversity": 0.2, "quality": 0.8}]
+    settings = AdaptiveBudgets(
+        first_seeds=2, budget=0.6, top=1, confidence=0.9, keep=2, keep_share=0.5, weights=weights
+    )
     files = folder / "scores.parquet", folder / "quality.parquet"
-    first = read_first_round(*files, prompts, FEW, [0, 1], weights, correct_only=True)
+    first = read_first_round(*files, prompts, FEW, [0, 1], settings.weights, correct_only=True)
     report = folder / "report.json"
     allocate_budget(first, prompts, FEW, [0, 1, 2, 3, 4], settings, folder / "allocation.parquet", report)
     return [read_table("allocation", folder / "allocation.parquet"), read_json(report)]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from adaptive_samplers.budgets import (
-    BudgetSettings,
     FirstRound,
     allocate_budget,
     asked_places,
@@ -25,6 +24,8 @@ from adaptive_samplers.budgets import (
 )
 from adaptive_samplers.budgets.allocation import budget_in_answers
 from adaptive_samplers.budgets.elimination import top_shares
+from adaptive_samplers.config.model.generation import AdaptiveBudgets
+from adaptive_samplers.config.model.scoring import Weights
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.generation import allocated_keys
@@ -33,10 +34,9 @@ from adaptive_samplers.selection import score_candidates
 from adaptive_samplers.tables import KEY, join_tables, read_table, write_table
 from adaptive_samplers.verification import dropped_prompts
 
-QUALITY = {"diversity": 0.0, "quality": 1.0, "correctness": 0.0}
-DIVERSITY = {"diversity": 1.0, "quality": 0.0, "correctness": 0.0}
-SETTINGS = BudgetSettings(
-    first_seeds=2, budget=0.75, top=1, confidence=0.95, keep=1, keep_share=0.5, weights=(QUALITY,)
+QUALITY, DIVERSITY = Weights(quality=1.0), Weights(diversity=1.0)
+SETTINGS = AdaptiveBudgets(
+    first_seeds=2, budget=0.75, top=1, confidence=0.95, keep=1, keep_share=0.5, weights=[QUALITY]
 )
 KINDS = ("chat", "creative", "factual", "verifiable")
 
@@ -157,7 +157,7 @@ def test_who_is_good_under_another_weighting_stays():
 
 @pytest.mark.parametrize("keep", [1, 3, 9])
 def test_the_last_few_stay(keep):
-    settings = BudgetSettings(**{**SETTINGS.__dict__, "keep": keep})
+    settings = SETTINGS.model_copy(update={"keep": keep})
     kept, _ = eliminate(first_round(noisy(30, 5, 2, spread=4.0)), settings)
     assert kept.tolist() == [number < keep for number in range(5)]
 
@@ -238,14 +238,14 @@ def test_an_allocation_keeps_its_promises(tmp_path_factory, data):
     prompts = prompts_of(data.draw(st.integers(1, 7)), held_out=data.draw(st.integers(0, 2)))
     heuristics = heuristics_of(data.draw(st.integers(1, 5)))
     seeds = data.draw(st.permutations(range(5)))[: data.draw(st.integers(2, 5))]
-    adaptive = BudgetSettings(
+    adaptive = AdaptiveBudgets(
         first_seeds=data.draw(st.integers(1, len(seeds) - 1)),
         budget=data.draw(st.integers(5, 100)) / 100,
         top=data.draw(st.integers(1, 3)),
         confidence=data.draw(st.sampled_from([0.5, 0.95])),
         keep=data.draw(st.integers(1, 3)),
         keep_share=data.draw(st.sampled_from([0.2, 1.0])),
-        weights=(QUALITY,),
+        weights=[QUALITY],
     )
     count = int((prompts["split"] == "train").sum())
     random = np.random.default_rng(data.draw(st.integers(0, 99)))

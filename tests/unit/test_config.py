@@ -13,16 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snakemake.utils import update_config
 
-from adaptive_samplers.config import (
-    config_slice,
-    load_config,
-    parse_weight_name,
-    require_packages,
-    sampler_names,
-    weight_name,
-    weight_names,
-    weightings,
-)
+from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.model.heuristics import Heuristics
+from adaptive_samplers.config.model.scoring import Scoring, Weights
+from adaptive_samplers.config.packages import require_packages
+from adaptive_samplers.config.typed import typed_config
+from adaptive_samplers.config.weights import parse_weight_name, sampler_names, weight_name, weight_names, weightings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import HEURISTICS, expand_heuristics
 from support import HUB, REPOSITORY, changed, read_config
@@ -164,64 +160,21 @@ def test_a_tilde_in_a_path_is_the_home_folder(good_config, config_folder, monkey
     assert loaded["preferences"]["decontamination"]["files"] == [f"{home}some.txt"]
 
 
-def test_config_slice_is_nested_sorted_and_stable(good_config, config_folder):
-    config = load_config(good_config, config_folder)
-    keys = ("training.sketch", "generation.max_new_tokens", "run.seed", "scoring.weights")
-    sliced = config_slice(config, *keys)
-    assert json.dumps(sliced) == json.dumps(
-        {
-            "generation": {"max_new_tokens": 40},
-            "run": {"seed": 20260101},
-            "scoring": {
-                "weights": [
-                    {"correctness": 0.0, "diversity": 0.0, "quality": 1.0},
-                    {"correctness": 0.0, "diversity": 0.5, "quality": 0.5},
-                ]
-            },
-            "training": {"sketch": {"tail": 64, "top": 96}},
-        }
-    )
-
-    def reversed_keys(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: reversed_keys(value[key]) for key in reversed(value)}
-        return [reversed_keys(item) for item in value] if isinstance(value, list) else value
-
-    again = config_slice(load_config(reversed_keys(good_config), config_folder), *reversed(keys))
-    assert json.dumps(again) == json.dumps(sliced)
-    assert json.dumps(config_slice(config)) == "{}"
-
-
-def test_config_slice_shares_nothing_with_the_config(good_config, config_folder):
-    config = load_config(good_config, config_folder)
-    before = copy.deepcopy(config)
-    sliced = config_slice(config, "training", "training.steps", "seeds")
-    sliced["training"]["steps"] = 1
-    sliced["seeds"].append(9)
-    assert config == before
-
-
-def test_config_slice_of_an_unknown_key(good_config, config_folder):
-    with pytest.raises(KeyError, match=re.escape("training.stpes")):
-        config_slice(load_config(good_config, config_folder), "training.stpes")
-
-
 def test_weight_names(good_config, config_folder):
-    assert weight_names(load_config(good_config, config_folder)) == ["a0_b1_c0", "a0.5_b0.5_c0"]
+    config = typed_config(load_config(good_config, config_folder))
+    assert weight_names(config.scoring) == ["a0_b1_c0", "a0.5_b0.5_c0"]
     for weights in (
         {"diversity": 0.25, "quality": 1e-5, "correctness": 1e6},
         {"diversity": 0.0, "quality": 1.0, "correctness": 2.5},
     ):
-        assert parse_weight_name(weight_name(weights)) == weights
+        assert parse_weight_name(weight_name(Weights(**weights))) == weights
 
 
 LABELS = ("diversity", "quality", "correctness")
 
 
 def weights_of(**scoring):
-    complete = {"weights": [], "pareto": False, "grid": {}} | scoring
-    complete["grid"] = {"diversity": [], "quality": [], "correctness": []} | complete["grid"]
-    return weight_names({"scoring": complete})
+    return weight_names(Scoring(**{"weights": [], **scoring}))
 
 
 def test_a_grid_of_weights():
@@ -251,7 +204,7 @@ def test_a_grid_of_weights():
     st.fixed_dictionaries(dict.fromkeys(LABELS, st.lists(st.integers(0, 4).map(float), max_size=4))),
 )
 def test_a_grid_has_every_direction_once(listed, grid):
-    found = weightings({"scoring": {"weights": listed, "grid": grid}})
+    found = [weights.model_dump() for weights in weightings(Scoring(weights=listed, grid=grid))]
     assert found[: len(listed)] == listed
 
     def parallel(one, other):
@@ -287,7 +240,7 @@ def test_every_family_can_stand_in_a_grid_and_in_a_pipeline(good_config, config_
     ]
     pipelines = [[{name: setting}] for name, setting in settings.items()]
     config = load_config(changed(good_config, ("heuristics", {"grid": grid, "pipelines": pipelines})), config_folder)
-    rows = expand_heuristics(config["heuristics"]["grid"], config["heuristics"]["pipelines"])
+    rows = expand_heuristics(Heuristics(grid=config["heuristics"]["grid"], pipelines=config["heuristics"]["pipelines"]))
     assert len({row["heuristic_id"] for row in rows}) == len(rows) == 2 * len(HEURISTICS) - 1
     as_whole = json.loads(
         json.dumps(config), parse_float=lambda text: int(text[:-2]) if text.endswith(".0") else float(text)

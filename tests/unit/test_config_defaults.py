@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from adaptive_samplers.config import load_config
 from adaptive_samplers.config.keys import known_keys
 from adaptive_samplers.config.layers import read_layers
+from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.model.prompts import PromptSource
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.embeddings import embed_texts
 from adaptive_samplers.labels.tournament import run_tournaments
@@ -291,6 +292,7 @@ def test_a_source_of_prompts_that_says_nothing_more_is_read_by_the_defaults():
     assert len(sources[0]) > len(MINIMAL["prompts"]["sources"][0])
     split = {"train": 0.5, "validation": 0.2, "test": 0.3}
     complete, partial = (
-        collect_prompts(given, split, None, REPOSITORY) for given in (sources, MINIMAL["prompts"]["sources"])
+        collect_prompts([PromptSource(**source) for source in given], split, None, REPOSITORY)
+        for given in (sources, MINIMAL["prompts"]["sources"])
     )
     pd.testing.assert_frame_equal(complete, partial)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adaptive_samplers.config import load_config
+from adaptive_samplers.config.load import load_config
 from adaptive_samplers.errors import UserError
 from support import HUB, REMOVED, changed
 

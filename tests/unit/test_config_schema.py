@@ -4,32 +4,34 @@ import re
 from typing import Any
 
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
 
-from adaptive_samplers.config import SCHEMA_PATH, with_key_table
 from adaptive_samplers.config.checks import inputs
+from adaptive_samplers.config.document import json_schema, with_key_table, with_stage_table
+from adaptive_samplers.config.model import Config
+from adaptive_samplers.config.schema import config_schema
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import VERIFIERS
 from adaptive_samplers.preferences import FORMATS, PAIRINGS, file_name
 from adaptive_samplers.preferences.feedback import THRESHOLDS
 from support import REPOSITORY, read_config
 
-SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
+SCHEMA = config_schema()
 
 
 def test_schema_is_valid_closed_and_documented():
     Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator.check_schema(Config.model_json_schema())
 
     def check(schema: dict[str, Any], path: str) -> None:
         if "properties" in schema:
             assert schema.get("additionalProperties") is False, path
             assert set(schema.get("required", [])) <= set(schema["properties"]), path
         for key, part in schema.get("properties", {}).items():
-            assert "$ref" in part or "const" in part or part.get("description"), f"{path}.{key}"
+            assert part.get("description"), f"{path}.{key}"
             assert "default" not in part or key not in schema.get("required", []), f"{path}.{key}"
             check(part, f"{path}.{key}")
-        for part in [*schema.get("oneOf", []), *schema.get("$defs", {}).values(), schema.get("items", {})]:
+        for part in [*schema.get("oneOf", []), schema.get("items", {})]:
             if part:
                 check(part, path)
 
@@ -64,8 +66,9 @@ def test_readme_has_every_key():
         return [path.removeprefix("."), *inside]
 
     for key in keys(read_config("config.yaml"), "")[1:]:
-        # The embedder's source has the same keys as the model's, which are listed there.
+        # Sections that are used twice are listed where they are used first.
         listed = key.replace("labels.embedder.source.", "model.source.")
+        listed = listed.replace("scoring.weights[].", "generation.adaptive.weights[].")
         # A step of a pipeline has its family as key; these have a table of their own.
         listed = re.sub(
             r"^((heuristics\.pipelines|evaluation\.learnability\.heuristics)\[\]|policy_samples\.sampling)\[\]\.",
@@ -73,6 +76,19 @@ def test_readme_has_every_key():
             listed,
         )
         assert listed.endswith("]") or f"| `{listed}` |" in readme, key
+
+
+def test_other_files_made_from_the_model_are_up_to_date():
+    what_reruns = (REPOSITORY / "docs" / "what_reruns.md").read_text()
+    assert what_reruns == with_stage_table(what_reruns), "run: python scripts/document_config.py"
+    schema = (REPOSITORY / "config" / "schemas" / "config.schema.json").read_text()
+    assert schema == json_schema(), "run: python scripts/document_config.py"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "presets/smoke.yaml", "presets/llama-3.2-3b.yaml"])
+def test_editors_schema_takes_what_the_project_takes(name):
+    """Not the other way round: what no schema can say is checked when a config is loaded."""
+    Draft202012Validator(Config.model_json_schema()).validate(read_config(name))
 
 
 def test_readme_without_markers():

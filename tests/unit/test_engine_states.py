@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.engines import Request
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.heuristics import (
@@ -21,12 +22,14 @@ from adaptive_samplers.randomness import sample_seed, uniforms
 PIPELINES = [
     parse_processors(row["processors"])
     for row in expand_heuristics(
-        [{"family": "temperature", "temperatures": [0.7, 1.0]}],
-        [
-            [{"mirostat": {"tau": 2, "eta": 0.5}}],
-            [{"annealed_temperature": {"highest": 1.5, "lowest": 0.3, "decay": 4}}],
-            [{"temperature": 1.3}, {"mirostat": {"tau": 1, "eta": 1}}],
-        ],
+        Heuristics(
+            grid=[{"family": "temperature", "temperatures": [0.7, 1.0]}],
+            pipelines=[
+                [{"mirostat": {"tau": 2, "eta": 0.5}}],
+                [{"annealed_temperature": {"highest": 1.5, "lowest": 0.3, "decay": 4}}],
+                [{"temperature": 1.3}, {"mirostat": {"tau": 1, "eta": 1}}],
+            ],
+        )
     )
 ]
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_samplers import generation
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.engines.base import Completion
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
@@ -60,7 +61,9 @@ class Table:
             )
 
 
-HEURISTICS = pd.DataFrame(expand_heuristics([{"family": "temperature", "temperatures": [0.3, 0.7, 1.0]}], []))
+HEURISTICS = pd.DataFrame(
+    expand_heuristics(Heuristics(grid=[{"family": "temperature", "temperatures": [0.3, 0.7, 1.0]}]))
+)
 SETTINGS = GenerationSettings(run_seed=5, max_new_tokens={"chat": 3, "creative": 4}, stop=("\n\n",), dtype="float32")
 
 
@@ -220,7 +223,7 @@ def test_a_sampler_that_was_trained_again_answers_again(tmp_path):
     folder = tmp_path / "sampler"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"one")
-    learned = pd.DataFrame(expand_heuristics([], [[{"learned": str(folder)}]]))
+    learned = pd.DataFrame(expand_heuristics(Heuristics(pipelines=[[{"learned": str(folder)}]])))
     run(Table(), tmp_path / "c.parquet")
     asked = []
     for weights in (b"one", b"one", b"two"):

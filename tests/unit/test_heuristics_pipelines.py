@@ -9,7 +9,9 @@ import yaml
 from heuristic_references import step_of
 from test_sketch import zipf_logits
 
-from adaptive_samplers.config import document_families, load_config
+from adaptive_samplers.config.document import document_families
+from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import (
@@ -50,17 +52,19 @@ def test_a_learned_row():
 
 def test_the_grid_is_every_value_at_every_temperature():
     rows = expand_heuristics(
-        [
-            {"family": "temperature", "temperatures": [0.3, 1]},
-            {"family": "top_k", "values": [10, 50], "temperatures": [0.7, 1.0]},
-            {"family": "min_p", "values": [0.1]},
-            {"family": "p_less", "temperatures": [1.5]},
-            {"family": "quadratic", "values": [{"curve": 1, "smoothing_factor": 0.2}]},
-        ],
-        [
-            [{"top_k": 50}, {"top_p": 0.95}, {"temperature": 0.8}],
-            [{"p_less": None}, {"mirostat": {"eta": 0.1, "tau": 3}}],
-        ],
+        Heuristics(
+            grid=[
+                {"family": "temperature", "temperatures": [0.3, 1]},
+                {"family": "top_k", "values": [10, 50], "temperatures": [0.7, 1.0]},
+                {"family": "min_p", "values": [0.1]},
+                {"family": "p_less", "temperatures": [1.5]},
+                {"family": "quadratic", "values": [{"curve": 1, "smoothing_factor": 0.2}]},
+            ],
+            pipelines=[
+                [{"top_k": 50}, {"top_p": 0.95}, {"temperature": 0.8}],
+                [{"p_less": None}, {"mirostat": {"eta": 0.1, "tau": 3}}],
+            ],
+        )
     )
     assert [row["name"] for row in rows] == [
         "temperature_0.3",
@@ -85,23 +89,25 @@ def test_the_grid_is_every_value_at_every_temperature():
 
 
 def test_ids_follow_from_content_alone():
-    one = expand_heuristics([{"family": "top_p", "values": [0.9], "temperatures": [1.0, 0.5]}], [])
-    other = expand_heuristics([], [[{"temperature": 0.5}, {"top_p": 0.9}], [{"top_p": 0.9}]])
+    one = expand_heuristics(Heuristics(grid=[{"family": "top_p", "values": [0.9], "temperatures": [1.0, 0.5]}]))
+    other = expand_heuristics(Heuristics(pipelines=[[{"temperature": 0.5}, {"top_p": 0.9}], [{"top_p": 0.9}]]))
     assert [row["heuristic_id"] for row in one] == [row["heuristic_id"] for row in other[::-1]]
 
 
 def test_ids_are_those_of_earlier_versions():
     """A run that exists goes on with its answers: what names them must not change."""
     rows = expand_heuristics(
-        [{"family": "top_k", "values": [10], "temperatures": [0.7]}],
-        [[{"top_k": 50}, {"top_p": 0.95}, {"temperature": 1}]],
+        Heuristics(
+            grid=[{"family": "top_k", "values": [10], "temperatures": [0.7]}],
+            pipelines=[[{"top_k": 50}, {"top_p": 0.95}, {"temperature": 1}]],
+        )
     )
     assert [row["heuristic_id"] for row in rows] == ["f40e27749beb76d2", "56c4974993d9c132"]
 
 
 def test_a_heuristic_that_was_defined_anew_has_another_id():
     """Answers of the old definition are generated again, and no others."""
-    [row] = expand_heuristics([{"family": "top_h", "values": [0.4]}], [])
+    [row] = expand_heuristics(Heuristics(grid=[{"family": "top_h", "values": [0.4]}]))
     described = json.loads(row["processors"])
     assert described == [{"name": "top_h", "params": {"alpha": 0.4}}]
     assert row["heuristic_id"] == content_id([{**described[0], "version": 2}]) != content_id(described)
@@ -155,7 +161,10 @@ def test_a_heuristic_is_added_by_one_function():
         raw = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
         raw["heuristics"]["grid"] = [{"family": "top_a", "values": [0.2], "temperatures": [0.7, 1.0]}]
         raw["scoring"]["top_k"] = [1]
-        names = [row["name"] for row in expand_heuristics(load_config(raw, REPOSITORY)["heuristics"]["grid"], [])]
+        names = [
+            row["name"]
+            for row in expand_heuristics(Heuristics(grid=load_config(raw, REPOSITORY)["heuristics"]["grid"]))
+        ]
         assert names == ["temperature_0.7+top_a_0.2", "top_a_0.2"]
         raw["heuristics"]["grid"][0]["values"] = [1.5]
         with pytest.raises(

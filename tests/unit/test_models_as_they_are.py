@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import ConversationRefused, UserError
 from adaptive_samplers.generation import GenerationSettings, generate
@@ -19,7 +20,7 @@ from adaptive_samplers.tables import read_table
 from tiny_model import CHAT_TEMPLATE, write_tiny_model
 
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-HEURISTICS = pd.DataFrame(expand_heuristics([{"family": "temperature", "temperatures": [0.7, 1.0]}], []))
+HEURISTICS = pd.DataFrame(expand_heuristics(Heuristics(grid=[{"family": "temperature", "temperatures": [0.7, 1.0]}])))
 SETTINGS = GenerationSettings(run_seed=5, max_new_tokens={"chat": 6, "creative": 6}, stop=(), dtype="float32")
 VERBALIZED = {
     "answers": 2,
@@ -71,7 +72,9 @@ def test_conversations_that_a_template_refuses_are_errors_and_the_others_are_ans
 
 
 def test_refused_conversations_of_verbalized_heuristics_are_errors_too(model, tmp_path):
-    heuristics = pd.DataFrame(expand_heuristics([], [[{"temperature": 1.0}]], verbalized=[VERBALIZED]))
+    heuristics = pd.DataFrame(
+        expand_heuristics(Heuristics(pipelines=[[{"temperature": 1.0}]], verbalized=[VERBALIZED]))
+    )
     model.tokenizer.chat_template = NO_SYSTEM + CHAT_TEMPLATE
     prompts = prompts_of([{"role": "system", "content": "Be brief."}, QUESTION])
     generate(prompts, heuristics, [0], TransformersEngine(model, 8), "hash", SETTINGS, tmp_path / "c.parquet")

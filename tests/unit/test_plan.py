@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive_samplers.config import load_config
+from adaptive_samplers.config.load import load_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.tournament import run_tournaments
 from adaptive_samplers.plan import (

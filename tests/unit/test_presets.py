@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from adaptive_samplers.config import load_config
 from adaptive_samplers.config.layers import read_layers
+from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics, pipeline_name
 from adaptive_samplers.heuristics.pipelines import parse_processors
@@ -52,7 +53,9 @@ def layered(*presets: str) -> dict[str, Any]:
 
 def heuristics_of(config: dict[str, Any]) -> list[dict[str, str]]:
     heuristics = config["heuristics"]
-    return expand_heuristics(heuristics["grid"], heuristics["pipelines"], heuristics["official"])
+    return expand_heuristics(
+        Heuristics(grid=heuristics["grid"], pipelines=heuristics["pipelines"], official=heuristics["official"])
+    )
 
 
 def test_every_preset_is_known_here():

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from adaptive_samplers.config.model.prompts import PromptSource
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.labels.correctness import label_correctness
@@ -36,7 +37,7 @@ def read_lines(path):
 
 
 def collect(folder, *sources, per_kind=None, split=SPLIT):
-    return collect_prompts(list(sources), split, per_kind, folder)
+    return collect_prompts([PromptSource(**source) for source in list(sources)], split, per_kind, folder)
 
 
 def chats(count):
@@ -52,7 +53,7 @@ def shipped():
 
 
 def test_shipped_prompts_are_consistent(shipped):
-    table = collect_prompts([{"path": "prompts.jsonl"}], SPLIT, None, RESOURCES)
+    table = collect_prompts([PromptSource(path="prompts.jsonl")], SPLIT, None, RESOURCES)
     assert len(table) == len(shipped) >= 120
     assert table.attrs["duplicates"] == 0
     counts = Counter(table["kind"])
@@ -234,14 +235,14 @@ def test_an_own_verifier_is_known_and_tried(tmp_path):
     verification = Verification(own=(("mine", str(tmp_path / "own.py")),))
     row = {"prompt": "Say x.", "kind": "factual", "verifier": "mine", "ground_truth": "x"}
     write_lines(tmp_path / "a.jsonl", [row])
-    table = collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)
+    table = collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, verification)
     assert table["verifier"].tolist() == ["mine"]
     write_lines(tmp_path / "a.jsonl", [row | {"verifier": "mime"}])
     with pytest.raises(UserError, match="unknown verifier 'mime'; did you mean 'mine'"):
-        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)
+        collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, verification)
     write_lines(tmp_path / "a.jsonl", [row | {"ground_truth": "y"}])
     with pytest.raises(UserError, match=r"line 1: .* cannot use .* not an x"):
-        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)
+        collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, verification)
 
 
 def test_a_ground_truth_that_hangs_its_verifier_is_refused(tmp_path):
@@ -249,7 +250,7 @@ def test_a_ground_truth_that_hangs_its_verifier_is_refused(tmp_path):
     row = {"prompt": "Say x.", "kind": "factual", "verifier": "regex", "ground_truth": pattern}
     write_lines(tmp_path / "a.jsonl", [row])
     with pytest.raises(UserError, match="was killed after 1 s"):
-        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, Verification(timeout=1.0))
+        collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, Verification(timeout=1.0))
 
 
 # Ground truths
@@ -304,12 +305,12 @@ def test_ground_truths_that_cannot_be_used_are_listed_with_what_was_read(tmp_pat
     assert "a.jsonl, line 21: the verifier 'math' cannot use the ground truth '0 0'" in message
     assert "line 30" in message and "line 31" not in message and "and 2 more like these" in message
     assert "prompts.unusable_ground_truths: leave_out" in message
-    table = collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, leave_out=True)
+    table = collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, leave_out=True)
     assert len(table) == 20 and len(table.attrs["left_out"]) == 12
     assert "line 32" in table.attrs["left_out"][-1]
     write_lines(tmp_path / "a.jsonl", rows[20:])
     with pytest.raises(UserError, match="no prompt is left"):
-        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, leave_out=True)
+        collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, leave_out=True)
 
 
 def test_what_was_read_of_a_ground_truth_is_told(tmp_path):
@@ -331,7 +332,9 @@ def test_a_prompt_with_two_ground_truths_is_named_with_both(tmp_path):
         "a.jsonl, line 5, and " in lines[0] and "b.jsonl, line 2: the same prompt has two ground truths, 5 " in lines[0]
     )
     assert "a.jsonl, line 6, and " in lines[1] and "'numeric' and 6 for 'math'" in lines[1]
-    table = collect_prompts([{"path": "a.jsonl"}, {"path": "b.jsonl"}], SPLIT, None, tmp_path, leave_out=True)
+    table = collect_prompts(
+        [PromptSource(path="a.jsonl"), PromptSource(path="b.jsonl")], SPLIT, None, tmp_path, leave_out=True
+    )
     assert len(table) == 18 and table.attrs["duplicates"] == 4 and len(table.attrs["left_out"]) == 2
 
 
@@ -344,7 +347,7 @@ def test_a_prompt_without_a_verifier_contradicts_nothing(tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_number_of_processes_changes_nothing(tmp_path, processes):
     write_lines(tmp_path / "a.jsonl", SUMS)
-    table = collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, processes=processes)
+    table = collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, processes=processes)
     pd.testing.assert_frame_equal(table, collect(tmp_path, {"path": "a.jsonl"}))
 
 
@@ -381,10 +384,10 @@ def test_an_own_verifier_can_say_what_is_right_in_its_own_words(tmp_path):
     verification = Verification(own=(("mine", str(tmp_path / "own.py")),))
     row = {"prompt": "Say x.", "kind": "factual", "verifier": "mine", "ground_truth": "X"}
     write_lines(tmp_path / "a.jsonl", [row])
-    assert len(collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)) == 1
+    assert len(collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, verification)) == 1
     write_lines(tmp_path / "a.jsonl", [row | {"ground_truth": "x"}])
     with pytest.raises(UserError, match=r"line 1: .* the answer 'x', which says the same, scores 0"):
-        collect_prompts([{"path": "a.jsonl"}], SPLIT, None, tmp_path, verification)
+        collect_prompts([PromptSource(path="a.jsonl")], SPLIT, None, tmp_path, verification)
 
 
 def test_duplicates_are_dropped_and_counted(tmp_path):

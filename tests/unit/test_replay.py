@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from adaptive_samplers import AdaptiveSampler
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.heuristics import (
@@ -37,7 +38,9 @@ from adaptive_samplers.training.run import train_on_training_set
 
 TOP, TAIL = 24, 16
 HEURISTICS = pd.DataFrame(
-    expand_heuristics([{"family": "min_p", "values": [0.1], "temperatures": [0.7, 1.0]}], [[{"top_k": 5}]])
+    expand_heuristics(
+        Heuristics(grid=[{"family": "min_p", "values": [0.1], "temperatures": [0.7, 1.0]}], pipelines=[[{"top_k": 5}]])
+    )
 )
 SPLITS = ("train", "validation", "test")
 

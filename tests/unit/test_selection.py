@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
 from adaptive_samplers.selection import answer_id, score_candidates, select_training_set, weighted_score, z_score
 from adaptive_samplers.tables import KEY, read_table, write_table
 
-HEURISTICS = pd.DataFrame(expand_heuristics([{"family": "temperature", "temperatures": [0.3, 0.7, 1.0, 1.2]}], []))
+HEURISTICS = pd.DataFrame(
+    expand_heuristics(Heuristics(grid=[{"family": "temperature", "temperatures": [0.3, 0.7, 1.0, 1.2]}]))
+)
 PROMPTS = pd.DataFrame(
     {
         "prompt_id": ["a", "b", "c"],

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax
 from scipy.stats import kendalltau
 
-from adaptive_samplers.config import load_config
+from adaptive_samplers.config.load import load_config
 from adaptive_samplers.labels.tournament import Comparison, bradley_terry, pairing, run_tournaments
 from adaptive_samplers.labels.tournament.pairing import default_rounds, pair_round
 from adaptive_samplers.tables import to_arrow

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.schema import config_schema
 from adaptive_samplers.engines import Completion, Request
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
@@ -201,9 +202,9 @@ ENTRY = {"answers": 3, "max_new_tokens": None, "template": TEMPLATE, "pipeline":
 
 def test_heuristics_have_names_and_ids_of_their_own():
     grid = [{"family": "temperature", "temperatures": [0.7]}]
-    plain = expand_heuristics(grid, [])
+    plain = expand_heuristics(Heuristics(grid=grid))
     entries = [ENTRY, {**ENTRY, "max_new_tokens": 90}, {**ENTRY, "template": "{prompt} {answers}"}]
-    rows = expand_heuristics(grid, [], None, entries)
+    rows = expand_heuristics(Heuristics(grid=grid, verbalized=entries))
     assert rows[:1] == plain and len({row["heuristic_id"] for row in rows}) == 4
     names = [row["name"] for row in rows[1:]]
     assert names[:2] == ["verbalized_3+temperature_0.7", "verbalized_3_max_90+temperature_0.7"] and len(set(names)) == 3
@@ -227,7 +228,9 @@ PROMPTS = pd.DataFrame(
         "split": "train",
     }
 )
-HEURISTICS = pd.DataFrame(expand_heuristics([{"family": "temperature", "temperatures": [0.7]}], [], None, [ENTRY]))
+HEURISTICS = pd.DataFrame(
+    expand_heuristics(Heuristics(grid=[{"family": "temperature", "temperatures": [0.7]}], verbalized=[ENTRY]))
+)
 PLAIN, PROMPTED = HEURISTICS["heuristic_id"]
 SETTINGS = GenerationSettings(run_seed=5, max_new_tokens=6, stop=("!",), dtype="float32")
 REPLY = "1. (0.5) short\n2. (0.3) far too long for it\n3. (0.2) hey! you"

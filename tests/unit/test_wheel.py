@@ -232,7 +232,7 @@ def test_the_config_of_the_documents_is_one(environment, folder):
 import json
 from pathlib import Path
 from snakemake.utils import update_config
-from adaptive_samplers.config import load_config
+from adaptive_samplers.config.load import load_config
 config = json.loads({json.dumps(SMOKE)!r})
 for part in json.loads({json.dumps(parts)!r}):
     update_config(config, part)

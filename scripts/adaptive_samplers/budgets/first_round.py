@@ -1,6 +1,6 @@
 """The labels of the first round's training answers, as arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from adaptive_samplers.config.model.scoring import Weights
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.heuristics import prompted_heuristics
@@ -46,7 +47,7 @@ def read_first_round(
     prompts: pd.DataFrame,
     heuristics: pd.DataFrame,
     seeds: Sequence[int],
-    weights: Sequence[Mapping[str, float]],
+    weights: Sequence[Weights],
     correct_only: bool,
 ) -> FirstRound:
     """Read the labels of the training prompts; those of other splits must not decide on anything.
@@ -82,7 +83,7 @@ def read_first_round(
         correct[places] = verdict
         table = batch.to_pandas()
         for number, weighting in enumerate(weights):
-            score = weighted_score(table, weighting).where(table["quality"].notna())
+            score = weighted_score(table, weighting.model_dump()).where(table["quality"].notna())
             found[number, places] = score.mask(correct_only & (verdict == 0) & score.notna(), -np.inf)
     for batch in read_batches("quality", quality, _RATED):
         places = grid.places(batch)

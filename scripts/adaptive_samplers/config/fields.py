@@ -77,6 +77,11 @@ def key(
     return Field(default, description=description, json_schema_extra=notes, **limits)
 
 
+def named(noun: str) -> ConfigDict:
+    """What a section says that is used in several places: what its keys stand for."""
+    return ConfigDict(json_schema_extra={"x-noun": noun})
+
+
 def about(kind: type[Section]) -> str:
     """A section's description, which is its docstring."""
     return " ".join((kind.__doc__ or "").split())

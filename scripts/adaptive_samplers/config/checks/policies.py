@@ -6,7 +6,9 @@ from typing import Any
 
 from adaptive_samplers.config.checks.common import COMPARING_KINDS, QUALITY, at, check_exists
 from adaptive_samplers.config.checks.heuristics import check_steps
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.problems import KeyPath, Problems
+from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.config.words import join, suggest
 from adaptive_samplers.heuristics.pipelines import expand_heuristics
 from adaptive_samplers.policies.command import REQUIRED_WORDS, variable
@@ -88,8 +90,7 @@ def _without_rewards(quality: Mapping[str, Any]) -> str | None:
 
 def _check_preferred_heuristics(config: dict, problems: Problems) -> None:
     heuristics = config["heuristics"]
-    names = ("grid", "pipelines", "official", "verbalized")
-    rows = expand_heuristics(*(heuristics[name] for name in names))
+    rows = expand_heuristics(typed_section(heuristics, Heuristics))
     key: KeyPath = ("preferences", "heuristics")
     known = list(dict.fromkeys(row[column] for column in ("family", "name") for row in rows))
     wanted = config["preferences"]["heuristics"]

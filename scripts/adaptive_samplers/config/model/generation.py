@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adaptive_samplers.config.fields import Section, key, section
+from adaptive_samplers.config.fields import Section, key, named, section
 from adaptive_samplers.config.model.scoring import Weights
 from adaptive_samplers.config.model.types import SECONDS, Text, Tokens
 
@@ -44,6 +44,8 @@ class SGLang(Section):
 
 class TokensByKind(Section):
     """Longest answers by kind of prompt, in tokens."""
+
+    model_config = named("prompt kind")
 
     creative: Tokens = key("Longest answer to a creative prompt, tokens.")
     verifiable: Tokens = key("Longest answer to a verifiable prompt, tokens.")

@@ -4,12 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adaptive_samplers.config.fields import Section, key, section
+from adaptive_samplers.config.fields import Section, key, named, section
 from adaptive_samplers.config.model.types import PromptKind
 
 
 class Weights(Section):
     """Weights of the normalized labels, whose weighted sum is an answer's score."""
+
+    model_config = named("weight")
 
     diversity: float = key("Weight of z(diversity), at least 0.", default=0.0, ge=0)
     quality: float = key("Weight of z(quality), at least 0.", default=0.0, ge=0)
