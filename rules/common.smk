@@ -90,7 +90,7 @@ POLICIES = {policy.name: policy for policy in CONFIG.policy_samples.policies} or
     BASE_MODEL: CONFIG.model
 }
 WEIGHTS = weight_names(CONFIG.scoring)
-ARCHITECTURES = list(config["samplers"])
+ARCHITECTURES = [name for name, options in CONFIG.samplers if options is not None]
 TRAINING_SETS = expand(
     "{weights}_top{top_k}", weights=WEIGHTS, top_k=CONFIG.scoring.top_k
 )

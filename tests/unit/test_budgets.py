@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -363,7 +362,7 @@ def test_verbalized_heuristics_take_no_part(tmp_path):
     outputs = tmp_path / "allocation.parquet", tmp_path / "report.json"
     found = read_first_round(*files, prompts, heuristics, [0, 1], [QUALITY], True)
     assert found.grid.heuristic_ids.to_pylist() == ["h00", "h02"] and found.rating.shape == (3, 2, 2)
-    generous = replace(SETTINGS, budget=1.0)
+    generous = SETTINGS.model_copy(update={"budget": 1.0})
     allocate_budget(found, prompts, heuristics, [0, 1, 2, 3], generous, *outputs)
     report, made = read_json(outputs[1]), read_table("allocation", outputs[0])
     assert report["train_nothing"] == ["name of h01"] and report["answers"]["first_round"] == 3 * 3 * 2

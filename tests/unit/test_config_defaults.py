@@ -16,6 +16,7 @@ from adaptive_samplers.config.keys import known_keys
 from adaptive_samplers.config.layers import read_layers
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.model.prompts import PromptSource
+from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.embeddings import embed_texts
 from adaptive_samplers.labels.tournament import run_tournaments
@@ -281,9 +282,9 @@ def test_what_the_library_repeats_is_the_same(called, place):
 
 
 def test_other_settings_that_the_library_repeats():
-    config = load_config(MINIMAL, REPOSITORY)
-    assert config["labels"]["quality"]["tournament"]["adaptive"] == ADAPTIVE
-    assert PreferenceSettings.from_config(config["preferences"]) == PreferenceSettings()
+    config = typed_config(load_config(MINIMAL, REPOSITORY))
+    assert config.labels.quality.tournament.adaptive.model_dump() == ADAPTIVE
+    assert PreferenceSettings.from_config(config.preferences) == PreferenceSettings()
     assert Verification().code == Limits()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from adaptive_samplers.config.model.labels import Correctness
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels import correctness
 from adaptive_samplers.labels.correctness import label_correctness
@@ -306,13 +307,12 @@ def test_the_tally_counts_and_shows(tmp_path, own):
 
 
 def test_settings_become_limits():
-    settings = {
-        "tolerance": 0.0,
-        "timeout": 3.0,
-        "memory_mb": 512,
-        "verifiers": [{"name": "mine", "path": "mine.py"}],
-        "code": {"seconds": 20.0, "memory_mb": 100, "processes": 2, "disk_mb": 1},
-    }
+    settings = Correctness(
+        timeout=3.0,
+        memory_mb=512,
+        verifiers=[{"name": "mine", "path": "mine.py"}],
+        code={"seconds": 20.0, "memory_mb": 100, "processes": 2, "disk_mb": 1},
+    )
     verification = Verification.from_settings(settings)
     assert verification.names()[-1] == "mine"
     assert verification.seconds("mine") == 3.0

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adaptive_samplers.config.model.labels import Tournament
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.judges.base import RewardJudge
@@ -18,7 +19,7 @@ from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.tables import KEY, join_tables, read_table, write_table
 
 WORDS = ["One", " two", ".", " three", " four", " one", " two", "!"]
-TOURNAMENT = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
+TOURNAMENT = Tournament(schedule="round_robin", regularization=0.1)
 # Only the relevance counts here, so that rewards are known: 10 times it.
 REWARD = FeatureReward(np.array([10.0, 0.0, 0.0, 0.0]), np.zeros(4), np.ones(4))
 
@@ -117,7 +118,7 @@ def test_failed_answers_alone():
 
 
 def test_ratings_follow_the_rewards_within_their_group(tmp_path):
-    labels, summary = label_quality(CANDIDATES, judge_of(CANDIDATES), {**TOURNAMENT, "group": "seed"}, 0.0, seed=1)
+    labels, summary = label_quality(CANDIDATES, judge_of(CANDIDATES), TOURNAMENT, 0.0, seed=1)
     assert labels[KEY].equals(CANDIDATES[KEY])  # in the order of the candidates
     expected = 10 * features_of(PROMPTS, CANDIDATES, EMBEDDINGS, decode)[:, 0]
     np.testing.assert_allclose(labels["reward"], expected)
@@ -293,7 +294,7 @@ class FailingJudge:
 def test_with_5_percent_of_calls_failing_no_failed_one_enters_a_rating(schedule):
     alpha, keys = 0.02, [(prompt, f"h{i}", seed) for prompt in "pqrst" for seed in (0, 1) for i in range(24)]
     candidates = pd.DataFrame(keys, columns=KEY).assign(finish_reason="stop", text=lambda rows: rows["heuristic_id"])
-    tournament = {"schedule": schedule, "rounds": None, "regularization": alpha}
+    tournament = Tournament(schedule=schedule, regularization=alpha)
     judge = FailingJudge()
     labels, summary = label_quality(candidates, judge, tournament, 0.1, seed=4)
     failed = sum(np.isnan(outcome) for outcome in judge.said.values())
@@ -320,7 +321,9 @@ def test_with_5_percent_of_calls_failing_no_failed_one_enters_a_rating(schedule)
 
 def test_answers_to_a_prompt_meet_across_seeds():
     together = under_one_seed(CANDIDATES)
-    labels, summary = label_quality(CANDIDATES, judge_of(together), {**TOURNAMENT, "group": "prompt"}, 0.0, seed=1)
+    labels, summary = label_quality(
+        CANDIDATES, judge_of(together), TOURNAMENT.model_copy(update={"group": "prompt"}), 0.0, seed=1
+    )
     assert labels[KEY].equals(CANDIDATES[KEY])
     assert summary["groups"] == 2 and summary["calls"] == 6 + 1, "four answers to one prompt, two to the other"
     apart, _ = label_quality(CANDIDATES, judge_of(CANDIDATES), TOURNAMENT, 0.0, seed=1)

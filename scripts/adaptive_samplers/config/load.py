@@ -16,9 +16,8 @@ def load_config(raw: Mapping[str, Any], base_folder: Path) -> dict[str, Any]:
     """Check a config and fill in its defaults, those of the schema and no others.
 
     Whole numbers come back as `int` and other numbers as `float`, whichever way they were written, so that `1` and
-    `1.0` mean the same to Snakemake. Of a model's source, keys that belong to another kind of source are left out, and
-    so are architectures set to null: both remain when one file is layered over another. A complete config comes back
-    as it is.
+    `1.0` mean the same to Snakemake. Of a model's source, keys that belong to another kind of source are left out:
+    they remain when one file is layered over another. A complete config comes back as it is.
 
     Parameters
     ----------
@@ -47,5 +46,4 @@ def load_config(raw: Mapping[str, Any], base_folder: Path) -> dict[str, Any]:
     for check in CHECKS:
         check(config, problems, Path(base_folder))
     problems.raise_if_any()
-    config["samplers"] = {name: options for name, options in config["samplers"].items() if options is not None}
     return config

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.heuristics import expand_heuristics
 from adaptive_samplers.tables import parts_of_prompts, write_parts
 
@@ -14,7 +15,7 @@ ANSWER_COLUMNS = ["text", "finish_reason", "token_ids", "token_logprobs", "sampl
 
 def sampling_heuristics(steps: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The `heuristics` table of one row that a chain of steps makes, as `policy_samples.sampling` has it."""
-    return pd.DataFrame(expand_heuristics([], [steps]))
+    return pd.DataFrame(expand_heuristics(Heuristics(pipelines=[steps])))
 
 
 def gather_policy_samples(candidates: Path, prompts: pd.DataFrame, policy: str, output: Path) -> None:
