@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from adaptive_samplers.evaluation import LEARNED, OBJECTIVES
+from adaptive_samplers.evaluation import LEARNED
 from adaptive_samplers.figures.ranking import rows_of
 from adaptive_samplers.figures.style import (
     GRAY,
@@ -24,6 +24,7 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.measures import OBJECTIVES
 
 Obstacles = list[tuple[np.ndarray, float]]
 
@@ -235,7 +236,7 @@ def _sign(mark: Mark) -> dict:
     }
 
 
-def _front_line(x: np.ndarray, y: np.ndarray, sign: int) -> np.ndarray:
+def _front_line(x: np.ndarray, y: np.ndarray, sign: float) -> np.ndarray:
     """Corners `[n, 2]` of the staircase that bounds what points reach; `sign` is -1 if less `x` is better."""
     front = pareto_front(sign * x, y)
     x, y = x[front], y[front]
@@ -254,7 +255,7 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
     comparison : DataFrame
         A `comparison` table with `quality` and the measure of diversity.
     diversity : str
-        The measure: embedding_entropy, vendi_score or self_bleu.
+        The measure, one of `DIVERSITY_MEASURES`.
 
     Raises
     ------
@@ -267,7 +268,7 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
     lines = _key_lines(rows, short, marks)
     x, y = rows["mean_diversity"].to_numpy(), rows["mean_quality"].to_numpy()
     learned = (rows["kind"] == LEARNED).to_numpy()
-    sign = 1 if OBJECTIVES[diversity].higher_is_better else -1
+    sign = OBJECTIVES[diversity].sign
     drawn_lines = []
     with style():
         figure = new_figure(height=1.0)
@@ -298,8 +299,8 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
         axes.margins(0.06)
         if sign < 0:
             axes.invert_xaxis()
-        axes.set_xlabel(OBJECTIVES[diversity].label)
-        axes.set_ylabel(OBJECTIVES["quality"].label)
+        axes.set_xlabel(OBJECTIVES[diversity].axis)
+        axes.set_ylabel(OBJECTIVES["quality"].axis)
         axes.grid()
 
         figure.draw_without_rendering()
