@@ -1,91 +1,210 @@
 # Figures (PDF for a paper, PNG for the report) and tables. None of these rules needs a model but the probe.
 
-FIGURE_NAMES = [
-    "tradeoff",
-    "ranking",
-    "distributions",
-    "training_curves",
-    "kept_heuristics",
-    "label_distributions",
-    "label_correlations",
+from adaptive_samplers.figures.declaration import Plot, Shown
+
+# Each figure of a run, once: its rule and the targets that ask for it follow from what stands here.
+PLOTS = [
+    Plot(
+        name="tradeoff",
+        inputs={"comparison": "results/{run}/evaluation/comparison.parquet"},
+        keys=("scoring.diversity_measure",),
+        figures={
+            "tradeoff": Shown(
+                label="Quality against diversity",
+                category="Comparison",
+                caption="tradeoff",
+            )
+        },
+        message="Plotting quality against diversity",
+    ),
+    Plot(
+        name="ranking",
+        inputs={"comparison": "results/{run}/evaluation/comparison.parquet"},
+        figures={
+            "ranking": Shown(
+                label="Ranking by quality", category="Comparison", caption="ranking"
+            )
+        },
+        message="Plotting the ranking of heuristics and learned samplers",
+    ),
+    Plot(
+        name="distributions",
+        inputs={"probes": "results/{run}/figures/data/distributions.json"},
+        figures={
+            "distributions": Shown(
+                label="Raw, target and learned distributions",
+                category="Training",
+                caption="distributions",
+            )
+        },
+        message="Plotting raw, target and learned distributions",
+    ),
+    Plot(
+        name="training_curves",
+        drawn_by="curves",
+        inputs={
+            "samplers": expand("results/{{run}}/samplers/{sampler}", sampler=SAMPLERS)
+        },
+        figures={
+            "training_curves": Shown(
+                label="Training curves", category="Training", caption="curves"
+            )
+        },
+        message="Plotting training curves",
+    ),
+    Plot(
+        name="kept_heuristics",
+        drawn_by="selection",
+        inputs={
+            "heuristics": "results/{run}/heuristics.parquet",
+            "training_sets": expand(
+                "results/{{run}}/training_sets/{training_set}.parquet",
+                training_set=TRAINING_SETS,
+            ),
+        },
+        figures={
+            "kept_heuristics": Shown(
+                label="Heuristics kept per weight", category="Training", caption="kept"
+            )
+        },
+        message="Plotting which heuristics' answers were kept",
+    ),
+    Plot(
+        name="labels",
+        inputs={
+            "summary": "results/{run}/label_summary/summary.json",
+            "correlations": "results/{run}/tables/label_correlations.csv",
+        },
+        figures={
+            "label_distributions": Shown(
+                label="Distributions of the labels",
+                category="Labels",
+                caption="label_distributions",
+            ),
+            "label_correlations": Shown(
+                label="Correlations between labels",
+                category="Labels",
+                caption="label_correlations",
+            ),
+        },
+        message="Plotting the labels' distributions and correlations",
+    ),
+    Plot(
+        name="learnability",
+        inputs={"learned": LEARNED_HEURISTICS},
+        figures={"learnability": None},
+        message="Plotting which architecture learns which heuristic",
+        group="learnability",
+    ),
+    Plot(
+        name="repeated_sampling",
+        inputs={
+            "measured": "results/{run}/evaluation/repeated_sampling.parquet",
+            "power_laws": "results/{run}/evaluation/power_laws.parquet",
+        },
+        figures={
+            "coverage": Shown(
+                label="Coverage by the number of samples",
+                category="Repeated sampling",
+                caption="coverage",
+            ),
+            "selecting": Shown(
+                label="Selecting among samples",
+                category="Repeated sampling",
+                caption="selecting",
+            ),
+        },
+        message="Plotting coverage and selecting among samples",
+        group="repeated_sampling",
+    ),
 ]
-TABLE_NAMES = [
-    "comparison.csv",
-    "comparison.tex",
-    "comparison.html",
-    "judge.html",
-    "completeness.html",
-    "selection.html",
-    "labels.html",
-    "label_distributions.csv",
-    "label_correlations.csv",
-    "label_correlations.tex",
-]
-
-FIGURES = expand(
-    f"results/{RUN}/figures/{{name}}.{{format}}",
-    name=FIGURE_NAMES,
-    format=["pdf", "png"],
-)
-TABLES = expand(f"results/{RUN}/tables/{{name}}", name=TABLE_NAMES)
-
-
-rule plot_tradeoff:
-    input:
-        "results/{run}/evaluation/comparison.parquet",
-    output:
-        pdf="results/{run}/figures/tradeoff.pdf",
-        png=report(
-            "results/{run}/figures/tradeoff.png",
-            caption="../report/tradeoff.rst",
-            category="Comparison",
-            labels={"figure": "Quality against diversity"},
-        ),
-    log:
-        "logs/{run}/plot_tradeoff.log",
-    benchmark:
-        "benchmarks/{run}/plot_tradeoff.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        settings=stage("figures", "scoring.diversity_measure"),
-    message:
-        "Plotting quality against diversity"
-    script:
-        "../scripts/plot_tradeoff.py"
+TABLE_NAMES = {
+    "run": [
+        "comparison.csv",
+        "comparison.tex",
+        "comparison.html",
+        "judge.html",
+        "completeness.html",
+        "selection.html",
+        "labels.html",
+        "label_distributions.csv",
+        "label_correlations.csv",
+        "label_correlations.tex",
+    ],
+    "learnability": ["learnability.csv", "learnability.tex"],
+    "repeated_sampling": [
+        "repeated_sampling.csv",
+        "repeated_sampling.tex",
+        "repeated_sampling.html",
+        "power_laws.csv",
+    ],
+}
+# What is a target of its own may be part of every run as well.
+WITH_REPEATED_SAMPLING = config["evaluation"]["repeated_sampling"]["enabled"]
+GROUPS = ["run", "repeated_sampling"] if WITH_REPEATED_SAMPLING else ["run"]
 
 
-rule plot_ranking:
-    input:
-        "results/{run}/evaluation/comparison.parquet",
-    output:
-        pdf="results/{run}/figures/ranking.pdf",
-        png=report(
-            "results/{run}/figures/ranking.png",
-            caption="../report/ranking.rst",
-            category="Comparison",
-            labels={"figure": "Ranking by quality"},
-        ),
-    log:
-        "logs/{run}/plot_ranking.log",
-    benchmark:
-        "benchmarks/{run}/plot_ranking.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        settings=stage("figures"),
-    message:
-        "Plotting the ranking of heuristics and learned samplers"
-    script:
-        "../scripts/plot_ranking.py"
+def figures_of(*groups, folder=f"results/{RUN}"):
+    """The files of the figures of some groups."""
+    return [
+        file for plot in PLOTS if plot.group in groups for file in plot.files(folder)
+    ]
+
+
+def tables_of(*groups, folder=f"results/{RUN}"):
+    """The files of the tables of some groups."""
+    return [
+        f"{folder}/tables/{name}" for group in groups for name in TABLE_NAMES[group]
+    ]
+
+
+def in_report(path, shown):
+    """A figure as the output of a rule, shown by the report if that is asked for."""
+    if shown is None:
+        return path
+    return report(
+        path,
+        caption=f"../report/{shown.caption}.rst",
+        category=shown.category,
+        labels={"figure": shown.label},
+    )
+
+
+FIGURES = figures_of(*GROUPS)
+TABLES = tables_of(*GROUPS)
+
+for plot in PLOTS:
+
+    rule:
+        name:
+            f"plot_{plot.name}"
+        input:
+            **plot.inputs,
+        output:
+            expand("results/{{run}}/figures/{name}.pdf", name=plot.figures),
+            *(
+                in_report(f"results/{{run}}/figures/{name}.png", shown)
+                for name, shown in plot.figures.items()
+            ),
+        log:
+            f"logs/{{run}}/plot_{plot.name}.log",
+        benchmark:
+            f"benchmarks/{{run}}/plot_{plot.name}.tsv"
+        # Seconds: on a cluster it runs where Snakemake runs.
+        localrule: True
+        conda:
+            "../envs/analysis.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(10),
+        params:
+            settings=stage("figures", *plot.keys),
+            drawn_by=plot.drawn_by,
+        message:
+            plot.message
+        script:
+            "../scripts/plot.py"
 
 
 rule probe_distributions:
@@ -118,97 +237,6 @@ rule probe_distributions:
         "Looking at distributions of test answers"
     script:
         "../scripts/probe_distributions.py"
-
-
-rule plot_distributions:
-    input:
-        "results/{run}/figures/data/distributions.json",
-    output:
-        pdf="results/{run}/figures/distributions.pdf",
-        png=report(
-            "results/{run}/figures/distributions.png",
-            caption="../report/distributions.rst",
-            category="Training",
-            labels={"figure": "Raw, target and learned distributions"},
-        ),
-    log:
-        "logs/{run}/plot_distributions.log",
-    benchmark:
-        "benchmarks/{run}/plot_distributions.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        settings=stage("figures"),
-    message:
-        "Plotting raw, target and learned distributions"
-    script:
-        "../scripts/plot_distributions.py"
-
-
-rule plot_training_curves:
-    input:
-        samplers=expand("results/{{run}}/samplers/{sampler}", sampler=SAMPLERS),
-    output:
-        pdf="results/{run}/figures/training_curves.pdf",
-        png=report(
-            "results/{run}/figures/training_curves.png",
-            caption="../report/curves.rst",
-            category="Training",
-            labels={"figure": "Training curves"},
-        ),
-    log:
-        "logs/{run}/plot_training_curves.log",
-    benchmark:
-        "benchmarks/{run}/plot_training_curves.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        settings=stage("figures"),
-    message:
-        "Plotting training curves"
-    script:
-        "../scripts/plot_training_curves.py"
-
-
-rule plot_kept_heuristics:
-    input:
-        heuristics="results/{run}/heuristics.parquet",
-        training_sets=expand(
-            "results/{{run}}/training_sets/{training_set}.parquet",
-            training_set=TRAINING_SETS,
-        ),
-    output:
-        pdf="results/{run}/figures/kept_heuristics.pdf",
-        png=report(
-            "results/{run}/figures/kept_heuristics.png",
-            caption="../report/kept.rst",
-            category="Training",
-            labels={"figure": "Heuristics kept per weight"},
-        ),
-    log:
-        "logs/{run}/plot_kept_heuristics.log",
-    benchmark:
-        "benchmarks/{run}/plot_kept_heuristics.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        settings=stage("figures"),
-    message:
-        "Plotting which heuristics' answers were kept"
-    script:
-        "../scripts/plot_kept_heuristics.py"
 
 
 rule tabulate_comparison:

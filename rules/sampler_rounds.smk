@@ -5,14 +5,11 @@ SAMPLER_ROUND_FILES = [
     *expand(
         f"results/{RUN}/sampler_rounds/{{name}}.csv", name=["comparison", "differences"]
     ),
-    *expand(
-        "results/{round}/figures/{name}.{format}",
-        round=SAMPLER_ROUNDS[1:],
-        name=FIGURE_NAMES,
-        format=["pdf", "png"],
-    ),
-    *expand(
-        "results/{round}/tables/{name}", round=SAMPLER_ROUNDS[1:], name=TABLE_NAMES
+    *(
+        file
+        for folder in SAMPLER_ROUNDS[1:]
+        for files_of in (figures_of, tables_of)
+        for file in files_of("run", folder=f"results/{folder}")
     ),
 ]
 

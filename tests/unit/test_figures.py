@@ -415,8 +415,8 @@ def test_style_helpers():
 
 
 def test_figures_and_evaluation_need_no_torch():
-    modules = ["evaluation", *(f"figures.{name}" for name in ("style", "distributions", "tradeoff", "ranking"))]
-    modules += ["figures.curves", "figures.selection", "figures.labels", "label_summary"]
+    figures = (REPOSITORY / "scripts" / "adaptive_samplers" / "figures").glob("[!_]*.py")
+    modules = ["evaluation", "rendering", "label_summary", *(f"figures.{path.stem}" for path in figures)]
     code = (
         f"import sys; sys.path.insert(0, {json.dumps(str(REPOSITORY / 'scripts'))})\n"
         + "".join(f"import adaptive_samplers.{module}\n" for module in modules)

@@ -1,7 +1,7 @@
 """What a learned sampler does to a distribution: raw, target and learned probabilities of the likeliest tokens."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.files import read_json
 
 _COLUMNS = 2
 _LEGEND_COLUMNS = 3
@@ -110,3 +111,8 @@ def distributions(panels: Sequence[dict[str, Any]]) -> Figure:
             handles[architecture] = Line2D([], [], color=mark.color, marker=mark.marker, markersize=5, linestyle="")
         top.legend(handles.values(), handles.keys(), loc="center left", ncols=_LEGEND_COLUMNS)
     return figure
+
+
+def draw(files: Any, settings: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figure of the rule `plot_distributions`."""
+    return {"distributions": distributions(read_json(files.probes)["probes"])}

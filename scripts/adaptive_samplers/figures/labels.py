@@ -29,6 +29,7 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.files import read_json
 from adaptive_samplers.label_summary.correlations import as_matrix
 from adaptive_samplers.measures import MEASURES
 
@@ -184,3 +185,13 @@ def _short(value: float) -> str:
     if math.isnan(value):
         return "\u2013"
     return f"{value:z.2f}".replace("0.", ".", 1).replace("-", "\u2212")
+
+
+def draw(files: Any, settings: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figures of the rule `plot_labels`."""
+    summary = read_json(files.summary)
+    pairs = pd.read_csv(files.correlations)
+    return {
+        "label_distributions": label_distributions(summary["distributions"], summary["columns"]),
+        "label_correlations": label_correlations(pairs, summary["correlated"]["columns"]),
+    }

@@ -1,5 +1,8 @@
 """Heuristics and learned samplers in order of one objective, with intervals."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -15,6 +18,7 @@ from adaptive_samplers.figures.style import (
     style,
 )
 from adaptive_samplers.measures import OBJECTIVES
+from adaptive_samplers.tables import read_table
 
 
 def rows_of(comparison: pd.DataFrame, objective: str) -> pd.DataFrame:
@@ -80,3 +84,8 @@ def ranking(comparison: pd.DataFrame, objective: str = "quality", base: str = BA
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y")
     return figure
+
+
+def draw(files: Any, settings: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figure of the rule `plot_ranking`."""
+    return {"ranking": ranking(read_table("comparison", files.comparison))}

@@ -3,6 +3,8 @@
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,6 +20,7 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.tables import read_table
 
 _COLUMNS = 3
 _PANEL_WIDTH = 1.25  # inches, at least
@@ -90,3 +93,14 @@ def kept(training_sets: Mapping[str, pd.DataFrame], heuristics: pd.DataFrame) ->
             axes.remove()
         figure.supxlabel("Share of the kept answers (%)")
     return figure
+
+
+def draw(files: Any, settings: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figure of the rule `plot_kept_heuristics`."""
+    heuristics = read_table("heuristics", files.heuristics)
+    names = heuristics[["heuristic_id", "name"]]
+    training_sets = {
+        path.stem.replace("_top", " top"): read_table("training_sets", path).merge(names, on="heuristic_id")
+        for path in map(Path, files.training_sets)
+    }
+    return {"kept_heuristics": kept(training_sets, heuristics)}

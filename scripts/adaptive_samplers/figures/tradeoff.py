@@ -1,9 +1,9 @@
 """Quality against diversity."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from adaptive_samplers.figures.style import (
     text_width,
 )
 from adaptive_samplers.measures import OBJECTIVES
+from adaptive_samplers.tables import read_table
 
 Obstacles = list[tuple[np.ndarray, float]]
 
@@ -312,3 +313,9 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
             obstacles += [(box, 0.7) for box in _boxes_along(axes.transData.transform(line), 2 * pixels)]
         _place_labels(axes, points, [short[name] for name in rows.index], obstacles)
     return figure
+
+
+def draw(files: Any, settings: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figure of the rule `plot_tradeoff`."""
+    comparison = read_table("comparison", files.comparison)
+    return {"tradeoff": tradeoff(comparison, settings["scoring"]["diversity_measure"])}

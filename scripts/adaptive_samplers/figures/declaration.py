@@ -1,0 +1,82 @@
+"""What there is to say of a figure, said once: rules/figures.smk makes the rule, its outputs and the targets of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+FORMATS = ("pdf", "png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Where the report shows a figure.
+
+    Attributes
+    ----------
+    label : str
+        What the report calls it.
+    category : str
+        Beside which others it stands.
+    caption : str
+        Name of its file in report/, without `.rst`.
+    """
+
+    label: str
+    category: str
+    caption: str
+
+    def __post_init__(self) -> None:
+        refuse_missing(self, f"the figure '{self.label}'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """The figures of one rule.
+
+    Attributes
+    ----------
+    name : str
+        The rule's, after `plot_`.
+    inputs : mapping from a name to files, as a rule's `input` takes them
+    figures : mapping from a figure's name, which is that of its files, to `Shown`; to None where no report shows it
+    message : str
+        The rule's.
+    keys : tuple of str
+        The config keys that the figures depend on.
+    drawn_by : str
+        The module in `adaptive_samplers.figures` whose `draw` makes the figures; by default the one of the same name.
+    group : str
+        The target that asks for them: `run`, or one that is asked for by itself.
+
+    Raises
+    ------
+    ValueError
+        If something is missing.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    figures: Mapping[str, Shown | None]
+    message: str
+    keys: tuple[str, ...] = ()
+    drawn_by: str = ""
+    group: str = "run"
+
+    def __post_init__(self) -> None:
+        if not self.drawn_by:
+            object.__setattr__(self, "drawn_by", self.name)
+        refuse_missing(self, f"the plot '{self.name}'")
+        if not Path(__file__).with_name(f"{self.drawn_by}.py").is_file():
+            raise ValueError(f"the plot '{self.name}' lacks its module, adaptive_samplers/figures/{self.drawn_by}.py")
+
+    def files(self, folder: str) -> Iterator[str]:
+        """The files of its figures."""
+        yield from (f"{folder}/figures/{name}.{form}" for name in self.figures for form in FORMATS)
+
+
+def refuse_missing(declared: Any, what: str) -> None:
+    """Raise ValueError if a part of a declaration is empty, but for its config keys: it may depend on none."""
+    missing = [part.name for part in fields(declared) if part.name != "keys" and not getattr(declared, part.name)]
+    if missing:
+        raise ValueError(f"{what} lacks its {' and its '.join(missing)}")
