@@ -1,4 +1,4 @@
-"""Tables for people: of a comparison as plain text, and of whatever is measured as CSV and as LaTeX for a paper.
+"""Tables for people: of a comparison as plain text, of whatever is measured as CSV and LaTeX, of measures as Markdown.
 
 LaTeX tables need the package booktabs.
 """
@@ -10,7 +10,7 @@ import pandas as pd
 
 from adaptive_samplers.evaluation import LEARNED, best_first
 from adaptive_samplers.files import atomic_output
-from adaptive_samplers.measures import OBJECTIVES
+from adaptive_samplers.measures import CANDIDATES, MEASURES, OBJECTIVES
 
 Cells = Sequence[Sequence[str]]
 
@@ -163,3 +163,20 @@ def write_learnability(rows: pd.DataFrame, csv_path: Path | str, tex_path: Path 
         cells.append([latex_text(heuristic), *(f"{value:.4f}" for value in values)])
     heads = ["Heuristic", "raw logits", *architectures]
     write_latex_table(f"l{'r' * (1 + len(architectures))}", [heads], [cells], tex_path)
+
+
+MEASURES_BEGIN = "<!-- measures: begin (written by scripts/document_config.py) -->"
+MEASURES_END = "<!-- measures: end -->"
+
+
+def with_measures(text: str) -> str:
+    """The text of docs/tables.md with its table of measures made anew."""
+    rows = [["measure", "table", "unit", "better", "objective", "meaning"], ["---"] * 6]
+    better = {None: "", True: "higher", False: "lower"}
+    for measure in MEASURES.values():
+        if measure.table != CANDIDATES:
+            words = [measure.unit or "", better[measure.higher_is_better], measure.objective or "", measure.meaning]
+            rows.append([f"*{measure.column}*", measure.table, *words])
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    before, _, rest = text.partition(MEASURES_BEGIN)
+    return f"{before}{MEASURES_BEGIN}\n\n{table}\n\n{MEASURES_END}{rest.partition(MEASURES_END)[2]}"

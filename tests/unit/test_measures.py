@@ -20,6 +20,7 @@ from adaptive_samplers.measures import (
     by_column,
     measures_of,
 )
+from adaptive_samplers.rendering import with_measures
 from adaptive_samplers.tables import KEY, SCHEMAS
 from support import REPOSITORY
 
@@ -100,6 +101,11 @@ def test_samplers_are_compared_by_what_is_scored():
     assert {measure.table for measure in OBJECTIVES.values()} == set(LABELS)
     # scoring.diversity_measure is one of evaluation.objectives, by the same name.
     assert all(OBJECTIVES[name] is measure for name, measure in DIVERSITY_MEASURES.items())
+
+
+def test_the_page_of_tables_tells_of_every_measure():
+    page = (REPOSITORY / "docs" / "tables.md").read_text()
+    assert page == with_measures(page), "run: python scripts/document_config.py"
 
 
 def test_measures_need_no_library():
