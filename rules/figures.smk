@@ -9,22 +9,14 @@ PLOTS = [
         inputs={"comparison": "results/{run}/evaluation/comparison.parquet"},
         keys=("scoring.diversity_measure",),
         figures={
-            "tradeoff": Shown(
-                label="Quality against diversity",
-                category="Comparison",
-                caption="tradeoff",
-            )
+            "tradeoff": Shown("Quality against diversity", "Comparison", "tradeoff")
         },
         message="Plotting quality against diversity",
     ),
     Plot(
         name="ranking",
         inputs={"comparison": "results/{run}/evaluation/comparison.parquet"},
-        figures={
-            "ranking": Shown(
-                label="Ranking by quality", category="Comparison", caption="ranking"
-            )
-        },
+        figures={"ranking": Shown("Ranking by quality", "Comparison", "ranking")},
         message="Plotting the ranking of heuristics and learned samplers",
     ),
     Plot(
@@ -32,9 +24,7 @@ PLOTS = [
         inputs={"probes": "results/{run}/figures/data/distributions.json"},
         figures={
             "distributions": Shown(
-                label="Raw, target and learned distributions",
-                category="Training",
-                caption="distributions",
+                "Raw, target and learned distributions", "Training", "distributions"
             )
         },
         message="Plotting raw, target and learned distributions",
@@ -45,11 +35,7 @@ PLOTS = [
         inputs={
             "samplers": expand("results/{{run}}/samplers/{sampler}", sampler=SAMPLERS)
         },
-        figures={
-            "training_curves": Shown(
-                label="Training curves", category="Training", caption="curves"
-            )
-        },
+        figures={"training_curves": Shown("Training curves", "Training", "curves")},
         message="Plotting training curves",
     ),
     Plot(
@@ -63,9 +49,7 @@ PLOTS = [
             ),
         },
         figures={
-            "kept_heuristics": Shown(
-                label="Heuristics kept per weight", category="Training", caption="kept"
-            )
+            "kept_heuristics": Shown("Heuristics kept per weight", "Training", "kept")
         },
         message="Plotting which heuristics' answers were kept",
     ),
@@ -77,14 +61,10 @@ PLOTS = [
         },
         figures={
             "label_distributions": Shown(
-                label="Distributions of the labels",
-                category="Labels",
-                caption="label_distributions",
+                "Distributions of the labels", "Labels", "label_distributions"
             ),
             "label_correlations": Shown(
-                label="Correlations between labels",
-                category="Labels",
-                caption="label_correlations",
+                "Correlations between labels", "Labels", "label_correlations"
             ),
         },
         message="Plotting the labels' distributions and correlations",
@@ -104,14 +84,10 @@ PLOTS = [
         },
         figures={
             "coverage": Shown(
-                label="Coverage by the number of samples",
-                category="Repeated sampling",
-                caption="coverage",
+                "Coverage by the number of samples", "Repeated sampling", "coverage"
             ),
             "selecting": Shown(
-                label="Selecting among samples",
-                category="Repeated sampling",
-                caption="selecting",
+                "Selecting among samples", "Repeated sampling", "selecting"
             ),
         },
         message="Plotting coverage and selecting among samples",
@@ -146,9 +122,8 @@ GROUPS = ["run", "repeated_sampling"] if WITH_REPEATED_SAMPLING else ["run"]
 
 def figures_of(*groups, folder=f"results/{RUN}"):
     """The files of the figures of some groups."""
-    return [
-        file for plot in PLOTS if plot.group in groups for file in plot.files(folder)
-    ]
+    plots = (plot for plot in PLOTS if plot.group in groups)
+    return [file for plot in plots for file in plot.files(folder)]
 
 
 def tables_of(*groups, folder=f"results/{RUN}"):

@@ -4,39 +4,30 @@ Nothing here needs more than the standard library, so that a config is checked w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 CANDIDATES = "candidates"
 LABEL_TABLES = ("quality", "correctness", "diversity", "overlap")  # the first one's ratings choose examples
 LABELS = ("quality", "diversity", "correctness")  # the tables that scores join and samplers are compared by
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Measure:
     """A number that answers have.
 
     Attributes
     ----------
-    table, column : str
-        Where it stands. What is made from the columns of the candidates has a name of its own.
-    name : str
-        For a reader.
-    unit : str or None
-        None of a number without one.
-    meaning : str
-        What docs/tables.md says of it.
-    higher_is_better : bool or None
-        None where neither is. Of diversity, better is more diverse.
-    objective : str or None
-        What `evaluation.objectives` calls it; None where samplers are not compared by it.
-    axis : str
-        What stands on the axis of a comparison; by default the title, or that lower is better.
-    of_group : bool
-        Whether the answers to a prompt under a heuristic, across seeds, have one value together.
-    correlated : bool
-        Whether its correlations with the others mean anything.
-    type : str
-        Of its column, as Arrow calls it.
+    table, column : where it stands. What is made from the columns of the candidates has a name of its own.
+    name : for a reader.
+    unit : None of a number without one.
+    meaning : what docs/tables.md says of it.
+    higher_is_better : None where neither is. Of diversity, better is more diverse.
+    objective : what `evaluation.objectives` calls it; empty where samplers are not compared by it. What answers can be
+        scored by, the diversity of them, samplers are always compared by: its default is the column.
+    axis : what stands on the axis of a comparison; by default the title, or that lower is better.
+    of_group : whether the answers to a prompt under a heuristic, across seeds, have one value together.
+    correlated : whether its correlations with the others mean anything.
+    type : of its column, as Arrow calls it.
 
     Raises
     ------
@@ -49,33 +40,33 @@ class Measure:
     name: str
     unit: str | None
     meaning: str
+    _: KW_ONLY
     higher_is_better: bool | None = None
-    objective: str | None = None
+    objective: str = ""
     axis: str = ""
     of_group: bool = False
     correlated: bool = True
     type: str = "float64"
 
     def __post_init__(self) -> None:
-        if missing := [part for part in ("table", "column", "name", "meaning") if not getattr(self, part)]:
-            raise self._wrong(f"lacks its {' and its '.join(missing)}")
+        of_diversity = self.table == "diversity"
+        if of_diversity and not self.objective:
+            object.__setattr__(self, "objective", self.column)
+        if not self.axis and self.higher_is_better is False:
+            object.__setattr__(self, "axis", f"{self.name} (lower is {'more diverse' if of_diversity else 'better'})")
+        elif not self.axis:
+            object.__setattr__(self, "axis", self.title)
+        wrong = [f"lacks its {part}" for part in ("table", "column", "name", "meaning") if not getattr(self, part)]
         if self.unit == "":
-            raise self._wrong("lacks its unit; None for a number without one")
+            wrong.append("lacks its unit, which is None for a number without one")
         if self.table not in (*LABEL_TABLES, CANDIDATES):
-            raise self._wrong(f"is of no table of labels; those are {', '.join(LABEL_TABLES)}, and {CANDIDATES}")
-        if self.table == "diversity" and not self.objective:
-            raise self._wrong("lacks its objective: what answers are scored by, samplers are compared by")
+            wrong.append(f"is in none of the tables {', '.join(LABEL_TABLES)} and {CANDIDATES}")
         if self.objective and self.table not in LABELS:
-            raise self._wrong(f"has an objective, but samplers are compared by {', '.join(LABELS)} alone")
+            wrong.append(f"has an objective, but samplers are compared by {', '.join(LABELS)} alone")
         if self.objective and self.higher_is_better is None:
-            raise self._wrong("has an objective, but lacks its direction, higher_is_better")
-        if not self.axis:
-            lower = "lower is more diverse" if self.table == "diversity" else "lower is better"
-            axis = f"{self.name} ({lower})" if self.higher_is_better is False else self.title
-            object.__setattr__(self, "axis", axis)
-
-    def _wrong(self, what: str) -> ValueError:
-        return ValueError(f"the measure '{self.column or self.name}' of '{self.table}' {what}")
+            wrong.append("lacks its direction, higher_is_better, without which samplers cannot be compared by it")
+        if wrong:
+            raise ValueError(f"the measure '{self.column or self.name}' {'; it '.join(wrong)}")
 
     @property
     def title(self) -> str:
@@ -89,154 +80,102 @@ class Measure:
 
 
 def by_column(measures: Iterable[Measure]) -> dict[str, Measure]:
-    """Measures by their columns, in their order.
-
-    Raises
-    ------
-    ValueError
-        If two have the same column or objective.
-    """
+    """Measures by their columns, in their order; ValueError if two have the same column or objective."""
     found: dict[str, Measure] = {}
     for measure in measures:
-        for other in found.values():
-            if measure.column == other.column:
-                raise ValueError(f"the column '{measure.column}' is declared twice")
-            if measure.objective and measure.objective == other.objective:
-                raise ValueError(f"the objective '{measure.objective}' is that of two columns")
+        if measure.column in found:
+            raise ValueError(f"the column '{measure.column}' is declared twice")
+        if measure.objective and measure.objective in {other.objective for other in found.values()}:
+            raise ValueError(f"the objective '{measure.objective}' is that of two columns")
         found[measure.column] = measure
     return found
 
 
+_RATING = (
+    "Bradley-Terry, natural-log scale; mean 0 in its tournament, of its (prompt, seed) or, with `group: prompt`, its "
+    "prompt. Of `combine: mean`, in standard deviations"
+)
 # In the order in which tables, the page of the labels and figures have them.
 MEASURES = by_column(
     [
         Measure(
-            table="quality",
-            column="rating",
-            name="Quality rating",
-            unit=None,
-            meaning="Bradley-Terry, natural-log scale; mean 0 in its tournament, of its (prompt, seed) or, with "
-            "`group: prompt`, its prompt. Of `combine: mean`, in standard deviations",
+            "quality",
+            "rating",
+            "Quality rating",
+            None,
+            _RATING,
             higher_is_better=True,
             objective="quality",
             axis="Quality (Bradley-Terry rating)",
         ),
         Measure(
-            table="quality",
-            column="rating_stderr",
-            name="Standard error of the rating",
-            unit=None,
-            meaning="on the scale of the rating",
-            correlated=False,
+            "quality", "rating_stderr", "Standard error of the rating", None, "on the rating's scale", correlated=False
         ),
+        Measure("quality", "reward", "Judge's reward", None, "the judge's scalar, where it has one"),
         Measure(
-            table="quality",
-            column="reward",
-            name="Judge's reward",
-            unit=None,
-            meaning="the judge's scalar, where it has one",
-        ),
-        Measure(
-            table="correctness",
-            column="score",
-            name="Correctness",
-            unit="0 to 1",
-            meaning="the verifier's; null where there is nothing to verify",
+            "correctness",
+            "score",
+            "Correctness",
+            "0 to 1",
+            "the verifier's; null where there is nothing to verify",
             higher_is_better=True,
             objective="correctness",
             axis="Correctness (mean score)",
         ),
         Measure(
-            table="diversity",
-            column="self_bleu",
-            name="Self-BLEU",
-            unit="0 to 1",
-            meaning="against the other answers to the prompt under the heuristic",
+            "diversity",
+            "self_bleu",
+            "Self-BLEU",
+            "0 to 1",
+            "against the other answers to the prompt under the heuristic",
             higher_is_better=False,
-            objective="self_bleu",
         ),
         Measure(
-            table="diversity",
-            column="embedding_entropy",
-            name="Embedding entropy",
-            unit="bits",
-            meaning="of the group's similarity spectrum",
+            "diversity",
+            "embedding_entropy",
+            "Embedding entropy",
+            "bits",
+            "of the group's similarity spectrum",
             higher_is_better=True,
-            objective="embedding_entropy",
             axis="Diversity (embedding entropy, bits)",
             of_group=True,
         ),
         Measure(
-            table="diversity",
-            column="vendi_score",
-            name="Vendi score",
-            unit="answers",
-            meaning="two to the power of embedding_entropy: effective number of different answers",
+            "diversity",
+            "vendi_score",
+            "Vendi score",
+            "answers",
+            "two to the power of embedding_entropy: effective number of different answers",
             higher_is_better=True,
-            objective="vendi_score",
             axis="Diversity (Vendi score)",
             of_group=True,
         ),
         *(
             Measure(
-                table="diversity",
-                column=f"distinct_{order}",
-                name=f"Distinct {words}",
-                unit="share",
-                meaning=f"of the group's {words} those that are distinct, 0 to 1",
+                "diversity",
+                f"distinct_{order}",
+                f"Distinct {words}",
+                "share",
+                f"of the group's {words} those that are distinct, 0 to 1",
                 higher_is_better=True,
-                objective=f"distinct_{order}",
                 of_group=True,
             )
             for order, words in enumerate(("words", "2-grams", "3-grams"), 1)
         ),
         Measure(
-            table="diversity",
-            column="compression_ratio",
-            name="Compression ratio",
-            unit=None,
-            meaning="bytes of the group's texts over bytes of them compressed; grows with length",
+            "diversity",
+            "compression_ratio",
+            "Compression ratio",
+            None,
+            "bytes of the group's texts over bytes of them compressed; grows with length",
             higher_is_better=False,
-            objective="compression_ratio",
             of_group=True,
         ),
-        Measure(
-            table="overlap",
-            column="coverage",
-            name="Corpus coverage",
-            unit="share",
-            meaning="of the tokens those in copied spans, 0 to 1",
-        ),
-        Measure(
-            table="overlap",
-            column="breaks",
-            name="Spans in the corpus",
-            unit="number",
-            meaning="greedy spans",
-            type="int32",
-        ),
-        Measure(
-            table="overlap",
-            column="longest_match",
-            name="Longest match",
-            unit="tokens",
-            meaning="the longest copied span",
-            type="int32",
-        ),
-        Measure(
-            table=CANDIDATES,
-            column="tokens",
-            name="Length",
-            unit="tokens",
-            meaning="without the end-of-turn token",
-        ),
-        Measure(
-            table=CANDIDATES,
-            column="mean_logprob",
-            name="Mean log-probability",
-            unit="nats",
-            meaning="of the answer's tokens under the raw base model",
-        ),
+        Measure("overlap", "coverage", "Corpus coverage", "share", "of the tokens those in copied spans, 0 to 1"),
+        Measure("overlap", "breaks", "Spans in the corpus", "number", "greedy spans", type="int32"),
+        Measure("overlap", "longest_match", "Longest match", "tokens", "the longest copied span", type="int32"),
+        Measure(CANDIDATES, "tokens", "Length", "tokens", "without the end-of-turn token"),
+        Measure(CANDIDATES, "mean_logprob", "Mean log-probability", "nats", "of its tokens under the raw base model"),
     ]
 )
 

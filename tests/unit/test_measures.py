@@ -39,12 +39,11 @@ WHOLE = {
     ("change", "complaint"),
     [
         ({"table": ""}, "lacks its table"),
-        ({"column": "", "name": ""}, "lacks its column and its name"),
-        ({"meaning": ""}, "'spread' of 'diversity' lacks its meaning"),
+        ({"column": "", "name": ""}, "lacks its column; it lacks its name"),
+        ({"meaning": ""}, "the measure 'spread' lacks its meaning"),
         ({"unit": ""}, "lacks its unit"),
         ({"higher_is_better": None}, "lacks its direction"),
-        ({"objective": None}, "lacks its objective"),
-        ({"table": "diversty"}, "is of no table of labels"),
+        ({"table": "diversty"}, "is in none of the tables quality, correctness, diversity, overlap and candidates"),
         ({"table": "overlap"}, "compared by quality, diversity, correctness alone"),
     ],
 )

@@ -1,6 +1,6 @@
 """What there is to say of a figure, said once: rules/figures.smk makes the rule, its outputs and the targets of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,9 @@ from typing import Any
 FORMATS = ("pdf", "png")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Shown:
-    """Where the report shows a figure.
-
-    Attributes
-    ----------
-    label : str
-        What the report calls it.
-    category : str
-        Beside which others it stands.
-    caption : str
-        Name of its file in report/, without `.rst`.
-    """
+    """Where the report shows a figure: what it is called, beside which others, and report/{caption}.rst."""
 
     label: str
     category: str
@@ -36,18 +26,13 @@ class Plot:
 
     Attributes
     ----------
-    name : str
-        The rule's, after `plot_`.
-    inputs : mapping from a name to files, as a rule's `input` takes them
-    figures : mapping from a figure's name, which is that of its files, to `Shown`; to None where no report shows it
-    message : str
-        The rule's.
-    keys : tuple of str
-        The config keys that the figures depend on.
-    drawn_by : str
-        The module in `adaptive_samplers.figures` whose `draw` makes the figures; by default the one of the same name.
-    group : str
-        The target that asks for them: `run`, or one that is asked for by itself.
+    name : the rule's, after `plot_`.
+    inputs : files by their names, as a rule's `input` takes them.
+    figures : by the names of their files, where the report shows them; None where it does not.
+    message : the rule's.
+    keys : the config keys that the figures depend on.
+    drawn_by : the module in `adaptive_samplers.figures` whose `draw` makes them; by default the one of the same name.
+    group : the target that asks for them: `run`, or one that is asked for by itself.
 
     Raises
     ------
@@ -64,15 +49,14 @@ class Plot:
     group: str = "run"
 
     def __post_init__(self) -> None:
-        if not self.drawn_by:
-            object.__setattr__(self, "drawn_by", self.name)
+        object.__setattr__(self, "drawn_by", self.drawn_by or self.name)
         refuse_missing(self, f"the plot '{self.name}'")
         if not Path(__file__).with_name(f"{self.drawn_by}.py").is_file():
             raise ValueError(f"the plot '{self.name}' lacks its module, adaptive_samplers/figures/{self.drawn_by}.py")
 
-    def files(self, folder: str) -> Iterator[str]:
-        """The files of its figures."""
-        yield from (f"{folder}/figures/{name}.{form}" for name in self.figures for form in FORMATS)
+    def files(self, folder: str) -> list[str]:
+        """The files of its figures in the folder of a run."""
+        return [f"{folder}/figures/{name}.{form}" for name in self.figures for form in FORMATS]
 
 
 def refuse_missing(declared: Any, what: str) -> None:
