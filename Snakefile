@@ -115,14 +115,18 @@ rule tables:
 
 rule learnability:
     input:
-        figures_of("learnability"),
-        tables_of("learnability"),
+        expand(
+            f"results/{RUN}/{{file}}",
+            file=FIGURE_FILES["learnability"] + TABLE_FILES["learnability"],
+        ),
 
 
 rule repeated_sampling:
     input:
-        figures_of("repeated_sampling"),
-        tables_of("repeated_sampling"),
+        expand(
+            f"results/{RUN}/{{file}}",
+            file=FIGURE_FILES["repeated_sampling"] + TABLE_FILES["repeated_sampling"],
+        ),
 
 
 rule report:

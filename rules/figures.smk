@@ -94,59 +94,38 @@ PLOTS = [
         group="repeated_sampling",
     ),
 ]
-TABLE_NAMES = {
+TABLE_FILES = {
     "run": [
-        "comparison.csv",
-        "comparison.tex",
-        "comparison.html",
-        "judge.html",
-        "completeness.html",
-        "selection.html",
-        "labels.html",
-        "label_distributions.csv",
-        "label_correlations.csv",
-        "label_correlations.tex",
+        "tables/comparison.csv",
+        "tables/comparison.tex",
+        "tables/comparison.html",
+        "tables/judge.html",
+        "tables/completeness.html",
+        "tables/selection.html",
+        "tables/labels.html",
+        "tables/label_distributions.csv",
+        "tables/label_correlations.csv",
+        "tables/label_correlations.tex",
     ],
-    "learnability": ["learnability.csv", "learnability.tex"],
+    "learnability": ["tables/learnability.csv", "tables/learnability.tex"],
     "repeated_sampling": [
-        "repeated_sampling.csv",
-        "repeated_sampling.tex",
-        "repeated_sampling.html",
-        "power_laws.csv",
+        "tables/repeated_sampling.csv",
+        "tables/repeated_sampling.tex",
+        "tables/repeated_sampling.html",
+        "tables/power_laws.csv",
     ],
+}
+FIGURE_FILES = {
+    group: [file for plot in PLOTS if plot.group == group for file in plot.files]
+    for group in TABLE_FILES
 }
 # What is a target of its own may be part of every run as well.
 WITH_REPEATED_SAMPLING = config["evaluation"]["repeated_sampling"]["enabled"]
 GROUPS = ["run", "repeated_sampling"] if WITH_REPEATED_SAMPLING else ["run"]
-
-
-def figures_of(*groups, folder=f"results/{RUN}"):
-    """The files of the figures of some groups."""
-    plots = (plot for plot in PLOTS if plot.group in groups)
-    return [file for plot in plots for file in plot.files(folder)]
-
-
-def tables_of(*groups, folder=f"results/{RUN}"):
-    """The files of the tables of some groups."""
-    return [
-        f"{folder}/tables/{name}" for group in groups for name in TABLE_NAMES[group]
-    ]
-
-
-def in_report(path, shown):
-    """A figure as the output of a rule, shown by the report if that is asked for."""
-    if shown is None:
-        return path
-    return report(
-        path,
-        caption=f"../report/{shown.caption}.rst",
-        category=shown.category,
-        labels={"figure": shown.label},
-    )
-
-
-FIGURES = figures_of(*GROUPS)
-TABLES = tables_of(*GROUPS)
+FIGURES, TABLES = (
+    [f"results/{RUN}/{file}" for group in GROUPS for file in files[group]]
+    for files in (FIGURE_FILES, TABLE_FILES)
+)
 
 for plot in PLOTS:
 
@@ -157,10 +136,19 @@ for plot in PLOTS:
             **plot.inputs,
         output:
             expand("results/{{run}}/figures/{name}.pdf", name=plot.figures),
-            *(
-                in_report(f"results/{{run}}/figures/{name}.png", shown)
+            [
+                (
+                    report(
+                        f"results/{{run}}/figures/{name}.png",
+                        caption=f"../report/{shown.caption}.rst",
+                        category=shown.category,
+                        labels={"figure": shown.label},
+                    )
+                    if shown
+                    else f"results/{{run}}/figures/{name}.png"
+                )
                 for name, shown in plot.figures.items()
-            ),
+            ],
         log:
             f"logs/{{run}}/plot_{plot.name}.log",
         benchmark:

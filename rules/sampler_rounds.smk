@@ -5,11 +5,10 @@ SAMPLER_ROUND_FILES = [
     *expand(
         f"results/{RUN}/sampler_rounds/{{name}}.csv", name=["comparison", "differences"]
     ),
-    *(
-        file
-        for folder in SAMPLER_ROUNDS[1:]
-        for files_of in (figures_of, tables_of)
-        for file in files_of("run", folder=f"results/{folder}")
+    *expand(
+        "results/{round}/{file}",
+        round=SAMPLER_ROUNDS[1:],
+        file=FIGURE_FILES["run"] + TABLE_FILES["run"],
     ),
 ]
 

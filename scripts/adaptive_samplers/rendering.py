@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.evaluation import LEARNED, best_first
 from adaptive_samplers.files import atomic_output
 from adaptive_samplers.measures import CANDIDATES, MEASURES, OBJECTIVES
@@ -175,8 +176,11 @@ def with_measures(text: str) -> str:
     better = {None: "", True: "higher", False: "lower"}
     for measure in MEASURES.values():
         if measure.table != CANDIDATES:
-            words = [measure.unit or "", better[measure.higher_is_better], measure.objective or "", measure.meaning]
+            words = [measure.unit or "", better[measure.higher_is_better], measure.objective, measure.meaning]
             rows.append([f"*{measure.column}*", measure.table, *words])
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     before, _, rest = text.partition(MEASURES_BEGIN)
-    return f"{before}{MEASURES_BEGIN}\n\n{table}\n\n{MEASURES_END}{rest.partition(MEASURES_END)[2]}"
+    _, end, after = rest.partition(MEASURES_END)
+    if not end:
+        raise UserError(f"docs/tables.md lacks the lines '{MEASURES_BEGIN}' and '{MEASURES_END}'")
+    return f"{before}{MEASURES_BEGIN}\n\n{table}\n\n{MEASURES_END}{after}"

@@ -92,7 +92,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "quality": pa.schema(
         [
             *_KEY_FIELDS,
-            *_measured("quality")[:2],
+            *_measured("quality")[:2],  # rating and its error, which stand before what they were made of
             _required("comparisons", pa.int32()),
             *_measured("quality")[2:],
         ]

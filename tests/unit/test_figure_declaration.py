@@ -35,7 +35,7 @@ def test_what_a_report_needs_is_declared(part):
 def test_what_a_rule_needs_is_declared(change, missing):
     plot = Plot(**WHOLE)
     assert plot.drawn_by == "ranking" and plot.keys == ()
-    assert list(plot.files("f")) == ["f/figures/ranking.pdf", "f/figures/ranking.png"]
+    assert plot.files == ["figures/ranking.pdf", "figures/ranking.png"]
     with pytest.raises(ValueError, match=missing):
         Plot(**WHOLE | change)
 

@@ -54,9 +54,10 @@ class Plot:
         if not Path(__file__).with_name(f"{self.drawn_by}.py").is_file():
             raise ValueError(f"the plot '{self.name}' lacks its module, adaptive_samplers/figures/{self.drawn_by}.py")
 
-    def files(self, folder: str) -> list[str]:
+    @property
+    def files(self) -> list[str]:
         """The files of its figures in the folder of a run."""
-        return [f"{folder}/figures/{name}.{form}" for name in self.figures for form in FORMATS]
+        return [f"figures/{name}.{form}" for name in self.figures for form in FORMATS]
 
 
 def refuse_missing(declared: Any, what: str) -> None:
