@@ -36,9 +36,9 @@ if ADAPTIVE_BUDGETS:
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/label_summary.smk"
-include: "rules/figures.smk"
 include: "rules/learnability.smk"
 include: "rules/repeated_sampling.smk"
+include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
 include: "rules/preferences.smk"
@@ -73,15 +73,7 @@ localrules:
     expand_heuristics,
     gather_quality,
     gather_evaluation_quality,
-    plot_tradeoff,
-    plot_ranking,
-    plot_distributions,
-    plot_training_curves,
-    plot_kept_heuristics,
-    plot_learnability,
-    plot_labels,
     tabulate_labels,
-    plot_repeated_sampling,
     tabulate_comparison,
     tabulate_checks,
     tabulate_learnability,
@@ -123,13 +115,18 @@ rule tables:
 
 rule learnability:
     input:
-        LEARNABILITY,
+        expand(
+            f"results/{RUN}/{{file}}",
+            file=FIGURE_FILES["learnability"] + TABLE_FILES["learnability"],
+        ),
 
 
 rule repeated_sampling:
     input:
-        REPEATED_SAMPLING_FIGURES,
-        REPEATED_SAMPLING_TABLES,
+        expand(
+            f"results/{RUN}/{{file}}",
+            file=FIGURE_FILES["repeated_sampling"] + TABLE_FILES["repeated_sampling"],
+        ),
 
 
 rule report:

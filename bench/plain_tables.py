@@ -11,7 +11,8 @@ import pandas as pd
 
 from adaptive_samplers.files import write_json
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.selection import DIVERSITY_MEASURES, answer_id, weighted_score, z_score
+from adaptive_samplers.measures import DIVERSITY_MEASURES
+from adaptive_samplers.selection import answer_id, weighted_score, z_score
 from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table
 
 
@@ -55,7 +56,7 @@ def score_candidates(
     diversity_measure: str,
 ) -> pd.DataFrame:
     """The `scores` table, joined by the three columns of the key."""
-    sign = DIVERSITY_MEASURES[diversity_measure]
+    sign = DIVERSITY_MEASURES[diversity_measure].sign
     table = quality[[*KEY, "rating"]].rename(columns={"rating": "quality"})
     measure = diversity[KEY].assign(diversity=diversity[diversity_measure] * sign)
     table = table.merge(measure, on=KEY, how="outer", validate="one_to_one")

@@ -36,8 +36,8 @@ import pyarrow.parquet as pq  # noqa: E402
 from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.generation import ROWS_PER_WRITE  # noqa: E402
 from adaptive_samplers.hashing import content_id  # noqa: E402
+from adaptive_samplers.measures import DIVERSITY_MEASURES, LABELS  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
-from adaptive_samplers.selection.scores import LABELS  # noqa: E402
 from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table  # noqa: E402
 
 STEPS = ("verify_candidates", "score_candidates", "select_training_set", "summarize_selection", "summarize_labels")
@@ -164,13 +164,8 @@ def _write_labels(folder: Path, keys: pa.Table, generator: np.random.Generator) 
             "reward": generator.normal(0, 1, count),
         },
         "diversity": {
-            "self_bleu": generator.random(count),
+            **{name: generator.random(count) for name in DIVERSITY_MEASURES},
             "embedding_entropy": generator.random(count).round(2),
-            "vendi_score": generator.random(count),
-            **{
-                name: generator.random(count)
-                for name in ("distinct_1", "distinct_2", "distinct_3", "compression_ratio")
-            },
             "group_size": np.full(count, SEEDS, np.int32),
         },
         "correctness": {

@@ -1,91 +1,173 @@
 # Figures (PDF for a paper, PNG for the report) and tables. None of these rules needs a model but the probe.
 
-FIGURE_NAMES = [
-    "tradeoff",
-    "ranking",
-    "distributions",
-    "training_curves",
-    "kept_heuristics",
-    "label_distributions",
-    "label_correlations",
-]
-TABLE_NAMES = [
-    "comparison.csv",
-    "comparison.tex",
-    "comparison.html",
-    "judge.html",
-    "completeness.html",
-    "selection.html",
-    "labels.html",
-    "label_distributions.csv",
-    "label_correlations.csv",
-    "label_correlations.tex",
-]
+from adaptive_samplers.figures.declaration import Plot, Shown
 
-FIGURES = expand(
-    f"results/{RUN}/figures/{{name}}.{{format}}",
-    name=FIGURE_NAMES,
-    format=["pdf", "png"],
+# Each figure of a run, once: its rule and the targets that ask for it follow from what stands here.
+PLOTS = [
+    Plot(
+        name="tradeoff",
+        inputs={"comparison": "results/{run}/evaluation/comparison.parquet"},
+        stage="plot_tradeoff",
+        figures={
+            "tradeoff": Shown("Quality against diversity", "Comparison", "tradeoff")
+        },
+        message="Plotting quality against diversity",
+    ),
+    Plot(
+        name="ranking",
+        inputs={"comparison": "results/{run}/evaluation/comparison.parquet"},
+        figures={"ranking": Shown("Ranking by quality", "Comparison", "ranking")},
+        message="Plotting the ranking of heuristics and learned samplers",
+    ),
+    Plot(
+        name="distributions",
+        inputs={"probes": "results/{run}/figures/data/distributions.json"},
+        figures={
+            "distributions": Shown(
+                "Raw, target and learned distributions", "Training", "distributions"
+            )
+        },
+        message="Plotting raw, target and learned distributions",
+    ),
+    Plot(
+        name="training_curves",
+        drawn_by="curves",
+        inputs={
+            "samplers": expand("results/{{run}}/samplers/{sampler}", sampler=SAMPLERS)
+        },
+        figures={"training_curves": Shown("Training curves", "Training", "curves")},
+        message="Plotting training curves",
+    ),
+    Plot(
+        name="kept_heuristics",
+        drawn_by="selection",
+        inputs={
+            "heuristics": "results/{run}/heuristics.parquet",
+            "training_sets": expand(
+                "results/{{run}}/training_sets/{training_set}.parquet",
+                training_set=TRAINING_SETS,
+            ),
+        },
+        figures={
+            "kept_heuristics": Shown("Heuristics kept per weight", "Training", "kept")
+        },
+        message="Plotting which heuristics' answers were kept",
+    ),
+    Plot(
+        name="labels",
+        inputs={
+            "summary": "results/{run}/label_summary/summary.json",
+            "correlations": "results/{run}/tables/label_correlations.csv",
+        },
+        figures={
+            "label_distributions": Shown(
+                "Distributions of the labels", "Labels", "label_distributions"
+            ),
+            "label_correlations": Shown(
+                "Correlations between labels", "Labels", "label_correlations"
+            ),
+        },
+        message="Plotting the labels' distributions and correlations",
+    ),
+    Plot(
+        name="learnability",
+        inputs={"learned": LEARNED_HEURISTICS},
+        figures={"learnability": None},
+        message="Plotting which architecture learns which heuristic",
+        group="learnability",
+    ),
+    Plot(
+        name="repeated_sampling",
+        inputs={
+            "measured": "results/{run}/evaluation/repeated_sampling.parquet",
+            "power_laws": "results/{run}/evaluation/power_laws.parquet",
+        },
+        figures={
+            "coverage": Shown(
+                "Coverage by the number of samples", "Repeated sampling", "coverage"
+            ),
+            "selecting": Shown(
+                "Selecting among samples", "Repeated sampling", "selecting"
+            ),
+        },
+        message="Plotting coverage and selecting among samples",
+        group="repeated_sampling",
+    ),
+]
+TABLE_FILES = {
+    "run": [
+        "tables/comparison.csv",
+        "tables/comparison.tex",
+        "tables/comparison.html",
+        "tables/judge.html",
+        "tables/completeness.html",
+        "tables/selection.html",
+        "tables/labels.html",
+        "tables/label_distributions.csv",
+        "tables/label_correlations.csv",
+        "tables/label_correlations.tex",
+    ],
+    "learnability": ["tables/learnability.csv", "tables/learnability.tex"],
+    "repeated_sampling": [
+        "tables/repeated_sampling.csv",
+        "tables/repeated_sampling.tex",
+        "tables/repeated_sampling.html",
+        "tables/power_laws.csv",
+    ],
+}
+FIGURE_FILES = {
+    group: [file for plot in PLOTS if plot.group == group for file in plot.files]
+    for group in TABLE_FILES
+}
+# What is a target of its own may be part of every run as well.
+WITH_REPEATED_SAMPLING = CONFIG.evaluation.repeated_sampling.enabled
+GROUPS = ["run", "repeated_sampling"] if WITH_REPEATED_SAMPLING else ["run"]
+FIGURES, TABLES = (
+    [f"results/{RUN}/{file}" for group in GROUPS for file in files[group]]
+    for files in (FIGURE_FILES, TABLE_FILES)
 )
-TABLES = expand(f"results/{RUN}/tables/{{name}}", name=TABLE_NAMES)
 
+for plot in PLOTS:
 
-rule plot_tradeoff:
-    input:
-        "results/{run}/evaluation/comparison.parquet",
-    output:
-        pdf="results/{run}/figures/tradeoff.pdf",
-        png=report(
-            "results/{run}/figures/tradeoff.png",
-            caption="../report/tradeoff.rst",
-            category="Comparison",
-            labels={"figure": "Quality against diversity"},
-        ),
-    log:
-        "logs/{run}/plot_tradeoff.log",
-    benchmark:
-        "benchmarks/{run}/plot_tradeoff.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        **stage("plot_tradeoff"),
-    message:
-        "Plotting quality against diversity"
-    script:
-        "../scripts/plot_tradeoff.py"
-
-
-rule plot_ranking:
-    input:
-        "results/{run}/evaluation/comparison.parquet",
-    output:
-        pdf="results/{run}/figures/ranking.pdf",
-        png=report(
-            "results/{run}/figures/ranking.png",
-            caption="../report/ranking.rst",
-            category="Comparison",
-            labels={"figure": "Ranking by quality"},
-        ),
-    log:
-        "logs/{run}/plot_ranking.log",
-    benchmark:
-        "benchmarks/{run}/plot_ranking.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        **stage("figures"),
-    message:
-        "Plotting the ranking of heuristics and learned samplers"
-    script:
-        "../scripts/plot_ranking.py"
+    rule:
+        name:
+            f"plot_{plot.name}"
+        input:
+            **plot.inputs,
+        output:
+            expand("results/{{run}}/figures/{name}.pdf", name=plot.figures),
+            [
+                (
+                    report(
+                        f"results/{{run}}/figures/{name}.png",
+                        caption=f"../report/{shown.caption}.rst",
+                        category=shown.category,
+                        labels={"figure": shown.label},
+                    )
+                    if shown
+                    else f"results/{{run}}/figures/{name}.png"
+                )
+                for name, shown in plot.figures.items()
+            ],
+        log:
+            f"logs/{{run}}/plot_{plot.name}.log",
+        benchmark:
+            f"benchmarks/{{run}}/plot_{plot.name}.tsv"
+        # Seconds: on a cluster it runs where Snakemake runs.
+        localrule: True
+        conda:
+            "../envs/analysis.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(10),
+        params:
+            **stage(plot.stage),
+            drawn_by=plot.drawn_by,
+        message:
+            plot.message
+        script:
+            "../scripts/plot.py"
 
 
 rule probe_distributions:
@@ -118,97 +200,6 @@ rule probe_distributions:
         "Looking at distributions of test answers"
     script:
         "../scripts/probe_distributions.py"
-
-
-rule plot_distributions:
-    input:
-        "results/{run}/figures/data/distributions.json",
-    output:
-        pdf="results/{run}/figures/distributions.pdf",
-        png=report(
-            "results/{run}/figures/distributions.png",
-            caption="../report/distributions.rst",
-            category="Training",
-            labels={"figure": "Raw, target and learned distributions"},
-        ),
-    log:
-        "logs/{run}/plot_distributions.log",
-    benchmark:
-        "benchmarks/{run}/plot_distributions.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        **stage("figures"),
-    message:
-        "Plotting raw, target and learned distributions"
-    script:
-        "../scripts/plot_distributions.py"
-
-
-rule plot_training_curves:
-    input:
-        samplers=expand("results/{{run}}/samplers/{sampler}", sampler=SAMPLERS),
-    output:
-        pdf="results/{run}/figures/training_curves.pdf",
-        png=report(
-            "results/{run}/figures/training_curves.png",
-            caption="../report/curves.rst",
-            category="Training",
-            labels={"figure": "Training curves"},
-        ),
-    log:
-        "logs/{run}/plot_training_curves.log",
-    benchmark:
-        "benchmarks/{run}/plot_training_curves.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        **stage("figures"),
-    message:
-        "Plotting training curves"
-    script:
-        "../scripts/plot_training_curves.py"
-
-
-rule plot_kept_heuristics:
-    input:
-        heuristics="results/{run}/heuristics.parquet",
-        training_sets=expand(
-            "results/{{run}}/training_sets/{training_set}.parquet",
-            training_set=TRAINING_SETS,
-        ),
-    output:
-        pdf="results/{run}/figures/kept_heuristics.pdf",
-        png=report(
-            "results/{run}/figures/kept_heuristics.png",
-            caption="../report/kept.rst",
-            category="Training",
-            labels={"figure": "Heuristics kept per weight"},
-        ),
-    log:
-        "logs/{run}/plot_kept_heuristics.log",
-    benchmark:
-        "benchmarks/{run}/plot_kept_heuristics.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        **stage("figures"),
-    message:
-        "Plotting which heuristics' answers were kept"
-    script:
-        "../scripts/plot_kept_heuristics.py"
 
 
 rule tabulate_comparison:

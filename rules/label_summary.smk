@@ -33,43 +33,6 @@ rule summarize_labels:
         "../scripts/summarize_labels.py"
 
 
-rule plot_labels:
-    input:
-        summary="results/{run}/label_summary/summary.json",
-        correlations="results/{run}/tables/label_correlations.csv",
-    output:
-        distributions_pdf="results/{run}/figures/label_distributions.pdf",
-        correlations_pdf="results/{run}/figures/label_correlations.pdf",
-        distributions=report(
-            "results/{run}/figures/label_distributions.png",
-            caption="../report/label_distributions.rst",
-            category="Labels",
-            labels={"figure": "Distributions of the labels"},
-        ),
-        correlations=report(
-            "results/{run}/figures/label_correlations.png",
-            caption="../report/label_correlations.rst",
-            category="Labels",
-            labels={"figure": "Correlations between labels"},
-        ),
-    log:
-        "logs/{run}/plot_labels.log",
-    benchmark:
-        "benchmarks/{run}/plot_labels.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        **stage("figures"),
-    message:
-        "Plotting the labels' distributions and correlations"
-    script:
-        "../scripts/plot_labels.py"
-
-
 rule tabulate_labels:
     input:
         summary="results/{run}/label_summary/summary.json",

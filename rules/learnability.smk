@@ -9,15 +9,6 @@ LEARNED_HEURISTICS = expand(
     architecture=ARCHITECTURES,
     heuristic=LEARNABLE,
 )
-LEARNABILITY = [
-    f"results/{RUN}/{name}"
-    for name in (
-        "figures/learnability.pdf",
-        "figures/learnability.png",
-        "tables/learnability.csv",
-        "tables/learnability.tex",
-    )
-]
 
 
 rule learn_heuristic:
@@ -49,30 +40,6 @@ rule learn_heuristic:
         "{wildcards.architecture} learns {wildcards.heuristic}"
     script:
         "../scripts/learn_heuristic.py"
-
-
-rule plot_learnability:
-    input:
-        LEARNED_HEURISTICS,
-    output:
-        pdf="results/{run}/figures/learnability.pdf",
-        png="results/{run}/figures/learnability.png",
-    log:
-        "logs/{run}/plot_learnability.log",
-    benchmark:
-        "benchmarks/{run}/plot_learnability.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        **stage("figures"),
-    message:
-        "Plotting which architecture learns which heuristic"
-    script:
-        "../scripts/plot_learnability.py"
 
 
 rule tabulate_learnability:

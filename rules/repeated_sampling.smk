@@ -1,24 +1,6 @@
 # What several samples of a prompt are worth: coverage, best of n, votes. A target of its own; where
 # evaluation.repeated_sampling.enabled is true, part of the figures, the tables and the report.
 
-REPEATED_SAMPLING_FIGURES = expand(
-    f"results/{RUN}/figures/{{name}}.{{format}}",
-    name=["coverage", "selecting"],
-    format=["pdf", "png"],
-)
-REPEATED_SAMPLING_TABLES = expand(
-    f"results/{RUN}/tables/{{name}}",
-    name=[
-        "repeated_sampling.csv",
-        "repeated_sampling.tex",
-        "repeated_sampling.html",
-        "power_laws.csv",
-    ],
-)
-if CONFIG.evaluation.repeated_sampling.enabled:
-    FIGURES += REPEATED_SAMPLING_FIGURES
-    TABLES += REPEATED_SAMPLING_TABLES
-
 
 rule extract_final_answers:
     input:
@@ -71,43 +53,6 @@ rule measure_repeated_sampling:
         "Measuring coverage, best of n and votes"
     script:
         "../scripts/measure_repeated_sampling.py"
-
-
-rule plot_repeated_sampling:
-    input:
-        measured="results/{run}/evaluation/repeated_sampling.parquet",
-        power_laws="results/{run}/evaluation/power_laws.parquet",
-    output:
-        coverage_pdf="results/{run}/figures/coverage.pdf",
-        coverage_png=report(
-            "results/{run}/figures/coverage.png",
-            caption="../report/coverage.rst",
-            category="Repeated sampling",
-            labels={"figure": "Coverage by the number of samples"},
-        ),
-        selecting_pdf="results/{run}/figures/selecting.pdf",
-        selecting_png=report(
-            "results/{run}/figures/selecting.png",
-            caption="../report/selecting.rst",
-            category="Repeated sampling",
-            labels={"figure": "Selecting among samples"},
-        ),
-    log:
-        "logs/{run}/plot_repeated_sampling.log",
-    benchmark:
-        "benchmarks/{run}/plot_repeated_sampling.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        **stage("figures"),
-    message:
-        "Plotting coverage and selecting among samples"
-    script:
-        "../scripts/plot_repeated_sampling.py"
 
 
 rule tabulate_repeated_sampling:

@@ -6,13 +6,9 @@ SAMPLER_ROUND_FILES = [
         f"results/{RUN}/sampler_rounds/{{name}}.csv", name=["comparison", "differences"]
     ),
     *expand(
-        "results/{round}/figures/{name}.{format}",
+        "results/{round}/{file}",
         round=SAMPLER_ROUNDS[1:],
-        name=FIGURE_NAMES,
-        format=["pdf", "png"],
-    ),
-    *expand(
-        "results/{round}/tables/{name}", round=SAMPLER_ROUNDS[1:], name=TABLE_NAMES
+        file=FIGURE_FILES["run"] + TABLE_FILES["run"],
     ),
 ]
 

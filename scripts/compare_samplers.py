@@ -1,7 +1,7 @@
 """Compare learned samplers with every heuristic on the test prompts."""
 
-from adaptive_samplers.evaluation import compare_samplers, paired_differences, render_table
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.evaluation import compare_samplers, paired_differences
+from adaptive_samplers.rendering import render_table, write_csv
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table, write_table
 
@@ -16,8 +16,7 @@ def main(snakemake):
     comparison = compare_samplers(*tables, **settings)
     say(render_table(comparison, settings["objectives"]))
     write_table("comparison", comparison, snakemake.output.comparison)
-    with atomic_output(snakemake.output.differences) as temporary:
-        paired_differences(*tables, **settings).to_csv(temporary, index=False)
+    write_csv(paired_differences(*tables, **settings), snakemake.output.differences)
 
 
 run_stage(main, snakemake)

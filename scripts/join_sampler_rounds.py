@@ -3,7 +3,7 @@
 import pandas as pd
 
 from adaptive_samplers.evaluation import join_rounds
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.rendering import write_csv
 from adaptive_samplers.stage import run_stage
 from adaptive_samplers.tables import read_table
 
@@ -14,8 +14,7 @@ def main(snakemake):
         "differences": join_rounds([pd.read_csv(path) for path in snakemake.input.differences]),
     }
     for name, table in joined.items():
-        with atomic_output(snakemake.output[name]) as temporary:
-            table.to_csv(temporary, index=False)
+        write_csv(table, snakemake.output[name])
 
 
 run_stage(main, snakemake)

@@ -1,8 +1,8 @@
 """Run the script of one rule in this process, for a debugger: `python -m pdb scripts/run_by_hand.py FILE [CONFIG ...]`.
 
 FILE is an output of the rule, such as results/demo/scores.parquet; its inputs must be there, and it is written over.
-Configs are layered in their order, as `snakemake --configfile` does it; without any, it is config/config.yaml. Snakemake
-only says what the rule's script gets: it starts no job, and takes no lock.
+Configs are layered in their order, as `snakemake --configfile` does it; without any, it is config/config.yaml.
+Snakemake only says what the rule's script gets: it starts no job, and takes no lock.
 """
 
 import os

@@ -9,8 +9,8 @@ from pathlib import Path
 from adaptive_samplers.config.layers import DEMO, read_layers
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.evaluation import render_table
 from adaptive_samplers.files import read_json
+from adaptive_samplers.rendering import render_table
 from adaptive_samplers.tables import read_table
 
 

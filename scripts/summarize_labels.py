@@ -1,7 +1,8 @@
 """Describe the labels: distributions, correlations, and the best and worst answers."""
 
-from adaptive_samplers.files import atomic_output, write_json
+from adaptive_samplers.files import write_json
 from adaptive_samplers.label_summary import distributions_table, summarize_labels, write_correlations
+from adaptive_samplers.rendering import write_csv
 from adaptive_samplers.stage import run_stage, say
 from adaptive_samplers.tables import read_table
 
@@ -13,8 +14,7 @@ def main(snakemake):
     heuristics = read_table("heuristics", snakemake.input.heuristics)
     summary, pairs = summarize_labels(tables, prompts, heuristics)
     say(f"labels of {summary['answers']} answers; correlations of {summary['correlated']['answers']}")
-    with atomic_output(snakemake.output.distributions) as temporary:
-        distributions_table(summary).to_csv(temporary, index=False)
+    write_csv(distributions_table(summary), snakemake.output.distributions)
     columns = summary["correlated"]["columns"]
     write_correlations(pairs, columns, snakemake.output.correlations, snakemake.output.tex)
     write_json(summary, snakemake.output.summary)

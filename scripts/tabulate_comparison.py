@@ -1,7 +1,7 @@
 """Write the comparison as CSV, as LaTeX and for the report."""
 
-from adaptive_samplers.evaluation import write_tables
 from adaptive_samplers.pages import comparison_page
+from adaptive_samplers.rendering import write_tables
 from adaptive_samplers.stage import run_stage
 from adaptive_samplers.tables import read_table
 

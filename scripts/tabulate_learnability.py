@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from adaptive_samplers.evaluation import write_learnability
 from adaptive_samplers.files import read_json
+from adaptive_samplers.rendering import write_learnability
 from adaptive_samplers.stage import run_stage
 
 

@@ -50,6 +50,24 @@ def copy_of_the_project(folder: Path) -> Path:
     return folder
 
 
+def files_touched(project: Path) -> set[str]:
+    """The files of a copy of the project that the project has not, or has otherwise."""
+    kept = shutil.ignore_patterns(*NOT_COPIED)
+    found, folders = set(), [project]
+    while folders:
+        folder = folders.pop()
+        names = [path.name for path in folder.iterdir()]
+        for path in (folder / name for name in set(names) - set(kept(str(folder), names))):
+            name = path.relative_to(project)
+            if path.is_dir() and not path.is_symlink():
+                folders.append(path)
+            elif path.is_file() and not path.is_symlink():
+                original = REPOSITORY / name
+                if not original.is_file() or original.read_bytes() != path.read_bytes():
+                    found.add(str(name))
+    return found
+
+
 def follow(block: Block, project: Path) -> None:
     """Do what a block says, in a copy of the project: run it, or write it into its file."""
     if block.language == "sh":

@@ -1,4 +1,4 @@
-"""How learned samplers compare with every heuristic: means, bootstrap intervals and tables.
+"""How learned samplers compare with every heuristic: means, bootstrap intervals and differences.
 
 A prompt is the unit of sampling. Answers of one prompt are averaged over seeds first, and prompts are
 resampled, the same ones for every sampler, so that differences between samplers are paired (Efron and
@@ -6,44 +6,17 @@ Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.measures import OBJECTIVES
 
 BASE = "temperature_1"  # sampling from the language model as it is
 LEARNED = "learned"
 _COUNTS_IN_MEMORY = 4_000_000
-
-
-@dataclass(frozen=True)
-class Objective:
-    """Where an objective's values stand, and which way is up."""
-
-    table: str
-    column: str
-    higher_is_better: bool
-    label: str
-
-
-OBJECTIVES = {
-    "quality": Objective("quality", "rating", True, "Quality (Bradley-Terry rating)"),
-    "embedding_entropy": Objective("diversity", "embedding_entropy", True, "Diversity (embedding entropy, bits)"),
-    "vendi_score": Objective("diversity", "vendi_score", True, "Diversity (Vendi score)"),
-    "self_bleu": Objective("diversity", "self_bleu", False, "Self-BLEU (lower is more diverse)"),
-    "distinct_1": Objective("diversity", "distinct_1", True, "Distinct words (share)"),
-    "distinct_2": Objective("diversity", "distinct_2", True, "Distinct 2-grams (share)"),
-    "distinct_3": Objective("diversity", "distinct_3", True, "Distinct 3-grams (share)"),
-    "compression_ratio": Objective(
-        "diversity", "compression_ratio", False, "Compression ratio (lower is more diverse)"
-    ),
-    "correctness": Objective("correctness", "score", True, "Correctness (mean score)"),
-}
 
 
 class Interval(NamedTuple):
@@ -236,136 +209,3 @@ def best_first(comparison: pd.DataFrame, objective: str) -> list[str]:
     higher_is_better = OBJECTIVES[objective].higher_is_better
     ordered = means.sort_values(ascending=not higher_is_better, kind="stable", na_position="last").index.tolist()
     return ordered + [name for name in dict.fromkeys(comparison["name"]) if name not in means.index]
-
-
-def _number(value: float) -> str:
-    """Two decimals without a leading zero, so that four intervals and a name fit in a terminal's line."""
-    text = f"{value:z.2f}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
-
-
-def _cell(mean: float, low: float, high: float) -> str:
-    if pd.isna(mean):
-        return "-"
-    if pd.isna(low):
-        return _number(mean)
-    return f"{_number(mean)} [{_number(low)}, {_number(high)}]"
-
-
-def _cells(comparison: pd.DataFrame, objective: str) -> dict[str, str]:
-    rows = comparison[comparison["objective"] == objective]
-    columns = (rows[column] for column in ("name", "mean", "low", "high"))
-    return {name: _cell(*values) for name, *values in zip(*columns, strict=True)}
-
-
-def _prompts_counted(comparison: pd.DataFrame, objective: str) -> str:
-    counts = comparison.loc[comparison["objective"] == objective, "n_prompts"]
-    if counts.empty:
-        return "n = 0"
-    return f"n = {counts.min()}" if counts.min() == counts.max() else f"n = {counts.min()} to {counts.max()}"
-
-
-def render_table(comparison: pd.DataFrame, objectives: Sequence[str], width: int = 100) -> str:
-    """The comparison as plain text: a row per sampler, best quality first, learned ones with an asterisk.
-
-    A name that does not fit beside its numbers within `width` columns stands on a line of its own above them.
-    Samplers are ordered by the first of the objectives if quality is not among them.
-    """
-    order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
-    learned = set(comparison.loc[comparison["kind"] == LEARNED, "name"])
-    cells = {objective: _cells(comparison, objective) for objective in objectives}
-    heads = {objective: (objective, _prompts_counted(comparison, objective)) for objective in objectives}
-    widths = {
-        objective: max(map(len, [*heads[objective], *cells[objective].values()]), default=0) for objective in objectives
-    }
-    numbers_width = sum(widths.values()) + 2 * len(widths)
-    titles = {name: f"* {name}" if name in learned else f"  {name}" for name in order}
-    fitting = [len(title) for title in titles.values() if len(title) <= width - numbers_width]
-    name_width = max([len("  sampler"), *fitting])
-    lines = []
-    for position, title in enumerate(["  sampler", ""]):
-        texts = (heads[objective][position].rjust(widths[objective]) for objective in objectives)
-        lines.append("  ".join([title.ljust(name_width), *texts]))
-    lines.append("-" * (name_width + numbers_width))
-    for name, title in titles.items():
-        numbers = (cells[objective].get(name, "-").rjust(widths[objective]) for objective in objectives)
-        if len(title) > name_width:
-            lines.append(title)
-            title = ""
-        lines.append("  ".join([title.ljust(name_width), *numbers]))
-    lines.append("-" * (name_width + numbers_width))
-    lower = [objective for objective in objectives if not OBJECTIVES[objective].higher_is_better]
-    lines.append("* learned sampler; mean [low, high]: bootstrap interval over n test prompts")
-    if lower:
-        lines.append(f"More is better, except for {', '.join(lower)}.")
-    return "\n".join(lines)
-
-
-_LATEX = str.maketrans(
-    {
-        **{character: "\\" + character for character in "&%$#_{}"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-    }
-)
-
-
-def latex_text(text: str) -> str:
-    """`text` as LaTeX shows it, whatever characters it holds."""
-    return text.translate(_LATEX)
-
-
-def latex_cell(mean: float, low: float, high: float) -> str:
-    """A mean with its interval, two decimals, for a LaTeX table."""
-    if pd.isna(mean):
-        return "--"
-    # `z` keeps a rounded zero from showing as -0.00.
-    return f"${mean:z.2f}$" if pd.isna(low) else f"${mean:z.2f}$ [${low:z.2f}$, ${high:z.2f}$]"
-
-
-def write_tables(comparison: pd.DataFrame, csv_path: Path | str, tex_path: Path | str) -> None:
-    """Write the comparison for people: every row and digit as CSV, and a LaTeX table for a paper.
-
-    The LaTeX table has a row per sampler and a column per objective, heuristics first and then learned
-    samplers, the best first in each. It needs the package booktabs.
-    """
-    with atomic_output(csv_path) as temporary:
-        comparison.to_csv(temporary, index=False)
-    objectives = list(dict.fromkeys(comparison["objective"]))
-    order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
-    kinds = comparison.drop_duplicates("name").set_index("name")["kind"]
-    wide = comparison.set_index(["name", "objective"])
-    lines = [rf"\begin{{tabular}}{{l{'r' * len(objectives)}}}", r"\toprule"]
-    lines.append(" & ".join(["Sampler", *(latex_text(objective) for objective in objectives)]) + r" \\")
-    for kind in ("heuristic", LEARNED):
-        names = [name for name in order if kinds[name] == kind]
-        if names:
-            lines.append(r"\midrule")
-        for name in names:
-            found = [wide.loc[(name, objective), ["mean", "low", "high"]] for objective in objectives]
-            lines.append(" & ".join([latex_text(name), *(latex_cell(*values) for values in found)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", ""]
-    with atomic_output(tex_path) as temporary:
-        temporary.write_text("\n".join(lines))
-
-
-def write_learnability(rows: pd.DataFrame, csv_path: Path | str, tex_path: Path | str) -> None:
-    """Write how well architectures learn heuristics: every number as CSV, and KL divergences as LaTeX for a paper.
-
-    The LaTeX table has a row per heuristic and a column per architecture, beside that of the raw logits. It needs the
-    package booktabs.
-    """
-    with atomic_output(csv_path) as temporary:
-        rows.to_csv(temporary, index=False)
-    architectures = list(dict.fromkeys(rows["architecture"]))
-    divergences = rows.set_index(["heuristic", "architecture"])["kl"]
-    raw = rows.drop_duplicates("heuristic").set_index("heuristic")["identity_kl"]
-    lines = [rf"\begin{{tabular}}{{l{'r' * (1 + len(architectures))}}}", r"\toprule"]
-    lines += [" & ".join(["Heuristic", "raw logits", *architectures]) + r" \\", r"\midrule"]
-    for heuristic in raw.index:
-        values = [raw[heuristic], *(divergences[heuristic, architecture] for architecture in architectures)]
-        lines.append(" & ".join([latex_text(heuristic), *(f"{value:.4f}" for value in values)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", ""]
-    with atomic_output(tex_path) as temporary:
-        temporary.write_text("\n".join(lines))

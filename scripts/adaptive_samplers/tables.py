@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
+from adaptive_samplers.measures import measures_of
 
 KEY = ["prompt_id", "heuristic_id", "seed"]
 ROWS_IN_MEMORY = 200_000  # of answers with their texts, where those to a prompt must be there together
@@ -39,6 +40,11 @@ _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
     return pa.field(name, kind, nullable=False)
+
+
+def _measured(table: str) -> list[pa.Field]:
+    """The columns of the measures of a table of labels; `measures` says what they are. Null: there is no value."""
+    return [pa.field(measure.column, pa.type_for_alias(measure.type)) for measure in measures_of(table)]
 
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -86,43 +92,23 @@ SCHEMAS: dict[str, pa.Schema] = {
     "quality": pa.schema(
         [
             *_KEY_FIELDS,
-            # Bradley-Terry, natural logarithm, mean 0 in its group; of a mean over judges, in standard deviations.
-            pa.field("rating", pa.float64()),
-            pa.field("rating_stderr", pa.float64()),
+            *_measured("quality")[:2],  # rating and its error, which stand before what they were made of
             _required("comparisons", pa.int32()),
-            pa.field("reward", pa.float64()),  # the judge's scalar, where it has one
+            *_measured("quality")[2:],
         ]
     ),
-    "diversity": pa.schema(
-        [
-            *_KEY_FIELDS,
-            pa.field("self_bleu", pa.float64()),  # 0 to 1, against the group's other answers
-            pa.field("embedding_entropy", pa.float64()),  # bits, of the group
-            pa.field("vendi_score", pa.float64()),  # effective number of different answers
-            pa.field("distinct_1", pa.float64()),  # 0 to 1, share of the group's words that are distinct
-            pa.field("distinct_2", pa.float64()),  # the same of runs of two words
-            pa.field("distinct_3", pa.float64()),
-            pa.field("compression_ratio", pa.float64()),  # bytes of the group's texts over bytes of them compressed
-            _required("group_size", pa.int32()),
-        ]
-    ),
+    "diversity": pa.schema([*_KEY_FIELDS, *_measured("diversity"), _required("group_size", pa.int32())]),
     "correctness": pa.schema(
         [
             *_KEY_FIELDS,
             pa.field("verifier", pa.string()),
-            pa.field("score", pa.float64()),  # 0 to 1; null where there is nothing to verify
+            *_measured("correctness"),
             pa.field("detail", pa.string()),
             pa.field("error", pa.string()),
         ]
     ),
     "overlap": pa.schema(
-        [
-            *_KEY_FIELDS,
-            pa.field("coverage", pa.float64()),  # share of tokens in copied spans
-            pa.field("breaks", pa.int32()),
-            pa.field("longest_match", pa.int32()),  # tokens
-            pa.field("error", pa.string()),  # why there are no values
-        ]
+        [*_KEY_FIELDS, *_measured("overlap"), pa.field("error", pa.string())]  # why there are no values
     ),
     "scores": pa.schema(
         [

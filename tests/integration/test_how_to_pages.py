@@ -8,12 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from adaptive_samplers.tables import read_table
-from how_to import copy_of_the_project, fenced_blocks, follow
+from adaptive_samplers.tables import KEY, read_table, write_table
+from how_to import copy_of_the_project, fenced_blocks, files_touched, follow
 from support import REPOSITORY, Workflow, tiny_run
 
 pytestmark = pytest.mark.pipeline
 
+# What commands of the pages write, from what is declared.
+WRITTEN = {"config/README.md", "docs/tables.md", "tests/unit/golden_stages.json"}
 PROMPTS = [{"prompt": f"Write {number}.", "kind": "creative"} for number in range(20)]
 
 
@@ -73,3 +75,41 @@ def test_adding_an_engine(tmp_path, tiny_model_folder):
     for name, answers in found.items():
         assert set(answers["engine"]) == {"plain"} and set(usual[name]["engine"]) == {"transformers"}
         assert answers["token_ids"].map(list).tolist() == usual[name]["token_ids"].map(list).tolist()
+
+
+def test_adding_a_measure(tmp_path, tiny_model_folder):
+    project = tmp_path / "project"
+    files = added("add_a_measure.md", project)
+    touched = files_touched(project) - {"distinct.yaml"}
+    assert touched >= WRITTEN and len(touched - WRITTEN) <= 4, touched
+    work = tiny_run(tmp_path / "work", tiny_model_folder, PROMPTS, ("generation.max_new_tokens", 6))
+    work.snakefile = project / "Snakefile"
+    config = yaml.safe_load(files["distinct.yaml"].read_text())
+    # One sampler is enough to compare.
+    config["samplers"] = {"SimpleDistributionAwareTransform": None, "SamplingNetwork": None}
+    folder = work.folder / "results" / "tiny"
+    wanted = ["scores.parquet", "tables/labels.html", "evaluation/comparison.parquet", "figures/tradeoff.pdf"]
+    done = work.run(*(f"results/tiny/{name}" for name in wanted), config=config)
+    assert done.returncode == 0, done.stdout
+    # Not by `read_table`, which has the columns of the project as it is.
+    labels = pq.read_table(folder / "labels" / "diversity.parquet").to_pandas()
+    joined = read_table("scores", folder / "scores.parquet").merge(labels, on=KEY)
+    assert joined["distinct_answers"].gt(0).any() and joined["diversity"].equals(joined["distinct_answers"])
+    assert "Distinct answers (share)" in (folder / "tables/labels.html").read_text()
+    comparison = read_table("comparison", folder / "evaluation/comparison.parquet")
+    assert comparison.query("objective == 'distinct_answers'")["mean"].gt(0).any()
+
+
+def test_adding_a_figure(tmp_path, tiny_model_folder):
+    project = tmp_path / "project"
+    added("add_a_figure.md", project)
+    assert len(files_touched(project)) <= 4
+    work = run_of(project, tmp_path / "work", tiny_model_folder)
+    assert work.planned("figures")["plot_precision"] == 1
+    comparison = work.folder / "results/tiny/evaluation/comparison.parquet"
+    row = {"family": "temperature", "name": "temperature_1", "kind": "heuristic", "objective": "quality"}
+    write_table("comparison", [{**row, "mean": 1.0, "low": 0.5, "high": 1.5, "n_prompts": 3}], comparison)
+    figure = "results/tiny/figures/precision.pdf"
+    done = work.run(figure, "--allowed-rules", "plot_precision")
+    assert done.returncode == 0, done.stdout
+    assert (work.folder / figure).read_bytes().startswith(b"%PDF")

@@ -13,7 +13,7 @@ from adaptive_samplers.config.model.generation import AdaptiveBudgets
 from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.prompts import PromptSource
 from adaptive_samplers.engines import Completion
-from adaptive_samplers.evaluation import compare_samplers, paired_differences, write_tables
+from adaptive_samplers.evaluation import compare_samplers, paired_differences
 from adaptive_samplers.files import read_json
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.hashing import content_id
@@ -37,6 +37,7 @@ from adaptive_samplers.labels.judges.features import FEATURES, texts_to_embed
 from adaptive_samplers.labels.overlap import LocalTracer, build_index, label_overlap
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.labels.verifiers import Verification
+from adaptive_samplers.measures import DIVERSITY_MEASURES
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
 from adaptive_samplers.policies.formats import write_formats
 from adaptive_samplers.policies.prompts import slice_prompts
@@ -55,6 +56,7 @@ from adaptive_samplers.preferences.decontamination import Overlap
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.randomness import sample_seed, uniforms
+from adaptive_samplers.rendering import write_tables
 from adaptive_samplers.repeated_sampling.final_answers import extract_final_answers
 from adaptive_samplers.repeated_sampling.measure import Samples, fit_power_laws, measure_repeated_sampling
 from adaptive_samplers.samplers import build_sampler
@@ -455,9 +457,8 @@ def golden_probes(folder: Path):
 def golden_labels(folder: Path):
     """What is said of the labels of the golden answers, and the page of it."""
     quality, diversity, correctness = label_tables()
-    more = dict(
-        zip(("distinct_1", "distinct_2", "distinct_3", "compression_ratio"), (0.5, 0.75, 1.0, 1.5), strict=True)
-    )
+    more = {"distinct_1": 0.5, "distinct_2": 0.75, "distinct_3": 1.0, "compression_ratio": 1.5}
+    more = {name: more.get(name, 2.0) for name in DIVERSITY_MEASURES if name not in diversity}
     labels = {
         "quality": quality.assign(rating_stderr=0.5, comparisons=3, reward=None),
         "diversity": diversity.assign(**more, group_size=3),

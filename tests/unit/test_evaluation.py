@@ -11,9 +11,8 @@ from adaptive_samplers.evaluation import (
     bootstrap_mean,
     compare_samplers,
     paired_differences,
-    render_table,
-    write_tables,
 )
+from adaptive_samplers.rendering import render_table, write_tables
 from adaptive_samplers.tables import read_table, write_table
 
 OBJECTIVES = ["quality", "embedding_entropy", "self_bleu", "correctness"]

@@ -17,7 +17,6 @@ from matplotlib.text import Text
 from PIL import Image
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.evaluation import OBJECTIVES
 from adaptive_samplers.figures.curves import curves
 from adaptive_samplers.figures.distributions import REST, distributions
 from adaptive_samplers.figures.labels import label_correlations, label_distributions
@@ -35,8 +34,9 @@ from adaptive_samplers.figures.style import (
     save,
 )
 from adaptive_samplers.figures.tradeoff import pareto_front, tradeoff
-from adaptive_samplers.label_summary import MEASURES, correlations
+from adaptive_samplers.label_summary import correlations
 from adaptive_samplers.label_summary.distributions import distribution
+from adaptive_samplers.measures import MEASURES, OBJECTIVES
 from adaptive_samplers.tables import SCHEMAS
 from support import REPOSITORY
 
@@ -119,18 +119,18 @@ def labels():
     generator = np.random.default_rng(3)
     kinds = ["chat", "creative", "factual", "verifiable"]
     answers = pd.DataFrame({"prompt": np.arange(2400) // 60, "group": np.arange(2400) // 3})
-    for place, measure in enumerate(MEASURES):
+    for place, measure in enumerate(MEASURES.values()):
         values = generator.normal(0, 10.0 ** (place % 5 - 2), len(answers)) + answers["prompt"] * (place % 3 - 1)
         answers[measure.column] = values.groupby(answers["group"]).transform("first") if measure.of_group else values
     answers.loc[answers["prompt"] < 20, "score"] = np.nan
-    columns = [measure.column for measure in MEASURES]
+    columns = list(MEASURES)
     units = {True: "group", False: "answer"}
     found = {
         measure.column: {"unit": units[measure.of_group]}
         | distribution(answers[measure.column].to_numpy(), answers["prompt"].to_numpy() // 10, kinds)
-        for measure in MEASURES
+        for measure in MEASURES.values()
     }
-    correlated = [measure.column for measure in MEASURES if measure.correlated]
+    correlated = [measure.column for measure in MEASURES.values() if measure.correlated]
     return found, columns, correlations(answers, correlated), correlated
 
 
@@ -297,7 +297,7 @@ def test_no_heading_ends_a_column_of_the_key(count):
 def test_tradeoff_points_to_more_diversity_and_better_quality(diversity):
     axes = tradeoff(comparison_of(HEURISTICS + LEARNED), diversity).axes[0]
     assert axes.xaxis_inverted() == (not OBJECTIVES[diversity].higher_is_better)
-    assert axes.get_xlabel() == OBJECTIVES[diversity].label
+    assert axes.get_xlabel() == OBJECTIVES[diversity].axis
 
 
 def test_pareto_front_against_brute_force():
@@ -415,8 +415,8 @@ def test_style_helpers():
 
 
 def test_figures_and_evaluation_need_no_torch():
-    modules = ["evaluation", *(f"figures.{name}" for name in ("style", "distributions", "tradeoff", "ranking"))]
-    modules += ["figures.curves", "figures.selection", "figures.labels", "label_summary"]
+    figures = (REPOSITORY / "scripts" / "adaptive_samplers" / "figures").glob("[!_]*.py")
+    modules = ["evaluation", "rendering", "label_summary", *(f"figures.{path.stem}" for path in figures)]
     code = (
         f"import sys; sys.path.insert(0, {json.dumps(str(REPOSITORY / 'scripts'))})\n"
         + "".join(f"import adaptive_samplers.{module}\n" for module in modules)

@@ -22,15 +22,15 @@ from adaptive_samplers.label_summary import (
 )
 from adaptive_samplers.label_summary.correlations import as_matrix
 from adaptive_samplers.label_summary.distributions import bin_edges
-from adaptive_samplers.label_summary.measures import MEASURES
 from adaptive_samplers.label_summary.page import FOLDED, visible
 from adaptive_samplers.label_summary.summary import LONGEST_TEXT
+from adaptive_samplers.measures import MEASURES
 from adaptive_samplers.tables import KEY, write_table
 
 KINDS = {"p0": "creative", "p1": "verifiable", "p2": "verifiable", "p3": "creative", "p4": "chat"}
 HEURISTICS = ["h0", "h1", "h2"]
 NASTY = "<script>alert(1)</script>&amp;\x07\x1b[31m \u202eevil \u0634\u0643\u0631\u0627 \U0001f468\u200d\U0001f469 '\""
-GROUP = [measure.column for measure in MEASURES if measure.of_group]
+GROUP = [measure.column for measure in MEASURES.values() if measure.of_group]
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_distributions_are_those_of_pandas(run, small_batches):
     assert summary["answers"] == len(answers) == 5 * 3 * 3 - 3 - 2 and summary["failed"] == 1
     assert summary["groups"] == 14 and (summary["prompts"], summary["heuristics"], summary["seeds"]) == (5, 3, 3)
     assert summary["empty"] == ["reward"] and "reward" not in summary["columns"]
-    for measure in MEASURES:
+    for measure in MEASURES.values():
         if measure.table == "overlap":
             assert measure.column not in summary["distributions"]
             continue
@@ -360,7 +360,7 @@ def test_figures_show_every_label_and_number(run):
     summary, pairs = summarize_labels(paths, prompts, heuristics)
     figure = label_distributions(summary["distributions"], summary["columns"])
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == [measure.title for measure in MEASURES if measure.column in summary["columns"]]
+    assert titles == [measure.title for measure in MEASURES.values() if measure.column in summary["columns"]]
     columns = summary["correlated"]["columns"]
     axes = label_correlations(pairs, columns).axes[0]
     shown = {text.get_position(): text.get_text() for text in axes.texts}

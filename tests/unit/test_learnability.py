@@ -8,8 +8,8 @@ import torch
 from test_sketch import zipf_logits
 from torch import nn
 
-from adaptive_samplers.evaluation import write_learnability
 from adaptive_samplers.heuristics import apply_on_support, configured_pipeline
+from adaptive_samplers.rendering import write_learnability
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.training.learnability import kept_overlap
 from adaptive_samplers.training.trainer import TokenSteps

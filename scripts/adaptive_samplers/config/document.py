@@ -1,4 +1,4 @@
-"""What is written from the config's model: the tables in config/README.md and docs/what_reruns.md, and a JSON schema."""
+"""What is written from the config's model: tables in config/README.md and docs/what_reruns.md, and a JSON schema."""
 
 import json
 from collections.abc import Iterable, Sequence

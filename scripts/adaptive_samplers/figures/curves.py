@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import BLACK, GRAY, Mark, architecture_marks, balanced_columns, new_figure, style
+from adaptive_samplers.files import read_json
 
 _COLUMNS = 3
 _QUANTITIES = {"loss": "Loss", "kl": "KL (nats)"}
@@ -87,3 +90,14 @@ def curves(
             grid[2 * block + 1, column].remove()
         figure.legend(handles=_legend_handles(marks), loc="outside upper left", ncols=2)
     return figure
+
+
+def draw(files: Any, settings: Config) -> dict[str, Figure]:
+    """The figure of the rule `plot_training_curves`, from the folders of samplers."""
+    folders = [Path(folder) for folder in files.samplers]
+    names = [(folder.parent.name, folder.name.replace("_top", " top")) for folder in folders]
+    figure = curves(
+        {name: pd.read_csv(folder / "curves.csv") for name, folder in zip(names, folders, strict=True)},
+        {name: read_json(folder / "metrics.json") for name, folder in zip(names, folders, strict=True)},
+    )
+    return {"training_curves": figure}

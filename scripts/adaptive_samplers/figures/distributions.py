@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import (
     BLACK,
     LIGHT_GRAY,
@@ -23,6 +24,7 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.files import read_json
 
 _COLUMNS = 2
 _LEGEND_COLUMNS = 3
@@ -110,3 +112,8 @@ def distributions(panels: Sequence[dict[str, Any]]) -> Figure:
             handles[architecture] = Line2D([], [], color=mark.color, marker=mark.marker, markersize=5, linestyle="")
         top.legend(handles.values(), handles.keys(), loc="center left", ncols=_LEGEND_COLUMNS)
     return figure
+
+
+def draw(files: Any, settings: Config) -> dict[str, Figure]:
+    """The figure of the rule `plot_distributions`."""
+    return {"distributions": distributions(read_json(files.probes)["probes"])}

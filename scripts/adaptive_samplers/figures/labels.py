@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import (
     BLACK,
     BLUE,
@@ -29,8 +30,9 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.files import read_json
 from adaptive_samplers.label_summary.correlations import as_matrix
-from adaptive_samplers.label_summary.measures import BY_COLUMN
+from adaptive_samplers.measures import MEASURES
 
 _COLUMNS = 3
 _KIND_COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, GRAY)
@@ -81,7 +83,7 @@ def label_distributions(distributions: Mapping[str, Mapping[str, Any]], columns:
                     _draw_kind(axes, row, described, edges, _KIND_COLORS[row % len(_KIND_COLORS)])
             axes.set_yticks(range(len(kinds)), labels=kinds if position % _COLUMNS == 0 else [""] * len(kinds))
             axes.set_ylim(len(kinds) - 0.6, -0.75)
-            axes.set_title(BY_COLUMN[column].title, loc="left")
+            axes.set_title(MEASURES[column].title, loc="left")
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.tick_params(axis="y", length=0)
             numbers = axes.secondary_yaxis("right")
@@ -123,9 +125,7 @@ def label_correlations(pairs: pd.DataFrame, columns: Sequence[str]) -> Figure:
     columns = list(columns)
     matrix = as_matrix(pairs, columns)
     numbers = [str(position + 1) for position in range(len(columns))]
-    names = [
-        f"{BY_COLUMN[column].title.split(' (')[0]}  {number}" for column, number in zip(columns, numbers, strict=True)
-    ]
+    names = [f"{MEASURES[column].name}  {number}" for column, number in zip(columns, numbers, strict=True)]
     with style():
         figure = new_figure(height=1.0)
         widest = max(text_width(figure, name) for name in names)
@@ -186,3 +186,13 @@ def _short(value: float) -> str:
     if math.isnan(value):
         return "\u2013"
     return f"{value:z.2f}".replace("0.", ".", 1).replace("-", "\u2212")
+
+
+def draw(files: Any, settings: Config) -> dict[str, Figure]:
+    """The figures of the rule `plot_labels`."""
+    summary = read_json(files.summary)
+    pairs = pd.read_csv(files.correlations)
+    return {
+        "label_distributions": label_distributions(summary["distributions"], summary["columns"]),
+        "label_correlations": label_correlations(pairs, summary["correlated"]["columns"]),
+    }

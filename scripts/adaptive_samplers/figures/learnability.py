@@ -1,10 +1,14 @@
 """How well each architecture learns each heuristic alone."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import LINE_HEIGHT, WIDTH, new_figure, style, text_width
+from adaptive_samplers.files import read_json
 
 # Shares of the raw logits' divergence: what is below the first is as good as learned, above the last nothing is.
 _BEST, _WORST = 0.003, 1.0
@@ -68,3 +72,8 @@ def _two_lines(name: str) -> str:
         return name
     middle = min(capitals, key=lambda place: abs(place - len(name) / 2))
     return f"{name[:middle]}\n{name[middle:]}"
+
+
+def draw(files: Any, settings: Config) -> dict[str, Figure]:
+    """The figure of the rule `plot_learnability`."""
+    return {"learnability": learnability(pd.DataFrame([read_json(path) for path in files.learned]))}

@@ -1,10 +1,13 @@
 """Heuristics and learned samplers in order of one objective, with intervals."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.evaluation import BASE, LEARNED, OBJECTIVES
+from adaptive_samplers.evaluation import BASE, LEARNED
 from adaptive_samplers.figures.style import (
     GRAY,
     LEARNED_COLOR,
@@ -14,6 +17,8 @@ from adaptive_samplers.figures.style import (
     new_figure,
     style,
 )
+from adaptive_samplers.measures import OBJECTIVES
+from adaptive_samplers.tables import read_table
 
 
 def rows_of(comparison: pd.DataFrame, objective: str) -> pd.DataFrame:
@@ -75,7 +80,12 @@ def ranking(comparison: pd.DataFrame, objective: str = "quality", base: str = BA
         if len(reference):
             axes.axvline(reference.iloc[0], color=GRAY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.set_ylim(-0.7, len(rows) - 0.3)
-        axes.set_xlabel(order.label)
+        axes.set_xlabel(order.axis)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y")
     return figure
+
+
+def draw(files: Any, settings: Config) -> dict[str, Figure]:
+    """The figure of the rule `plot_ranking`."""
+    return {"ranking": ranking(read_table("comparison", files.comparison))}

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.evaluation import BASE, LEARNED
 from adaptive_samplers.figures.style import (
     BLACK,
@@ -26,6 +27,7 @@ from adaptive_samplers.figures.style import (
 )
 from adaptive_samplers.repeated_sampling.coverage import PowerLaw
 from adaptive_samplers.repeated_sampling.measure import ALL, FINAL_ANSWER, VERIFIABLE
+from adaptive_samplers.tables import read_table
 
 _PANEL_HEIGHT = 2.7  # inches
 _LONGEST_LINE = 24  # characters of a name over a panel
@@ -255,3 +257,12 @@ def _empty(sentence: str) -> Figure:
     figure = new_figure(height=1.0)
     figure.text(0.5, 0.5, sentence, ha="center", va="center")
     return figure
+
+
+def draw(files: Any, settings: Config) -> dict[str, Figure]:
+    """The figures of the rule `plot_repeated_sampling`."""
+    measured = read_table("repeated_sampling", files.measured)
+    return {
+        "coverage": coverage(measured, read_table("power_laws", files.power_laws)),
+        "selecting": selecting(measured),
+    }

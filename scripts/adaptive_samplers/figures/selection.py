@@ -3,11 +3,14 @@
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import (
     GRAY,
     LINE_HEIGHT,
@@ -18,6 +21,7 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.tables import read_table
 
 _COLUMNS = 3
 _PANEL_WIDTH = 1.25  # inches, at least
@@ -90,3 +94,14 @@ def kept(training_sets: Mapping[str, pd.DataFrame], heuristics: pd.DataFrame) ->
             axes.remove()
         figure.supxlabel("Share of the kept answers (%)")
     return figure
+
+
+def draw(files: Any, settings: Config) -> dict[str, Figure]:
+    """The figure of the rule `plot_kept_heuristics`."""
+    heuristics = read_table("heuristics", files.heuristics)
+    names = heuristics[["heuristic_id", "name"]]
+    training_sets = {
+        path.stem.replace("_top", " top"): read_table("training_sets", path).merge(names, on="heuristic_id")
+        for path in map(Path, files.training_sets)
+    }
+    return {"kept_heuristics": kept(training_sets, heuristics)}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import count, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from adaptive_samplers.evaluation import LEARNED, OBJECTIVES
+from adaptive_samplers.config.model import Config
+from adaptive_samplers.evaluation import LEARNED
 from adaptive_samplers.figures.ranking import rows_of
 from adaptive_samplers.figures.style import (
     GRAY,
@@ -24,6 +25,8 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.measures import OBJECTIVES
+from adaptive_samplers.tables import read_table
 
 Obstacles = list[tuple[np.ndarray, float]]
 
@@ -235,7 +238,7 @@ def _sign(mark: Mark) -> dict:
     }
 
 
-def _front_line(x: np.ndarray, y: np.ndarray, sign: int) -> np.ndarray:
+def _front_line(x: np.ndarray, y: np.ndarray, sign: float) -> np.ndarray:
     """Corners `[n, 2]` of the staircase that bounds what points reach; `sign` is -1 if less `x` is better."""
     front = pareto_front(sign * x, y)
     x, y = x[front], y[front]
@@ -254,7 +257,7 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
     comparison : DataFrame
         A `comparison` table with `quality` and the measure of diversity.
     diversity : str
-        The measure: embedding_entropy, vendi_score or self_bleu.
+        The measure, one of `DIVERSITY_MEASURES`.
 
     Raises
     ------
@@ -267,7 +270,7 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
     lines = _key_lines(rows, short, marks)
     x, y = rows["mean_diversity"].to_numpy(), rows["mean_quality"].to_numpy()
     learned = (rows["kind"] == LEARNED).to_numpy()
-    sign = 1 if OBJECTIVES[diversity].higher_is_better else -1
+    sign = OBJECTIVES[diversity].sign
     drawn_lines = []
     with style():
         figure = new_figure(height=1.0)
@@ -298,8 +301,8 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
         axes.margins(0.06)
         if sign < 0:
             axes.invert_xaxis()
-        axes.set_xlabel(OBJECTIVES[diversity].label)
-        axes.set_ylabel(OBJECTIVES["quality"].label)
+        axes.set_xlabel(OBJECTIVES[diversity].axis)
+        axes.set_ylabel(OBJECTIVES["quality"].axis)
         axes.grid()
 
         figure.draw_without_rendering()
@@ -311,3 +314,9 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
             obstacles += [(box, 0.7) for box in _boxes_along(axes.transData.transform(line), 2 * pixels)]
         _place_labels(axes, points, [short[name] for name in rows.index], obstacles)
     return figure
+
+
+def draw(files: Any, settings: Config) -> dict[str, Figure]:
+    """The figure of the rule `plot_tradeoff`."""
+    comparison = read_table("comparison", files.comparison)
+    return {"tradeoff": tradeoff(comparison, settings.scoring.diversity_measure)}

@@ -5,13 +5,10 @@ finds the best and the worst answers, and `summary` puts that together. `page` w
 """
 
 from adaptive_samplers.label_summary.correlations import correlations, write_correlations
-from adaptive_samplers.label_summary.measures import MEASURES, Measure
 from adaptive_samplers.label_summary.page import labels_page
 from adaptive_samplers.label_summary.summary import distributions_table, summarize_labels
 
 __all__ = [
-    "MEASURES",
-    "Measure",
     "correlations",
     "distributions_table",
     "labels_page",

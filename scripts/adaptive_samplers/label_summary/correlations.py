@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from adaptive_samplers.evaluation import latex_text
-from adaptive_samplers.files import atomic_output
-from adaptive_samplers.label_summary.measures import BY_COLUMN
+from adaptive_samplers.measures import MEASURES
+from adaptive_samplers.rendering import latex_text, write_csv, write_latex_table
 
 FEWEST = 3  # values of both labels, below which there is no correlation
 
@@ -70,11 +69,11 @@ def correlations(answers: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """
     grouped = answers.groupby("group")
     # Not the mean of a group's own label: rounding would break ties between groups.
-    how = {column: "first" if BY_COLUMN[column].of_group else "mean" for column in columns}
+    how = {column: "first" if MEASURES[column].of_group else "mean" for column in columns}
     groups = grouped.agg({"prompt": "first", **how})
     rows = []
     for first, second in combinations(columns, 2):
-        of_group = BY_COLUMN[first].of_group or BY_COLUMN[second].of_group
+        of_group = MEASURES[first].of_group or MEASURES[second].of_group
         pairs = (groups if of_group else answers)[["prompt", first, second]].dropna()
         prompt, x, y = (pairs[column].to_numpy() for column in ("prompt", first, second))
         inside = spearman_by_group(prompt, x, y)
@@ -107,21 +106,15 @@ def as_matrix(pairs: pd.DataFrame, columns: list[str]) -> np.ndarray:
 def write_correlations(pairs: pd.DataFrame, columns: list[str], csv_path: Path | str, tex_path: Path | str) -> None:
     """Write correlations for people: every pair and digit as CSV, and the matrix as LaTeX for a paper.
 
-    In the LaTeX table, overall correlations stand below the diagonal and those within prompts above it. It needs the
-    package booktabs.
+    In the LaTeX table, overall correlations stand below the diagonal and those within prompts above it.
     """
-    with atomic_output(csv_path) as temporary:
-        pairs.to_csv(temporary, index=False)
+    write_csv(pairs, csv_path)
     numbers = [str(position + 1) for position in range(len(columns))]
-    lines = [rf"\begin{{tabular}}{{rl{'r' * len(columns)}}}", r"\toprule"]
-    lines += [" & ".join(["", "Label", *numbers]) + r" \\", r"\midrule"]
+    rows = []
     for position, row in enumerate(as_matrix(pairs, columns)):
         cells = ["" if place == position else _latex_number(value) for place, value in enumerate(row)]
-        title = latex_text(BY_COLUMN[columns[position]].title)
-        lines.append(" & ".join([numbers[position], title, *cells]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", ""]
-    with atomic_output(tex_path) as temporary:
-        temporary.write_text("\n".join(lines))
+        rows.append([numbers[position], latex_text(MEASURES[columns[position]].title), *cells])
+    write_latex_table(f"rl{'r' * len(columns)}", [["", "Label", *numbers]], [rows], tex_path)
 
 
 def _latex_number(value: float) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_samplers.label_summary.examples import BEST, WORST
-from adaptive_samplers.label_summary.measures import BY_COLUMN
 from adaptive_samplers.label_summary.summary import distributions_table
+from adaptive_samplers.measures import MEASURES
 from adaptive_samplers.pages import judge_parts, page, paragraph, table, visible
 
 STYLE = """
@@ -82,7 +82,7 @@ def labels_page(
 
 def _overview(summary: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{summary[name]:,} {name}" for name in ("prompts", "heuristics", "seeds"))
-    empty = ", ".join(BY_COLUMN[column].title for column in summary["empty"])
+    empty = ", ".join(MEASURES[column].title for column in summary["empty"])
     said = f"{summary['answers']:,} answers ({counts}), of which {summary['failed']:,} failed."
     said += f" No answer has a value of: {empty}." if empty else ""
     said += "".join(f" {count:,} rows of {table} are of no answer." for table, count in summary["strays"].items())
@@ -105,7 +105,7 @@ def _distributions(summary: Mapping[str, Any], figure: Path | str) -> list[str]:
     rows = distributions_table(summary)
     rows = rows[rows["n"] > 0]
     columns = ["kind", "unit", "n", "nulls", "mean", "sd", "q05", "q25", "median", "q75", "q95"]
-    titles = [BY_COLUMN[label].title for label in rows["label"]]
+    titles = [MEASURES[label].title for label in rows["label"]]
     cells = [[title, *row] for title, row in zip(titles, rows[columns].itertuples(index=False, name=None), strict=True)]
     return [
         _figure(
@@ -170,7 +170,7 @@ def _example(example: Mapping[str, Any], diversity_measure: str) -> str:
     rating = f"rating {_number(labels['rating'])}"
     if labels["rating_stderr"] is not None:
         rating += f" \u00b1 {_number(labels['rating_stderr'])}"
-    facts = [rating, f"{BY_COLUMN[diversity_measure].title}: {_number(labels[diversity_measure])}"]
+    facts = [rating, f"{MEASURES[diversity_measure].title}: {_number(labels[diversity_measure])}"]
     facts.append(f"{_number(labels['tokens'])} tokens, {_FINISHED.get(example['finish_reason'], 'finished otherwise')}")
     verdict = "nothing to verify"
     if example["verifier"] is not None:

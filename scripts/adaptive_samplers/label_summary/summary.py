@@ -13,8 +13,8 @@ from adaptive_samplers.hashing import content_number
 from adaptive_samplers.label_summary.correlations import correlations
 from adaptive_samplers.label_summary.distributions import distribution, group_values
 from adaptive_samplers.label_summary.examples import Extreme, extremes
-from adaptive_samplers.label_summary.measures import BY_COLUMN, CANDIDATES, LABEL_TABLES, MEASURES
 from adaptive_samplers.label_summary.values import answer_values, grid_of, label_values, rows_at
+from adaptive_samplers.measures import CANDIDATES, LABEL_TABLES, MEASURES, measures_of
 
 CORRELATED_ANSWERS = 200_000  # above which correlations are of some prompts, all answers to them
 EXAMPLES = 3  # best ones and worst ones of a kind
@@ -66,7 +66,7 @@ def summarize_labels(
     strays: dict[str, int] = {}
     # Ratings first, for they choose the examples, of which the other labels are kept.
     for table in (*(table for table in LABEL_TABLES if table in tables), CANDIDATES):
-        columns = [measure.column for measure in MEASURES if measure.table == table]
+        columns = [measure.column for measure in measures_of(table)]
         if table == CANDIDATES:
             found = values
         else:
@@ -78,7 +78,7 @@ def summarize_labels(
             shown[column] = found[column][[extreme.place for extreme in chosen]]
             sample[column] = found[column][places]
     known = [column for column in distributions if distributions[column]["kinds"]["all"]["n"]]
-    correlated = [column for column in known if BY_COLUMN[column].correlated]
+    correlated = [column for column in known if MEASURES[column].correlated]
     summary = {
         "answers": int(present.sum()),
         "failed": int(failed.sum()),
@@ -122,7 +122,7 @@ def _distribution(
 ) -> dict[str, Any]:
     """The distribution of a label over the answers there are, or over their groups."""
     unit = "answer"
-    if BY_COLUMN[column].of_group:
+    if MEASURES[column].of_group:
         unit = "group"
         values = group_values(np.where(present, values, np.nan), grid.shape[2])
         present = present.reshape(-1, grid.shape[2]).any(axis=1)

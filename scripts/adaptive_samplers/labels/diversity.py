@@ -11,16 +11,9 @@ from sacrebleu.metrics.bleu import BLEU, MAX_NGRAM_ORDER
 from scipy.special import entr
 
 from adaptive_samplers.labels.embeddings import vectors_for
+from adaptive_samplers.measures import DIVERSITY_MEASURES
 from adaptive_samplers.tables import KEY
 
-DISTINCT_ORDERS = (1, 2, 3)
-GROUP_MEASURES = [
-    "embedding_entropy",
-    "vendi_score",
-    *(f"distinct_{order}" for order in DISTINCT_ORDERS),
-    "compression_ratio",
-]
-MEASURES = ["self_bleu", *GROUP_MEASURES]
 GROUP = ["prompt_id", "heuristic_id"]
 
 
@@ -233,17 +226,16 @@ def label_diversity(candidates: pd.DataFrame, embeddings: pd.DataFrame) -> tuple
     vector_of_row = np.cumsum(answered) - 1
 
     group_sizes = np.zeros(len(labels), dtype=np.int32)
-    values = np.full((len(labels), len(MEASURES)), np.nan)
+    values = {name: np.full(len(labels), np.nan) for name in DIVERSITY_MEASURES}
     groups = labels.groupby(GROUP, sort=False).indices.values()
     for rows in groups:
         compared = rows[answered[rows]]
         group_sizes[rows] = len(compared)
         if len(compared) >= 2:
-            overlap = shared_ngrams(texts[compared])
-            values[compared, 0] = overlap.self_bleu
-            values[compared, 1:] = _group_measures(texts[compared], vectors[vector_of_row[compared]], overlap)
-    labels[MEASURES] = values
-    labels["group_size"] = group_sizes
+            found = _measured(texts[compared], vectors[vector_of_row[compared]])
+            for name, column in values.items():
+                column[compared] = found[name]
+    labels = labels.assign(**values, group_size=group_sizes)
     sizes = np.array([group_sizes[rows[0]] for rows in groups], dtype=np.int32)
     report = {
         "answers": len(labels),
@@ -256,8 +248,13 @@ def label_diversity(candidates: pd.DataFrame, embeddings: pd.DataFrame) -> tuple
     return labels, report
 
 
-def _group_measures(texts: Sequence[str], vectors: np.ndarray, overlap: Overlap) -> list[float]:
-    """The values of `GROUP_MEASURES`."""
-    entropy = similarity_entropy(vectors)
-    distinct = [overlap.distinct[order - 1] for order in DISTINCT_ORDERS]
-    return [entropy, 2.0**entropy, *distinct, compression_ratio(texts)]
+def _measured(texts: Sequence[str], vectors: np.ndarray) -> dict[str, float | np.ndarray]:
+    """Every measure of a group: one value, or one for each of its texts [m]."""
+    overlap, entropy = shared_ngrams(texts), similarity_entropy(vectors)
+    return {
+        "self_bleu": overlap.self_bleu,
+        "embedding_entropy": entropy,
+        "vendi_score": 2.0**entropy,
+        **{f"distinct_{order}": overlap.distinct[order - 1] for order in (1, 2, 3)},
+        "compression_ratio": compression_ratio(texts),
+    }

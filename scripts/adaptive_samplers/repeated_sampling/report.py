@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from adaptive_samplers.evaluation import LEARNED, Interval, latex_cell, latex_text
-from adaptive_samplers.files import atomic_output
+from adaptive_samplers.evaluation import Interval
 from adaptive_samplers.pages import page, paragraph, table
+from adaptive_samplers.rendering import by_kind, latex_cell, latex_text, write_latex_table
 from adaptive_samplers.repeated_sampling.measure import ALL, FINAL_ANSWER, VERIFIABLE
 
 
@@ -87,13 +87,11 @@ def missing(measured: pd.DataFrame) -> list[str]:
 
 
 def write_latex(measured: pd.DataFrame, laws: pd.DataFrame, path: Path | str) -> None:
-    """A LaTeX table (booktabs): a row per sampler, the best coverage first, columns without any value left out."""
-    order = best_coverage_first(measured)
+    """A LaTeX table: a row per sampler, the best coverage first, columns without any value left out."""
     size = int(measured["n"].max())
     found = [(column, rows_at(measured, column)) for column in COLUMNS]
     found = [(column, rows) for column, rows in found if len(rows)]
     fits = laws[laws["a"].notna()].set_index("name")
-    width = 1 + len(found) + (2 if len(fits) else 0)
     heads, groups = ["Sampler"], [""]
     for kind, title in _GROUPS.items():
         titles = [column.title.format(n=size) for column, _ in found if column.prompts == kind]
@@ -103,26 +101,19 @@ def write_latex(measured: pd.DataFrame, laws: pd.DataFrame, path: Path | str) ->
     if len(fits):
         heads += ["$a$", "$b$"]
         groups.append(r"\multicolumn{2}{c}{pass@k $= e^{a k^b}$ (s.e.)}")
-    lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule"]
-    lines += [" & ".join(groups) + r" \\", " & ".join(heads) + r" \\"]
+
+    def cells(name: str) -> list[str]:
+        row = [_latex(column, rows.loc[name]) if name in rows.index else "--" for column, rows in found]
+        if len(fits) and name in fits.index:
+            law = fits.loc[name]
+            row += [f"${law[key]:z.2f}$ (${law[key + '_stderr']:z.2f}$)" for key in ("a", "b")]
+        elif len(fits):
+            row += ["--", "--"]
+        return [latex_text(name), *row]
+
     kinds = measured.drop_duplicates("name").set_index("name")["kind"]
-    for kind in ("heuristic", LEARNED):
-        names = [name for name in order if kinds[name] == kind]
-        if names:
-            lines.append(r"\midrule")
-        for name in names:
-            cells = [latex_text(name)]
-            for column, rows in found:
-                cells.append(_latex(column, rows.loc[name]) if name in rows.index else "--")
-            if len(fits) and name in fits.index:
-                law = fits.loc[name]
-                cells += [f"${law[key]:z.2f}$ (${law[key + '_stderr']:z.2f}$)" for key in ("a", "b")]
-            elif len(fits):
-                cells += ["--", "--"]
-            lines.append(" & ".join(cells) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", ""]
-    with atomic_output(path) as temporary:
-        temporary.write_text("\n".join(lines))
+    parts = [list(map(cells, names)) for names in by_kind(best_coverage_first(measured), kinds)]
+    write_latex_table(f"l{'r' * (len(heads) - 1)}", [groups, heads], parts, path)
 
 
 def _latex(column: Column, row: pd.Series) -> str:

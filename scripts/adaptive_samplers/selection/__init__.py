@@ -5,7 +5,7 @@
 """
 
 from adaptive_samplers.selection.normalization import METHODS, SCOPES, normalize, z_score
-from adaptive_samplers.selection.scores import DIVERSITY_MEASURES, score_candidates, weighted_score
+from adaptive_samplers.selection.scores import score_candidates, weighted_score
 from adaptive_samplers.selection.summary import (
     REASONS,
     SUMMARIZED,
@@ -17,7 +17,6 @@ from adaptive_samplers.selection.summary import (
 from adaptive_samplers.selection.training_sets import PARETO_WEIGHTS, SCORED, answer_id, select_training_set
 
 __all__ = [
-    "DIVERSITY_MEASURES",
     "METHODS",
     "PARETO_WEIGHTS",
     "REASONS",

@@ -7,18 +7,8 @@ import pandas as pd
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.grid import Grid, first_of_their_place
+from adaptive_samplers.measures import DIVERSITY_MEASURES, LABELS
 from adaptive_samplers.selection.normalization import normalize
-
-DIVERSITY_MEASURES = {
-    "self_bleu": -1.0,
-    "embedding_entropy": 1.0,
-    "vendi_score": 1.0,
-    "distinct_1": 1.0,
-    "distinct_2": 1.0,
-    "distinct_3": 1.0,
-    "compression_ratio": -1.0,
-}  # sign: more is more diverse
-LABELS = ("quality", "diversity", "correctness")
 
 
 def score_candidates(
@@ -57,7 +47,7 @@ def score_candidates(
     """
     labels = {
         "quality": (quality, quality["rating"]),
-        "diversity": (diversity, diversity[diversity_measure] * DIVERSITY_MEASURES[diversity_measure]),
+        "diversity": (diversity, diversity[diversity_measure] * DIVERSITY_MEASURES[diversity_measure].sign),
         "correctness": (correctness, correctness["score"]),
     }
     grid = Grid.around(*(keys for keys, _ in labels.values()))

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from adaptive_samplers.grid import Grid
-from adaptive_samplers.selection.scores import LABELS
+from adaptive_samplers.measures import LABELS
 from adaptive_samplers.selection.training_sets import Candidates, not_correct, present_and_finished
 from adaptive_samplers.tables import KEY, SCHEMAS
 

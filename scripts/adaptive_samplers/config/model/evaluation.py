@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from adaptive_samplers.config.fields import Section, key, section
-from adaptive_samplers.config.model.types import Chain
+from adaptive_samplers.config.model.types import Chain, Objective
 
 
 class LearningRates(Section):
@@ -70,19 +70,7 @@ class RepeatedSampling(Section):
 class Evaluation(Section):
     """How the learned samplers are compared with the heuristics on the test split."""
 
-    objectives: list[
-        Literal[
-            "quality",
-            "embedding_entropy",
-            "self_bleu",
-            "vendi_score",
-            "distinct_1",
-            "distinct_2",
-            "distinct_3",
-            "compression_ratio",
-            "correctness",
-        ]
-    ] = key(
+    objectives: list[Objective] = key(
         "What is compared.",
         default=["quality", "embedding_entropy", "self_bleu", "correctness"],
         min_length=1,

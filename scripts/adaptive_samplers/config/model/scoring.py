@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from adaptive_samplers.config.fields import Section, key, named, section
-from adaptive_samplers.config.model.types import PromptKind
+from adaptive_samplers.config.model.types import DiversityMeasure, PromptKind
 
 
 class Weights(Section):
@@ -94,9 +94,7 @@ class Scoring(Section):
     )
     normalization: Normalization = section(Normalization, affects=("score_candidates",))
     kinds: ScoredKinds = section(ScoredKinds, affects=("score_candidates",))
-    diversity_measure: Literal[
-        "embedding_entropy", "self_bleu", "vendi_score", "distinct_1", "distinct_2", "distinct_3", "compression_ratio"
-    ] = key(
+    diversity_measure: DiversityMeasure = key(
         "What counts as diversity in the score; self_bleu and compression_ratio enter negated, so that more "
         "is more diverse.",
         default="embedding_entropy",

@@ -4,9 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from adaptive_samplers.measures import DIVERSITY_MEASURES, OBJECTIVES
+
 PromptKind = Literal["creative", "verifiable", "factual", "chat"]
 Split = Literal["train", "validation", "test"]
 DataType = Literal["float32", "bfloat16", "float16"]
+Objective = Literal[*OBJECTIVES]
+DiversityMeasure = Literal[*DIVERSITY_MEASURES]
 PreferenceFormat = Literal["pairs", "trl_preference", "trl_unpaired", "simpo", "halos_pairwise", "halos_binary"]
 
 Text = Annotated[str, Field(min_length=1)]
