@@ -1,7 +1,7 @@
 """A stage whose output changes must have its version raised, or Snakemake would keep what the old code made.
 
 Every stage's output on a small fixed input is kept in golden_stages.json: a hash of all but the floats, and the floats,
-which may differ by rounding from one processor to the next. golden_outputs.py makes them.
+which may differ by rounding from one processor to the next. The package golden makes them.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from golden_outputs import GOLDEN, WITHOUT_GOLDEN
+from golden import GOLDEN, WITHOUT_GOLDEN
 
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.versions import STAGE_VERSIONS

@@ -1,0 +1,134 @@
+"""Golden outputs of the stages that ask for answers and count them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adaptive_samplers.budgets import BudgetSettings, allocate_budget, read_first_round
+from adaptive_samplers.engines import Completion
+from adaptive_samplers.files import read_json
+from adaptive_samplers.heuristics import (
+    apply_on_support,
+    apply_to_logits,
+    draw,
+    expand_heuristics,
+    learned_heuristic,
+    parse_processors,
+    sort_logits,
+)
+from adaptive_samplers.heuristics.pipelines import TEMPLATE
+from adaptive_samplers.policies.formats import write_formats
+from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.policies.rounds import as_contestants, contestants
+from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
+from adaptive_samplers.prompts import collect_prompts
+from adaptive_samplers.randomness import sample_seed, uniforms
+from adaptive_samplers.selection import score_candidates
+from adaptive_samplers.tables import read_table, write_table
+from adaptive_samplers.verbalized.asking import Asking
+from adaptive_samplers.verification import verify_candidates
+from golden.inputs import FEW, HEURISTICS, PROMPTS, candidates, label_tables, logits_of
+
+
+def golden_prompts(folder: Path):
+    rows = [{"prompt": f"Write about thing {i}.", "kind": ["creative", "chat"][i % 2]} for i in range(12)]
+    rows += [{"prompt": "Add 2 and 3.", "kind": "verifiable", "verifier": "numeric", "ground_truth": 5}, rows[0]]
+    (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chat = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi!"}]}]
+    chat[0]["messages"].append({"role": "user", "content": "And now?"})
+    (folder / "q.jsonl").write_text(json.dumps(chat[0]) + "\n")
+    sources = [{"path": "p.jsonl"}, {"path": "q.jsonl", "kind": "chat", "system_prompt": "Be kind.", "dataset": "q"}]
+    caps = {"train": 2, "validation": None, "test": 2}
+    return collect_prompts(sources, {"train": 0.5, "validation": 0.2, "test": 0.3}, caps, folder)
+
+
+def golden_heuristics(_):
+    return [HEURISTICS, learned_heuristic("samplers/SamplingNetwork/a0.7_b0.3_c0_top2")]
+
+
+REPLIES = [
+    "<response><text>One</text><probability>0.2</probability></response> <response><text>Two</text><probability>60%",
+    '[{"text": "One", "probability": 0.2}, {"text": "Two", "probability": "1/2"}, {"text": "Thr',
+    "Sure:\n1. (0.1) One\n2. (0.3) Two\n3. one\n\n4. Four",
+    "One, I think.",
+]
+
+
+def golden_generation(_):
+    """What the transformers engine does at a token: sort, process, draw; and what is drawn from replies."""
+    pipelines = [parse_processors(row.processors) for row in HEURISTICS.itertuples()]
+    logits = logits_of(12, 40)
+    chosen, kept = [], []
+    for row in logits:
+        rows = row.expand(len(pipelines), -1)
+        t, order = sort_logits(rows.log_softmax(-1))
+        changed = apply_on_support(t, None, pipelines).t
+        kept.append(changed.isfinite().sum(-1).tolist())
+        for seed in range(3):
+            number = uniforms(sample_seed(20260101, "a", seed), 4)[3]
+            positions = draw(changed, torch.full((len(pipelines),), number, dtype=torch.float64))
+            chosen.append(order.gather(1, positions[:, None]).flatten().tolist())
+    asking, entry = Asking(3, None, TEMPLATE), {"answers": 3, "max_new_tokens": None, "template": TEMPLATE}
+    replies = [
+        asking.read(Completion(0, text=text, finish_reason=reason), sample_seed(20260101, "a", 3)).describe()
+        for text in REPLIES
+        for reason in ("stop", "length")
+    ]
+    replies += [asking.messages(json.loads(PROMPTS["messages"][0])), asking.limit(10)]
+    replies += expand_heuristics([], [], None, [{**entry, "pipeline": [{"temperature": 0.7}]}])
+    probabilities = apply_to_logits(logits[: len(pipelines)], pipelines[: len(logits)]).softmax(-1).tolist()
+    return [chosen, kept, probabilities, replies]
+
+
+def golden_verification(folder: Path):
+    table = candidates()
+    changed = pd.concat([table[table.index != 3], table[20:21]])
+    write_table("candidates", changed, folder / "shard.parquet")
+    verify_candidates(
+        [folder / "shard.parquet"], PROMPTS, FEW, [0, 1, 2], 1.0, folder / "all.parquet", folder / "report.json"
+    )
+    return [read_table("candidates", folder / "all.parquet"), read_json(folder / "report.json")]
+
+
+def golden_allocation(folder: Path):
+    prompts = pd.concat([PROMPTS.assign(prompt_id=PROMPTS["prompt_id"] + str(i), split="train") for i in range(4)])
+    prompts = pd.concat([prompts, PROMPTS[2:]], ignore_index=True)
+    keys = [(p, h, s) for p in prompts["prompt_id"] for h in FEW["heuristic_id"] for s in (0, 1)]
+    quality, diversity, correctness = label_tables(keys)
+    place = quality["heuristic_id"].map({name: number for number, name in enumerate(FEW["heuristic_id"])})
+    quality = quality.assign(rating=quality["rating"] - 2 * place, rating_stderr=0.5, comparisons=3, reward=np.nan)
+    write_table("quality", quality.astype({"comparisons": np.int32}), folder / "quality.parquet")
+    scores = score_candidates(prompts, quality, diversity, correctness, "vendi_score")
+    write_table("scores", scores, folder / "scores.parquet")
+    weights = ({"diversity": 0.0, "quality": 1.0, "correctness": 0.0}, {"diversity": 0.2, "quality": 0.8})
+    settings = BudgetSettings(2, 0.6, 1, 0.9, 2, 0.5, weights)
+    files = folder / "scores.parquet", folder / "quality.parquet"
+    first = read_first_round(*files, prompts, FEW, [0, 1], weights, correct_only=True)
+    report = folder / "report.json"
+    allocate_budget(first, prompts, FEW, [0, 1, 2, 3, 4], settings, folder / "allocation.parquet", report)
+    return [read_table("allocation", folder / "allocation.parquet"), read_json(report)]
+
+
+def golden_policy_samples(folder: Path):
+    one = candidates()[lambda rows: rows["heuristic_id"] == FEW["heuristic_id"][0]]
+    write_table("candidates", one, folder / "candidates.parquet")
+    gather_policy_samples(folder / "candidates.parquet", PROMPTS, "golden", folder / "samples.parquet")
+    generation = {"max_new_tokens": 9, "stop": ["x"], "sampling": [{"top_p": 0.9}]}
+    write_formats(folder / "samples.parquet", PROMPTS, generation, folder / "formats")
+    texts = {path.name: path.read_text() for path in sorted((folder / "formats").rglob("*.js*"))}
+    return read_table("policy_samples", folder / "samples.parquet"), texts
+
+
+def golden_round(folder: Path):
+    one = candidates()[lambda rows: rows["heuristic_id"] == FEW["heuristic_id"][0]]
+    write_table("candidates", one, folder / "candidates.parquet")
+    as_contestants(folder / "candidates.parquet", folder / "contestants.parquet")
+    return contestants(FEW[:1], 3), read_table("candidates", folder / "contestants.parquet")
+
+
+def golden_slice(_):
+    steps = [{"temperature": 0.8}, {"top_p": 0.9}]
+    return slice_prompts(PROMPTS, ["train", "test"], 1, 2), sampling_heuristics(steps)
