@@ -1,9 +1,15 @@
-"""Every stage's output on a small fixed input, for test_stage_versions.py: functions of a folder to work in."""
+"""Every stage's output on a small fixed input, for test_stage_versions.py: functions of a folder to work in.
+
+A stage with outputs of several kinds has one under its name, and others under its name, a slash and theirs.
+"""
+
+from functools import partial
 
 from adaptive_samplers.labels.diversity import label_diversity
 from adaptive_samplers.policies.rounds import plan_rounds
 from golden.answers import (
     golden_allocation,
+    golden_engine,
     golden_generation,
     golden_heuristics,
     golden_policy_samples,
@@ -13,6 +19,7 @@ from golden.answers import (
     golden_verification,
 )
 from golden.inputs import PROMPTS, TEXTS, candidates, embeddings
+from golden.judges import JUDGES, golden_tournaments
 from golden.labels import (
     final_answers,
     golden_combination,
@@ -43,9 +50,11 @@ GOLDEN = {
     "collect_prompts": golden_prompts,
     "expand_heuristics": golden_heuristics,
     "generate_candidates": golden_generation,
+    "generate_candidates/engine": golden_engine,
     "verify_candidates": golden_verification,
     "train_judge": golden_judge,
     "label_quality": golden_quality,
+    **{f"label_quality/{kind}": partial(golden_tournaments, kind) for kind in JUDGES},
     "combine_quality": golden_combination,
     "label_diversity": lambda _: label_diversity(candidates(), embeddings(TEXTS)),
     "label_correctness": golden_correctness,

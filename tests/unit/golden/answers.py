@@ -1,6 +1,7 @@
 """Golden outputs of the stages that ask for answers and count them."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 
 from adaptive_samplers.budgets import BudgetSettings, allocate_budget, read_first_round
 from adaptive_samplers.engines import Completion
+from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.files import read_json
+from adaptive_samplers.generation import GenerationSettings, generate
 from adaptive_samplers.heuristics import (
     apply_on_support,
     apply_to_logits,
@@ -20,17 +23,19 @@ from adaptive_samplers.heuristics import (
     sort_logits,
 )
 from adaptive_samplers.heuristics.pipelines import TEMPLATE
+from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.policies.formats import write_formats
 from adaptive_samplers.policies.prompts import slice_prompts
 from adaptive_samplers.policies.rounds import as_contestants, contestants
 from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.randomness import sample_seed, uniforms
+from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.selection import score_candidates
 from adaptive_samplers.tables import read_table, write_table
 from adaptive_samplers.verbalized.asking import Asking
 from adaptive_samplers.verification import verify_candidates
-from golden.inputs import FEW, HEURISTICS, PROMPTS, candidates, label_tables, logits_of
+from golden.inputs import FEW, GRID, HEURISTICS, PROMPTS, candidates, label_tables, language_model, logits_of
 
 
 def golden_prompts(folder: Path):
@@ -57,6 +62,9 @@ REPLIES = [
 ]
 
 
+STATEFUL = {"mirostat": {"tau": 2.0, "eta": 0.3}, "annealed_temperature": {"highest": 2.0, "lowest": 0.3, "decay": 1.0}}
+
+
 def golden_generation(_):
     """What the transformers engine does at a token: sort, process, draw; and what is drawn from replies."""
     pipelines = [parse_processors(row.processors) for row in HEURISTICS.itertuples()]
@@ -81,6 +89,25 @@ def golden_generation(_):
     replies += expand_heuristics([], [], None, [{**entry, "pipeline": [{"temperature": 0.7}]}])
     probabilities = apply_to_logits(logits[: len(pipelines)], pipelines[: len(logits)]).softmax(-1).tolist()
     return [chosen, kept, probabilities, replies]
+
+
+def golden_engine(folder: Path):
+    """What the real engine answers with a tiny model: all of it, and then a part beside what was answered before."""
+    learned = folder / "samplers" / "LocalProbabilityTransform" / "a0_b1_c0_top2"
+    build_sampler("LocalProbabilityTransform", {"hidden_dims": 6}, seed=1).save_pretrained(learned)
+    asking = {"answers": 2, "max_new_tokens": 12, "template": "{answers}: {prompt}", "pipeline": [{"top_p": 0.9}]}
+    heuristics = expand_heuristics(GRID, [[{name: setting}] for name, setting in STATEFUL.items()], None, [asking])
+    heuristics = pd.DataFrame([*heuristics, learned_heuristic(str(learned.relative_to(folder)))])
+    long = json.dumps([{"role": "user", "content": "sea " * 200}])
+    prompts = pd.concat([PROMPTS[:3], PROMPTS[:1].assign(prompt_id="long", messages=long)], ignore_index=True)
+    limits = {"creative": 9, "verifiable": 5, "factual": 7}
+    settings = GenerationSettings(run_seed=20260101, max_new_tokens=limits, stop=("past", "sea"), dtype="float32")
+    engine = TransformersEngine(LanguageModel(language_model(folder), device="cpu"), batch_size=7)
+    with chdir(folder):  # a learned sampler's id follows from its path
+        generate(prompts, heuristics, [0, 3], engine, "hash", settings, folder / "all")
+        rows = {("b", name, 3) for name in heuristics["heuristic_id"]} | {("a", heuristics["heuristic_id"][0], 4)}
+        generate(prompts, heuristics, [3, 4], engine, "hash", settings, folder / "few", rows, [folder / "all"])
+    return [read_table("candidates_with_replies", folder / name) for name in ("all", "few")]
 
 
 def golden_verification(folder: Path):

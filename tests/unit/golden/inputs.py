@@ -10,8 +10,10 @@ import torch
 
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import expand_heuristics
+from adaptive_samplers.models.fetch import fetch_model
 from adaptive_samplers.selection import answer_id
 from adaptive_samplers.tables import KEY, read_table, write_table
+from tiny_model import write_tiny_model
 
 GRID = [
     {"family": "temperature", "temperatures": [0.5, 1.0]},
@@ -168,3 +170,10 @@ def training_rows(folder: Path) -> pd.DataFrame:
         )
     write_table("training_sets", rows, folder / "set.parquet")
     return read_table("training_sets", folder / "set.parquet")
+
+
+def language_model(folder: Path) -> Path:
+    """The folder of a tiny language model, made in `folder`."""
+    write_tiny_model(folder / "written", by_name=True)
+    fetch_model("tiny", {"kind": "folder", "path": str(folder / "written")}, "CC0-1.0", folder / "model")
+    return folder / "model"
