@@ -85,6 +85,8 @@ GOLDEN = {
 }
 
 
+# Whose numbers come from a model in float32, the last digits of which are the processor's.
+BY_A_MODEL = {"generate_candidates/engine", *(f"label_quality/{kind}" for kind in ("scalar", "pairwise", "likelihood"))}
 WITHOUT_GOLDEN = {
     "score_round": "log-probabilities are a language model's; test_policy_rounds compares them with a tiny model's own",
     "train_policy": "what is trained is the user's command's; test_policy_rounds looks at what the command is told",

@@ -101,7 +101,9 @@ def golden_engine(folder: Path):
     long = json.dumps([{"role": "user", "content": "sea " * 200}])
     prompts = pd.concat([PROMPTS[:3], PROMPTS[:1].assign(prompt_id="long", messages=long)], ignore_index=True)
     limits = {"creative": 9, "verifiable": 5, "factual": 7}
-    settings = GenerationSettings(run_seed=20260101, max_new_tokens=limits, stop=("past", "sea"), dtype="float32")
+    # Under this seed no draw is so near a boundary that weights changed by 3e-6 of themselves would draw otherwise;
+    # processors differ by about as much as weights changed by 1e-7.
+    settings = GenerationSettings(run_seed=8, max_new_tokens=limits, stop=("past", "sea"), dtype="float32")
     engine = TransformersEngine(LanguageModel(language_model(folder), device="cpu"), batch_size=7)
     with chdir(folder):  # a learned sampler's id follows from its path
         generate(prompts, heuristics, [0, 3], engine, "hash", settings, folder / "all")
