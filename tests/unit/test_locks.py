@@ -62,7 +62,7 @@ def test_the_second_writer_is_told_who_the_first_one_is(holder, tmp_path, capsys
     assert len(re.findall("waiting 0 s for it to end", capsys.readouterr().err)) == 1
 
 
-def test_a_part_file_is_locked_while_it_is_open(tmp_path, monkeypatch):
+def test_a_part_file_is_locked_while_it_is_open(tmp_path):
     code = (
         "import sys, time; from adaptive_samplers.partfile import PartFile\n"
         "with PartFile(sys.argv[1], 'one') as part:\n"
@@ -70,9 +70,8 @@ def test_a_part_file_is_locked_while_it_is_open(tmp_path, monkeypatch):
     )
     process = start(code, tmp_path / "out")
     assert process.stdout.readline() == "held\n"
-    monkeypatch.setattr(locks.only_writer.__wrapped__, "__defaults__", (0.2,))
     with pytest.raises(UserError, match=f"out.part is being written by process {process.pid}"):
-        PartFile(tmp_path / "out", "two").__enter__()
+        PartFile(tmp_path / "out", "two", patience=0.2).__enter__()
     assert len((tmp_path / "out.part").read_text().splitlines()) == 2, "the loser touches nothing"
     process.kill()
     process.wait()
