@@ -1,5 +1,7 @@
 """The lock of a part file: one writer at a time, and no trace of a killed one in the way."""
 
+import errno
+import fcntl
 import os
 import re
 import signal
@@ -11,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from adaptive_samplers import locks
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.locks import only_writer
 from adaptive_samplers.partfile import PartFile
@@ -109,9 +110,9 @@ def test_many_writers_never_meet(tmp_path):
 
 def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
     def refuse(*arguments):
-        raise OSError(locks.errno.ENOLCK, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks.fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
     with only_writer(tmp_path / "out.part"):
         pass
     assert "out.part: this file system has no locks" in capsys.readouterr().err
