@@ -104,7 +104,8 @@ def golden_engine(folder: Path):
     # Under this seed no draw is so near a boundary that weights changed by 3e-6 of themselves would draw otherwise;
     # processors differ by about as much as weights changed by 1e-7.
     settings = GenerationSettings(run_seed=8, max_new_tokens=limits, stop=("past", "sea"), dtype="float32")
-    engine = TransformersEngine(LanguageModel(language_model(folder), device="cpu"), batch_size=7)
+    # In such a batch a prompt is admitted while answers to another one are under way.
+    engine = TransformersEngine(LanguageModel(language_model(folder), device="cpu"), batch_size=30)
     with chdir(folder):  # a learned sampler's id follows from its path
         generate(prompts, heuristics, [0, 3], engine, "hash", settings, folder / "all")
         rows = {("b", name, 3) for name in heuristics["heuristic_id"]} | {("a", heuristics["heuristic_id"][0], 4)}
