@@ -74,9 +74,11 @@ def test_the_default_template_of_a_pairwise_judge(config_folder):
 def test_null_leaves_out_an_architecture(good_config, config_folder):
     config = load_config(layered(good_config, {"samplers": {"SamplingNetwork": None}}), config_folder)
     assert list(config["samplers"]) == ["LocalProbabilityTransform", "SimpleDistributionAwareTransform"]
-    weights, kept = weight_names(config), config["scoring"]["top_k"]
     assert sampler_names(config) == [
-        f"{name}/{weighting}_top{top_k}" for name in config["samplers"] for weighting in weights for top_k in kept
+        "LocalProbabilityTransform/a0_b1_c0_top2",
+        "LocalProbabilityTransform/a0.5_b0.5_c0_top2",
+        "SimpleDistributionAwareTransform/a0_b1_c0_top2",
+        "SimpleDistributionAwareTransform/a0.5_b0.5_c0_top2",
     ]
 
 
@@ -301,15 +303,22 @@ def test_a_config_is_checked_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "scripts", check=False).returncode == 0
 
 
-def test_a_config_that_needs_tokengrams_is_refused_without_it(monkeypatch):
-    def overlap(enabled: bool, kind: str) -> dict[str, Any]:
-        return {"labels": {"overlap": {"enabled": enabled, "kind": kind}}}
+def overlap_of(enabled: bool, kind: str) -> dict[str, Any]:
+    """What a complete config says of overlap."""
+    return {"labels": {"overlap": {"enabled": enabled, "kind": kind}}}
 
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+def test_a_config_that_needs_tokengrams_is_refused_without_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokengrams", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"labels\.overlap: kind local needs the package tokengrams") as raised:
-        require_packages(overlap(True, "local"))
+        require_packages(overlap_of(True, "local"))
     assert f"\n  {sys.executable} -m pip install tokengrams\n" in str(raised.value)
-    require_packages(overlap(True, "infinigram"))
-    require_packages(overlap(False, "local"))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    require_packages(overlap(True, "local"))
+    require_packages(overlap_of(True, "infinigram"))
+    require_packages(overlap_of(False, "local"))
+
+
+def test_a_config_that_needs_tokengrams_is_taken_with_it(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "tokengrams", raising=False)
+    (tmp_path / "tokengrams.py").write_text("raise ImportError('only looked for')")
+    monkeypatch.syspath_prepend(tmp_path)
+    require_packages(overlap_of(True, "local"))
