@@ -75,7 +75,7 @@ def complaint(name: str, kept: dict | None, found: dict) -> str | None:
         return (
             f"the output of the stage '{stage}' changed for the same input ('{name}'): raise its version in "
             f"scripts/adaptive_samplers/versions.py, so that results of the old code are made again, and {record}. "
-            "(Only where this test's input was changed: delete the entry '{name}' from golden_stages.json instead.)"
+            f"(Only where this test's input was changed: delete the entry '{name}' from golden_stages.json instead.)"
         )
     return None
 
@@ -134,6 +134,7 @@ def test_what_counts_as_a_change():
         assert "--update-golden" in complaint("x", kept, {**kept, **change})
         assert "was changed from 1 to 2" in complaint("x", kept, {**kept, **change, "version": 2})
     assert "no golden output" in complaint("x", None, kept)
+    assert "delete the entry 'x/y'" in complaint("x/y", kept, {**kept, "hash": "b"})
     near_zero = {**kept, "numbers": [1.0, -20.0, "inf", 0.0]}
     for change, names in ((2e-6, {"x"}), (2e-4, {"x", *BY_A_MODEL})):
         moved = {**near_zero, "numbers": [1.0, -20.0, "inf", change]}

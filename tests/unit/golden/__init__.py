@@ -14,6 +14,7 @@ from golden.answers import (
     golden_heuristics,
     golden_policy_samples,
     golden_prompts,
+    golden_rescoring,
     golden_round,
     golden_slice,
     golden_verification,
@@ -81,14 +82,15 @@ GOLDEN = {
         plan_rounds(PROMPTS, ["train", "test"], 0, size, most) for size in (1, 2) for most in (2, None)
     ],
     "gather_round": golden_round,
+    "score_round": golden_rescoring,
     "tables": golden_tables,
 }
 
 
 # Whose numbers come from a model in float32, the last digits of which are the processor's.
-BY_A_MODEL = {"generate_candidates/engine", *(f"label_quality/{kind}" for kind in ("scalar", "pairwise", "likelihood"))}
+BY_A_MODEL = {"generate_candidates/engine", "score_round"}
+BY_A_MODEL |= {f"label_quality/{kind}" for kind in ("scalar", "pairwise", "likelihood")}
 WITHOUT_GOLDEN = {
-    "score_round": "log-probabilities are a language model's; test_policy_rounds compares them with a tiny model's own",
     "train_policy": "what is trained is the user's command's; test_policy_rounds looks at what the command is told",
     "embed_candidates": "the vectors are an embedding model's, and a model is too large for a test of seconds",
     "figures": "what matplotlib draws differs from one version to the next; test_figures looks at what is in them",

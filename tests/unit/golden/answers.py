@@ -26,6 +26,7 @@ from adaptive_samplers.heuristics.pipelines import TEMPLATE
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.policies.formats import write_formats
 from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.policies.rescoring import rescore
 from adaptive_samplers.policies.rounds import as_contestants, contestants
 from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
 from adaptive_samplers.prompts import collect_prompts
@@ -157,6 +158,13 @@ def golden_round(folder: Path):
     write_table("candidates", one, folder / "candidates.parquet")
     as_contestants(folder / "candidates.parquet", folder / "contestants.parquet")
     return contestants(FEW[:1], 3), read_table("candidates", folder / "contestants.parquet")
+
+
+def golden_rescoring(folder: Path):
+    write_table("candidates", candidates(), folder / "candidates.parquet")
+    model = LanguageModel(language_model(folder), device="cpu")
+    rescore(folder / "candidates.parquet", model, model, 5, folder / "rescored.parquet")
+    return read_table("candidates", folder / "rescored.parquet")
 
 
 def golden_slice(_):

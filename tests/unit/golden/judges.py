@@ -45,7 +45,7 @@ def answers(tokenizer: ChatTokenizer) -> pd.DataFrame:
 def says(question: str) -> dict[str, Any]:
     """The reply of a model that leans to what is shown first: with probabilities, as a text, or none of the labels."""
     number = content_number(question)
-    first = (number % 1000 + 300) / 1600
+    first = (number % 1000 + 500) / 1600
     if number % 7 == 0:
         return completion("I cannot say")
     if number % 7 == 1:
