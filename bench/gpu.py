@@ -3,6 +3,9 @@
     python bench/gpu.py                     writes bench/gpu_results.json and prints a table
     python bench/gpu.py --output FILE       writes there
     python bench/gpu.py --batches 1 64      these batches instead of 1, 16 and 64
+    python bench/gpu.py --device cpu --vocabulary 3000 --repeats 2 --output FILE
+                                            tries the script out where there is no such device: without CUDA graphs and
+                                            compiled networks, and what it measures says nothing of a GPU
 
 First the kernels' results are compared with the definition and with the network on every token, on the device and on
 the logits that are then timed; if they do not agree, nothing is timed.
@@ -10,11 +13,15 @@ the logits that are then timed; if they do not agree, nothing is timed.
 
 import argparse
 import copy
+import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 FOLDER = Path(__file__).parent
@@ -58,13 +65,12 @@ def total_variation(some: Tensor, other: Tensor) -> float:
 
 
 @torch.no_grad()
-def disagreements(sampler: AdaptiveSampler, plain: AdaptiveSampler, logits: Tensor) -> list[str]:
-    """What is wrong with the results on this device, in words; empty if nothing is.
+def disagreements(sampler: AdaptiveSampler, plain: AdaptiveSampler, logits: Tensor, passes: Any) -> list[str]:
+    """What is wrong with the results of these passes on this device, in words; empty if nothing is.
 
     They are compared with the definition, and with the same network in plain PyTorch on every token.
     """
     wrong = []
-    passes = passes_for(logits.device)
     ours, definition = (module.condense(logits, INTERVALS) for module in (passes, portable))
     for name in ("t", "n"):
         one, other = getattr(ours.sketch, name), getattr(definition.sketch, name)
@@ -115,7 +121,7 @@ def graph_disagreements(sampler: AdaptiveSampler, logits: Tensor) -> list[str]:
     return wrong
 
 
-def seconds(work: Work, repeats: int = REPEATS) -> float:
+def seconds_by_events(work: Work, repeats: int) -> float:
     """The median time on the device of one call, by CUDA events."""
     for _ in range(min(WARM_UPS, repeats)):
         work()
@@ -126,6 +132,16 @@ def seconds(work: Work, repeats: int = REPEATS) -> float:
         end.record()
     torch.cuda.synchronize()
     return statistics.median(begin.elapsed_time(end) for begin, end in events) / 1000
+
+
+def seconds_by_clock(work: Work, repeats: int) -> float:
+    """The median time of one call that is over when it returns."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def captured(work: Work) -> Work:
@@ -142,9 +158,34 @@ def captured(work: Work) -> Work:
     return graph.replay
 
 
-def on_every_token(sampler: AdaptiveSampler, logits: Tensor) -> Work:
-    """Evaluate the network on every token of as many rows at once as fit into memory."""
-    free, _ = torch.cuda.mem_get_info()
+@dataclass(frozen=True)
+class Device:
+    """What differs between devices.
+
+    Attributes
+    ----------
+    name : as the rows of results call it.
+    seconds : the median time of some calls of a piece of work.
+    graphs : whether it has CUDA graphs, for which networks are compiled.
+    hardware : what it is.
+    free : bytes of memory that are left.
+    """
+
+    name: str
+    seconds: Callable[[Work, int], float]
+    graphs: bool
+    hardware: Callable[[], str]
+    free: Callable[[], int]
+
+
+DEVICES = {
+    "cuda": Device("gpu", seconds_by_events, True, torch.cuda.get_device_name, lambda: torch.cuda.mem_get_info()[0]),
+    "cpu": Device("cpu", seconds_by_clock, False, platform.machine, lambda: 0),
+}
+
+
+def on_every_token(sampler: AdaptiveSampler, logits: Tensor, free: int) -> Work:
+    """Evaluate the network on every token of as many rows at once as fit into so many bytes."""
     parts = logits.split(max(1, free // 2 // BYTES_A_ROW))
     return lambda: [sampler.logits(part, exact=True) for part in parts]
 
@@ -171,18 +212,23 @@ def with_fused_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
     return fused
 
 
-def cases(samplers: dict[str, AdaptiveSampler], logits: Tensor) -> Iterator[Row]:
+def cases(samplers: dict[str, AdaptiveSampler], logits: Tensor, device: Device, repeats: int) -> Iterator[Row]:
     """Rows with baseline and ours in the row's unit, for samplers by what their rows' names end in."""
-    sampler = samplers[""]
-    every_token = seconds(on_every_token(sampler, logits), SLOW_REPEATS)
+
+    def seconds(work: Work) -> float:
+        return device.seconds(work, repeats)
+
+    every_token = device.seconds(on_every_token(samplers[""], logits, device.free()), min(SLOW_REPEATS, repeats))
     softmax = seconds(lambda: torch.multinomial(torch.softmax(logits, -1, dtype=torch.float32), 1))
     for suffix, variant in samplers.items():
         for name in ("logits", "sample"):
             ours = seconds(partial(getattr(variant, name), logits))
-            row = {"name": f"core/gpu_{name}{suffix}", "unit": "seconds a decode step", "ours": ours}
+            row = {"name": f"core/{device.name}_{name}{suffix}", "unit": "seconds a decode step", "ours": ours}
             yield {**row, "against": "the network on every token, eager", "baseline": every_token}
             yield {**row, "against": "torch.softmax and torch.multinomial", "baseline": softmax}
 
+    if not device.graphs:
+        return
     incoming = torch.empty_like(logits)
     copying = seconds(captured(lambda: incoming.copy_(logits)))
 
@@ -194,7 +240,7 @@ def cases(samplers: dict[str, AdaptiveSampler], logits: Tensor) -> Iterator[Row]
     for suffix, variant in samplers.items():
         for name in ("logits", "sample"):
             added = added_by(getattr(variant, name))
-            row = {"name": f"core/gpu_graph_{name}{suffix}", "unit": "microseconds added to a decode step"}
+            row = {"name": f"core/{device.name}_graph_{name}{suffix}", "unit": "microseconds added to a decode step"}
             for against, baseline in (
                 ("the network on every token, eager", every_token),
                 ("torch.softmax and what torch.multinomial does, in a CUDA graph", plain),
@@ -206,43 +252,59 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=FOLDER / "gpu_results.json")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--device", choices=DEVICES, default="cuda")
+    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
     return parser.parse_args(arguments)
 
 
-@torch.no_grad()
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    if not torch.cuda.is_available():
+    if options.device == "cuda" and not torch.cuda.is_available():
         print("bench/gpu.py: there is no CUDA device here, so nothing was measured", file=sys.stderr)
         return 2
-    sampler = build_sampler("SamplingNetwork", {}, seed=0).eval().to("cuda")
-    samplers = {"": sampler, "_compiled_network": with_compiled_network(sampler)}
-    passes = passes_for(torch.device("cuda")).__name__.split(".")[-1]
-    if passes == "fused":
-        samplers["_fused_network"] = with_fused_network(sampler)
+    sampler = build_sampler("SamplingNetwork", {}, seed=0).eval().to(options.device)
+    samplers, passes = {"": sampler}, passes_for(torch.device(options.device))
+    if DEVICES[options.device].graphs:
+        samplers["_compiled_network"] = with_compiled_network(sampler)
+        if name_of(passes) == "fused":
+            samplers["_fused_network"] = with_fused_network(sampler)
+    return compare_and_measure(samplers, passes, options)
+
+
+def name_of(passes: ModuleType) -> str:
+    """What the rows of results call a module of passes."""
+    return passes.__name__.split(".")[-1]
+
+
+@torch.no_grad()
+def compare_and_measure(samplers: dict[str, AdaptiveSampler], passes: ModuleType, options: argparse.Namespace) -> int:
+    """Write the rows of all samplers, the plain one of which has the name ""; the script's exit code."""
+    device = DEVICES[options.device]
     setting = {
         "threads": torch.get_num_threads(),
-        "hardware": torch.cuda.get_device_name(),
-        "passes": passes,
+        "hardware": device.hardware(),
+        "passes": name_of(passes),
         "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
         "versions": {**versions("torch", "triton", "numpy"), "cuda": torch.version.cuda},
     }
     results = []
-    print(f"{setting['hardware']}, {passes} passes, TF32 {'on' if setting['allow_tf32'] else 'off'}")
+    print(f"{setting['hardware']}, {setting['passes']} passes, TF32 {'on' if setting['allow_tf32'] else 'off'}")
     print(f"{'name':<40} {'batch':>5} {'baseline':>10} {'ours':>10} {'ratio':>9}  against")
     for batch in options.batches:
-        logits = logits_like_a_language_models(batch, VOCABULARY, "cuda")
+        logits = logits_like_a_language_models(batch, options.vocabulary, options.device)
         for variant in samplers.values():
-            wrong = disagreements(variant, sampler, logits) + graph_disagreements(variant, logits)
+            wrong = disagreements(variant, samplers[""], logits, passes)
+            wrong += graph_disagreements(variant, logits) if device.graphs else []
             if wrong:
                 print(f"bench/gpu.py: wrong results at batch {batch}:", *wrong, sep="\n  ", file=sys.stderr)
                 return 1
-        for case in cases(samplers, logits):
+        for case in cases(samplers, logits, device, options.repeats):
             row = {
                 **case,
                 "ratio": case["baseline"] / case["ours"],
                 "batch": batch,
-                "vocabulary": VOCABULARY,
+                "vocabulary": options.vocabulary,
                 **setting,
             }
             results.append(row)

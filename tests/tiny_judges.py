@@ -9,8 +9,11 @@ import pandas as pd
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
+from adaptive_samplers.config.model import Config
+from adaptive_samplers.config.model.labels import Tournament
+from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.models.fetch import fetch_model
-from tiny_model import SENTENCES
+from tiny_model import SENTENCES, weights_by_name
 
 TEMPLATE = "{prompt}\n{first_label}: {first_answer}\n{second_label}: {second_answer}\nBetter:"
 QUESTIONS = ["Where does the river go after the old mill?", "Who argued?", "Why?"]
@@ -40,7 +43,7 @@ def tiny_answers(heuristics: int = 5, seeds: int = 2) -> pd.DataFrame:
     return table
 
 
-def write_judge(tiny_model: Path, folder: Path, kind: str, labels: int = 1) -> Path:
+def write_judge(tiny_model: Path, folder: Path, kind: str, labels: int = 1, by_name: bool = False) -> Path:
     """The folder of a random judge, fetched as a model of the kind `folder`; a reward model has so many labels."""
     written = folder.with_name(f"{folder.name}_written")
     shutil.copytree(tiny_model, written, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
@@ -49,12 +52,14 @@ def write_judge(tiny_model: Path, folder: Path, kind: str, labels: int = 1) -> P
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         model = (LlamaForSequenceClassification if kind == "scalar" else LlamaForCausalLM)(config)
+    if by_name:
+        weights_by_name(model)
     model.save_pretrained(written)
     fetch_model(folder.name, {"kind": "folder", "path": str(written)}, "CC0-1.0", folder)
     return folder
 
 
-def judge_config(kind: str, **changes: Any) -> dict[str, Any]:
+def judge_config(kind: str, tournament: Tournament | None = None, **changes: Any) -> Config:
     """The parts of a complete config that a judge reads."""
     judge = {
         "kind": kind,
@@ -87,4 +92,5 @@ def judge_config(kind: str, **changes: Any) -> dict[str, Any]:
             "request_timeout": 5.0,
             "requests_per_second": None,
         }
-    return {"labels": {"quality": {"judge": judge | changes}}}
+    quality = {"judge": judge | changes, "tournament": (tournament or Tournament()).model_dump()}
+    return typed_config({"labels": {"quality": quality}, "model": {"trust_remote_code": False}})

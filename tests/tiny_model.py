@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from adaptive_samplers.hashing import content_number
 
 SENTENCES = [
     "The river ran past the old mill and into the quiet valley.",
@@ -19,7 +22,19 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_tiny_model(folder: Path, context: int = 128) -> None:
+def weights_by_name(model: PreTrainedModel) -> None:
+    """Give a tiny model weights that follow from their names alone, for outputs that are kept.
+
+    What torch draws by a seed, and in which order transformers asks for it, may change with their versions.
+    """
+    for name, weight in model.state_dict().items():
+        if weight.ndim == 2:
+            # RandomState, as NumPy promises that its numbers stay.
+            numbers = np.random.RandomState(content_number(name) % 2**32).uniform(-0.5, 0.5, weight.shape)
+            weight.copy_(torch.from_numpy(numbers))
+
+
+def write_tiny_model(folder: Path, context: int = 128, by_name: bool = False) -> None:
     """A model folder with some 400 tokens, two layers and a context of so many tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -53,6 +68,10 @@ def write_tiny_model(folder: Path, context: int = 128) -> None:
         model = LlamaForCausalLM(config)
         # As initialized, all tokens are about equally probable; this makes distributions peaked and flat ones.
         model.lm_head.weight.data.mul_(40)
+    if by_name:
+        weights_by_name(model)
+        # So that some answers end by themselves.
+        model.lm_head.weight.data[fast.eos_token_id].mul_(3)
     model.save_pretrained(folder)
 
 

@@ -14,21 +14,25 @@ from types import TracebackType
 from typing import Any, Self
 
 from adaptive_samplers.files import full_disk_explained
-from adaptive_samplers.locks import only_writer
+from adaptive_samplers.locks import PATIENCE, only_writer
 from adaptive_samplers.stage import say
 
 
 class PartFile:
-    """Append-only rows for the output `path`, kept in `{path}.part` until `remove` is called."""
+    """Append-only rows for the output `path`, kept in `{path}.part` until `remove` is called.
 
-    def __init__(self, path: Path | str, fingerprint: str) -> None:
+    Another process that has it open is waited for, `patience` seconds long.
+    """
+
+    def __init__(self, path: Path | str, fingerprint: str, patience: float = PATIENCE) -> None:
         self.path = Path(f"{path}.part")
+        self.patience = patience
         self.header = json.dumps({"fingerprint": fingerprint}) + "\n"
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            stack.enter_context(only_writer(self.path))
+            stack.enter_context(only_writer(self.path, self.patience))
             if self.path.exists():
                 self._repair()
             new = not self.path.exists()

@@ -72,8 +72,10 @@ def _leave_gpus_alone(resources: Any) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def run_stage(main: Callable[[Any], None], snakemake: Any) -> None:
+def run_stage(main: Callable[[Any], None], snakemake: Any, patience: float | None = None) -> None:
     """Run a rule's `main(snakemake)` with its log, which one job at a time may write, and its threads.
+
+    Another job with this log is waited for, `patience` seconds long; None takes `locks.PATIENCE`.
 
     What it writes to stderr goes to the terminal and to the rule's log. A `UserError` ends the job with its message
     alone; anything else with its traceback in the log too.
@@ -83,13 +85,13 @@ def run_stage(main: Callable[[Any], None], snakemake: Any) -> None:
     from threadpoolctl import threadpool_limits
 
     # It says something itself.
-    from adaptive_samplers.locks import only_writer
+    from adaptive_samplers.locks import PATIENCE, only_writer
 
     log = Path(snakemake.log[0])
     with ExitStack() as stack:
         try:
             # As long as this job lives, a Snakemake that was started again knows it by this lock.
-            stack.enter_context(only_writer(log))
+            stack.enter_context(only_writer(log, PATIENCE if patience is None else patience))
             stack.enter_context(redirect_stderr(_Tee(sys.stderr, stack.enter_context(open(log, "w")))))
             stack.enter_context(threadpool_limits(snakemake.threads))
             if "torch" in sys.modules:

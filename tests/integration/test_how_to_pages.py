@@ -15,7 +15,7 @@ from support import REPOSITORY, Workflow, tiny_run
 pytestmark = pytest.mark.pipeline
 
 # What commands of the pages write, from what is declared.
-WRITTEN = {"config/README.md", "docs/tables.md", "tests/unit/golden_stages.json"}
+WRITTEN = {"config/README.md", "config/schemas/config.schema.json", "docs/tables.md", "tests/unit/golden_stages.json"}
 PROMPTS = [{"prompt": f"Write {number}.", "kind": "creative"} for number in range(20)]
 
 

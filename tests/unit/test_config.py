@@ -77,10 +77,10 @@ def test_null_leaves_out_an_architecture(good_config, config_folder):
     config = typed_config(config)
     assert config.samplers.SamplingNetwork is None
     assert sampler_names(config) == [
-        f"{name}/{weighting}_top{top_k}"
-        for name in ("LocalProbabilityTransform", "SimpleDistributionAwareTransform")
-        for weighting in weight_names(config.scoring)
-        for top_k in config.scoring.top_k
+        "LocalProbabilityTransform/a0_b1_c0_top2",
+        "LocalProbabilityTransform/a0.5_b0.5_c0_top2",
+        "SimpleDistributionAwareTransform/a0_b1_c0_top2",
+        "SimpleDistributionAwareTransform/a0.5_b0.5_c0_top2",
     ]
 
 
@@ -262,15 +262,22 @@ def test_a_config_is_checked_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "scripts", check=False).returncode == 0
 
 
-def test_a_config_that_needs_tokengrams_is_refused_without_it(monkeypatch):
-    def overlap(enabled: bool, kind: str) -> Config:
-        return typed_config({"labels": {"overlap": {"enabled": enabled, "kind": kind}}})
+def overlap_of(enabled: bool, kind: str) -> Config:
+    """What a complete config says of overlap."""
+    return typed_config({"labels": {"overlap": {"enabled": enabled, "kind": kind}}})
 
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+def test_a_config_that_needs_tokengrams_is_refused_without_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokengrams", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"labels\.overlap: kind local needs the package tokengrams") as raised:
-        require_packages(overlap(True, "local"))
+        require_packages(overlap_of(True, "local"))
     assert f"\n  {sys.executable} -m pip install tokengrams\n" in str(raised.value)
-    require_packages(overlap(True, "infinigram"))
-    require_packages(overlap(False, "local"))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    require_packages(overlap(True, "local"))
+    require_packages(overlap_of(True, "infinigram"))
+    require_packages(overlap_of(False, "local"))
+
+
+def test_a_config_that_needs_tokengrams_is_taken_with_it(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "tokengrams", raising=False)
+    (tmp_path / "tokengrams.py").write_text("raise ImportError('only looked for')")
+    monkeypatch.syspath_prepend(tmp_path)
+    require_packages(overlap_of(True, "local"))

@@ -17,9 +17,10 @@ from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.serving import api as api_module
 from adaptive_samplers.serving import pool as pool_module
 from chat_server import ChatApi, chatting, completion
-from tiny_judges import PROMPTS, judge_config, tiny_answers
+from tiny_judges import PROMPTS, QUESTIONS, judge_config, tiny_answers
 
 ANSWERS = tiny_answers()
+ASKED = dict(zip(PROMPTS["prompt_id"], QUESTIONS, strict=True))
 ROUND_ROBIN = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
 KEY = "sk-very-secret"
 BUSY = (503, {}, {"error": {"message": "overloaded"}})
@@ -58,25 +59,25 @@ def judge_at(api, place, **changes):
         yield judge
 
 
-def question_of(judge, comparison, turned=False):
+def question_of(comparison, turned=False):
     prompt_id, seed = comparison.group
     texts = ANSWERS.set_index(["prompt_id", "heuristic_id", "seed"])["text"]
     first, second = (texts[prompt_id, player, seed] for player in (comparison.first, comparison.second))
     if turned:
         first, second = second, first
-    return None if first == second else f"{judge._prompts[prompt_id]}\nA: {first}\nB: {second}\nBetter:"
+    return None if first == second else f"{ASKED[prompt_id]}\nA: {first}\nB: {second}\nBetter:"
 
 
 def test_probabilities_are_those_of_the_first_token_in_both_orders(tmp_path):
     with chatting(ChatApi(says_probabilities)) as api, judge_at(api, tmp_path) as judge:
         found, measured = judge.compare(PAIRS), judge.measured()
         for comparison, outcome in zip(PAIRS, found, strict=True):
-            straight, turned = question_of(judge, comparison), question_of(judge, comparison, turned=True)
+            straight, turned = question_of(comparison), question_of(comparison, turned=True)
             expected = (expit(log_odds(straight)) + 1 - expit(log_odds(turned))) / 2 if straight else 0.5
             assert outcome == pytest.approx(expected, abs=1e-6)
     asked = {payload["messages"][0]["content"] for payload in api.received}
     assert len(asked) == len(api.received) == measured["calls_made"]
-    shown = [expit(log_odds(q)) for c in PAIRS for q in (question_of(judge, c), question_of(judge, c, True)) if q]
+    shown = [expit(log_odds(q)) for c in PAIRS for q in (question_of(c), question_of(c, True)) if q]
     assert measured["position_bias"] == pytest.approx(np.mean(shown) - 0.5, abs=1e-6)
     assert measured["label_mass"] == pytest.approx(0.9) and measured["told_probabilities"] == 1
     assert (measured["kind"], measured["model"], measured["order"]) == ("endpoint", "test-model", "both")
@@ -89,7 +90,7 @@ def test_probabilities_are_those_of_the_first_token_in_both_orders(tmp_path):
 def test_one_order_is_half_the_calls(tmp_path):
     with chatting(ChatApi(says_probabilities)) as api, judge_at(api, tmp_path, order="one") as judge:
         found = judge.compare(PAIRS)
-        expected = [expit(log_odds(q)) if (q := question_of(judge, c)) else 0.5 for c in PAIRS]
+        expected = [expit(log_odds(q)) if (q := question_of(c)) else 0.5 for c in PAIRS]
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert judge.measured()["orders_disagree"] is None
 
@@ -98,7 +99,7 @@ def test_without_probabilities_the_reply_is_read(tmp_path):
     with chatting(ChatApi(says_a_label)) as api, judge_at(api, tmp_path, top_logprobs=0) as judge:
         found, measured = judge.compare(PAIRS), judge.measured()
         for comparison, outcome in zip(PAIRS, found, strict=True):
-            straight, turned = question_of(judge, comparison), question_of(judge, comparison, turned=True)
+            straight, turned = question_of(comparison), question_of(comparison, turned=True)
             assert outcome == (((log_odds(straight) > 0) + (log_odds(turned) <= 0)) / 2 if straight else 0.5)
     assert set(found) == {0.0, 0.5, 1.0}
     assert measured["label_mass"] is None and measured["told_probabilities"] == 0 and measured["position_bias"] > 0
@@ -176,10 +177,7 @@ def test_what_cannot_pass_is_not_tried_again_and_is_no_opinion(tmp_path):
 
     with chatting(ChatApi(picky)) as api, judge_at(api, tmp_path) as judge:
         found = judge.compare(PAIRS)
-    failed = [
-        any(q and content_number(q) % 10 == 0 for q in (question_of(judge, c), question_of(judge, c, True)))
-        for c in PAIRS
-    ]
+    failed = [any(q and content_number(q) % 10 == 0 for q in (question_of(c), question_of(c, True))) for c in PAIRS]
     np.testing.assert_array_equal(np.isnan(found), failed)
     assert 0 < sum(failed) < len(PAIRS) and len(judge.failures) == sum(failed)
     assert {reason for _, reason in judge.failures} == {

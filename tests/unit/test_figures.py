@@ -1,6 +1,7 @@
 """Figures hold what they should, do not overlap, and are the same bytes for the same data."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -25,9 +26,7 @@ from adaptive_samplers.figures.ranking import ranking
 from adaptive_samplers.figures.repeated_sampling import coverage, selecting
 from adaptive_samplers.figures.selection import by_family_and_temperature, kept
 from adaptive_samplers.figures.style import (
-    FONT_SIZE,
     LEARNED_COLOR,
-    WIDTH,
     balanced_columns,
     family_marks,
     printable,
@@ -196,7 +195,7 @@ def test_saved_files_are_whole_and_the_same_twice(name, tmp_path):
     assert b"/Subtype /CIDFontType2" in first[0].read_bytes() or b"/FontFile2" in first[0].read_bytes()
     assert b"/Type3" not in first[0].read_bytes()
     with Image.open(first[1]) as image:
-        assert image.width == round(200 * WIDTH)
+        assert image.width == 1400  # the text width of a two-column paper, 7 inches, at 200 dots an inch
         assert image.height >= 400
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == sorted(path.name for path in first)
 
@@ -219,7 +218,7 @@ def test_text_is_large_enough_inside_the_figure_and_apart(name, monkeypatch):
     width, height = figure.canvas.get_width_height()
     assert len(drawn) > 20
     for text, size, box in drawn:
-        assert size >= FONT_SIZE
+        assert size >= 9, text  # points, as a paper's captions have
         assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, text
     for (one, _, first), (other, _, second) in combinations(drawn, 2):
         shared = first.intersection(first, second)
@@ -330,9 +329,23 @@ def test_ranking_order_and_highlights():
 @pytest.mark.parametrize("samplers", [HEURISTICS[:2], HEURISTICS[:1] + LEARNED[:1], LEARNED[:2], HEURISTICS[:1]])
 def test_few_samplers(samplers, tmp_path):
     comparison = comparison_of(samplers)
-    comparison.loc[0, ["low", "high"]] = np.nan  # a single prompt has no interval
-    save(tradeoff(comparison), tmp_path / "tradeoff", ["png"])
-    save(ranking(comparison), tmp_path / "ranking", ["png"])
+    names = comparison.query("objective == 'quality'")["name"].tolist()
+    # A single prompt has no interval.
+    comparison.loc[comparison["name"] == names[0], ["low", "high"]] = np.nan
+    figure = ranking(comparison)
+    axes = figure.axes[0]
+    ranked = [label.get_text() for label in axes.get_yticklabels()]
+    lines = [line.get_xydata() for line in axes.lines]
+    drawn = {ranked[int(line[0, 1])] for line in lines if len(line) == 2 and np.isfinite(line).all()}
+    marked = {ranked[int(line[0, 1])] for line in lines if len(line) == 1 and np.isfinite(line).all()}
+    assert sorted(ranked) == sorted(names) and marked == set(names) and drawn == set(names[1:])
+    plane = tradeoff(comparison)
+    learned = sum(family == "learned" for family, _ in samplers)
+    expected = ["A", "B"][:learned] + ["1", "2"][: len(samplers) - learned]
+    assert sorted(text.get_text() for text in plane.axes[0].texts) == sorted(expected)
+    assert all(
+        path.exists() for path in save(plane, tmp_path / "tradeoff", ["png"]) + save(figure, tmp_path / "r", ["png"])
+    )
 
 
 def test_missing_objectives_are_named():
@@ -438,4 +451,4 @@ def test_captions_render_for_every_config(path, preset):
     text = Environment(undefined=StrictUndefined).from_string(path.read_text()).render(snakemake=snakemake)
     strict = {"halt_level": 2, "report_level": 2}
     html = publish_parts(text, writer="html", settings_overrides=strict)["html_body"]
-    assert "{{" not in html and "1 seeds" not in html
+    assert not re.search(r"\b1 seeds\b|\bNone\b|\bnan\b", html)

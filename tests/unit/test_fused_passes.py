@@ -375,6 +375,8 @@ def test_without_their_package_it_is_the_portable_ones_and_said_once(
 
 # The benchmark on a GPU, without one.
 
+SMALL_NETWORK = {"d_model": 16, "d_ff": 24, "n_blocks": 1}
+
 
 @pytest.fixture
 def gpu_benchmark(monkeypatch) -> Any:
@@ -399,8 +401,8 @@ def test_benchmark_takes_batches(gpu_benchmark):
 
 
 @pytest.mark.parametrize("wrong", [None, "condense", "spread", "draw"])
-def test_benchmark_compares_results_before_it_measures(gpu_benchmark, monkeypatch, wrong):
-    sampler = build_sampler("SamplingNetwork", {"d_model": 16, "d_ff": 24, "n_blocks": 1}, seed=0).eval()
+def test_benchmark_compares_results_before_it_measures(gpu_benchmark, wrong):
+    sampler = build_sampler("SamplingNetwork", SMALL_NETWORK, seed=0).eval()
     logits = gpu_benchmark.logits_like_a_language_models(3, 4000, "cpu")
     assert logits.dtype == torch.bfloat16 and logits.shape == (3, 4000)
     served = passes_for(logits.device)
@@ -412,50 +414,37 @@ def test_benchmark_compares_results_before_it_measures(gpu_benchmark, monkeypatc
     functions = {name: getattr(served, name) for name in wrong_results}
     if wrong:
         functions[wrong] = wrong_results[wrong]
-    monkeypatch.setattr(gpu_benchmark, "passes_for", lambda device: SimpleNamespace(**functions))
-    found = gpu_benchmark.disagreements(sampler, sampler, logits)
+    found = gpu_benchmark.disagreements(sampler, sampler, logits, SimpleNamespace(**functions))
     words = {None: "", "condense": "condensed", "spread": "output logits", "draw": "drawn tokens"}[wrong]
     assert (not found) if wrong is None else any(words in sentence for sentence in found)
 
 
 @pytest.fixture
-def pretended_gpu(gpu_benchmark, monkeypatch) -> Any:
-    """The benchmark with a clock and graphs that need no device; what it reports is no measurement."""
-    network = build_sampler("SamplingNetwork", {"d_model": 16, "d_ff": 24, "n_blocks": 1}, seed=0).eval()
-    ticks = iter(range(1, 1000))
-    replaced = {
-        "VOCABULARY": 3000,
-        "build_sampler": lambda *arguments, **keywords: network,
-        "with_compiled_network": lambda sampler: sampler,
-        "logits_like_a_language_models": lambda batch, vocabulary, device: torch.randn(batch, vocabulary),
-        "graph_disagreements": lambda sampler, logits: [],
-        "captured": lambda work: work,
-        "seconds": lambda work, repeats=1: (work(), next(ticks))[1],
-    }
-    for name, value in replaced.items():
-        monkeypatch.setattr(gpu_benchmark, name, value)
-    monkeypatch.setattr(gpu_benchmark, "passes_for", lambda device: portable)
-    monkeypatch.setattr(network, "to", lambda device: network)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "pretended")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**31, 2**31))
-    return gpu_benchmark
+def trying_out(tmp_path) -> list[str]:
+    """The benchmark's options where it is tried out without a GPU."""
+    output = str(tmp_path / "results.json")
+    return ["--device", "cpu", "--vocabulary", "1000", "--repeats", "2", "--batches", "1", "3", "--output", output]
 
 
-def test_benchmark_writes_the_rows_of_the_other_benchmarks(pretended_gpu, tmp_path, capsys):
-    output = tmp_path / "results.json"
-    assert pretended_gpu.main(["--output", str(output), "--batches", "1", "4"]) == 0
-    rows = json.loads(output.read_text())
-    assert [row["batch"] for row in rows] == [1] * 16 + [4] * 16
+def test_benchmark_writes_the_rows_of_the_other_benchmarks(gpu_benchmark, trying_out, tmp_path, capsys):
+    assert gpu_benchmark.main(trying_out) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())
+    names = [name for name in ("core/cpu_logits", "core/cpu_sample") for _ in range(2)]
+    assert [(row["name"], row["batch"]) for row in rows] == [(name, batch) for batch in (1, 3) for name in names]
     keys = {"name", "against", "baseline", "ours", "ratio", "unit", "batch", "vocabulary", "threads", "hardware"}
     assert all(set(row) == keys | {"versions", "passes", "allow_tf32"} for row in rows)
-    assert all(row["ratio"] == row["baseline"] / row["ours"] for row in rows)
-    assert len({(row["name"], row["against"], row["batch"]) for row in rows}) == 32
-    assert "pretended" in capsys.readouterr().out
+    assert all(row["ratio"] == row["baseline"] / row["ours"] and row["ours"] > 0 for row in rows)
+    assert len({(row["name"], row["against"], row["batch"]) for row in rows}) == len(rows)
+    assert {(row["vocabulary"], row["passes"]) for row in rows} == {(1000, "compiled")}
+    assert f"written to {tmp_path / 'results.json'}" in capsys.readouterr().out
 
 
-def test_benchmark_reports_nothing_where_results_are_wrong(pretended_gpu, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(pretended_gpu, "disagreements", lambda *arguments: ["something is wrong"])
-    output = tmp_path / "results.json"
-    assert pretended_gpu.main(["--output", str(output), "--batches", "1"]) == 1
-    assert "something is wrong" in capsys.readouterr().err and not output.exists()
+def test_benchmark_reports_nothing_where_results_are_wrong(gpu_benchmark, trying_out, tmp_path, capsys):
+    samplers = {
+        suffix: build_sampler("SamplingNetwork", SMALL_NETWORK, seed=seed).eval()
+        for seed, suffix in enumerate(("", "_other_network"))
+    }
+    options = gpu_benchmark.parse(trying_out)
+    assert gpu_benchmark.compare_and_measure(samplers, passes_for(torch.device("cpu")), options) == 1
+    assert "total variation from the network on every token" in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()

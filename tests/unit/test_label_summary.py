@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from adaptive_samplers import tables
 from adaptive_samplers.figures.labels import label_correlations, label_distributions
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.label_summary import (
@@ -25,7 +24,7 @@ from adaptive_samplers.label_summary.distributions import bin_edges
 from adaptive_samplers.label_summary.page import FOLDED, visible
 from adaptive_samplers.label_summary.summary import LONGEST_TEXT
 from adaptive_samplers.measures import MEASURES
-from adaptive_samplers.tables import KEY, write_table
+from adaptive_samplers.tables import KEY, read_table, write_table
 
 KINDS = {"p0": "creative", "p1": "verifiable", "p2": "verifiable", "p3": "creative", "p4": "chat"}
 HEURISTICS = ["h0", "h1", "h2"]
@@ -119,14 +118,12 @@ def joined(found):
     return answers.assign(kind=answers["prompt_id"].map(KINDS))
 
 
-@pytest.fixture
-def small_batches(monkeypatch):
-    monkeypatch.setattr(tables.read_batches, "__defaults__", (None, 7))
+FEW_ROWS = 7  # at a time, so that a table is read in parts
 
 
-def test_distributions_are_those_of_pandas(run, small_batches):
+def test_distributions_are_those_of_pandas(run):
     paths, prompts, heuristics, answers = run
-    summary, _ = summarize_labels(paths, prompts, heuristics)
+    summary, _ = summarize_labels(paths, prompts, heuristics, rows_at_a_time=FEW_ROWS)
     table = distributions_table(summary).set_index(["label", "kind"])
     assert summary["answers"] == len(answers) == 5 * 3 * 3 - 3 - 2 and summary["failed"] == 1
     assert summary["groups"] == 14 and (summary["prompts"], summary["heuristics"], summary["seeds"]) == (5, 3, 3)
@@ -183,9 +180,9 @@ def reference(answers, first, second):
     return len(pairs), correlation(pairs), len(inside), inside.mean(), inside.std() / np.sqrt(max(1, len(inside)))
 
 
-def test_correlations_are_those_of_scipy(run, small_batches):
+def test_correlations_are_those_of_scipy(run):
     paths, prompts, heuristics, answers = run
-    summary, pairs = summarize_labels(paths, prompts, heuristics)
+    summary, pairs = summarize_labels(paths, prompts, heuristics, rows_at_a_time=FEW_ROWS)
     columns = summary["correlated"]["columns"]
     assert "rating_stderr" not in columns and {"rating", "score", "tokens", "mean_logprob", *GROUP} <= set(columns)
     assert list(zip(pairs["first"], pairs["second"], strict=True)) == list(combinations(columns, 2))
@@ -210,7 +207,7 @@ def test_correlations_of_any_table(rows):
 
 def test_large_runs_are_sampled_by_whole_prompts(run):
     paths, prompts, heuristics, answers = run
-    summary, pairs = summarize_labels(paths, prompts, heuristics, correlated_answers=20)
+    summary, pairs = summarize_labels(paths, prompts, heuristics, correlated_answers=20, rows_at_a_time=FEW_ROWS)
     chosen, size = [], 0
     for prompt in sorted(KINDS, key=lambda prompt: content_number(["labels", prompt])):
         size += answers["prompt_id"].eq(prompt).sum()
@@ -224,10 +221,10 @@ def test_large_runs_are_sampled_by_whole_prompts(run):
     assert summary["answers"] == len(answers)  # what is counted and described are all of them
 
 
-def test_examples_are_the_extremes_of_their_kind(run, small_batches):
+def test_examples_are_the_extremes_of_their_kind(run):
     paths, prompts, heuristics, answers = run
-    summary, _ = summarize_labels(paths, prompts, heuristics)
-    texts = tables.read_table("candidates", paths["candidates"]).set_index(KEY)["text"]
+    summary, _ = summarize_labels(paths, prompts, heuristics, rows_at_a_time=FEW_ROWS)
+    texts = read_table("candidates", paths["candidates"]).set_index(KEY)["text"]
     for kind, part in answers.dropna(subset="rating").groupby("kind"):
         for end, best in (("best", True), ("worst", False)):
             found = [e for e in summary["examples"] if (e["kind"], e["end"]) == (kind, end)]
@@ -248,7 +245,7 @@ def test_labels_of_no_answer_are_counted_and_left_out(run, tmp_path):
     paths, prompts, heuristics, answers = run
     before, pairs_before = summarize_labels(paths, prompts, heuristics)
     assert before["strays"] == {}
-    quality = tables.read_table("quality", paths["quality"])
+    quality = read_table("quality", paths["quality"])
     missing = {"prompt_id": "p3", "heuristic_id": "h2", "seed": 0}  # in the grid, but there is no such answer
     assert not (answers[KEY] == missing).all(axis=1).any()
     stray = quality.iloc[:2].assign(rating=99.0, seed=[77, 0], prompt_id=["p0", "p3"], heuristic_id=["h0", "h2"])
@@ -349,7 +346,7 @@ def test_long_texts_are_folded(run, tmp_path):
 
 def test_the_summary_keeps_so_much_of_a_text(run):
     paths, prompts, heuristics, _ = run
-    table = tables.read_table("candidates", paths["candidates"]).assign(text="x" * (LONGEST_TEXT + 5))
+    table = read_table("candidates", paths["candidates"]).assign(text="x" * (LONGEST_TEXT + 5))
     write_table("candidates", table, paths["candidates"])
     example = summarize_labels(paths, prompts, heuristics)[0]["examples"][0]
     assert len(example["text"]) == LONGEST_TEXT and example["characters"] == LONGEST_TEXT + 5

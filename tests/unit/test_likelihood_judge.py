@@ -1,6 +1,7 @@
 """Rewards from a reference model's log-probabilities: equal to plain forwards, in process and by a server's reply."""
 
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -122,16 +123,14 @@ def test_what_is_too_long_fails_and_enters_no_rating(folder, tmp_path):
 
 def test_a_killed_job_goes_on(folder, tmp_path, monkeypatch):
     expected, measured, _ = rewards_of(folder, tmp_path)
-    read, batches = LikelihoodScorer._read, []
+    score = LikelihoodScorer.score
 
-    def killed(self, batch):
-        batches.append(len(batch))
-        if len(batches) == 3:
-            raise KeyboardInterrupt
-        return read(self, batch)
+    def killed(self, questions):
+        yield from islice(score(self, questions), 8)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(LikelihoodScorer, "_read", killed)
+        patch.setattr(LikelihoodScorer, "score", killed)
         rewards_of(folder, tmp_path)
     rewards, again, _ = rewards_of(folder, tmp_path)
     assert rewards == pytest.approx(expected, abs=1e-4)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from contextlib import contextmanager, nullcontext
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 import pytest
@@ -165,7 +165,7 @@ def test_batches_change_nothing(kind, reward_folder, language_folder, tmp_path, 
 
 
 def test_the_last_token_counts_even_where_it_is_the_padding_token(reward_folder, tokenizer):
-    scorer = RewardScorer(reward_folder, judge_config("scalar")["labels"]["quality"]["judge"])
+    scorer = RewardScorer(reward_folder, judge_config("scalar").labels.quality.judge)
     padding = scorer.model.config.pad_token_id
     sequences = [[5, 6, 7, padding], [5, 6, 7], [padding, padding], [9]]
     found = {place: result.values[0] for place, result in scorer.score(sequences)}
@@ -197,7 +197,7 @@ class FixedScorer:
 
 
 def pairwise_with(scorer, tokenizer, part, max_length=None, **changes):
-    settings = judge_config("pairwise", **changes)["labels"]["quality"]["judge"]
+    settings = judge_config("pairwise", **changes).labels.quality.judge
     calls = Calls(lambda: nullcontext(scorer), part, max_length)
     return PairwiseJudge(settings, PROMPTS, ANSWERS, calls, Encoder(tokenizer, settings))
 
@@ -295,20 +295,17 @@ def test_the_model_is_not_loaded_where_every_call_is_known(tokenizer, tmp_path):
 @pytest.mark.parametrize("kind", ["scalar", "pairwise"])
 def test_a_killed_job_goes_on(kind, reward_folder, language_folder, tmp_path, monkeypatch):
     scorer_class, folder = (RewardScorer, reward_folder) if kind == "scalar" else (LabelScorer, language_folder)
-    read = scorer_class._read
-    batches = []
+    score = scorer_class.score
 
-    def killed(self, batch):
-        batches.append(len(batch))
-        if len(batches) == 3:
-            raise KeyboardInterrupt
-        return read(self, batch)
+    def killed(self, questions):
+        yield from islice(score(self, questions), 8)
+        raise KeyboardInterrupt
 
     with opened(kind, folder, tmp_path) as judge:
         expected, made = judge.compare(all_pairs()), judge.measured()["calls_made"]
     assert not (tmp_path / "out.part").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(scorer_class, "_read", killed)
+        patch.setattr(scorer_class, "score", killed)
         with pytest.raises(KeyboardInterrupt), opened(kind, folder, tmp_path) as judge:
             judge.compare(all_pairs())
     with opened(kind, folder, tmp_path) as judge:
@@ -316,8 +313,7 @@ def test_a_killed_job_goes_on(kind, reward_folder, language_folder, tmp_path, mo
         assert judge.measured() | {"calls_found": 8, "calls_made": made - 8} == judge.measured()
     # Calls of another dtype are others.
     with monkeypatch.context() as patch:
-        patch.setattr(scorer_class, "_read", killed)
-        batches.clear()
+        patch.setattr(scorer_class, "score", killed)
         with pytest.raises(KeyboardInterrupt), opened(kind, folder, tmp_path) as judge:
             judge.compare(all_pairs())
     with opened(kind, folder, tmp_path, dtype="bfloat16") as judge:

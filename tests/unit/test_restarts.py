@@ -29,7 +29,7 @@ def main(snakemake):
     print("started", flush=True)
     sys.stdin.read()
 
-run_stage(main, SimpleNamespace(log=[sys.argv[1]], threads=1, resources={}, rule="one"))
+run_stage(main, SimpleNamespace(log=[sys.argv[1]], threads=1, resources={}, rule="one"), *map(float, sys.argv[2:]))
 """
 
 
@@ -162,11 +162,10 @@ def test_jobs_that_live_are_refused_by_their_logs_and_dead_ones_are_not(start, t
     assert [path.name for path in tmp_path.iterdir()] == ["one.log"]
 
 
-def test_the_second_job_of_two_with_one_log_says_who_has_it_and_leaves_it_alone(start, monkeypatch, tmp_path):
+def test_the_second_job_of_two_with_one_log_says_who_has_it_and_leaves_it_alone(start, tmp_path):
     first = start(JOB, "one.log")
     assert first.stdout.readline() == "started\n"
-    impatient = "from adaptive_samplers import locks; locks.only_writer.__wrapped__.__defaults__ = (0.2,)\n"
-    second = start(impatient + JOB, "one.log")
+    second = start(JOB, "one.log", 0.2)
     _, said = second.communicate(timeout=60)
     assert second.returncode == 1
     assert f"error in rule one: one.log is being written by process {first.pid} on " in said and "Traceback" not in said

@@ -18,8 +18,7 @@ import pytest
 
 import sandbox_attacks
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.verifiers import VERIFIERS, Verification, sandbox
-from adaptive_samplers.labels.verifiers import code as code_verifier
+from adaptive_samplers.labels.verifiers import VERIFIERS, Verification, sandbox_child
 from adaptive_samplers.labels.verifiers.code import verify_code
 from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
 from adaptive_samplers.labels.verifiers.sandbox import (
@@ -156,10 +155,8 @@ print(run_program("import resource; print(resource.getrlimit(resource.RLIMIT_SIG
 
 def test_an_endless_loop_ends_at_the_limit():
     for code in ["while True: pass", "import time\ntime.sleep(1000)", "10**10**10"]:
-        start = time.monotonic()
         with pytest.raises(TimeLimit):
             run(code, SHORT)
-        assert time.monotonic() - start < SHORT.seconds + 2
 
 
 def test_a_fork_bomb_is_held_and_leaves_nothing():
@@ -199,9 +196,8 @@ except RuntimeError:
 
 def test_processes_that_hide_in_a_session_of_their_own_end_too():
     code = "if os.fork() == 0:\n    os.setsid()\n    time.sleep(1000)\ntime.sleep(0.5)\nprint('parent')"
-    start = time.monotonic()
+    # Were it waited for, the time would be over.
     assert printed(MARKED + code) == "parent"
-    assert time.monotonic() - start < 4
     assert not marked_processes()
 
 
@@ -249,7 +245,8 @@ run_program({MARKED + "time.sleep(1000)"!r}, "", Limits(seconds=1000), time.mono
 
 def test_another_server_comes_when_it_is_killed():
     assert printed("print(1)") == "1"
-    sandbox._server(os.getpid())._process.kill()
+    [server] = [child for child in psutil.Process().children() if sandbox_child.__file__ in child.cmdline()]
+    server.kill()
     with pytest.raises(SandboxError, match="does not answer"):
         run("print(1)")
     assert printed("print(1)") == "1"
@@ -311,26 +308,42 @@ def test_attacks_by_answers_of_a_user_who_is_not_root():
         holds(outcomes(command, user=65534, group=65534, extra_groups=[]))
 
 
-def test_where_sandboxes_are_forbidden_no_code_is_run(monkeypatch, tmp_path):
-    witness = tmp_path / "witness"
-    monkeypatch.setattr(sandbox.sandbox_child, "__file__", str(tmp_path / "forbidden.py"))
-    sandbox._server.cache_clear()
-    source = (Path(sandbox.__file__).parent / "sandbox_child.py").read_text()
-    refusing = source.replace(
-        "def leave_namespaces() -> None:", "def leave_namespaces() -> None:\n    check(-1, 'unshare')"
-    )
-    (tmp_path / "forbidden.py").write_text(refusing)
+# In a user namespace of its own, in which the system then creates no namespaces.
+FORBIDDING = """
+for kind in user mnt pid net ipc uts; do echo 0 > /proc/sys/user/max_${kind}_namespaces || exit 9; done
+exec "$@"
+"""
+ASKING = """
+import json, sys; sys.path.insert(0, sys.argv[1])
+from adaptive_samplers.labels.verifiers.code import verify_code
+from adaptive_samplers.labels.verifiers.sandbox import check_sandbox
+answer = f"open({sys.argv[2]!r}, 'w')"
+for ask in (check_sandbox, lambda: verify_code(answer, {"tests": ["pass"]})):
+    try:
+        print(json.dumps(["no error", str(ask())]))
+    except Exception as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+"""
+
+
+def test_where_sandboxes_are_forbidden_no_code_is_run(tmp_path):
+    enter = ["unshare", "--user", "--map-root-user"]
+    if not shutil.which("unshare") or subprocess.run([*enter, "true"], check=False, capture_output=True).returncode:
+        absent("`unshare --user` of util-linux is missing, or may not create user namespaces")
+    ask = [sys.executable, "-c", ASKING, REPOSITORY / "scripts", tmp_path / "witness"]
+    done = subprocess.run([*enter, "sh", "-c", FORBIDDING, "sh", *ask], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (checked, why), (verified, same) = map(json.loads, done.stdout.splitlines())
+    assert checked == "UserError" and "user namespaces" in why
+    assert verified == "SandboxError" and "namespaces" in same and same in why
+    assert not (tmp_path / "witness").exists()
+
+
+def test_there_are_no_sandboxes_but_on_linux(monkeypatch):
     check_sandbox.cache_clear()
-    with pytest.raises(UserError, match="user namespaces"):
-        check_sandbox()
-    with pytest.raises(SandboxError, match="unshare"):
-        verify_code(f"open({str(witness)!r}, 'w')", {"tests": ["pass"]})
-    assert not witness.exists()
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(UserError, match="Linux"):
         check_sandbox()
-    check_sandbox.cache_clear()
-    sandbox._server.cache_clear()
 
 
 ADD = "def add(a, b):\n    return a + b"
@@ -465,13 +478,16 @@ def test_what_an_answer_raises_can_be_written_to_a_table():
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\x0b", "\u2028"])
 def test_lines_are_compared_as_python_splits_them(ends):
     text = ends.join(["a", "", " b \t", "c", "", ""])
-    assert (
-        list(code_verifier._lines(text))
-        == [line.rstrip() for line in text.rstrip().splitlines()]
-        == ["a", "", " b", "c"]
-    )
-    assert code_verifier._same_lines(text, "a\n\n b\nc") and not code_verifier._same_lines(text, "a\n\n b\nc\nd")
-    assert list(code_verifier._lines(" \n ")) == []
+    answer = f"import sys\nsys.stdout.write({text!r})"
+    same = ["\n".join(line.rstrip() for line in text.rstrip().splitlines()), "a\n\n b\nc", "a\n\n b\nc\n \n"]
+    other = ["a\n\n b\nc\nd", "a\n\n b", "a\n b\nc", "a\n\nb\nc", "\na\n\n b\nc"]
+    for expected in (*same, *other):
+        score, detail = verify_code(answer, {"cases": [{"input": "", "output": expected}]}, LIMITS)
+        assert score == (expected in same), (expected, detail)
+
+
+def test_spaces_alone_are_no_lines():
+    assert verify_code("print(' \\n ')", {"cases": [{"input": "", "output": ""}]}, LIMITS)[0] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import requests
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.serving import server as server_module
 from adaptive_samplers.serving.server import OwnServer, bind_twice, is_healthy, server_environment
-from support import wait_until
+from support import processes_with, wait_until
 
 # What SGLang and uvicorn have that the launcher uses; the model loads until there is a file `go`.
 SGLANG = {
@@ -122,15 +122,16 @@ class Impostor:
 def test_nobody_can_stand_in_for_a_server_that_loads_or_died(own_server, tmp_path):
     starting = threading.Thread(target=own_server.start)
     starting.start()
-    wait_until(lambda: own_server._process, 10)
+    mark = f"--model-path\0{tmp_path}"  # of the server's command line
+    wait_until(lambda: processes_with(mark), 10)
     with Impostor(own_server, tmp_path / "heard") as impostor:
         assert impostor.said == "refused"
         (tmp_path / "go").touch()
         starting.join(30)
         assert requests.get(own_server.url, headers=own_server.headers, timeout=10).text == "real"
     assert own_server.is_alive()
-    os.killpg(own_server._process.pid, signal.SIGKILL)
-    own_server._process.wait()
+    os.killpg(os.getpgid(processes_with(mark)[0]), signal.SIGKILL)
+    wait_until(lambda: not processes_with(mark), 10)
     with Impostor(own_server, tmp_path / "heard") as impostor:
         assert impostor.said == "refused"
         # Refused at once, rather than kept waiting for somebody to listen.

@@ -1,24 +1,28 @@
 """A stage whose output changes must have its version raised, or Snakemake would keep what the old code made.
 
 Every stage's output on a small fixed input is kept in golden_stages.json: a hash of all but the floats, and the floats,
-which may differ by rounding from one processor to the next. golden_outputs.py makes them.
+which may differ by rounding from one processor to the next. The package golden makes them.
 """
 
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from golden_outputs import GOLDEN, WITHOUT_GOLDEN
+import yaml
+from golden import BY_A_MODEL, GOLDEN, WITHOUT_GOLDEN
+from golden.judges import JUDGES
 
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.versions import STAGE_VERSIONS
+from support import REPOSITORY
 
 GOLDEN_FILE = Path(__file__).with_name("golden_stages.json")
 # What differs by less than this is the same number, rounded otherwise.
-RELATIVE, ABSOLUTE = 1e-3, 1e-6
+RELATIVE, ABSOLUTE, ABSOLUTE_BY_A_MODEL = 1e-3, 1e-6, 1e-4
 
 
 def skeleton(value, numbers: list[float | None]):
@@ -37,60 +41,83 @@ def skeleton(value, numbers: list[float | None]):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def entry_of(stage: str, folder: Path) -> dict:
+def stage_of(name: str) -> str:
+    """The stage of a golden output."""
+    return name.partition("/")[0]
+
+
+def entry_of(name: str, folder: Path) -> dict:
     numbers: list[float | None] = []
-    plain = skeleton(GOLDEN[stage](folder), numbers)
-    return {"version": STAGE_VERSIONS[stage], "hash": content_id(plain, length=32), "numbers": numbers}
+    plain = skeleton(GOLDEN[name](folder), numbers)
+    return {"version": STAGE_VERSIONS[stage_of(name)], "hash": content_id(plain, length=32), "numbers": numbers}
 
 
-def same_output(one: dict, other: dict) -> bool:
-    """Whether two entries have the same content, up to the rounding of floats."""
+def same_output(name: str, one: dict, other: dict) -> bool:
+    """Whether two entries of this name have the same content, up to the rounding of floats."""
+    absolute = ABSOLUTE_BY_A_MODEL if name in BY_A_MODEL else ABSOLUTE
     if one["hash"] != other["hash"] or len(one["numbers"]) != len(other["numbers"]):
         return False
     pairs = [pair for pair in zip(one["numbers"], other["numbers"], strict=True) if pair[0] != pair[1]]
     return all(not isinstance(a, str) and not isinstance(b, str) for a, b in pairs) and all(
-        math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE) for a, b in pairs
+        math.isclose(a, b, rel_tol=RELATIVE, abs_tol=absolute) for a, b in pairs
     )
 
 
-def complaint(stage: str, kept: dict | None, found: dict) -> str | None:
-    """What is wrong with a stage, or None."""
+def complaint(name: str, kept: dict | None, found: dict) -> str | None:
+    """What is wrong with a golden output of a stage, or None."""
+    stage = stage_of(name)
     record = "run `python -m pytest tests/unit/test_stage_versions.py --update-golden`"
     if kept is None:
-        return f"the stage '{stage}' has no golden output yet; {record}"
+        return f"the stage '{stage}' has no golden output '{name}' yet; {record}"
     if kept["version"] != found["version"]:
         return f"the version of the stage '{stage}' was changed from {kept['version']} to {found['version']}; {record}"
-    if not same_output(kept, found):
+    if not same_output(name, kept, found):
         return (
-            f"the output of the stage '{stage}' changed for the same input: raise its version in "
+            f"the output of the stage '{stage}' changed for the same input ('{name}'): raise its version in "
             f"scripts/adaptive_samplers/versions.py, so that results of the old code are made again, and {record}. "
-            "(Only where this test's input was changed: delete the stage's entry from golden_stages.json instead.)"
+            f"(Only where this test's input was changed: delete the entry '{name}' from golden_stages.json instead.)"
         )
     return None
 
 
-@pytest.mark.parametrize("stage", sorted(GOLDEN))
-def test_a_stage_with_another_output_has_another_version(stage, tmp_path, request):
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_a_stage_with_another_output_has_another_version(name, tmp_path, request):
     golden = json.loads(GOLDEN_FILE.read_text()) if GOLDEN_FILE.exists() else {}
-    kept, found = golden.get(stage), entry_of(stage, tmp_path)
-    changed_unnoticed = kept is not None and kept["version"] == found["version"] and not same_output(kept, found)
+    kept, found = golden.get(name), entry_of(name, tmp_path)
+    changed_unnoticed = kept is not None and kept["version"] == found["version"] and not same_output(name, kept, found)
     if request.config.getoption("--update-golden") and not changed_unnoticed:
         if kept is None or kept["version"] != found["version"]:
-            golden[stage] = found
+            golden[name] = found
             GOLDEN_FILE.write_text(json.dumps(dict(sorted(golden.items())), indent=2, ensure_ascii=False) + "\n")
         return
-    message = complaint(stage, kept, found)
+    message = complaint(name, kept, found)
     assert message is None, message
 
 
 def test_every_stage_has_a_golden_output_or_a_reason():
-    assert not set(GOLDEN) & set(WITHOUT_GOLDEN)
-    assert set(GOLDEN) | set(WITHOUT_GOLDEN) == set(STAGE_VERSIONS)
+    stages = {stage_of(name) for name in GOLDEN}
+    assert not stages & set(WITHOUT_GOLDEN)
+    assert stages | set(WITHOUT_GOLDEN) == set(STAGE_VERSIONS)
     assert set(json.loads(GOLDEN_FILE.read_text())) == set(GOLDEN) and all(WITHOUT_GOLDEN.values())
 
 
+def kinds_beside(kind: str, schema: Any) -> set[str]:
+    """The kinds among which a config schema offers this one."""
+    if isinstance(schema, dict):
+        kinds = {choice.get("properties", {}).get("kind", {}).get("const") for choice in schema.get("oneOf", [])}
+        if kind in kinds:
+            return kinds
+    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    return set().union(*(kinds_beside(kind, part) for part in parts))
+
+
+def test_every_kind_of_judge_has_a_golden_tournament():
+    schema = yaml.safe_load((REPOSITORY / "config" / "schemas" / "config.schema.yaml").read_text())
+    assert set(JUDGES) == kinds_beside("feature_reward", schema)
+
+
 def test_every_stage_is_used_by_a_rule():
-    rules = "".join(path.read_text() for path in (GOLDEN_FILE.parents[2] / "rules").glob("*.smk"))
+    rules = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
     assert {stage for stage in STAGE_VERSIONS if f'"{stage}"' not in rules} == set()
 
 
@@ -107,3 +134,9 @@ def test_what_counts_as_a_change():
         assert "--update-golden" in complaint("x", kept, {**kept, **change})
         assert "was changed from 1 to 2" in complaint("x", kept, {**kept, **change, "version": 2})
     assert "no golden output" in complaint("x", None, kept)
+    assert "delete the entry 'x/y'" in complaint("x/y", kept, {**kept, "hash": "b"})
+    near_zero = {**kept, "numbers": [1.0, -20.0, "inf", 0.0]}
+    for change, names in ((2e-6, {"x"}), (2e-4, {"x", *BY_A_MODEL})):
+        moved = {**near_zero, "numbers": [1.0, -20.0, "inf", change]}
+        assert {name for name in ("x", *BY_A_MODEL) if not same_output(name, near_zero, moved)} == names
+    assert set(GOLDEN) > BY_A_MODEL

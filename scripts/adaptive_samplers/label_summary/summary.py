@@ -15,6 +15,7 @@ from adaptive_samplers.label_summary.distributions import distribution, group_va
 from adaptive_samplers.label_summary.examples import Extreme, extremes
 from adaptive_samplers.label_summary.values import answer_values, grid_of, label_values, rows_at
 from adaptive_samplers.measures import CANDIDATES, LABEL_TABLES, MEASURES, measures_of
+from adaptive_samplers.tables import ROWS_AT_A_TIME
 
 CORRELATED_ANSWERS = 200_000  # above which correlations are of some prompts, all answers to them
 EXAMPLES = 3  # best ones and worst ones of a kind
@@ -26,6 +27,7 @@ def summarize_labels(
     prompts: pd.DataFrame,
     heuristics: pd.DataFrame,
     correlated_answers: int = CORRELATED_ANSWERS,
+    rows_at_a_time: int = ROWS_AT_A_TIME,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Distributions of labels, the best and worst answers, and correlations.
 
@@ -35,6 +37,7 @@ def summarize_labels(
     prompts, heuristics : the tables of these names.
     correlated_answers : where there are more, prompts are taken in the order of a hash until there are so many
         answers, and correlations are of those.
+    rows_at_a_time : rows of a table in memory at once; they change nothing.
 
     Returns
     -------
@@ -51,8 +54,8 @@ def summarize_labels(
     UserError
         If a table is missing or of another version.
     """
-    grid = grid_of(tables[CANDIDATES])
-    present, failed, values = answer_values(grid, tables[CANDIDATES])
+    grid = grid_of(tables[CANDIDATES], rows_at_a_time)
+    present, failed, values = answer_values(grid, tables[CANDIDATES], rows_at_a_time)
     kinds = sorted(prompts["kind"].unique())
     rows = prompts.set_index("prompt_id").loc[grid.prompt_ids.to_pylist()]
     codes = rows["kind"].map({kind: code for code, kind in enumerate(kinds)}).to_numpy(int)
@@ -70,7 +73,7 @@ def summarize_labels(
         if table == CANDIDATES:
             found = values
         else:
-            found, strays[table] = label_values(grid, present, table, tables[table], columns)
+            found, strays[table] = label_values(grid, present, table, tables[table], columns, rows_at_a_time)
         if table == "quality":
             chosen = extremes(found["rating"].reshape(per_prompt.shape), grid.prompt_ids, codes, kinds, EXAMPLES)
         for column in columns:
@@ -90,7 +93,7 @@ def summarize_labels(
         "empty": [column for column in distributions if column not in known],
         "correlated": {"columns": correlated, "prompts": int(sampled.sum()), "answers": len(places)},
         "distributions": distributions,
-        "examples": _examples(grid, tables, chosen, shown, rows, heuristics),
+        "examples": _examples(grid, tables, chosen, shown, rows, heuristics, rows_at_a_time),
     }
     return summary, correlations(pd.DataFrame(sample), correlated)
 
@@ -137,11 +140,13 @@ def _examples(
     shown: Mapping[str, np.ndarray],
     prompts: pd.DataFrame,
     heuristics: pd.DataFrame,
+    rows_at_a_time: int,
 ) -> list[dict[str, Any]]:
     """The chosen answers with their prompts, texts and labels, as JSON can hold them."""
     places = {extreme.place for extreme in chosen}
-    answers = rows_at(grid, CANDIDATES, tables[CANDIDATES], ["text", "finish_reason"], places)
-    verdicts = rows_at(grid, "correctness", tables["correctness"], ["verifier", "detail", "error"], places)
+    answers = rows_at(grid, CANDIDATES, tables[CANDIDATES], ["text", "finish_reason"], places, rows_at_a_time)
+    columns = ["verifier", "detail", "error"]
+    verdicts = rows_at(grid, "correctness", tables["correctness"], columns, places, rows_at_a_time)
     names = heuristics.set_index("heuristic_id")["name"]
     examples = []
     for position, extreme in enumerate(chosen):

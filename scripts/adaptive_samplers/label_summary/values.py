@@ -1,4 +1,7 @@
-"""Labels as arrays with an entry for every place of the run's grid, read in batches: texts are never in memory."""
+"""Labels as arrays with an entry for every place of the run's grid, read in batches: texts are never in memory.
+
+Every reader takes how many `rows` it reads at a time.
+"""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -9,19 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adaptive_samplers.grid import Grid
-from adaptive_samplers.tables import KEY, read_batches
+from adaptive_samplers.tables import KEY, ROWS_AT_A_TIME, read_batches
 
 
-def grid_of(candidates: Path | str) -> Grid:
+def grid_of(candidates: Path | str, rows: int = ROWS_AT_A_TIME) -> Grid:
     """The grid of the prompts, heuristics and seeds that have an answer."""
     found: list[set[Any]] = [set(), set(), set()]
-    for batch in read_batches("candidates", candidates, KEY):
+    for batch in read_batches("candidates", candidates, KEY, rows):
         for values, column in zip(found, KEY, strict=True):
             values.update(pc.unique(batch[column]).to_pylist())
     return Grid(*found)
 
 
-def answer_values(grid: Grid, candidates: Path | str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def answer_values(
+    grid: Grid, candidates: Path | str, rows: int = ROWS_AT_A_TIME
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """What the answers themselves tell.
 
     Returns
@@ -35,7 +40,7 @@ def answer_values(grid: Grid, candidates: Path | str) -> tuple[np.ndarray, np.nd
     present, failed = np.zeros((2, len(grid)), dtype=bool)
     values = {name: np.full(len(grid), np.nan) for name in ("tokens", "mean_logprob")}
     columns = [*KEY, "token_ids", "token_logprobs", "finish_reason", "error"]
-    for batch in read_batches("candidates", candidates, columns):
+    for batch in read_batches("candidates", candidates, columns, rows):
         places = grid.places(batch)
         wrong = pc.or_(pc.equal(batch["finish_reason"], "error"), pc.is_valid(batch["error"]))
         wrong = wrong.to_numpy(zero_copy_only=False)
@@ -57,7 +62,7 @@ def _means(lists: pa.ListArray) -> np.ndarray:
 
 
 def label_values(
-    grid: Grid, present: np.ndarray, name: str, path: Path | str, columns: Sequence[str]
+    grid: Grid, present: np.ndarray, name: str, path: Path | str, columns: Sequence[str], rows: int = ROWS_AT_A_TIME
 ) -> tuple[dict[str, np.ndarray], int]:
     """Columns of a table of labels.
 
@@ -72,7 +77,7 @@ def label_values(
     """
     values = {column: np.full(len(grid), np.nan) for column in columns}
     strays = 0
-    for batch in read_batches(name, path, [*KEY, *columns]):
+    for batch in read_batches(name, path, [*KEY, *columns], rows):
         places = grid.places(batch)
         known = (places >= 0) & present[places]
         strays += int((~known).sum())
@@ -82,15 +87,15 @@ def label_values(
 
 
 def rows_at(
-    grid: Grid, name: str, path: Path | str, columns: Sequence[str], places: Collection[int]
+    grid: Grid, name: str, path: Path | str, columns: Sequence[str], places: Collection[int], rows: int = ROWS_AT_A_TIME
 ) -> dict[int, dict[str, Any]]:
     """Some columns of the rows at a few places, from one pass through the table."""
     wanted = np.array(sorted(places), dtype=np.int64)
     found = {}
-    for batch in read_batches(name, path, [*KEY, *columns]):
+    for batch in read_batches(name, path, [*KEY, *columns], rows):
         at = grid.places(batch)
-        rows = np.flatnonzero(np.isin(at, wanted))
-        if len(rows):
-            chosen = batch.select(list(columns)).take(pa.array(rows)).to_pylist()
-            found.update(zip(at[rows].tolist(), chosen, strict=True))
+        hits = np.flatnonzero(np.isin(at, wanted))
+        if len(hits):
+            chosen = batch.select(list(columns)).take(pa.array(hits)).to_pylist()
+            found.update(zip(at[hits].tolist(), chosen, strict=True))
     return found

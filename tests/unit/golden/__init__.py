@@ -1,0 +1,97 @@
+"""Every stage's output on a small fixed input, for test_stage_versions.py: functions of a folder to work in.
+
+A stage with outputs of several kinds has one under its name, and others under its name, a slash and theirs.
+"""
+
+from functools import partial
+
+from adaptive_samplers.labels.diversity import label_diversity
+from adaptive_samplers.policies.rounds import plan_rounds
+from golden.answers import (
+    golden_allocation,
+    golden_engine,
+    golden_generation,
+    golden_heuristics,
+    golden_policy_samples,
+    golden_prompts,
+    golden_rescoring,
+    golden_round,
+    golden_slice,
+    golden_verification,
+)
+from golden.inputs import PROMPTS, TEXTS, candidates, embeddings
+from golden.judges import JUDGES, golden_tournaments
+from golden.labels import (
+    final_answers,
+    golden_combination,
+    golden_correctness,
+    golden_index,
+    golden_judge,
+    golden_labels,
+    golden_labels_page,
+    golden_overlap,
+    golden_quality,
+    golden_repeated_sampling,
+)
+from golden.preferences import golden_card, golden_exports, golden_preferences
+from golden.training import (
+    golden_comparison,
+    golden_learnability,
+    golden_probes,
+    golden_replay,
+    golden_scores,
+    golden_selection,
+    golden_summary,
+    golden_tables,
+    golden_training,
+)
+
+GOLDEN = {
+    "allocate_budget": golden_allocation,
+    "collect_prompts": golden_prompts,
+    "expand_heuristics": golden_heuristics,
+    "generate_candidates": golden_generation,
+    "generate_candidates/engine": golden_engine,
+    "verify_candidates": golden_verification,
+    "train_judge": golden_judge,
+    "label_quality": golden_quality,
+    **{f"label_quality/{kind}": partial(golden_tournaments, kind) for kind in JUDGES},
+    "combine_quality": golden_combination,
+    "label_diversity": lambda _: label_diversity(candidates(), embeddings(TEXTS)),
+    "label_correctness": golden_correctness,
+    "index_corpus": golden_index,
+    "label_overlap": golden_overlap,
+    "score_candidates": golden_scores,
+    "select_training_set": golden_selection,
+    "summarize_selection": golden_summary,
+    "summarize_labels": golden_labels,
+    "tabulate_labels": golden_labels_page,
+    "replay_distributions": golden_replay,
+    "train_sampler": golden_training,
+    "learn_heuristic": golden_learnability,
+    "compare_samplers": golden_comparison,
+    "make_preferences": golden_preferences,
+    "export_preferences": golden_exports,
+    "describe_preferences": golden_card,
+    "extract_final_answers": final_answers,
+    "measure_repeated_sampling": golden_repeated_sampling,
+    "probe_distributions": golden_probes,
+    "slice_prompts": golden_slice,
+    "gather_policy_samples": golden_policy_samples,
+    "plan_rounds": lambda _: [
+        plan_rounds(PROMPTS, ["train", "test"], 0, size, most) for size in (1, 2) for most in (2, None)
+    ],
+    "gather_round": golden_round,
+    "score_round": golden_rescoring,
+    "tables": golden_tables,
+}
+
+
+# Whose numbers come from a model in float32, the last digits of which are the processor's.
+BY_A_MODEL = {"generate_candidates/engine", "score_round"}
+BY_A_MODEL |= {f"label_quality/{kind}" for kind in ("scalar", "pairwise", "likelihood")}
+WITHOUT_GOLDEN = {
+    "train_policy": "what is trained is the user's command's; test_policy_rounds looks at what the command is told",
+    "embed_candidates": "the vectors are an embedding model's, and a model is too large for a test of seconds",
+    "figures": "what matplotlib draws differs from one version to the next; test_figures looks at what is in them",
+}

@@ -1,0 +1,155 @@
+"""Golden outputs of the stages from scores to trained samplers, and of what is said of those."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from adaptive_samplers.evaluation import compare_samplers, paired_differences
+from adaptive_samplers.grid import Grid
+from adaptive_samplers.heuristics import configured_pipeline
+from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
+from adaptive_samplers.probes import probe_distributions
+from adaptive_samplers.rendering import write_tables
+from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.selection import (
+    filtered_answers,
+    filtering_reasons,
+    filtering_report,
+    marginals,
+    score_candidates,
+    select_training_set,
+)
+from adaptive_samplers.tables import to_arrow
+from adaptive_samplers.training import TrainingSettings, evaluate, train
+from adaptive_samplers.training.learnability import learn_heuristic
+from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, token_steps
+from golden.inputs import FEW, HEURISTICS, PROMPTS, FixedModel, FixedWords, candidates, label_tables, training_rows
+
+
+def golden_scores(_):
+    return [
+        score_candidates(PROMPTS, *label_tables(), measure)
+        for measure in ("self_bleu", "embedding_entropy", "vendi_score")
+    ]
+
+
+def golden_selection(_):
+    scores = score_candidates(PROMPTS, *label_tables(), "embedding_entropy")
+    answers = to_arrow("candidates", candidates())
+    weights = {"diversity": 0.7, "quality": 0.3, "correctness": 0.1}
+    return [
+        select_training_set(
+            scores, lambda names: answers.select(names).to_batches(7), HEURISTICS, weights, "a0.7_b0.3_c0.1", *options
+        )
+        for options in ((1, True), (3, False))
+    ]
+
+
+def golden_summary(_):
+    scores = score_candidates(PROMPTS, *label_tables(), "embedding_entropy")
+    answers = to_arrow("candidates", candidates())
+    weights = {"diversity": 0.7, "quality": 0.3, "correctness": 0.1}
+    grid = Grid(PROMPTS["prompt_id"], HEURISTICS["heuristic_id"], sorted(set(scores["seed"])))
+    reasons = filtering_reasons(grid, scores, lambda names: answers.select(names).to_batches(7), correct_only=True)
+    kept = scores[(reasons[grid.places(scores)] == 0)][::3]
+    table = marginals(scores, reasons[grid.places(scores)] == 0, HEURISTICS, {("a0.7_b0.3_c0.1", 2): (weights, kept)})
+    return [filtered_answers(grid, reasons).to_pandas(), table, filtering_report(grid, reasons, PROMPTS)]
+
+
+def replayed(folder: Path) -> tuple[pd.DataFrame, Path]:
+    training_set, path = training_rows(folder), folder / "shard.safetensors"
+    replay(answers_of_shard([training_set], 0, 1), FixedModel(), "hash", 8, 6, path)
+    return training_set, path
+
+
+def golden_replay(folder: Path):
+    _, path = replayed(folder)
+    shard = SketchShard.load(path)
+    few = slice(0, None, 9)
+    return [
+        shard.answer_ids,
+        shard.starts.tolist(),
+        shard.token_ids.tolist(),
+        shard.sketch.t[few].tolist(),
+        shard.sketch.n[few].tolist(),
+    ]
+
+
+TRAINING = {
+    "learning_rate": 0.01,
+    "batch_size": 8,
+    "steps": 6,
+    "warmup_steps": 2,
+    "evaluate_every": 3,
+    "gamma": 1.0,
+    "weight_decay": 0.01,
+    "gradient_clip": 1.0,
+    "patience": None,
+    "precision": "float32",
+}
+
+
+def golden_training(folder: Path):
+    training_set, path = replayed(folder)
+    steps = token_steps(training_set, [path])
+    results = [steps.target[::9].tolist()]
+    architectures = {
+        "LocalProbabilityTransform": {"hidden_dims": 6},
+        "SimpleDistributionAwareTransform": {"hidden_dims": 6, "use_dynamic_truncation": True},
+        "SamplingNetwork": {"d_model": 4, "d_ff": 6, "n_blocks": 1, "n_heads": 2, "scale": True},
+    }
+    settings = TrainingSettings(**TRAINING, seed=1)
+    for architecture, config in architectures.items():
+        sampler = build_sampler(architecture, config, seed=1)
+        trained = train(sampler, steps, steps, settings, folder / architecture)
+        results.append([architecture, trained.best_step, evaluate(trained.sampler, steps, 1.0), trained.curves])
+    return results
+
+
+def golden_learnability(folder: Path):
+    training_set, path = replayed(folder)
+    ids = sorted(set(training_set["answer_id"]))
+    splits = {answer: ("train", "validation", "test")[place % 3] for place, answer in enumerate(ids)}
+    return learn_heuristic(
+        training_set.assign(split=training_set["answer_id"].map(splits)),
+        [path],
+        configured_pipeline([{"top_k": 3}]),
+        "LocalProbabilityTransform",
+        {"hidden_dims": 6},
+        TRAINING,
+        seed=1,
+        checkpoint=folder / "checkpoint",
+    )
+
+
+def golden_probes(folder: Path):
+    training_set = training_rows(folder).assign(split="test")
+    return probe_distributions(training_set, PROMPTS, FixedWords(), {}, 3)
+
+
+def comparison_inputs():
+    keys = [(f"p{i}", heuristic, seed) for i in range(6) for heuristic in FEW["heuristic_id"] for seed in (0, 1)]
+    heuristics = FEW.copy()
+    heuristics.loc[3, "family"] = "learned"
+    settings = {"objectives": ["quality", "self_bleu", "correctness"], "resamples": 50, "confidence": 0.9, "seed": 3}
+    return (*label_tables(keys), heuristics), settings
+
+
+def golden_comparison(_):
+    tables, settings = comparison_inputs()
+    return [compare_samplers(*tables, **settings), paired_differences(*tables, **settings)]
+
+
+def golden_tables(folder: Path):
+    tables, settings = comparison_inputs()
+    comparison = compare_samplers(*tables, **settings).round(4)
+    write_tables(comparison, folder / "c.csv", folder / "c.tex")
+    comparison_page(comparison, folder / "c.html")
+    counts = {"expected": 2, "found": 1, "missing": ["m"], "duplicated": [], "failed": ["f"], "dropped_prompts": ["a"]}
+    completeness_page({"heuristics": {**counts, "finish_reasons": {"stop": 1}}}, folder / "d.html")
+    judge = {"pairs": 9, "prompts": 3, "left_out": 1, "folds": 3, "accuracy": 0.75, "weights": {"relevance": 1.5}}
+    accuracy = {"shuffled": 0.5}
+    judge |= {"accuracy_by_corruption": accuracy, "accuracy_corruption_left_out": accuracy, "limits": "Few."}
+    tournaments = {"groups": 3, "failure_reasons": {"no answer": 1}, "judge": {"kind": "x", "position_bias": 0.25}}
+    judge_page(tournaments, judge, folder / "e.html")
+    return [(folder / name).read_text(encoding="utf-8") for name in ("c.csv", "c.tex", "c.html", "d.html", "e.html")]
