@@ -162,13 +162,13 @@ def with_compiled_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
     return compiled
 
 
-def with_fused_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
+def with_triton_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
     """The same sampler, whose network on the knots runs in the project's own kernels."""
-    from adaptive_samplers.samplers import fused_network
+    import triton_network
 
-    fused = copy.deepcopy(sampler)
-    fused.smooth_and_truncation = partial(fused_network.smooth_and_truncation, fused)
-    return fused
+    in_triton = copy.deepcopy(sampler)
+    in_triton.smooth_and_truncation = partial(triton_network.smooth_and_truncation, in_triton)
+    return in_triton
 
 
 def cases(samplers: dict[str, AdaptiveSampler], logits: Tensor) -> Iterator[Row]:
@@ -218,8 +218,8 @@ def main(arguments: list[str]) -> int:
     sampler = build_sampler("SamplingNetwork", {}, seed=0).eval().to("cuda")
     samplers = {"": sampler, "_compiled_network": with_compiled_network(sampler)}
     passes = passes_for(torch.device("cuda")).__name__.split(".")[-1]
-    if passes == "fused":
-        samplers["_fused_network"] = with_fused_network(sampler)
+    if passes == "triton_passes":
+        samplers["_triton_network"] = with_triton_network(sampler)
     setting = {
         "threads": torch.get_num_threads(),
         "hardware": torch.cuda.get_device_name(),
@@ -228,7 +228,7 @@ def main(arguments: list[str]) -> int:
         "versions": {**versions("torch", "triton", "numpy"), "cuda": torch.version.cuda},
     }
     results = []
-    print(f"{setting['hardware']}, {passes} passes, TF32 {'on' if setting['allow_tf32'] else 'off'}")
+    print(f"{setting['hardware']}, {passes}, TF32 {'on' if setting['allow_tf32'] else 'off'}")
     print(f"{'name':<40} {'batch':>5} {'baseline':>10} {'ours':>10} {'ratio':>9}  against")
     for batch in options.batches:
         logits = logits_like_a_language_models(batch, VOCABULARY, "cuda")

@@ -127,16 +127,16 @@ class SamplingNetwork(AdaptiveSampler):
     def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # Somebody may have put another function in the definition's place, for example one of torch.compile.
         defined_here = getattr(self.smooth_and_truncation, "__func__", None) is SamplingNetwork.smooth_and_truncation
-        compiled = _compiled_network()
-        if compiled is None or not defined_here or t.device.type != "cpu" or t.dtype != torch.float32:
+        in_numba = _numba_network()
+        if in_numba is None or not defined_here or t.device.type != "cpu" or t.dtype != torch.float32:
             return super()._evaluate(t, n)
-        return compiled.smooth_and_truncation(self, t, n)
+        return in_numba.smooth_and_truncation(self, t, n)
 
 
 @cache
-def _compiled_network() -> ModuleType | None:
-    """The module with this architecture compiled, imported when first wanted, or None where numba is missing."""
+def _numba_network() -> ModuleType | None:
+    """The module with this architecture in numba, imported when first wanted, or None where numba is missing."""
     try:
-        return import_module("adaptive_samplers.samplers.passes.compiled_network")
+        return import_module("adaptive_samplers.samplers.passes.numba_network")
     except ImportError:  # the passes, which need numba as well, have warned of it
         return None
