@@ -6,36 +6,25 @@ in config/README.md (`document`); what a schema cannot express is in `checks`. A
 line each.
 """
 
-from adaptive_samplers.config.document import document_families, with_key_table
-from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name, likelihood_calls
-from adaptive_samplers.config.load import load_config
-from adaptive_samplers.config.packages import require_packages
-from adaptive_samplers.config.schema import SCHEMA_PATH
-from adaptive_samplers.config.slices import config_slice
-from adaptive_samplers.config.weights import (
-    PARETO,
-    parse_weight_name,
-    sampler_names,
-    weight_name,
-    weight_names,
-    weightings,
-)
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "PARETO",
-    "SCHEMA_PATH",
-    "config_slice",
-    "document_families",
-    "judge_name",
-    "judged_by",
-    "judges_by_name",
-    "likelihood_calls",
-    "load_config",
-    "parse_weight_name",
-    "require_packages",
-    "sampler_names",
-    "weight_name",
-    "weight_names",
-    "weightings",
-    "with_key_table",
-]
+_MODULES = {
+    "document": ["document_families", "with_key_table"],
+    "judges": ["judge_name", "judged_by", "judges_by_name", "likelihood_calls"],
+    "load": ["load_config"],
+    "packages": ["require_packages"],
+    "schema": ["SCHEMA_PATH"],
+    "slices": ["config_slice"],
+    "weights": ["PARETO", "parse_weight_name", "sampler_names", "weight_name", "weight_names", "weightings"],
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: whoever declares options needs `fields` alone, and not what checks whole configs.
+    if name in _MODULE_OF:
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, softplus
 
-from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers.base import AdaptiveSampler, SwiGLU
 
 # As in the definition of the architecture; it keeps the quotient of linear attention finite.
@@ -83,7 +82,7 @@ class SamplingNetwork(AdaptiveSampler):
         multiplier: that constant. The published reference networks without a scaling head have softplus(1).
 
     Raises:
-        UserError: `n_heads` does not divide `d_model`.
+        UserError: an argument is out of its limits (`definitions`), or `n_heads` does not divide `d_model`.
     """
 
     # A knot costs as much as a token does in the evaluation of the whole vocabulary.
@@ -100,8 +99,6 @@ class SamplingNetwork(AdaptiveSampler):
         multiplier: float = 1.0,
     ) -> None:
         super().__init__()
-        if d_model % n_heads:
-            raise UserError(f"SamplingNetwork: n_heads = {n_heads} does not divide d_model = {d_model}")
         self.encoder = Encoder(d_model)
         self.blocks = nn.ModuleList(Block(d_model, d_ff, n_heads) for _ in range(n_blocks))
         self.transformation_head = SwiGLU(2 * d_model, d_model, 1)
