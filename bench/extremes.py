@@ -29,7 +29,7 @@ from adaptive_samplers.heuristics import apply_on_support, configured_pipeline  
 from adaptive_samplers.samplers import ARCHITECTURES, AdaptiveSampler, build_sampler  # noqa: E402
 from adaptive_samplers.samplers import base as sampler_base  # noqa: E402
 from adaptive_samplers.sketch import MASKED_BELOW, DistributionSketch  # noqa: E402
-from adaptive_samplers.training.loss import truncated_logits_loss  # noqa: E402
+from adaptive_samplers.training.objectives.imitation import truncated_logits_loss  # noqa: E402
 from adaptive_samplers.training.trainer import TokenSteps, lowest_log_prob  # noqa: E402
 
 SIZES = (1, 2, 3, 4, 5, 7, 50, 100, 1000, 1023, 1024, 1025, 2047, 2048, 2049, 5003, 32_000, 49_152, 128_256, 262_144)

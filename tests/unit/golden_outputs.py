@@ -405,11 +405,13 @@ def golden_training(folder: Path):
         "SimpleDistributionAwareTransform": {"hidden_dims": 6, "use_dynamic_truncation": True},
         "SamplingNetwork": {"d_model": 4, "d_ff": 6, "n_blocks": 1, "n_heads": 2, "scale": True},
     }
-    settings = TrainingSettings(**TRAINING, seed=1)
+    settings = TrainingSettings.from_config(TRAINING, seed=1)
     for architecture, config in architectures.items():
         sampler = build_sampler(architecture, config, seed=1)
         trained = train(sampler, steps, steps, settings, folder / architecture)
-        results.append([architecture, trained.best_step, evaluate(trained.sampler, steps, 1.0), trained.curves])
+        results.append(
+            [architecture, trained.best_step, evaluate(trained.sampler, steps, settings.loss), trained.curves]
+        )
     return results
 
 
