@@ -1,11 +1,14 @@
 """The fenced blocks of a document, and what a reader who follows a how-to page does with them."""
 
+import filecmp
+import os
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from support import REPOSITORY
@@ -81,3 +84,15 @@ def changed_text(text: str, block: Block) -> str:
     found = f"\n{text}".count(f"\n{old}")
     assert found == 1, f"{block.path} has this in {found} places:\n{textwrap.indent(old, '    ')}"
     return f"\n{text}".replace(f"\n{old}", f"\n{new}")[1:]
+
+
+def touched(project: Path) -> set[str]:
+    """The files of a copy that differ from the project's or are new, but for users' own, which lie at its top."""
+    found = set()
+    for folder, folders, names in os.walk(project):
+        folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in NOT_COPIED)]
+        for path in (Path(folder, name).relative_to(project) for name in names):
+            theirs = REPOSITORY / path
+            if path.parent.name and not (theirs.is_file() and filecmp.cmp(project / path, theirs, shallow=False)):
+                found.add(str(path))
+    return found

@@ -13,6 +13,7 @@ from adaptive_samplers.config.schema import config_schema
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.figures import style
 from adaptive_samplers.samplers import ARCHITECTURES, Options, architecture
+from adaptive_samplers.samplers.passes.grid import LARGEST_OUTPUT
 from adaptive_samplers.training.objectives import OBJECTIVES, data, objective
 from support import REPOSITORY
 
@@ -106,6 +107,7 @@ def test_problems_of_options_together_are_the_declarations():
     assert [name for name, _ in network.options(d_model=30).problems()] == ["d_model"]
     with pytest.raises(UserError, match="d_model: 30 is not divisible by n_heads, 4"):
         network.sampler_class(d_model=30)
+    assert network.arguments["multiplier"].at_most == LARGEST_OUTPUT
     # Saved networks may be smaller than a config may ask for.
     assert len(network(d_model=1, n_heads=1, n_blocks=0).blocks) == 0
 

@@ -431,7 +431,7 @@ def test_a_torch_file_under_the_name_of_safetensors(tmp_path, capsys):
         (b"\xff\xfe\x00", ["not YAML"]),
         (b"- hidden_dims", ["must be a mapping"]),
         (b"3: 4", ["takes no 3"]),
-        (b"hidden_dims: -1", ["hidden_dims: expected a whole number above 0"]),
+        (b"hidden_dims: -1", ["hidden_dims: expected a whole number of at least 1"]),
     ],
     ids=["missing", "broken", "binary", "list", "number", "negative"],
 )

@@ -83,7 +83,12 @@ _OTHER_FAMILIES = [
     Mark(color, marker) for marker in "p<>8d" for color in (BLUE, ORANGE, GREEN, PURPLE, SKY, GRAY, BLACK)
 ]
 _ARCHITECTURES = {name: Mark(declared.color, declared.marker) for name, declared in ARCHITECTURES.items()}
-_OTHER_ARCHITECTURES = [Mark(color, marker) for marker in "DvPX" for color in (PURPLE, ORANGE, SKY, BLACK)]
+_OTHER_ARCHITECTURES = [
+    mark
+    for marker in "DvPX"
+    for color in (PURPLE, ORANGE, SKY, BLACK)
+    if (mark := Mark(color, marker)) not in _ARCHITECTURES.values()
+]
 
 
 def _marks(names: Iterable[str], known: dict[str, Mark], others: Sequence[Mark]) -> dict[str, Mark]:

@@ -139,9 +139,7 @@ def architecture(
 
     def register(options: type[Options]) -> type[Options]:
         name = options.__name__
-        arguments = {option: _allowed(field) for option, field in options.model_fields.items()} | dict(
-            constructor or {}
-        )
+        own = {option: _allowed(field) for option, field in options.model_fields.items()}
         missing = {
             "a docstring that says what it sees": not options.__dict__.get("__doc__"),
             f"the module {module}": find_spec(module) is None,
@@ -152,12 +150,13 @@ def architecture(
             "a color and marker of its own": (color, marker) in [(a.color, a.marker) for a in ARCHITECTURES.values()],
             # Architectures are tiny; what is larger is a mistake, and might need more memory than there is.
             **{
-                f"limits and a default of {option}": field.is_required() or not _is_bounded(arguments[option])
+                f"limits and a default of {option}": field.is_required() or not _is_bounded(own[option])
                 for option, field in options.model_fields.items()
             },
         }
         if lacks := [what for what, is_missing in missing.items() if is_missing]:
             raise TypeError(f"architecture '{name}' lacks {', '.join(lacks)}")
+        arguments = own | dict(constructor or {})
         ARCHITECTURES[name] = Architecture(name, module, options, arguments, learning_rate, color, marker)
         return options
 
@@ -178,4 +177,7 @@ def _allowed(field: Any) -> Numbers | type[bool]:
 
 
 def _is_bounded(allowed: Numbers | type[bool]) -> bool:
-    return allowed is bool or not (allowed.at_most is None and allowed.below is None)
+    return allowed is bool or None not in (
+        allowed.above if allowed.at_least is None else allowed.at_least,
+        allowed.below if allowed.at_most is None else allowed.at_most,
+    )

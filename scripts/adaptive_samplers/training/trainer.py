@@ -106,13 +106,13 @@ class TrainingSettings:
     seed: int
 
     @classmethod
-    def from_config(cls, training: dict[str, Any], seed: int) -> "TrainingSettings":
-        """What the config's `training` says of it; other keys there are of other stages."""
-        names = cls.__dataclass_fields__.keys() - {"seed", "objective"}
-        # A config that names no objective means imitation, whose option is among its other keys.
-        objective = training.get("objective") or {"name": "imitation", "gamma": training["gamma"]}
-        chosen = {name: value for name, value in training.items() if name in names}
-        return cls(**chosen, objective=objective, seed=seed)
+    def from_config(cls, training: dict[str, Any], seed: int, **others: Any) -> "TrainingSettings":
+        """What the config's `training` says of it, but for what is said otherwise; other keys there are not used."""
+        if "objective" not in others:
+            # Configs name none, and have imitation's option among their other keys.
+            others["objective"] = {"name": "imitation", "gamma": training["gamma"]}
+        names = cls.__dataclass_fields__.keys() - {"seed", *others}
+        return cls(**{name: value for name, value in training.items() if name in names}, **others, seed=seed)
 
     @property
     def loss(self) -> "Loss":

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from adaptive_samplers.config import likelihood_calls
+from adaptive_samplers.config.judges import likelihood_calls
 from adaptive_samplers.labels.judges.base import Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
 from adaptive_samplers.labels.judges.encoding import Encoder, Messages
