@@ -47,7 +47,7 @@ def test_classes_take_what_is_declared(name):
     assert ARCHITECTURES[name].color in colors
 
 
-GOOD = {"module": "adaptive_samplers.samplers.local", "learning_rate": 0.01, "color": "#CC79A7", "marker": "D"}
+GOOD = {"module": "adaptive_samplers.samplers.local", "learning_rate": 0.01, "color": style.GRAY, "marker": "8"}
 
 
 class Tiny(Options):
