@@ -1,6 +1,5 @@
 """The fenced blocks of a document, and what a reader who follows a how-to page does with them."""
 
-import filecmp
 import os
 import re
 import shutil
@@ -86,13 +85,12 @@ def changed_text(text: str, block: Block) -> str:
     return f"\n{text}".replace(f"\n{old}", f"\n{new}")[1:]
 
 
-def touched(project: Path) -> set[str]:
-    """The files of a copy that differ from the project's or are new, but for users' own, which lie at its top."""
-    found = set()
+def contents(project: Path) -> dict[str, bytes]:
+    """The files of a project and what is in them, but for users' own, which lie at its top."""
+    found = {}
     for folder, folders, names in os.walk(project):
         folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in NOT_COPIED)]
-        for path in (Path(folder, name).relative_to(project) for name in names):
-            theirs = REPOSITORY / path
-            if path.parent.name and not (theirs.is_file() and filecmp.cmp(project / path, theirs, shallow=False)):
-                found.add(str(path))
+        if Path(folder) != project:
+            paths = [Path(folder, name) for name in names]
+            found |= {str(path.relative_to(project)): path.read_bytes() for path in paths if path.is_file()}
     return found

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from adaptive_samplers.tables import read_table
-from how_to import copy_of_the_project, fenced_blocks, follow, touched
+from how_to import contents, copy_of_the_project, fenced_blocks, follow
 from support import REPOSITORY, Workflow, tiny_run
 
 pytestmark = pytest.mark.pipeline
@@ -19,16 +19,18 @@ pytestmark = pytest.mark.pipeline
 PROMPTS = [{"prompt": f"Write {number}.", "kind": "creative"} for number in range(20)]
 
 
-def added(page: str, project: Path, before_commands: str = "") -> dict[str, Path]:
-    """Follow a page in a copy of the project. Returns where the files are that its blocks name."""
+def added(page: str, project: Path, touches: set[str] | None = None, before_commands: str = "") -> dict[str, Path]:
+    """Follow a page in a copy of the project, which `touches` these files. Returns where those are that blocks name."""
     blocks = fenced_blocks((REPOSITORY / "docs" / page).read_text())
     assert {"sh", "python"} <= {block.language for block in blocks}
-    copy_of_the_project(project)
+    before = contents(copy_of_the_project(project))
     for block in blocks:
         if block.language == "sh" and before_commands:
             subprocess.run([".venv/bin/python", "-c", before_commands], cwd=project, check=True)
             before_commands = ""
         follow(block, project)
+    if touches is not None:
+        assert {path for path, content in contents(project).items() if before.get(path) != content} == touches
     return {block.path: project / block.path for block in blocks if block.path}
 
 
@@ -103,13 +105,14 @@ path.write_text(yaml.safe_dump(schema, sort_keys=False))
 
 
 def test_adding_an_architecture(tmp_path, tiny_model_folder):
-    files = added("add_an_architecture.md", tmp_path / "project", before_commands=TELL_THE_SCHEMA)
-    assert touched(tmp_path / "project") - {"scripts/adaptive_samplers/config/schemas/config.schema.yaml"} == {
+    touches = {
         "config/README.md",
         "scripts/adaptive_samplers/samplers/definitions.py",
         "scripts/adaptive_samplers/samplers/entropy.py",
         "tests/unit/test_samplers.py",
     }
+    schema = "scripts/adaptive_samplers/config/schemas/config.schema.yaml"
+    files = added("add_an_architecture.md", tmp_path / "project", touches | {schema}, TELL_THE_SCHEMA)
     work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
     sampler = "results/tiny/samplers/EntropyScaledTransform/a0_b1_c0_top2"
     done = work.run(sampler, config=yaml.safe_load(files["entropy.yaml"].read_text()))
@@ -119,10 +122,9 @@ def test_adding_an_architecture(tmp_path, tiny_model_folder):
 
 
 def test_adding_a_training_objective(tmp_path):
-    added("add_a_training_objective.md", tmp_path / "project")
     objectives = "scripts/adaptive_samplers/training/objectives"
-    files = {f"{objectives}/definitions.py", f"{objectives}/reverse_kl.py", "tests/unit/test_reverse_kl.py"}
-    assert touched(tmp_path / "project") == files
+    touches = {f"{objectives}/definitions.py", f"{objectives}/reverse_kl.py", "tests/unit/test_reverse_kl.py"}
+    added("add_a_training_objective.md", tmp_path / "project", touches)
     # The page's example of its use, on what the objective's test trains on.
     code = """
 import sys

@@ -62,11 +62,6 @@ class Architecture:
     color: str
     marker: str
 
-    @property
-    def summary(self) -> str:
-        """What it sees and can do, in a sentence."""
-        return " ".join((inspect.getdoc(self.options) or "").split())
-
     @cached_property
     def sampler_class(self) -> type[AdaptiveSampler]:
         """The class itself. Raises TypeError if it does not take the arguments that are declared."""

@@ -5,7 +5,6 @@ Nothing here needs torch; losses and readers of data are loaded when first used.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -71,11 +70,6 @@ class Objective:
     module: str
     options: type[Section]
     data: Data
-
-    @property
-    def summary(self) -> str:
-        """What a sampler learns by it, in a sentence."""
-        return " ".join((inspect.getdoc(self.options) or "").split())
 
     @cached_property
     def loss(self) -> Callable[[Section, Predict, Any], Any]:
