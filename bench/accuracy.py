@@ -35,7 +35,7 @@ from adaptive_samplers.heuristics import (  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
 from adaptive_samplers.samplers import AdaptiveSampler, build_sampler  # noqa: E402
 from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax  # noqa: E402
-from adaptive_samplers.training.loss import truncated_logits_loss  # noqa: E402
+from adaptive_samplers.training.objectives.imitation import truncated_logits_loss  # noqa: E402
 
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 SKETCH = (256, 256)

@@ -2,7 +2,7 @@
 
     python bench/extremes.py                    tens of thousands of rows; a quarter of an hour on one core
     python bench/extremes.py --rows 200         a quick look
-    python bench/extremes.py --passes portable  the passes in plain PyTorch, or in Triton's interpreter (`fused`)
+    python bench/extremes.py --passes portable  the passes in plain PyTorch, or `triton_passes`: in Triton's interpreter
 
 Samplers are trained on heuristics, fresh, and with weights so large that they overflow. Rows have 1 to 262,144 tokens,
 of any data type, from 10^-45 to 10^30 wide, as bells, heavy tails, ties and single peaks; tokens are banned by numbers
@@ -29,7 +29,7 @@ from adaptive_samplers.heuristics import apply_on_support, configured_pipeline  
 from adaptive_samplers.samplers import ARCHITECTURES, AdaptiveSampler, build_sampler  # noqa: E402
 from adaptive_samplers.samplers import base as sampler_base  # noqa: E402
 from adaptive_samplers.sketch import MASKED_BELOW, DistributionSketch  # noqa: E402
-from adaptive_samplers.training.loss import truncated_logits_loss  # noqa: E402
+from adaptive_samplers.training.objectives.imitation import truncated_logits_loss  # noqa: E402
 from adaptive_samplers.training.trainer import TokenSteps, lowest_log_prob  # noqa: E402
 
 SIZES = (1, 2, 3, 4, 5, 7, 50, 100, 1000, 1023, 1024, 1025, 2047, 2048, 2049, 5003, 32_000, 49_152, 128_256, 262_144)
@@ -173,12 +173,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first row")
     parser.add_argument("--steps", type=int, default=300, help="training steps of the trained samplers")
     parser.add_argument("--largest", type=int, default=max(SIZES), help="most tokens of a row")
-    parser.add_argument("--passes", choices=["compiled", "portable", "fused"], default="compiled")
+    parser.add_argument("--passes", choices=["numba_passes", "portable", "triton_passes"], default="numba_passes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     made = samplers(arguments.steps)
-    if arguments.passes != "compiled":
-        if arguments.passes == "fused":
+    if arguments.passes != "numba_passes":
+        if arguments.passes == "triton_passes":
             os.environ["TRITON_INTERPRET"] = "1"
         module = __import__(f"adaptive_samplers.samplers.passes.{arguments.passes}", fromlist=["draw"])
         sampler_base.passes_for = lambda device: module
@@ -193,7 +193,7 @@ def main() -> int:
                 return 1
             counted[name.split(",")[0]] += 1
     rows = ", ".join(f"{count:,} rows through {name}" for name, count in counted.items())
-    print(f"nothing wrong in {rows} ({arguments.passes} passes, {time.perf_counter() - start:.0f} s)")
+    print(f"nothing wrong in {rows} ({arguments.passes}, {time.perf_counter() - start:.0f} s)")
     return 0
 
 

@@ -203,13 +203,13 @@ def with_compiled_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
     return compiled
 
 
-def with_fused_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
+def with_triton_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
     """The same sampler, whose network on the knots runs in the project's own kernels."""
-    from adaptive_samplers.samplers import fused_network
+    import triton_network
 
-    fused = copy.deepcopy(sampler)
-    fused.smooth_and_truncation = partial(fused_network.smooth_and_truncation, fused)
-    return fused
+    in_triton = copy.deepcopy(sampler)
+    in_triton.smooth_and_truncation = partial(triton_network.smooth_and_truncation, in_triton)
+    return in_triton
 
 
 def cases(samplers: dict[str, AdaptiveSampler], logits: Tensor, device: Device, repeats: int) -> Iterator[Row]:
@@ -267,8 +267,8 @@ def main(arguments: list[str]) -> int:
     samplers, passes = {"": sampler}, passes_for(torch.device(options.device))
     if DEVICES[options.device].graphs:
         samplers["_compiled_network"] = with_compiled_network(sampler)
-        if name_of(passes) == "fused":
-            samplers["_fused_network"] = with_fused_network(sampler)
+        if name_of(passes) == "triton_passes":
+            samplers["_triton_network"] = with_triton_network(sampler)
     return compare_and_measure(samplers, passes, options)
 
 

@@ -24,14 +24,13 @@ from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.heuristics import apply_on_support, configured_pipeline, pipeline_name  # noqa: E402
 from adaptive_samplers.samplers import ARCHITECTURES, build_sampler  # noqa: E402
 from adaptive_samplers.sketch import DistributionSketch  # noqa: E402
-from adaptive_samplers.training.loss import LossTerms, truncated_logits_loss  # noqa: E402
+from adaptive_samplers.training.objectives.imitation import LossTerms, truncated_logits_loss  # noqa: E402
 from adaptive_samplers.training.trainer import TrainingSettings, learning_rate_at, make_optimizer  # noqa: E402
 
 CHAINS = {
     "keeps the order": [[{"temperature": 0.7}, {"top_p": 0.9}], [{"min_p": 0.1}], [{"temperature": 1.5}]],
     "does not": [[{"typical": 0.9}], [{"typical": 0.5}]],
 }
-LEARNING_RATES = {"SamplingNetwork": 0.003}
 Predict = Callable[[Tensor, Tensor], Tensor]
 Wrap = Callable[[Tensor], Tensor]
 Target = tuple[Tensor, Tensor]
@@ -53,7 +52,7 @@ def terms_of(predict: Predict, sketch: DistributionSketch, target: Target, rows:
 
 def learned(architecture: str, wrap: Wrap, sketch: DistributionSketch, target: Target, steps: int) -> float:
     """The loss on the last fifth of the distributions, after training on the others."""
-    rate = LEARNING_RATES.get(architecture, 0.01)
+    rate = ARCHITECTURES[architecture].learning_rate
     settings = TrainingSettings(learning_rate=rate, batch_size=64, steps=steps, warmup_steps=steps // 10)
     sampler = build_sampler(architecture, {}, seed=0)
     sampler.lowest_log_prob = float(sketch.t.amin())

@@ -1,11 +1,13 @@
 """The fenced blocks of a document, and what a reader who follows a how-to page does with them."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from support import REPOSITORY
@@ -50,24 +52,6 @@ def copy_of_the_project(folder: Path) -> Path:
     return folder
 
 
-def files_touched(project: Path) -> set[str]:
-    """The files of a copy of the project that the project has not, or has otherwise."""
-    kept = shutil.ignore_patterns(*NOT_COPIED)
-    found, folders = set(), [project]
-    while folders:
-        folder = folders.pop()
-        names = [path.name for path in folder.iterdir()]
-        for path in (folder / name for name in set(names) - set(kept(str(folder), names))):
-            name = path.relative_to(project)
-            if path.is_dir() and not path.is_symlink():
-                folders.append(path)
-            elif path.is_file() and not path.is_symlink():
-                original = REPOSITORY / name
-                if not original.is_file() or original.read_bytes() != path.read_bytes():
-                    found.add(str(name))
-    return found
-
-
 def follow(block: Block, project: Path) -> None:
     """Do what a block says, in a copy of the project: run it, or write it into its file."""
     if block.language == "sh":
@@ -99,3 +83,14 @@ def changed_text(text: str, block: Block) -> str:
     found = f"\n{text}".count(f"\n{old}")
     assert found == 1, f"{block.path} has this in {found} places:\n{textwrap.indent(old, '    ')}"
     return f"\n{text}".replace(f"\n{old}", f"\n{new}")[1:]
+
+
+def contents(project: Path) -> dict[str, bytes]:
+    """The files of a project and what is in them, but for users' own, which lie at its top."""
+    found = {}
+    for folder, folders, names in os.walk(project):
+        folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in NOT_COPIED)]
+        if Path(folder) != project:
+            paths = [Path(folder, name) for name in names]
+            found |= {str(path.relative_to(project)): path.read_bytes() for path in paths if path.is_file()}
+    return found

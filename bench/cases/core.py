@@ -81,7 +81,7 @@ def training_cases() -> Iterator[Case]:
     from adaptive_samplers.heuristics import apply_on_support, parse_processors
     from adaptive_samplers.samplers import build_sampler
     from adaptive_samplers.sketch import DistributionSketch, sorted_log_probs
-    from adaptive_samplers.training.loss import truncated_logits_loss
+    from adaptive_samplers.training.objectives.imitation import truncated_logits_loss
 
     pipeline = parse_processors([{"name": "top_p", "params": {"p": 0.9}}])
     sampler = build_sampler("SamplingNetwork", {}, seed=0)

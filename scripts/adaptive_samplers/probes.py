@@ -20,7 +20,7 @@ from adaptive_samplers.heuristics import (
 )
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.models.language_model import LanguageModel
-from adaptive_samplers.samplers import load_sampler
+from adaptive_samplers.samplers.base import load_sampler
 from adaptive_samplers.sketch import masked_log_softmax
 
 CANDIDATE_ANSWERS = 12

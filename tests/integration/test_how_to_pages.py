@@ -1,5 +1,6 @@
 """Each how-to page, followed step by step in a copy of the project, ends green, and what it adds works in a run."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,34 @@ import pytest
 import yaml
 
 from adaptive_samplers.tables import KEY, read_table, write_table
-from how_to import copy_of_the_project, fenced_blocks, files_touched, follow
+from how_to import contents, copy_of_the_project, fenced_blocks, follow
 from support import REPOSITORY, Workflow, tiny_run
 
 pytestmark = pytest.mark.pipeline
 
 # What commands of the pages write, from what is declared.
-WRITTEN = {"config/README.md", "config/schemas/config.schema.json", "docs/tables.md", "tests/unit/golden_stages.json"}
+WRITTEN = {
+    "config/README.md",
+    "config/schemas/config.schema.json",
+    "docs/tables.md",
+    "docs/what_reruns.md",
+    "tests/unit/golden_stages.json",
+}
 PROMPTS = [{"prompt": f"Write {number}.", "kind": "creative"} for number in range(20)]
 
 
-def added(page: str, project: Path) -> dict[str, Path]:
-    """Follow a page in a copy of the project. Returns where the files are that its blocks name."""
+def added(page: str, project: Path) -> tuple[dict[str, Path], set[str]]:
+    """Follow a page in a copy of the project.
+
+    Returns where the files are that its blocks name, and the files that it touches by hand.
+    """
     blocks = fenced_blocks((REPOSITORY / "docs" / page).read_text())
-    assert {"sh", "diff", "python"} <= {block.language for block in blocks}
-    copy_of_the_project(project)
+    assert {"sh", "python"} <= {block.language for block in blocks}
+    before = contents(copy_of_the_project(project))
     for block in blocks:
         follow(block, project)
-    return {block.path: project / block.path for block in blocks if block.path}
+    touched = {path for path, content in contents(project).items() if before.get(path) != content}
+    return {block.path: project / block.path for block in blocks if block.path}, touched - WRITTEN
 
 
 def run_of(project: Path, folder: Path, model: Path) -> Workflow:
@@ -50,7 +61,8 @@ def candidates(work: Workflow, run: str, config: dict[str, Any]) -> dict[str, pd
 
 
 def test_adding_a_heuristic(tmp_path, tiny_model_folder):
-    files = added("add_a_heuristic.md", tmp_path / "project")
+    files, touched = added("add_a_heuristic.md", tmp_path / "project")
+    assert len(touched) <= 3, touched
     work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
     found = candidates(work, "tiny", yaml.safe_load(files["top_a.yaml"].read_text()))
     assert {"top_a_0.2", "temperature_0.7+top_a_0.2"} <= set(found)
@@ -68,7 +80,8 @@ def test_adding_a_labeller(tmp_path, tiny_model_folder):
 
 
 def test_adding_an_engine(tmp_path, tiny_model_folder):
-    files = added("add_an_engine.md", tmp_path / "project")
+    files, touched = added("add_an_engine.md", tmp_path / "project")
+    assert len(touched) <= 6, touched
     work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
     found = candidates(work, "plain", yaml.safe_load(files["plain.yaml"].read_text()))
     usual = candidates(work, "tiny", {})
@@ -79,9 +92,8 @@ def test_adding_an_engine(tmp_path, tiny_model_folder):
 
 def test_adding_a_measure(tmp_path, tiny_model_folder):
     project = tmp_path / "project"
-    files = added("add_a_measure.md", project)
-    touched = files_touched(project) - {"distinct.yaml"}
-    assert touched >= WRITTEN and len(touched - WRITTEN) <= 4, touched
+    files, touched = added("add_a_measure.md", project)
+    assert len(touched) <= 4, touched
     work = tiny_run(tmp_path / "work", tiny_model_folder, PROMPTS, ("generation.max_new_tokens", 6))
     work.snakefile = project / "Snakefile"
     config = yaml.safe_load(files["distinct.yaml"].read_text())
@@ -102,8 +114,8 @@ def test_adding_a_measure(tmp_path, tiny_model_folder):
 
 def test_adding_a_figure(tmp_path, tiny_model_folder):
     project = tmp_path / "project"
-    added("add_a_figure.md", project)
-    assert len(files_touched(project)) <= 4
+    _, touched = added("add_a_figure.md", project)
+    assert len(touched) <= 4, touched
     work = run_of(project, tmp_path / "work", tiny_model_folder)
     assert work.planned("figures")["plot_precision"] == 1
     comparison = work.folder / "results/tiny/evaluation/comparison.parquet"
@@ -113,3 +125,25 @@ def test_adding_a_figure(tmp_path, tiny_model_folder):
     done = work.run(figure, "--allowed-rules", "plot_precision")
     assert done.returncode == 0, done.stdout
     assert (work.folder / figure).read_bytes().startswith(b"%PDF")
+
+
+def test_adding_an_architecture(tmp_path, tiny_model_folder):
+    files, touched = added("add_an_architecture.md", tmp_path / "project")
+    assert len(touched) <= 4, touched
+    work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
+    sampler = "results/tiny/samplers/EntropyScaledTransform/a0_b1_c0_top2"
+    done = work.run(sampler, config=yaml.safe_load(files["entropy.yaml"].read_text()))
+    assert done.returncode == 0, done.stdout
+    saved = json.loads((work.folder / sampler / "config.json").read_text())
+    assert (saved["architecture"], saved["hidden_dims"]) == ("EntropyScaledTransform", 8)
+
+
+def test_adding_a_training_objective(tmp_path, tiny_model_folder):
+    files, touched = added("add_a_training_objective.md", tmp_path / "project")
+    assert len(touched) <= 4, touched
+    work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
+    sampler = "results/tiny/samplers/LocalProbabilityTransform/a0_b1_c0_top2"
+    done = work.run(sampler, config=yaml.safe_load(files["reverse.yaml"].read_text()))
+    assert done.returncode == 0, done.stdout
+    curves = pd.read_csv(work.folder / sampler / "curves.csv")
+    assert "truncated_mass" in curves and "kl" not in curves

@@ -29,7 +29,7 @@ from adaptive_samplers.preferences.feedback import binary_labels
 from adaptive_samplers.preferences.pairing import pair_answers
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.repeated_sampling.stopping import adaptive_consistency, confidence_in_majority
-from adaptive_samplers.samplers import LocalProbabilityTransform, SamplingNetwork, SimpleDistributionAwareTransform
+from adaptive_samplers.samplers import ARCHITECTURES
 from adaptive_samplers.selection.scores import score_candidates
 from how_to import fenced_blocks
 from support import HUB, REMOVED, REPOSITORY, changed, of_workflow, read_config, working_directory
@@ -238,18 +238,13 @@ def test_a_complete_config_stays_as_it_is(raw):
 
 
 def test_architectures_are_those_that_are_named_or_all():
-    assert list(load_config(MINIMAL, REPOSITORY)["samplers"]) == [
-        "LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"
-    ]  # fmt: skip
+    assert list(load_config(MINIMAL, REPOSITORY)["samplers"]) == list(ARCHITECTURES)
     named = load_config(MINIMAL | {"samplers": {"SamplingNetwork": {"n_blocks": 2}}}, REPOSITORY)["samplers"]
     assert named == {"SamplingNetwork": {"d_model": 32, "d_ff": 64, "n_blocks": 2, "n_heads": 4, "scale": True}}
 
 
 # What the library repeats for those who call it without a config, and where the config has it.
 REPEATED: list[tuple[Callable[..., Any], str]] = [
-    (LocalProbabilityTransform, "samplers.LocalProbabilityTransform"),
-    (SimpleDistributionAwareTransform, "samplers.SimpleDistributionAwareTransform"),
-    (SamplingNetwork, "samplers.SamplingNetwork"),
     (LanguageModel, "model"),
     (embed_texts, "labels.embedder"),
     (run_tournaments, "labels.quality.tournament"),

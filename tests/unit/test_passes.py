@@ -1,4 +1,4 @@
-"""The compiled passes over the vocabulary against the portable ones, and the portable ones against plain NumPy."""
+"""The passes in numba over the vocabulary against the portable ones, and the portable ones against plain NumPy."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_samplers.samplers.passes import compiled, portable
+from adaptive_samplers.samplers.passes import numba_passes, portable
 from adaptive_samplers.samplers.passes.grid import REACH, between, on_every
 
 INTERVALS = 128
@@ -43,8 +43,8 @@ def some_function(condensed, seed=0):
 
 @settings(max_examples=150, deadline=None)
 @given(rows_of_logits(), st.sampled_from([4, INTERVALS, 2048]))
-def test_compiled_condensing_agrees_with_the_definition(logits, intervals):
-    ours, definition = compiled.condense(logits, intervals), portable.condense(logits, intervals)
+def test_numba_condensing_agrees_with_the_definition(logits, intervals):
+    ours, definition = numba_passes.condense(logits, intervals), portable.condense(logits, intervals)
     spread = logits.abs().masked_fill(logits < -1e30, 0).amax().item()
     assert torch.allclose(ours.sketch.t, definition.sketch.t, atol=1e-6 * (1 + spread), rtol=1e-6)
     # A position is rounded to two millionths of an interval, and to float32 before.
@@ -78,10 +78,10 @@ def test_few_intervals_cover_what_lies_far_below():
 
 @settings(max_examples=150, deadline=None)
 @given(rows_of_logits())
-def test_compiled_spreading_agrees_with_the_definition(logits):
+def test_numba_spreading_agrees_with_the_definition(logits):
     condensed = portable.condense(logits, INTERVALS)
     arguments = (logits, condensed, *some_function(condensed))
-    ours, definition = compiled.spread(*arguments), portable.spread(*arguments)
+    ours, definition = numba_passes.spread(*arguments), portable.spread(*arguments)
     assert torch.equal(ours == -torch.inf, logits < -1e30)
     assert torch.equal(definition == -torch.inf, logits < -1e30)
     kept = logits > -1e30
@@ -112,7 +112,7 @@ def test_draws_invert_the_cumulative_distribution(logits, seed):
     arguments = (logits, condensed, *some_function(condensed))
     uniforms = torch.rand(len(logits), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     cumulative = portable.spread(*arguments).double().softmax(-1).cumsum(-1)
-    for draw in (compiled.draw, portable.draw):
+    for draw in (numba_passes.draw, portable.draw):
         drawn = draw(*arguments, uniforms)
         assert (logits.gather(1, drawn[:, None]) > -1e30).all()
         upper = cumulative.gather(1, drawn[:, None]).squeeze(1)
@@ -122,7 +122,7 @@ def test_draws_invert_the_cumulative_distribution(logits, seed):
 
 def test_draws_follow_the_distribution():
     logits = torch.randn(1, 5000, generator=torch.Generator().manual_seed(0)) * 3
-    condensed = compiled.condense(logits, INTERVALS)
+    condensed = numba_passes.condense(logits, INTERVALS)
     arguments = (condensed, *some_function(condensed))
     expected = portable.spread(logits, *arguments).softmax(-1)[0]
     many = 100_000
@@ -130,7 +130,7 @@ def test_draws_follow_the_distribution():
     function = [value.expand(many, -1) for value in arguments[1:]]
     grid = type(condensed.grid)(INTERVALS, *(getattr(condensed.grid, name).expand(many) for name in GRID_ROWS))
     copies = type(condensed)(grid, condensed.floor.expand(many), condensed.sketch)
-    drawn = compiled.draw(logits.expand(many, -1), copies, *function, uniforms)
+    drawn = numba_passes.draw(logits.expand(many, -1), copies, *function, uniforms)
     # Evenly spaced uniform numbers leave each token at most one draw from its share.
     assert ((drawn.bincount(minlength=5000) - many * expected).abs() < 1.5).all()
 
@@ -138,7 +138,7 @@ def test_draws_follow_the_distribution():
 GRID_ROWS = ("largest", "split", "near", "far")
 
 
-@pytest.mark.parametrize("passes", [compiled, portable])
+@pytest.mark.parametrize("passes", [numba_passes, portable])
 def test_what_is_no_distribution_is_refused(passes):
     good = torch.zeros(1, 5)
     for bad in (torch.nan, torch.inf):
@@ -151,16 +151,16 @@ def test_what_is_no_distribution_is_refused(passes):
 
 def test_rows_do_not_depend_on_threads_or_batch_mates():
     logits = torch.randn(7, 9001, generator=torch.Generator().manual_seed(1)) * 4
-    condensed = compiled.condense(logits, INTERVALS)
+    condensed = numba_passes.condense(logits, INTERVALS)
     arguments = (logits, condensed, *some_function(condensed))
-    alone = compiled.condense(logits[3:4], INTERVALS)
+    alone = numba_passes.condense(logits[3:4], INTERVALS)
     assert torch.equal(condensed.sketch.n[3:4], alone.sketch.n) and torch.equal(condensed.sketch.t[3:4], alone.sketch.t)
     threads = torch.get_num_threads()
     outputs = []
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            outputs.append(compiled.spread(*arguments))
+            outputs.append(numba_passes.spread(*arguments))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*outputs)

@@ -22,7 +22,7 @@ CONFIGS = [
 ]
 DEFAULTS = {"SamplingNetwork": {"multiplier": 1.0}}  # what config.json says beside
 every_config = pytest.mark.parametrize(
-    ("architecture", "config"), CONFIGS, ids=["local", "simple", "simple_static", "network", "network_plain"]
+    ("architecture", "config"), CONFIGS, ids=[f"{name}-{number}" for number, (name, _) in enumerate(CONFIGS)]
 )
 
 
@@ -132,6 +132,10 @@ def perturbed(architecture, config, seed=0):
         for parameter in sampler.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
     return sampler.eval()
+
+
+def test_every_architecture_has_a_second_definition():
+    assert {name for name, _ in CONFIGS} == REFERENCES.keys() == ARCHITECTURES.keys()
 
 
 @every_config
@@ -259,7 +263,7 @@ def test_building_follows_from_the_seed_and_leaves_the_global_state():
         ("SamplingNetwork", {"d_ff": 2.5}, "d_ff: expected a whole number"),
         ("SamplingNetwork", {"scale": 1}, "scale: expected true or false, found 1"),
         ("SamplingNetwork", {"multiplier": float("nan")}, "multiplier: expected a number above 0"),
-        ("LocalProbabilityTransform", {"hidden_dims": True}, "hidden_dims: expected a number, found True"),
+        ("LocalProbabilityTransform", {"hidden_dims": True}, "hidden_dims: expected a whole number .* found True"),
         ("LocalProbabilityTransform", {"hidden_dims": 10**9}, "hidden_dims: .* at most 4096"),
     ],
 )
@@ -279,9 +283,9 @@ def test_saving_and_loading(architecture, config, tmp_path):
     assert stored == expected
 
     logits = zipf_logits(2, 500)
-    for loader in (AdaptiveSampler, ARCHITECTURES[architecture]):
+    for loader in (AdaptiveSampler, ARCHITECTURES[architecture].sampler_class):
         loaded = loader.from_pretrained(tmp_path / "sampler")
-        assert type(loaded) is ARCHITECTURES[architecture]
+        assert type(loaded) is ARCHITECTURES[architecture].sampler_class
         assert loaded.config == sampler.config
         with torch.no_grad():
             assert torch.equal(loaded.logits(logits), sampler.logits(logits))

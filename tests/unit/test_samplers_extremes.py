@@ -16,14 +16,14 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_fused_passes import process
 from test_samplers import CONFIGS, every_config, perturbed
 from test_sketch import zipf_logits
+from test_triton_passes import process
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers import AdaptiveSampler, build_sampler
 from adaptive_samplers.samplers.base import DEFAULT_LOWEST_LOG_PROB
-from adaptive_samplers.samplers.passes import compiled, portable
+from adaptive_samplers.samplers.passes import numba_passes, portable
 from support import REPOSITORY
 
 LARGEST = torch.finfo(torch.float32).max
@@ -72,11 +72,11 @@ def faults_of(name: str, row: torch.Tensor) -> list[str]:
     return benchmark().check(name, sampler_named(name), row)
 
 
-def faults_of_fused(name: str, row: torch.Tensor) -> list[str]:
-    from adaptive_samplers.samplers.passes import fused
+def faults_of_triton(name: str, row: torch.Tensor) -> list[str]:
+    from adaptive_samplers.samplers.passes import triton_passes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark().sampler_base, "passes_for", lambda device: fused)
+        patch.setattr(benchmark().sampler_base, "passes_for", lambda device: triton_passes)
         return faults_of(name, row)
 
 
@@ -120,7 +120,7 @@ def test_nothing_crashes_and_no_banned_token_is_raised(elsewhere, name, row):
 @given(st.sampled_from(NAMES[:3]), rows([1, 2, 7, 1025]))
 @example(NAMES[0], REPORTED)
 def test_nothing_crashes_in_the_kernels_for_gpus(interpreted, name, row):
-    assert interpreted(faults_of_fused, name, row) == []
+    assert interpreted(faults_of_triton, name, row) == []
 
 
 def test_the_benchmark_of_extremes_finds_nothing(elsewhere):
@@ -153,7 +153,7 @@ def test_below_the_range_tokens_keep_their_distances_by_knots_and_by_tokens(arch
 def test_the_rule_itself():
     """A function that would raise what is improbable; what is raised least is the token at the end of the range."""
     logits = torch.tensor([[0.0, -4.0, -8.0, -12.0, -30.0, -31.0]])
-    for passes in (compiled, portable):
+    for passes in (numba_passes, portable):
         condensed = passes.condense(logits, 2048, lowest=-10.0)
         assert condensed.floor.item() == pytest.approx(10 - logits.exp().sum().log().item(), abs=1e-5)
         # Two nats a nat steeper than the raw logits: 20 nats less at the end of the range.
@@ -210,7 +210,7 @@ def test_where_weights_overflow_the_raw_logits_are_sampled_from(architecture, co
 def test_a_function_with_a_peak_between_the_tokens_is_drawn_from(monkeypatch):
     """Weights relative to what the knots reach would all be 0."""
     logits = torch.tensor([[0.0, -30.0, -30.0]])
-    for passes in (compiled, portable):
+    for passes in (numba_passes, portable):
         condensed = passes.condense(logits, 2048, lowest=-50.0)
         smooth = condensed.sketch.t.clone()
         smooth[:, 1000] = 900.0

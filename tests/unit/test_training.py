@@ -19,8 +19,10 @@ from adaptive_samplers.training import (
     train,
     truncated_logits_loss,
 )
+from adaptive_samplers.training.objectives import OBJECTIVES
 from adaptive_samplers.training.trainer import BatchOrder, learning_rate_at
 
+LOSS = OBJECTIVES["imitation"](gamma=1.0)
 LOCAL = ("LocalProbabilityTransform", {"hidden_dims": 24})
 NETWORK = ("SamplingNetwork", {"d_model": 8, "d_ff": 12, "n_blocks": 1, "n_heads": 2, "scale": True})
 
@@ -34,7 +36,7 @@ def token_steps(rows: int, seed: int, temperature: float = 0.7, cut: float = -to
 def settings(**changes) -> TrainingSettings:
     training = {"learning_rate": 0.01, "batch_size": 16, "steps": 60, "warmup_steps": 6, "evaluate_every": 10}
     rest = {"gamma": 1.0, "weight_decay": 0.01, "gradient_clip": 1.0, "patience": None, "precision": "float32"}
-    return TrainingSettings(**{**training, **rest, "seed": 3, **changes})
+    return TrainingSettings.from_config({**training, **rest}, **{"seed": 3, **changes})
 
 
 def naive_loss(predicted, target, gamma):
@@ -114,19 +116,19 @@ def test_training_beats_the_identity(model, cut, tmp_path):
         token_steps(rows, seed, cut=cut) for seed, rows in enumerate((512, 128, 128))
     )
     sampler = build_sampler(*model, seed=0)
-    before = evaluate(sampler, test_set, gamma=1.0)
+    before = evaluate(sampler, test_set, LOSS)
     result = train(sampler, train_set, validation_set, settings(steps=150, evaluate_every=50), tmp_path)
-    after, identity = evaluate(result.sampler, test_set, 1.0), evaluate_identity(test_set, 1.0)
+    after, identity = evaluate(result.sampler, test_set, LOSS), evaluate_identity(test_set, LOSS)
     assert set(after) == {"loss", "kl", "truncated_mass"}
     assert set(identity) == {"identity_loss", "identity_kl", "identity_truncated_mass"}
     assert after["loss"] < before["loss"]
     assert after["kl"] < identity["identity_kl"] / 2
     assert after["loss"] < identity["identity_loss"] / 2
-    assert result.best_loss == pytest.approx(evaluate(result.sampler, validation_set, 1.0)["loss"])
+    assert result.best_loss == pytest.approx(evaluate(result.sampler, validation_set, LOSS)["loss"])
 
 
 def test_identity_of_a_target_without_change_is_zero():
-    terms = evaluate_identity(token_steps(10, 0, temperature=1.0), 1.0)
+    terms = evaluate_identity(token_steps(10, 0, temperature=1.0), LOSS)
     assert terms["identity_loss"] == pytest.approx(0, abs=1e-6)
 
 
@@ -238,11 +240,11 @@ def test_low_precision_learns_too_and_keeps_full_weights(tmp_path):
     results = {}
     for precision in ("float32", "bfloat16"):
         sampler = build_sampler(*NETWORK, seed=1)
-        losses = [evaluate(sampler, token_steps(24, 2), 1.0)["loss"]]
+        losses = [evaluate(sampler, token_steps(24, 2), LOSS)["loss"]]
         trained = train(
             sampler, token_steps(64, 1), token_steps(24, 2), settings(precision=precision), tmp_path / precision
         )
-        losses.append(evaluate(trained.sampler, token_steps(24, 2), 1.0)["loss"])
+        losses.append(evaluate(trained.sampler, token_steps(24, 2), LOSS)["loss"])
         assert losses[1] < losses[0] / 2
         assert {parameter.dtype for parameter in trained.sampler.parameters()} == {torch.float32}
         results[precision] = losses[1]

@@ -254,7 +254,7 @@ for name in json.loads(sys.argv[1]):
 print(json.dumps(reasons))
 """
 # Only where PyTorch has CUDA, which brings it; samplers do without.
-WITH_TRITON = {"adaptive_samplers.samplers.fused_network", "adaptive_samplers.samplers.passes.fused"}
+WITH_TRITON = {"adaptive_samplers.samplers.passes.triton_passes"}
 
 
 def missing(environment: Environment, folder: Path) -> dict[str, str]:

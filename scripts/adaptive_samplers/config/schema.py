@@ -44,8 +44,16 @@ def _spelled_out(node: Any, sections: Mapping[str, Schema]) -> Any:
 
 def _of_keyword(keyword: str, value: Any, sections: Mapping[str, Schema]) -> Any:
     if keyword == "properties":
-        return {name: _spelled_out(part, sections) for name, part in value.items()}
+        return {name: _spelled_out(_as_choice(part, sections), sections) for name, part in value.items()}
     return value if keyword.startswith("x-") else _spelled_out(value, sections)
+
+
+def _as_choice(part: Schema, sections: Mapping[str, Schema]) -> Schema:
+    """A section that is of a kind as a choice among kinds, even where there is one kind alone."""
+    section = sections.get(part.get("$ref", "").removeprefix("#/$defs/"), {})
+    if "const" not in section.get("properties", {}).get("kind", {}):
+        return part
+    return {key: value for key, value in part.items() if key != "$ref"} | {"oneOf": [{"$ref": part["$ref"]}]}
 
 
 def _alternatives(schema: dict[str, Any]) -> dict[str, Any]:

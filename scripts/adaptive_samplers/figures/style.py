@@ -19,6 +19,7 @@ from matplotlib.font_manager import findfont, get_font
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
+from adaptive_samplers.samplers.registry import ARCHITECTURES
 
 WIDTH = 7.0  # inches: the text width of a two-column paper
 FONT_SIZE = 9.0
@@ -81,12 +82,13 @@ _FAMILIES = {
 _OTHER_FAMILIES = [
     Mark(color, marker) for marker in "p<>8d" for color in (BLUE, ORANGE, GREEN, PURPLE, SKY, GRAY, BLACK)
 ]
-_ARCHITECTURES = {
-    "LocalProbabilityTransform": Mark(BLUE, "o"),
-    "SimpleDistributionAwareTransform": Mark(GREEN, "s"),
-    "SamplingNetwork": Mark(VERMILION, "^"),
-}
-_OTHER_ARCHITECTURES = [Mark(color, marker) for marker in "DvPX" for color in (PURPLE, ORANGE, SKY, BLACK)]
+_ARCHITECTURES = {name: Mark(declared.color, declared.marker) for name, declared in ARCHITECTURES.items()}
+_OTHER_ARCHITECTURES = [
+    mark
+    for marker in "DvPX"
+    for color in (PURPLE, ORANGE, SKY, BLACK)
+    if (mark := Mark(color, marker)) not in _ARCHITECTURES.values()
+]
 
 
 def _marks(names: Iterable[str], known: dict[str, Mark], others: Sequence[Mark]) -> dict[str, Mark]:

@@ -132,7 +132,7 @@ def _with_rows(support: Support, rows: list[int], part: Support) -> Support:
 def _apply_learned(path: str, support: Support) -> Support:
     """A learned sampler on a full vocabulary, or on a sketch."""
     # Samplers are loaded only where a pipeline has one.
-    from adaptive_samplers.samplers import load_sampler
+    from adaptive_samplers.samplers.base import load_sampler
 
     sampler = load_sampler(path, str(support.t.device))
     left = support.n > 0

@@ -1,16 +1,33 @@
-"""Adaptive samplers: tiny permutation-equivariant networks from logits to the logits to sample from."""
+"""Adaptive samplers: tiny permutation-equivariant networks from logits to the logits to sample from.
 
-from adaptive_samplers.samplers.base import ARCHITECTURES, AdaptiveSampler, build_sampler, load_sampler
-from adaptive_samplers.samplers.local import LocalProbabilityTransform
-from adaptive_samplers.samplers.network import SamplingNetwork
-from adaptive_samplers.samplers.simple import SimpleDistributionAwareTransform
+`definitions` declares the architectures, each with all that others need to know of it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from adaptive_samplers.samplers import definitions as definitions
+from adaptive_samplers.samplers.registry import ARCHITECTURES, Architecture, Options, architecture
+
+if TYPE_CHECKING:
+    from adaptive_samplers.samplers.base import AdaptiveSampler, build_sampler, load_sampler
 
 __all__ = [
     "ARCHITECTURES",
     "AdaptiveSampler",
-    "LocalProbabilityTransform",
-    "SamplingNetwork",
-    "SimpleDistributionAwareTransform",
+    "Architecture",
+    "Options",
+    "architecture",
     "build_sampler",
     "load_sampler",
+    *ARCHITECTURES,
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: figures and configs read declarations without torch.
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name].sampler_class
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.base"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

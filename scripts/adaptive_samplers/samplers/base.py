@@ -1,6 +1,5 @@
 """What all samplers share: log-softmax, sketch, interpolation, truncation, drawing, saving, loading."""
 
-import inspect
 import json
 from abc import abstractmethod
 from functools import lru_cache
@@ -15,7 +14,8 @@ from torch.nn.functional import silu
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers.passes import Condensed, passes_for
-from adaptive_samplers.samplers.passes.grid import INTERVALS, LARGEST_OUTPUT, between, is_sound, on_every
+from adaptive_samplers.samplers.passes.grid import INTERVALS, between, is_sound, on_every
+from adaptive_samplers.samplers.registry import ARCHITECTURES
 from adaptive_samplers.samplers.truncation import truncate
 from adaptive_samplers.sketch import BANNED_DEPTH, mask_and_check
 from adaptive_samplers.tensors import load_tensors, save_tensors
@@ -23,13 +23,7 @@ from adaptive_samplers.tensors import load_tensors, save_tensors
 if TYPE_CHECKING:
     from transformers import LogitsProcessor
 
-ARCHITECTURES: dict[str, type["AdaptiveSampler"]] = {}
-
 CONFIG = "config"  # its key in the metadata of the weights
-
-# Architectures are tiny; what is larger is a mistake, and might need more memory than there is.
-LARGEST_WIDTH = 4096
-MOST_BLOCKS = 64
 
 # The range of a sampler that does not say what it was trained on, and of a new one. Of 1,000 distributions of the
 # embedded model, none reaches below -48 nats.
@@ -62,8 +56,8 @@ class AdaptiveSampler(
 ):
     """A permutation-equivariant map from next-token logits to the logits to sample from.
 
-    A subclass defines `smooth_and_truncation` alone, a function of support points and their counts. It is
-    registered under its class name, which `config.json` carries as `architecture`, together with the
+    A subclass defines `smooth_and_truncation` alone, a function of support points and their counts. `definitions`
+    declares it under its class name, which `config.json` carries as `architecture`, together with the
     arguments of its constructor and with `lowest_log_prob`, where the range ends that it was trained on.
 
     Below that range it is not asked. Tokens there keep their distances in the raw logits, and all are raised by as much
@@ -80,12 +74,11 @@ class AdaptiveSampler(
     def __init__(self) -> None:
         super().__init__()
         # The mixin has gathered the constructor's arguments by now; it writes this dictionary as config.json.
-        self._hub_mixin_config = {"architecture": type(self).__name__, **(self._hub_mixin_config or {})}
+        name, arguments = type(self).__name__, self._hub_mixin_config or {}
+        if name in ARCHITECTURES:
+            ARCHITECTURES[name].check(arguments)
+        self._hub_mixin_config = {"architecture": name, **arguments}
         self.lowest_log_prob = DEFAULT_LOWEST_LOG_PROB
-
-    def __init_subclass__(cls, **mixin_options: Any) -> None:
-        super().__init_subclass__(**mixin_options)
-        ARCHITECTURES[cls.__name__] = cls
 
     @property
     def config(self) -> dict[str, Any]:
@@ -313,28 +306,7 @@ def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler
     """
     if architecture not in ARCHITECTURES:
         raise UserError(f"unknown architecture {architecture!r}; there are {', '.join(sorted(ARCHITECTURES))}")
-    sampler_class = ARCHITECTURES[architecture]
-    signature = inspect.signature(sampler_class)
-    try:
-        signature.bind(**config)
-    except TypeError as error:
-        raise UserError(f"configuration of {architecture}: {error}") from error
-    for key, value in config.items():
-        if allowed := _not_allowed(key, value, type(signature.parameters[key].default)):
-            raise UserError(f"configuration of {architecture}: {key}: expected {allowed}, found {value!r}")
-    return sampler_class(**config)
-
-
-def _not_allowed(key: str, value: Any, kind: type) -> str | None:
-    """What an argument of this type may be, in words, if it is not that; a truth value is no number."""
-    if kind is bool or isinstance(value, bool):
-        return None if kind is bool and isinstance(value, bool) else {bool: "true or false"}.get(kind, "a number")
-    if kind is int:
-        least, most = (0, MOST_BLOCKS) if key == "n_blocks" else (1, LARGEST_WIDTH)
-        words = f"a whole number of at least {least} and at most {most}"
-        return None if isinstance(value, int) and least <= value <= most else words
-    is_positive = isinstance(value, int | float) and 0 < value <= LARGEST_OUTPUT
-    return None if is_positive else f"a number above 0 and at most {LARGEST_OUTPUT:g}"
+    return ARCHITECTURES[architecture](**config)
 
 
 def build_sampler(architecture: str, config: dict[str, Any], seed: int) -> AdaptiveSampler:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, softplus
 
-from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers.base import AdaptiveSampler, SwiGLU
 
 # As in the definition of the architecture; it keeps the quotient of linear attention finite.
@@ -83,7 +82,7 @@ class SamplingNetwork(AdaptiveSampler):
         multiplier: that constant. The published reference networks without a scaling head have softplus(1).
 
     Raises:
-        UserError: `n_heads` does not divide `d_model`.
+        UserError: an argument is out of its limits (`definitions`), or `n_heads` does not divide `d_model`.
     """
 
     # A knot costs as much as a token does in the evaluation of the whole vocabulary.
@@ -100,8 +99,6 @@ class SamplingNetwork(AdaptiveSampler):
         multiplier: float = 1.0,
     ) -> None:
         super().__init__()
-        if d_model % n_heads:
-            raise UserError(f"SamplingNetwork: n_heads = {n_heads} does not divide d_model = {d_model}")
         self.encoder = Encoder(d_model)
         self.blocks = nn.ModuleList(Block(d_model, d_ff, n_heads) for _ in range(n_blocks))
         self.transformation_head = SwiGLU(2 * d_model, d_model, 1)
@@ -127,16 +124,16 @@ class SamplingNetwork(AdaptiveSampler):
     def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # Somebody may have put another function in the definition's place, for example one of torch.compile.
         defined_here = getattr(self.smooth_and_truncation, "__func__", None) is SamplingNetwork.smooth_and_truncation
-        compiled = _compiled_network()
-        if compiled is None or not defined_here or t.device.type != "cpu" or t.dtype != torch.float32:
+        in_numba = _numba_network()
+        if in_numba is None or not defined_here or t.device.type != "cpu" or t.dtype != torch.float32:
             return super()._evaluate(t, n)
-        return compiled.smooth_and_truncation(self, t, n)
+        return in_numba.smooth_and_truncation(self, t, n)
 
 
 @cache
-def _compiled_network() -> ModuleType | None:
-    """The module with this architecture compiled, imported when first wanted, or None where numba is missing."""
+def _numba_network() -> ModuleType | None:
+    """The module with this architecture in numba, imported when first wanted, or None where numba is missing."""
     try:
-        return import_module("adaptive_samplers.samplers.passes.compiled_network")
+        return import_module("adaptive_samplers.samplers.passes.numba_network")
     except ImportError:  # the passes, which need numba as well, have warned of it
         return None

@@ -11,9 +11,9 @@ from torch import Tensor
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.heuristics import Pipeline, pipeline_name
 from adaptive_samplers.models.language_model import choose_device
-from adaptive_samplers.samplers import AdaptiveSampler, build_sampler
+from adaptive_samplers.samplers.base import AdaptiveSampler, build_sampler
 from adaptive_samplers.stage import say
-from adaptive_samplers.training.loss import log_softmax_with_counts
+from adaptive_samplers.training.objectives.imitation import log_softmax_with_counts
 from adaptive_samplers.training.replay import steps_of_splits
 from adaptive_samplers.training.trainer import (
     TokenSteps,
@@ -65,8 +65,8 @@ def learn_heuristic(
     steps = steps_of_splits(asked, sketches)
     sampler = build_sampler(architecture, options.model_dump(), settings.seed).to(choose_device("auto"))
     result = train(sampler, steps["train"], steps["validation"], settings, checkpoint)
-    measured = evaluate(result.sampler, steps["test"], settings.gamma)
-    identity = evaluate_identity(steps["test"], settings.gamma)
+    measured = evaluate(result.sampler, steps["test"], settings.loss)
+    identity = evaluate_identity(steps["test"], settings.loss)
     name = pipeline_name(pipeline)
     say(f"{architecture}, {name}: KL {measured['kl']:.4f}, of the raw logits {identity['identity_kl']:.4f} (test)")
     return {

@@ -10,9 +10,9 @@ from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.provenance import provenance
-from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.samplers.base import build_sampler
 from adaptive_samplers.stage import say
-from adaptive_samplers.training.replay import steps_of_splits
+from adaptive_samplers.training.objectives import OBJECTIVES
 from adaptive_samplers.training.trainer import TrainingSettings, evaluate, evaluate_identity, train
 
 
@@ -36,19 +36,19 @@ def train_on_training_set(
     UserError
         If no answer of one of the splits was selected.
     """
-    steps = steps_of_splits(training_set, sketches)
-    sampler = build_sampler(architecture, options.model_dump(), seed)
     settings = TrainingSettings.from_config(training, seed)
+    steps = OBJECTIVES[settings.objective["kind"]].data.read(training_set, sketches)
+    sampler = build_sampler(architecture, options.model_dump(), seed)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     result = train(sampler.to(choose_device("auto")), steps["train"], steps["validation"], settings, checkpoint)
     metrics = {
-        **evaluate(result.sampler, steps["test"], settings.gamma),
-        **evaluate_identity(steps["test"], settings.gamma),
+        **evaluate(result.sampler, steps["test"], settings.loss),
+        **evaluate_identity(steps["test"], settings.loss),
         "token_steps": len(steps["test"]),
         "best_step": result.best_step,
         "split": "test",
     }
-    say(f"{architecture}: KL to the targets {metrics['kl']:.4f}, of the raw logits {metrics['identity_kl']:.4f} (test)")
+    say(f"{architecture}: loss {metrics['loss']:.4f}, of the raw logits {metrics['identity_loss']:.4f} (test)")
     with atomic_output(output) as temporary:
         result.sampler.cpu().save_pretrained(temporary)
         write_json(metrics, temporary / "metrics.json")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorboard  # noqa: F401, for SummaryWriter: imported here, its absence names the extra to install
@@ -20,11 +20,14 @@ from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.progress import progress
-from adaptive_samplers.samplers import AdaptiveSampler
+from adaptive_samplers.samplers.base import AdaptiveSampler
 from adaptive_samplers.sketch import BANNED_DEPTH
 from adaptive_samplers.tensors import load_tensors, save_tensors
-from adaptive_samplers.training.loss import LossTerms, truncated_logits_loss
+from adaptive_samplers.training.objectives import OBJECTIVES
 from adaptive_samplers.versions import STAGE_VERSIONS
+
+if TYPE_CHECKING:
+    from adaptive_samplers.training.objectives.registry import Loss, Predict
 
 Row = dict[str, Any]
 
@@ -81,7 +84,7 @@ class TrainingSettings:
         batch_size: token-steps a step.
         steps: optimizer steps; the learning rate falls to 0 by a cosine until then.
         warmup_steps: steps over which the learning rate rises linearly.
-        gamma: weight of the predicted mass on truncated tokens.
+        objective: what to train for: the `kind`, one of `OBJECTIVES`, and its options.
         weight_decay: of the weight matrices; biases, norms and single parameters have none.
         gradient_clip: largest norm of the gradient.
         evaluate_every: steps between validations; a checkpoint is written at each.
@@ -95,7 +98,7 @@ class TrainingSettings:
     batch_size: int
     steps: int
     warmup_steps: int
-    gamma: float
+    objective: dict[str, Any]
     weight_decay: float
     gradient_clip: float
     evaluate_every: int
@@ -106,8 +109,16 @@ class TrainingSettings:
     @classmethod
     def from_config(cls, training: Training, seed: int, **others: Any) -> "TrainingSettings":
         """What the config's `training` says of it, but for what is said otherwise."""
+        if "objective" not in others:
+            others["objective"] = training.objective.model_dump()
         names = cls.__dataclass_fields__.keys() - {"seed", *others}
         return cls(**{name: getattr(training, name) for name in names}, **others, seed=seed)
+
+    @property
+    def loss(self) -> "Loss":
+        """The objective's loss, with its options."""
+        options = {name: value for name, value in self.objective.items() if name != "kind"}
+        return OBJECTIVES[self.objective["kind"]](**options)
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,8 @@ class TrainingResult:
         best_step: the step at which they were measured.
         best_loss: their validation loss.
         last_step: the last step done, smaller than `steps` after early stopping.
-        curves: rows `{step, split, loss, kl, truncated_mass, learning_rate}`, in the order of steps.
+        curves: rows of `step`, `split`, `loss` and whatever else the objective measures, and `learning_rate`, in the
+            order of steps.
     """
 
     sampler: AdaptiveSampler
@@ -162,8 +174,8 @@ def train(
 
     Args:
         sampler: the sampler with its initial weights.
-        train_steps: token-steps to learn from.
-        validation_steps: token-steps that choose the best weights and stop training early.
+        train_steps: token-steps to learn from, or other data that the objective needs.
+        validation_steps: those that choose the best weights and stop training early.
         settings: how to train.
         folder: where `checkpoint/` and `tensorboard/` are kept.
         log: called with every row of the curves, in blocks before each checkpoint.
@@ -176,7 +188,7 @@ def train(
             raise UserError(f"no {name} token-steps: select more answers (scoring.top_k) or prompts of this split")
 
     sampler.lowest_log_prob = lowest_log_prob(train_steps)
-    optimizer = make_optimizer(sampler, settings)
+    optimizer, loss = make_optimizer(sampler, settings), settings.loss
     best_weights = copy.deepcopy(sampler.state_dict())
     checkpoint = folder / "checkpoint" / "checkpoint.safetensors"
     fingerprint = run_fingerprint(sampler, train_steps, validation_steps, settings)
@@ -186,7 +198,7 @@ def train(
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
     batches = BatchOrder(len(train_steps), settings.batch_size, settings.seed)
-    waiting: list[tuple[int, float, LossTerms]] = []
+    waiting: list[tuple[int, float, Any]] = []
     with (
         SummaryWriter(str(folder / "tensorboard"), purge_step=state.step + 1) as writer,
         progress(
@@ -201,7 +213,7 @@ def train(
             """Measure, remember the best weights, report and write the checkpoint."""
             rows = [curve_row(step, "train", rate, terms) for step, rate, terms in waiting]
             waiting.clear()
-            measured = evaluate(sampler, validation_steps, settings.gamma, batch_size=1024)
+            measured = evaluate(sampler, validation_steps, loss)
             rate = learning_rate_at(state.step, settings)
             rows.append({"step": state.step, "split": "validation", **measured, "learning_rate": rate})
             report(rows, writer, log)
@@ -221,7 +233,7 @@ def train(
         while not state.finished(settings):
             batch = train_steps.select(batches.at(state.step), device_of(sampler))
             rate = learning_rate_at(state.step, settings)
-            terms = training_step(sampler, optimizer, batch, rate, settings)
+            terms = training_step(sampler, optimizer, batch, loss, rate, settings)
             state.step += 1
             waiting.append((state.step, rate, terms))
             bar.update()
@@ -247,21 +259,25 @@ def training_step(
     sampler: AdaptiveSampler,
     optimizer: torch.optim.Optimizer,
     batch: TokenSteps,
+    loss: "Loss",
     learning_rate: float,
     settings: TrainingSettings,
-) -> LossTerms:
-    """One optimizer step; the loss before it, without gradient."""
+) -> Any:
+    """One optimizer step; the terms of the loss before it, without gradient."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    low = settings.precision == "bfloat16"
-    with torch.autocast(device_of(sampler).type, torch.bfloat16, enabled=low):
-        predicted = sampler(batch.t, batch.n)
-    terms = truncated_logits_loss(predicted.float(), batch.target, batch.n, batch.kept, settings.gamma)
+
+    def predict(t: Tensor, n: Tensor) -> Tensor:
+        low = settings.precision == "bfloat16"
+        with torch.autocast(device_of(sampler).type, torch.bfloat16, enabled=low):
+            return sampler(t, n).float()
+
+    terms = loss(predict, batch)
     optimizer.zero_grad()
     terms.loss.backward()
     torch.nn.utils.clip_grad_norm_(sampler.parameters(), settings.gradient_clip)
     optimizer.step()
-    return LossTerms(*(term.detach() for term in terms))
+    return type(terms)(*(term.detach() for term in terms))
 
 
 def learning_rate_at(step: int, settings: TrainingSettings) -> float:
@@ -311,36 +327,36 @@ class BatchOrder:
         return self._permutation
 
 
-def evaluate(sampler: AdaptiveSampler, steps: TokenSteps, gamma: float, batch_size: int = 1024) -> dict[str, float]:
-    """Mean `loss`, `kl` (nats) and `truncated_mass` of a sampler's predictions over token-steps."""
-    return _mean_terms(sampler, steps, gamma, batch_size, device_of(sampler))
+def evaluate(sampler: AdaptiveSampler, steps: TokenSteps, loss: "Loss", batch_size: int = 1024) -> dict[str, float]:
+    """Means over token-steps of a sampler's `loss` and its other terms, as `kl` (nats) and `truncated_mass`."""
+    return _mean_terms(sampler, steps, loss, batch_size, device_of(sampler))
 
 
-def evaluate_identity(steps: TokenSteps, gamma: float, batch_size: int = 1024) -> dict[str, float]:
-    """The same for the raw logits: `identity_loss`, `identity_kl` and `identity_truncated_mass`."""
-    terms = _mean_terms(lambda t, n: t, steps, gamma, batch_size, steps.t.device)
+def evaluate_identity(steps: TokenSteps, loss: "Loss", batch_size: int = 1024) -> dict[str, float]:
+    """The same for the raw logits, by names such as `identity_loss`."""
+    terms = _mean_terms(lambda t, n: t, steps, loss, batch_size, steps.t.device)
     return {f"identity_{name}": value for name, value in terms.items()}
 
 
 @torch.no_grad()
 def _mean_terms(
-    predict: Callable[[Tensor, Tensor], Tensor],
+    predict: "Predict",
     steps: TokenSteps,
-    gamma: float,
+    loss: "Loss",
     batch_size: int,
     device: torch.device,
 ) -> dict[str, float]:
     if not len(steps):
         raise UserError("no token-steps to evaluate on")
-    sums = torch.zeros(len(LossTerms._fields), dtype=torch.float64, device=device)
+    sums = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(0, len(steps), batch_size):
         batch = steps.select(slice(start, start + batch_size), device)
-        terms = truncated_logits_loss(predict(batch.t, batch.n), batch.target, batch.n, batch.kept, gamma)
-        sums += torch.stack(terms).double() * len(batch)
-    return dict(zip(LossTerms._fields, (sums / len(steps)).tolist(), strict=True))
+        terms = loss(predict, batch)
+        sums = sums + torch.stack(terms).double() * len(batch)
+    return dict(zip(terms._fields, (sums / len(steps)).tolist(), strict=True))
 
 
-def curve_row(step: int, split: str, learning_rate: float, terms: LossTerms) -> Row:
+def curve_row(step: int, split: str, learning_rate: float, terms: Any) -> Row:
     """A row of the loss curves."""
     values = {name: float(value) for name, value in terms._asdict().items()}
     return {"step": step, "split": split, **values, "learning_rate": learning_rate}
@@ -354,8 +370,9 @@ def report(rows: list[Row], writer: SummaryWriter, log: Callable[[Row], None] | 
                 f"the {row['split']} loss at step {row['step']} is {row['loss']}: lower training.learning_rate, "
                 "or check that every training target keeps a token"
             )
-        for name in (*LossTerms._fields, "learning_rate"):
-            writer.add_scalar(f"{name}/{row['split']}", row[name], row["step"])
+        for name, value in row.items():
+            if name not in ("step", "split"):
+                writer.add_scalar(f"{name}/{row['split']}", value, row["step"])
         if log is not None:
             log(row)
 

@@ -9,6 +9,7 @@ from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.typed import typed_config, typed_section
 from adaptive_samplers.config.weights import sampler_names, weight_name, weight_names
 from adaptive_samplers.config.words import join, show, suggest
+from adaptive_samplers.samplers import ARCHITECTURES
 
 MOST_WEIGHTINGS = 100
 
@@ -74,12 +75,10 @@ def check_samplers(config: dict, problems: Problems, base_folder: Path) -> None:
     if not any(options is not None for options in samplers.values()):
         known = join(Samplers.model_fields, "or")
         problems.add(("samplers",), f"names no architecture to train; allowed: at least one of {known}")
-    network = samplers.get("SamplingNetwork")
-    if network is not None and network["d_model"] % network["n_heads"]:
-        problems.add(
-            ("samplers", "SamplingNetwork", "d_model"),
-            f"{network['d_model']} is not divisible by n_heads, {network['n_heads']}; allowed: a multiple of n_heads",
-        )
+    for name, options in samplers.items():
+        if options is not None:
+            for option, problem in ARCHITECTURES[name].options(**options).problems():
+                problems.add(("samplers", name, option), problem)
 
 
 def check_training(config: dict, problems: Problems, base_folder: Path) -> None:

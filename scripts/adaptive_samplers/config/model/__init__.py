@@ -56,7 +56,7 @@ class Config(Section):
     scoring: Scoring = section(Scoring, affects=())
     samplers: Samplers = key(
         about(Samplers),
-        default={"LocalProbabilityTransform": {}, "SimpleDistributionAwareTransform": {}, "SamplingNetwork": {}},
+        default={name: {} for name in Samplers.model_fields},
         noun="architecture",
         affects=("train_sampler", "learn_heuristic"),
     )

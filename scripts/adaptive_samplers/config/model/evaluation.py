@@ -5,15 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from adaptive_samplers.config.fields import Section, key, section
+from adaptive_samplers.config.model.samplers import LearningRates
 from adaptive_samplers.config.model.types import Chain, Objective
-
-
-class LearningRates(Section):
-    """Highest learning rates."""
-
-    LocalProbabilityTransform: float = key("For this architecture, above 0.", default=0.01, gt=0, le=1)
-    SimpleDistributionAwareTransform: float = key("For this architecture, above 0.", default=0.01, gt=0, le=1)
-    SamplingNetwork: float = key("For this architecture, above 0.", default=0.003, gt=0, le=1)
 
 
 class Learnability(Section):

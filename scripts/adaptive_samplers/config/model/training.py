@@ -1,8 +1,19 @@
 """How samplers are trained."""
 
-from typing import Literal
+from typing import Annotated, Literal, Union
 
-from adaptive_samplers.config.fields import Section, key, section
+from pydantic import Discriminator, create_model
+
+from adaptive_samplers.config.fields import Section, about, key, section
+from adaptive_samplers.training.objectives import OBJECTIVES
+
+_KINDS = " ".join(f"`{name}`: {about(objective.options)}" for name, objective in OBJECTIVES.items())
+_OBJECTIVES = tuple(
+    create_model(objective.options.__name__, __base__=objective.options, kind=(Literal[name], key(_KINDS)))
+    for name, objective in OBJECTIVES.items()
+)
+# A choice of one is none to pydantic.
+TrainingObjective = Annotated[Union[_OBJECTIVES], Discriminator("kind")] if len(_OBJECTIVES) > 1 else _OBJECTIVES[0]
 
 
 class SketchSize(Section):
@@ -23,7 +34,10 @@ class Training(Section):
         le=10000,
         affects=("replay_distributions", "train_sampler"),
     )
-    gamma: float = key("Weight of the predicted mass on truncated tokens in the loss.", default=1.0, ge=0)
+    objective: TrainingObjective = key(
+        "What samplers are trained for, with its options.",
+        default={"kind": "imitation"},
+    )
     learning_rate: float = key(
         "Peak learning rate of AdamW, above 0 and at most 1.", default=0.003, gt=0, le=1, affects=("train_sampler",)
     )

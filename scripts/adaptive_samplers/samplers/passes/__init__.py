@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 # The modules that serve one kind of device faster than plain PyTorch, and the package that each needs. They are
 # imported when first wanted, as both packages are slow to import and may be missing.
-FAST_PASSES = {"cpu": ("compiled", "numba"), "cuda": ("fused", "triton")}
+FAST_PASSES = {"cpu": ("numba_passes", "numba"), "cuda": ("triton_passes", "triton")}
 
 
 def passes_for(device: torch.device) -> ModuleType:

@@ -1,9 +1,16 @@
 """The truncated-logits loss: stay close to the target where it lives, keep off what it cut away."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from adaptive_samplers.training.objectives.definitions import Imitation
+    from adaptive_samplers.training.objectives.registry import Predict
+    from adaptive_samplers.training.trainer import TokenSteps
 
 
 class LossTerms(NamedTuple):
@@ -18,6 +25,11 @@ class LossTerms(NamedTuple):
     loss: Tensor
     kl: Tensor
     truncated_mass: Tensor
+
+
+def loss(options: Imitation, predict: Predict, batch: TokenSteps) -> LossTerms:
+    """The loss of what is predicted for a batch of token-steps."""
+    return truncated_logits_loss(predict(batch.t, batch.n), batch.target, batch.n, batch.kept, options.gamma)
 
 
 def truncated_logits_loss(

@@ -59,45 +59,50 @@ def interpreted() -> Iterator[Callable[..., Any]]:
 # What runs in the other process.
 
 
-def fused(name: str, *arguments: Any, programs: int = 1024) -> Any:
-    from adaptive_samplers.samplers.passes import fused
+def in_triton(name: str, *arguments: Any, programs: int = 1024) -> Any:
+    from adaptive_samplers.samplers.passes import triton_passes
 
-    fused.PROGRAMS = programs
-    return getattr(fused, name)(*arguments)
-
-
-def fused_with_programs(programs: int, name: str, *arguments: Any) -> Any:
-    return fused(name, *arguments, programs=programs)
+    triton_passes.PROGRAMS = programs
+    return getattr(triton_passes, name)(*arguments)
 
 
-def fused_unchecked(logits: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def with_programs(programs: int, name: str, *arguments: Any) -> Any:
+    return in_triton(name, *arguments, programs=programs)
+
+
+def unchecked(logits: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and tokens of a sampler while a graph is captured, when no row can be looked at."""
-    from adaptive_samplers.samplers.passes import fused
+    from adaptive_samplers.samplers.passes import triton_passes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "check_rows", lambda largest: None)
-        condensed = fused.condense(logits, INTERVALS)
+        patch.setattr(triton_passes, "check_rows", lambda largest: None)
+        condensed = triton_passes.condense(logits, INTERVALS)
     arguments = (logits, condensed, *some_function(condensed))
-    return fused.spread(*arguments), fused.draw(*arguments, uniforms)
+    return triton_passes.spread(*arguments), triton_passes.draw(*arguments, uniforms)
 
 
-def sampler_on_fused_passes(
+def sampler_on_triton_passes(
     architecture: str, config: dict[str, Any], logits: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and tokens of a sampler whose device is served by the fused passes."""
+    """Logits and tokens of a sampler whose device is served by the passes in Triton."""
     from adaptive_samplers.samplers import base
-    from adaptive_samplers.samplers.passes import fused
+    from adaptive_samplers.samplers.passes import triton_passes
 
     sampler = build_sampler(architecture, config, seed=0).eval()
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(base, "passes_for", lambda device: fused)
+        patch.setattr(base, "passes_for", lambda device: triton_passes)
         return sampler.logits(logits), sampler.sample(logits, torch.Generator().manual_seed(1))
 
 
-def fused_smooth_and_truncation(sampler: SamplingNetwork, t: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    from adaptive_samplers.samplers import fused_network
+def triton_network() -> Any:
+    """The network's kernels, which are the benchmark's."""
+    if (folder := str(REPOSITORY / "bench")) not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module("triton_network")
 
-    return fused_network.smooth_and_truncation(sampler, t, n)
+
+def network_in_triton(sampler: SamplingNetwork, t: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return triton_network().smooth_and_truncation(sampler, t, n)
 
 
 def compile_kernels(capability: int, logits_type: str, intervals: int) -> dict[str, str]:
@@ -106,8 +111,7 @@ def compile_kernels(capability: int, logits_type: str, intervals: int) -> dict[s
     from triton.compiler import ASTSource, compile
     from triton.runtime.jit import JITFunction
 
-    from adaptive_samplers.samplers import fused_network
-    from adaptive_samplers.samplers.passes import fused
+    from adaptive_samplers.samplers.passes import triton_passes
 
     types = {"logits": f"*{logits_type}", "tables": "*i64", "uniforms": "*fp64"}
     types |= {"drawn": "*i64"} | dict.fromkeys(("row_stride", "vocabulary", "blocks"), "i32")
@@ -118,7 +122,7 @@ def compile_kernels(capability: int, logits_type: str, intervals: int) -> dict[s
     sizes |= {"D": 32, "ENCODER": 21, "FFN": 42, "TRANSFORMATION": 21, "HEAD": 10, "HEADS": 4}
     sizes |= {"LAST": False, "SCALE": True}
     assembly = {}
-    for name, kernel in {**vars(fused), **vars(fused_network)}.items():
+    for name, kernel in {**vars(triton_passes), **vars(triton_network())}.items():
         if isinstance(kernel, JITFunction) and name.endswith("_kernel"):
             signature = {
                 parameter.name: "constexpr" if parameter.is_constexpr else types.get(parameter.name, "*fp32")
@@ -152,7 +156,7 @@ def assert_condensed_alike(ours: Any, definition: Any, spread: float) -> None:
 @few_examples
 @given(rows_of_logits(), st.sampled_from([4, 100, INTERVALS, 1024]))
 def test_condensing_agrees_with_the_definition(interpreted, logits, intervals):
-    ours = interpreted(fused, "condense", logits, intervals)
+    ours = interpreted(in_triton, "condense", logits, intervals)
     spread = logits.abs().masked_fill(logits < -1e30, 0).amax().item()
     assert_condensed_alike(ours, portable.condense(logits, intervals), spread)
 
@@ -161,7 +165,7 @@ def test_condensing_agrees_with_the_definition(interpreted, logits, intervals):
 @given(rows_of_logits())
 def test_spreading_agrees_with_the_definition(interpreted, logits):
     arguments = function_on_knots(logits)
-    ours, definition = interpreted(fused, "spread", *arguments), portable.spread(*arguments)
+    ours, definition = interpreted(in_triton, "spread", *arguments), portable.spread(*arguments)
     assert torch.equal(ours == -torch.inf, logits < -1e30)
     kept = logits > -1e30
     assert torch.allclose(ours[kept], definition[kept], atol=2e-3, rtol=1e-5)
@@ -172,7 +176,7 @@ def test_spreading_agrees_with_the_definition(interpreted, logits):
 def test_draws_invert_the_cumulative_distribution(interpreted, logits, seed):
     arguments = function_on_knots(logits)
     uniforms = torch.rand(len(logits), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    drawn = interpreted(fused, "draw", *arguments, uniforms)
+    drawn = interpreted(in_triton, "draw", *arguments, uniforms)
     cumulative = portable.spread(*arguments).double().softmax(-1).cumsum(-1)
     assert (logits.gather(1, drawn[:, None]) > -1e30).all()
     upper = cumulative.gather(1, drawn[:, None]).squeeze(1)
@@ -185,7 +189,7 @@ def test_draws_are_those_of_the_definition(interpreted):
     arguments = function_on_knots(logits)
     # Both ends as well, where rounding could lead past the tokens that have a weight.
     uniforms = torch.linspace(0, 1, 150, dtype=torch.float64)
-    ours, definition = interpreted(fused, "draw", *arguments, uniforms), portable.draw(*arguments, uniforms)
+    ours, definition = interpreted(in_triton, "draw", *arguments, uniforms), portable.draw(*arguments, uniforms)
     boundaries = portable.spread(*arguments)[0].double().softmax(-1).cumsum(-1)
     far_from_boundary = (uniforms[:, None] - boundaries).abs().amin(-1) > 1e-6
     assert far_from_boundary.sum() > 140
@@ -198,7 +202,7 @@ def test_tokens_without_weight_are_not_drawn(interpreted):
     logits[0, 1500], logits[1, 2999] = 1.0, -2.0
     arguments = function_on_knots(logits)
     for uniform in (0.0, 0.5, 1.0):
-        drawn = interpreted(fused, "draw", *arguments, torch.full((2,), uniform, dtype=torch.float64))
+        drawn = interpreted(in_triton, "draw", *arguments, torch.full((2,), uniform, dtype=torch.float64))
         assert drawn.tolist() == [1500, 2999]
 
 
@@ -210,30 +214,29 @@ def test_logits_of_any_type_and_layout(interpreted, dtype):
     logits[0, 7], logits[1, 8] = torch.finfo(dtype).min, -torch.inf
     logits[2] = -60 * torch.rand(1300, generator=generator).to(dtype)
     assert_condensed_alike(
-        interpreted(fused, "condense", logits, INTERVALS), portable.condense(logits, INTERVALS), spread=60
+        interpreted(in_triton, "condense", logits, INTERVALS), portable.condense(logits, INTERVALS), spread=60
     )
     uniforms = torch.rand(3, dtype=torch.float64, generator=generator)
     arguments = function_on_knots(logits)
     for rows in (logits, logits.t().contiguous().t()):
-        output = interpreted(fused, "spread", rows, *arguments[1:])
+        output = interpreted(in_triton, "spread", rows, *arguments[1:])
         assert output.dtype == torch.float32
         assert torch.allclose(output, portable.spread(*arguments), atol=2e-3, rtol=1e-5)
-        drawn = interpreted(fused, "draw", rows, *arguments[1:], uniforms)
+        drawn = interpreted(in_triton, "draw", rows, *arguments[1:], uniforms)
         assert torch.equal(drawn, portable.draw(*arguments, uniforms))
 
 
 def test_rows_do_not_depend_on_programs_or_batch_mates(interpreted):
     logits = torch.randn(5, 9001, generator=torch.Generator().manual_seed(1)) * 4
     alone, uniforms = logits[3:4], torch.full((5,), 0.37, dtype=torch.float64)
-    together = interpreted(fused_with_programs, 5, "condense", logits, INTERVALS)
+    together = interpreted(with_programs, 5, "condense", logits, INTERVALS)
     for programs in (1, 3, 1024):
-        condensed = interpreted(fused_with_programs, programs, "condense", alone, INTERVALS)
+        condensed = interpreted(with_programs, programs, "condense", alone, INTERVALS)
         assert torch.equal(condensed.sketch.n, together.sketch.n[3:4])
         assert torch.equal(condensed.sketch.t, together.sketch.t[3:4])
     arguments = function_on_knots(logits)
     drawn = {
-        tuple(interpreted(fused_with_programs, programs, "draw", *arguments, uniforms).tolist())
-        for programs in (1, 15, 1024)
+        tuple(interpreted(with_programs, programs, "draw", *arguments, uniforms).tolist()) for programs in (1, 15, 1024)
     }
     assert drawn == {tuple(portable.draw(*arguments, uniforms).tolist())}
 
@@ -251,9 +254,9 @@ BAD_ROWS = {
 def test_what_is_no_distribution_is_refused_or_spoils_its_row(interpreted, bad):
     logits = torch.tensor([[0.0, 1.0, -torch.inf], bad, [1.0, -2.0, 0.0]])
     with pytest.raises(ValueError, match=r"row 1 .*(NaN|masked)"):
-        interpreted(fused, "condense", logits, INTERVALS)
+        interpreted(in_triton, "condense", logits, INTERVALS)
     uniforms = torch.full((3,), 0.5, dtype=torch.float64)
-    output, drawn = interpreted(fused_unchecked, logits, uniforms)
+    output, drawn = interpreted(unchecked, logits, uniforms)
     assert output[1].isnan().all() and drawn[1] == -1
     assert output[[0, 2]].isfinite().sum() == 5 and (drawn[[0, 2]] >= 0).all()
 
@@ -267,10 +270,10 @@ def test_what_is_no_distribution_is_refused_or_spoils_its_row(interpreted, bad):
     ],
 )
 @torch.no_grad()
-def test_samplers_on_fused_passes(interpreted, architecture, config):
+def test_samplers_on_triton_passes(interpreted, architecture, config):
     logits = torch.randn(2, 1, 3000, generator=torch.Generator().manual_seed(4)) * 3
     logits[0, 0, :50] = -torch.inf
-    output, drawn = interpreted(sampler_on_fused_passes, architecture, config, logits)
+    output, drawn = interpreted(sampler_on_triton_passes, architecture, config, logits)
     sampler = build_sampler(architecture, config, seed=0).eval()
     assert output.shape == logits.shape and drawn.shape == (2, 1)
     exact = sampler.double().logits(logits.double(), exact=True)
@@ -306,29 +309,29 @@ def points_and_counts(points: int) -> tuple[torch.Tensor, torch.Tensor]:
     ],
 )
 @torch.no_grad()
-def test_fused_network_agrees_with_the_modules(interpreted, config, points):
+def test_triton_network_agrees_with_the_modules(interpreted, config, points):
     network = larger_network(config)
     t, n = points_and_counts(points)
     expected = copy.deepcopy(network).double().smooth_and_truncation(t.double(), n.double())
     # How float32 is rounded differs by processor: up to 1.04e-6 was seen here, and 1.26e-6 of the modules in float32.
     for module, tolerance in ((network, 3e-6), (copy.deepcopy(network).bfloat16(), 2e-2)):
-        for ours, reference in zip(interpreted(fused_smooth_and_truncation, module, t, n), expected, strict=True):
+        for ours, reference in zip(interpreted(network_in_triton, module, t, n), expected, strict=True):
             assert ours.shape == reference.shape and ours.dtype == torch.float32
             assert (ours - reference).abs().amax() < tolerance * (1 + reference.abs().amax())
 
 
-def test_rows_of_the_fused_network_do_not_depend_on_batch_mates(interpreted):
+def test_rows_of_the_triton_network_do_not_depend_on_batch_mates(interpreted):
     network = larger_network({"n_blocks": 2})
     t, n = points_and_counts(129)
-    together = interpreted(fused_smooth_and_truncation, network, t, n)
-    alone = interpreted(fused_smooth_and_truncation, network, t[1:2], n[1:2])
+    together = interpreted(network_in_triton, network, t, n)
+    alone = interpreted(network_in_triton, network, t[1:2], n[1:2])
     assert all(torch.equal(many[1:2], one) for many, one in zip(together, alone, strict=True))
 
 
-def test_fused_network_refuses_what_matrix_units_do_not_take(interpreted):
+def test_triton_network_refuses_what_matrix_units_do_not_take(interpreted):
     network = build_sampler("SamplingNetwork", {"d_model": 24}, seed=0)
     with pytest.raises(ValueError, match="16, 32 or 64 features"):
-        interpreted(fused_smooth_and_truncation, network, *points_and_counts(5))
+        interpreted(network_in_triton, network, *points_and_counts(5))
 
 
 @pytest.mark.parametrize(("capability", "logits_type", "intervals"), [(90, "bf16", INTERVALS), (80, "fp32", 1024)])
@@ -356,11 +359,13 @@ def forgotten() -> Iterator[None]:
 
 def test_devices_are_served_by_the_fastest_passes(forgotten, caplog):
     names = {kind: passes_for(torch.device(kind)).__name__.split(".")[-1] for kind in ("cpu", "cuda", "mps")}
-    assert names == {"cpu": "compiled", "cuda": "fused", "mps": "portable"}
+    assert names == {"cpu": "numba_passes", "cuda": "triton_passes", "mps": "portable"}
     assert not caplog.records
 
 
-@pytest.mark.parametrize(("kind", "module", "package"), [("cpu", "compiled", "numba"), ("cuda", "fused", "triton")])
+@pytest.mark.parametrize(
+    ("kind", "module", "package"), [("cpu", "numba_passes", "numba"), ("cuda", "triton_passes", "triton")]
+)
 def test_without_their_package_it_is_the_portable_ones_and_said_once(
     forgotten, monkeypatch, caplog, kind, module, package
 ):

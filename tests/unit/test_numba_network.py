@@ -1,4 +1,4 @@
-"""The compiled sampling network against its definition in float64, and that it sees every change of the weights."""
+"""The sampling network in numba against its definition in float64, and that it sees every change of the weights."""
 
 import copy
 import gc
@@ -12,7 +12,7 @@ from test_samplers import perturbed
 from test_sketch import zipf_logits
 
 from adaptive_samplers.samplers import AdaptiveSampler, SamplingNetwork
-from adaptive_samplers.samplers.passes import compiled_network
+from adaptive_samplers.samplers.passes import numba_network
 
 SMALL = {"d_model": 12, "d_ff": 20, "n_blocks": 2, "n_heads": 3}
 
@@ -46,7 +46,7 @@ def points(draw) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def assert_as_defined(network, t, n, tolerance=1e-5):
-    ours = compiled_network.smooth_and_truncation(network, t, n)
+    ours = numba_network.smooth_and_truncation(network, t, n)
     expected = copy.deepcopy(network).double().smooth_and_truncation(t.double(), n.double())
     for value, definition in zip(ours, expected, strict=True):
         assert value.dtype == torch.float32 and value.shape == definition.shape
@@ -75,8 +75,8 @@ def test_as_accurate_as_float32_on_the_knots_of_a_vocabulary(d_model, n_heads, s
 def test_points_that_count_nothing_do_not_influence_the_others(points):
     t, n = points
     network = perturbed("SamplingNetwork", SMALL)
-    smooth, scale, threshold = compiled_network.smooth_and_truncation(network, t, n)
-    moved = compiled_network.smooth_and_truncation(network, torch.where(n > 0, t, t - 3), n)
+    smooth, scale, threshold = numba_network.smooth_and_truncation(network, t, n)
+    moved = numba_network.smooth_and_truncation(network, torch.where(n > 0, t, t - 3), n)
     assert torch.equal(moved[0][n > 0], smooth[n > 0])
     assert torch.equal(moved[1], scale) and torch.equal(moved[2], threshold)
 
@@ -90,12 +90,12 @@ def test_rows_do_not_depend_on_threads_or_batch_mates():
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            outputs.append(torch.cat(compiled_network.smooth_and_truncation(network, t, n), dim=1))
+            outputs.append(torch.cat(numba_network.smooth_and_truncation(network, t, n), dim=1))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*outputs)
     # Every other column of a wider tensor: what comes in need not be contiguous.
-    alone = compiled_network.smooth_and_truncation(network, t[3:4].repeat_interleave(2, 1)[:, ::2], n[3:4])
+    alone = numba_network.smooth_and_truncation(network, t[3:4].repeat_interleave(2, 1)[:, ::2], n[3:4])
     assert torch.equal(torch.cat(alone, dim=1), outputs[0][3:4])
 
 
@@ -130,7 +130,7 @@ def other_module(network):
 def not_contiguous(network):
     weight = network.blocks[0].attention.o_proj.weight
     weight.data = (2 * weight.data).T
-    compiled_network.smooth_and_truncation(network, torch.zeros(1, 1), torch.ones(1, 1))
+    numba_network.smooth_and_truncation(network, torch.zeros(1, 1), torch.ones(1, 1))
     weight.data.mul_(1.5)
 
 
@@ -149,9 +149,9 @@ CHANGES = [
 def test_changed_weights_are_noticed(change):
     network = perturbed("SamplingNetwork", SMALL)
     t, n = -torch.linspace(1, 9, 20)[None], torch.ones(1, 20)
-    before = torch.cat(compiled_network.smooth_and_truncation(network, t, n), dim=1)
+    before = torch.cat(numba_network.smooth_and_truncation(network, t, n), dim=1)
     change(network)
-    after = torch.cat(compiled_network.smooth_and_truncation(network, t, n), dim=1)
+    after = torch.cat(numba_network.smooth_and_truncation(network, t, n), dim=1)
     assert (after - before).abs().max() > 1e-3
     assert_as_defined(network, t, n)
 
@@ -170,7 +170,7 @@ def test_networks_are_kept_apart_and_forgotten():
 def test_what_is_not_a_number_stays_visible():
     network = perturbed("SamplingNetwork", SMALL)
     network.blocks[0].ffn.gate_proj.weight.data[0, 0] = torch.nan
-    outputs = compiled_network.smooth_and_truncation(network, -torch.ones(1, 5), torch.ones(1, 5))
+    outputs = numba_network.smooth_and_truncation(network, -torch.ones(1, 5), torch.ones(1, 5))
     assert all(output.isnan().all() for output in outputs)
 
 
@@ -183,7 +183,7 @@ def unreachable(*_):
 
 
 def test_samplers_use_it_where_they_can(monkeypatch):
-    monkeypatch.setattr(compiled_network, "smooth_and_truncation", unreachable)
+    monkeypatch.setattr(numba_network, "smooth_and_truncation", unreachable)
     logits = zipf_logits(2, 100)
     network = perturbed("SamplingNetwork", SMALL)
     for call in (network.logits, network.sample):
@@ -210,7 +210,7 @@ def test_masked_tokens_and_logits_as_without_it(monkeypatch):
     logits[:, ::3] = -torch.inf
     ours = network.logits(logits)
     assert torch.equal(ours == -torch.inf, logits == -torch.inf)
-    monkeypatch.setattr("adaptive_samplers.samplers.network._compiled_network", lambda: None)
+    monkeypatch.setattr("adaptive_samplers.samplers.network._numba_network", lambda: None)
     assert torch.allclose(ours, network.logits(logits), atol=1e-4, rtol=1e-5)
 
 

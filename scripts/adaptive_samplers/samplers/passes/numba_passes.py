@@ -37,7 +37,7 @@ LOWEST_EXPONENT = np.float32(-87.3)
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
 # What is compiled is kept on disk beside its source and made again when that file changes, but not when only a function
-# of another file does that was compiled into it: after a change here, touch compiled_network.py too.
+# of another file does that was compiled into it: after a change here, touch numba_network.py too.
 # Reordered sums are what lets a loop be vectorized; nothing here relies on infinities or NaN being ruled out.
 OPTIONS = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},

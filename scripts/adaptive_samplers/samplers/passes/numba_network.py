@@ -16,7 +16,7 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
-from adaptive_samplers.samplers.passes.compiled import ONE, OPTIONS, ZERO, exp, for_each_row
+from adaptive_samplers.samplers.passes.numba_passes import ONE, OPTIONS, ZERO, exp, for_each_row
 
 # PyTorch's default, and the one of `network.LinearAttention`: numba compiles both into the code.
 NORM_EPSILON = np.float32(1e-5)

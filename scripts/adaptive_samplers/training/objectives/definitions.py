@@ -1,0 +1,20 @@
+"""The training objectives, a declaration each, and the kinds of data that they need.
+
+docs/add_a_training_objective.md tells how to add one.
+"""
+
+from adaptive_samplers.config.fields import Section, key
+from adaptive_samplers.training.objectives.registry import data, objective
+
+data(
+    "targets",
+    "Sketches of an answer's distributions, each with what the answer's own heuristic makes of it.",
+    reader="adaptive_samplers.training.replay.steps_of_splits",
+)
+
+
+@objective("adaptive_samplers.training.objectives.imitation", needs="targets")
+class Imitation(Section):
+    """Comes close to what each answer's own heuristic makes of the logits, and keeps off what it cuts away."""
+
+    gamma: float = key("Weight of the predicted mass on truncated tokens in the loss.", default=1.0, ge=0)
