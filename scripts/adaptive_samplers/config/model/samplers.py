@@ -8,8 +8,8 @@ from adaptive_samplers.samplers import ARCHITECTURES
 Samplers = create_model(
     "Samplers",
     __base__=Section,
-    __doc__="""The architectures to train, at least one: those that are named here, or all where the key is left out. `null`
-    leaves out one that a file below this one names.""",
+    __doc__="The architectures to train, at least one: those that are named here, or all where the key is left out. "
+    "`null` leaves out one that a file below this one names.",
     **{
         name: (architecture.options | None, key(about(architecture.options), default=None))
         for name, architecture in ARCHITECTURES.items()

@@ -13,7 +13,7 @@ _OBJECTIVES = tuple(
     for name, objective in OBJECTIVES.items()
 )
 # A choice of one is none to pydantic.
-TrainingObjective = Annotated[Union[_OBJECTIVES], Discriminator("kind")] if len(_OBJECTIVES) > 1 else _OBJECTIVES[0]
+TrainingObjective = Annotated[Union[_OBJECTIVES], Discriminator("kind")] if len(_OBJECTIVES) > 1 else _OBJECTIVES[0]  # noqa: UP007
 
 
 class SketchSize(Section):
