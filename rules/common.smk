@@ -24,10 +24,13 @@ from adaptive_samplers.config import (
     sampler_names,
     weight_names,
 )
+from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
+from adaptive_samplers.labels.judges.registry import JUDGES as JUDGE_KINDS
 from adaptive_samplers.policies.sources import policy_source
+from adaptive_samplers.preferences.formats import file_name as preference_file
 from adaptive_samplers.restarts import refuse_living_jobs, sign_in
 from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.stage import installed_copy
@@ -76,7 +79,7 @@ EMBEDDER = config["labels"]["embedder"]["name"]
 GPUS = 0 if config["model"]["device"] == "cpu" else 1
 JUDGE = config["labels"]["quality"]["judge"]
 # The embedded judge is trained by the DAG; every other one is a model of its own, or one behind an endpoint.
-JUDGE_IS_TRAINED = JUDGE["kind"] == "feature_reward"
+JUDGE_IS_TRAINED = JUDGE_KINDS[JUDGE["kind"]].is_trained
 JUDGES = judges_by_name(config)
 OTHER_JUDGES = [name for name in JUDGES if name != judge_name(JUDGE)]
 # The one to be trained, wherever it stands among the judges.
@@ -172,24 +175,9 @@ def stage(name, *keys, judge=None):
     }
 
 
-def sglang_gpus(settings):
-    """GPUs of a job that may start an SGLang server; where somebody else keeps servers up, it needs none."""
-    if settings["endpoints"]:
-        return 0
-    return settings["tensor_parallel"] * settings["data_parallel"]
-
-
-if config["generation"]["engine"] == "sglang":
-    GENERATION_GPUS = GPUS * sglang_gpus(config["generation"]["sglang"])
-    GENERATION_ENVIRONMENT = "../envs/sglang.yaml"
-else:
-    GENERATION_GPUS = GPUS
-    GENERATION_ENVIRONMENT = "../envs/language_model.yaml"
-
-
-def preference_file(name):
-    """The file of a format of preferences; its module, which says the same, needs packages that are not here."""
-    return f"{name}.{'json' if name.startswith('halos') else 'jsonl'}"
+ENGINE = ENGINES[config["generation"]["engine"]]
+GENERATION_GPUS = ENGINE.gpus_of(config["generation"], config["model"]["device"])
+GENERATION_ENVIRONMENT = f"../envs/{ENGINE.environment}.yaml"
 
 
 def overlap_inputs():

@@ -11,7 +11,7 @@ from adaptive_samplers.errors import UserError
 _PREFERENCES = frozenset({"pandas", "pyarrow"})
 _LABELS = frozenset(
     {
-        *("choix", "if_verifiable", "jsonschema", "langdetect", "latex2sympy2_extended", "math_verify", "networkx"),
+        *("choix", "if_verifiable", "langdetect", "latex2sympy2_extended", "math_verify", "networkx"),
         *("nltk", "pandas", "pyarrow", "requests", "sacrebleu", "sentence_transformers", "sklearn", "sympy"),
         *("threadpoolctl", "tqdm"),
     }
@@ -20,7 +20,7 @@ EXTRAS = {
     "preferences": _PREFERENCES,
     "labels": _LABELS,
     "serving": frozenset({"requests", "sglang", "threadpoolctl", "uvicorn"}),
-    "pipeline": _LABELS | _PREFERENCES | {"matplotlib", "peft", "snakemake", "tensorboard"},
+    "pipeline": _LABELS | _PREFERENCES | {"jsonschema", "matplotlib", "peft", "snakemake", "tensorboard"},
     "overlap": frozenset({"tokengrams"}),
     "reasoning-gym": frozenset({"reasoning_gym"}),
 }

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
+from adaptive_samplers.engines.registry import ENGINE_PACKAGES
 from adaptive_samplers.errors import ConversationRefused, UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import parse_processors, split_prompted
@@ -27,7 +28,6 @@ from adaptive_samplers.verbalized.parsing import UNPARSED
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 ROWS_PER_WRITE = 10_000
-ENGINE_PACKAGES = ("torch", "transformers", "sglang")  # whose versions a file of answers records
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,24 @@ default. So take the hours as an order of magnitude, run one shard, and plan aga
 tells which number follows from which file in `benchmarks/`.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptive_samplers.config import judges_by_name, likelihood_calls, weight_names
+from adaptive_samplers.config import judges_by_name, weight_names
+from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
-from adaptive_samplers.prompts import SPLITS, collect_prompts
+from adaptive_samplers.labels.judges.registry import JUDGES
+from adaptive_samplers.labels.tournament.adaptive import default_comparisons
+from adaptive_samplers.labels.tournament.pairing import default_rounds
+from adaptive_samplers.prompts import KINDS, SPLITS, collect_prompts
 from adaptive_samplers.verbalized.asking import Asking
 
 SECONDS_AN_HOUR = 3600
 REFERENCE_BILLIONS = 3.0
-KINDS = ("creative", "verifiable", "factual", "chat")
 
 
 def _option(name: str) -> str:
@@ -32,16 +34,21 @@ def _assumed(value: float, meaning: str) -> Any:
     return field(default=value, metadata={"meaning": meaning})
 
 
+_RATES = {kind.token_rate.assumption: kind.token_rate for kind in ENGINES.values()}
+_EngineRates = make_dataclass(
+    "_EngineRates", [(name, float, _assumed(rate.value, rate.meaning)) for name, rate in _RATES.items()], frozen=True
+)
+
+
 @dataclass(frozen=True)
-class Assumptions:
+class Assumptions(_EngineRates):
     """What the estimate takes for granted; the meaning of each, with its unit, is in the field's metadata.
 
     Rates of language models hold for one GPU and 3 billion parameters. A larger model is slower in proportion, a
-    smaller one is taken to be as fast, and several GPUs are so many times as fast.
+    smaller one is taken to be as fast, and several GPUs are so many times as fast. Engines bring their
+    own rates.
     """
 
-    tokens_per_second: float = _assumed(6000, "generated tokens a second, under SGLang with our processor")
-    in_process_tokens_per_second: float = _assumed(1000, "the same under the engine `transformers`")
     judge_tokens_per_second: float = _assumed(25_000, "tokens a second that a judge reads")
     replay_tokens_per_second: float = _assumed(4000, "tokens a second that the replay reads and sketches")
     texts_per_second: float = _assumed(1500, "answers a second that the embedder embeds")
@@ -180,9 +187,9 @@ class _Run:
         self.prompts = prompts
         self.assumed = assumptions
         self.generation = config["generation"]
-        # The embedded judge takes no time to speak of.
+        # A judge without a model takes no time to speak of.
         judges = judges_by_name(config).values()
-        self.judges = [judge for judge in judges if judge["kind"] != "feature_reward"]
+        self.judges = [judge for judge in judges if JUDGES[judge["kind"]].calls(judge)]
         self.gpus = 0 if config["model"]["device"] == "cpu" else 1
         self.seeds = len(config["seeds"])
         heuristics = config["heuristics"]
@@ -258,7 +265,7 @@ class _Run:
             ("_by_others", [judge for judge in self.judges if judge is not first]),
         ):
             # How fast somebody else's server is, nobody can tell from here.
-            known = [judge for judge in judges if judge["kind"] != "endpoint"]
+            known = [judge for judge in judges if JUDGES[judge["kind"]].has_model]
             if not known:
                 continue
             shards = self.config["labels"]["quality"]["shards"]
@@ -316,43 +323,38 @@ class _Run:
         return min(1.0, REFERENCE_BILLIONS / billions)
 
     def _generating(self, tokens: float) -> Work:
-        a, engine = self.assumed, self.generation["engine"]
-        rate = a.tokens_per_second if engine == "sglang" else a.in_process_tokens_per_second
-        gpus = gpus_of(self.generation["sglang"]) if engine == "sglang" else self.gpus
-        speed = rate * self._speed(_model_name(self.config["model"]))
-        # Servers that somebody else keeps up take their own GPUs, however many; one address is counted as one.
-        servers = len(self.generation["sglang"]["endpoints"]) if engine == "sglang" else 0
-        return self._on_gpus(tokens / speed, gpus, servers)
+        engine, model = ENGINES[self.generation["engine"]], self.config["model"]
+        speed = getattr(self.assumed, engine.token_rate.assumption) * self._speed(_model_name(model))
+        gpus = engine.gpus_of(self.generation, model["device"])
+        return self._on_gpus(tokens / speed, gpus, len(engine.endpoints_of(self.generation)))
 
     def _judging(self, judge: Mapping[str, Any], prompts: float, competitors: int) -> Work:
-        a = self.assumed
+        a, engine = self.assumed, ENGINES[judge["engine"]]
         read = a.prompt_tokens + self.answer_tokens
-        if judge["kind"] == "pairwise":
+        if JUDGES[judge["kind"]].compares:
             read += self.answer_tokens + a.instruction_tokens
-        served = judge.get("engine") == "sglang"
-        gpus = 0 if judge["device"] == "cpu" else gpus_of(judge["sglang"]) if served else 1
-        servers = len(judge["sglang"]["endpoints"]) if served else 0
-        speed = a.judge_tokens_per_second * self._speed(_model_name(judge))
-        return self._on_gpus(self._judge_calls(judge, prompts, competitors) * read / speed, gpus, servers)
+        seconds = self._judge_calls(judge, prompts, competitors) * read
+        seconds /= a.judge_tokens_per_second * self._speed(_model_name(judge))
+        return self._on_gpus(seconds, engine.gpus_of(judge, judge["device"]), len(engine.endpoints_of(judge)))
 
     def _judge_calls(self, judge: Mapping[str, Any], prompts: float, competitors: int) -> float:
         """What a judge reads: every answer once or a few times, or every comparison in one order or both."""
-        groups = prompts * self.seeds
-        if judge["kind"] == "scalar":
-            return groups * competitors
-        if judge["kind"] == "likelihood":
-            return groups * competitors * len(likelihood_calls(judge))
+        groups, kind = prompts * self.seeds, JUDGES[judge["kind"]]
+        if not kind.compares:
+            return groups * competitors * kind.calls(judge)
         tournament = self.config["labels"]["quality"]["tournament"]
         if tournament.get("group") == "prompt":
             groups, competitors = prompts, competitors * self.seeds
-        orders = 2 if judge["order"] == "both" else 1
         comparisons = comparisons_in_a_tournament(
             competitors, tournament["schedule"], tournament["rounds"], tournament["adaptive"]["comparisons"]
         )
-        return orders * groups * comparisons
+        return groups * comparisons * kind.calls(judge)
 
     def _on_gpus(self, seconds: float, gpus: int | None = None, servers: int = 0) -> Work:
-        """A job with GPUs of its own, or one without, where others keep servers up or a CPU does the work."""
+        """A job with GPUs of its own, or one without, where others keep servers up or a CPU does the work.
+
+        Servers that somebody else keeps up take their own GPUs, however many; one address is counted as one.
+        """
         gpus = self.gpus if gpus is None else gpus
         if servers or not gpus:
             return Work(seconds / max(servers, 1) / SECONDS_AN_HOUR)
@@ -378,20 +380,14 @@ def _model_name(model: Mapping[str, Any]) -> str:
     return source["repo"] if source["kind"] == "hub" else model["name"]
 
 
-def gpus_of(sglang: Mapping[str, Any]) -> int:
-    """GPUs of a job that starts this server; none where somebody else keeps servers up."""
-    return 0 if sglang["endpoints"] else sglang["tensor_parallel"] * sglang["data_parallel"]
-
-
 def comparisons_in_a_tournament(competitors: int, schedule: str, rounds: int | None, budget: int | None = None) -> int:
     """Comparisons, at most, between the answers that meet in a tournament; `rounds` and `budget` as configured."""
     pairs = competitors * (competitors - 1) // 2
     if schedule == "round_robin" or competitors < 2:
         return pairs
-    default_rounds = math.ceil(math.log2(competitors)) + 1
     if schedule == "adaptive":
-        return min(pairs, budget or math.ceil(default_rounds * (competitors // 2) / 2))
-    return min(pairs, (rounds or default_rounds) * (competitors // 2))
+        return min(pairs, budget or default_comparisons(competitors))
+    return min(pairs, (rounds or default_rounds(competitors)) * (competitors // 2))
 
 
 def job_counts(dry_run: str) -> dict[str, int]:

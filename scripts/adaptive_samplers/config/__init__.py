@@ -7,7 +7,7 @@ line each.
 """
 
 from adaptive_samplers.config.document import document_families, with_key_table
-from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name, likelihood_calls
+from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.packages import require_packages
 from adaptive_samplers.config.schema import SCHEMA_PATH
@@ -29,7 +29,6 @@ __all__ = [
     "judge_name",
     "judged_by",
     "judges_by_name",
-    "likelihood_calls",
     "load_config",
     "parse_weight_name",
     "require_packages",

@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-# What a likelihood judge says of an answer, and the calls that tell: `answer` and `end` are read off the same one.
-LIKELIHOOD_CALLS = {"answer": "answer", "end": "answer", "unconditional": "unconditional", "question": "question"}
-
 
 def judge_name(judge: Mapping[str, Any]) -> str:
     """A judge's name in paths and reports: its own, or its kind where it is trained by the DAG."""
@@ -23,8 +20,3 @@ def judged_by(config: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     quality = config["labels"]["quality"]
     judge = quality["judge"] if name is None else judges_by_name(config)[name]
     return {**config, "labels": {**config["labels"], "quality": {**quality, "judge": judge, "others": []}}}
-
-
-def likelihood_calls(judge: Mapping[str, Any]) -> list[str]:
-    """The calls that a likelihood judge makes for each answer, by its weights."""
-    return list(dict.fromkeys(call for term, call in LIKELIHOOD_CALLS.items() if judge["weights"][term]))
