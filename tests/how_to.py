@@ -1,5 +1,7 @@
 """The fenced blocks of a document, and what a reader who follows a how-to page does with them."""
 
+import filecmp
+import os
 import re
 import shutil
 import subprocess
@@ -48,6 +50,19 @@ def copy_of_the_project(folder: Path) -> Path:
     shutil.copytree(REPOSITORY, folder, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
+
+
+def touched_files(project: Path) -> set[str]:
+    """The files of a copy that the project does not have, or has otherwise."""
+    ignored, found = shutil.ignore_patterns(*NOT_COPIED), set()
+    for folder, folders, files in os.walk(project):
+        left_out = ignored(folder, [*folders, *files])
+        folders[:] = [name for name in folders if name not in left_out]
+        for name in set(files) - left_out:
+            file = (Path(folder) / name).relative_to(project)
+            if not (REPOSITORY / file).is_file() or not filecmp.cmp(project / file, REPOSITORY / file, shallow=False):
+                found.add(str(file))
+    return found
 
 
 def follow(block: Block, project: Path) -> None:

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from adaptive_samplers.tables import read_table
-from how_to import copy_of_the_project, fenced_blocks, follow
+from adaptive_samplers.tables import KEY, read_table
+from how_to import copy_of_the_project, fenced_blocks, follow, touched_files
 from support import REPOSITORY, Workflow, tiny_run
 
 pytestmark = pytest.mark.pipeline
@@ -65,8 +66,38 @@ def test_adding_a_labeller(tmp_path, tiny_model_folder):
     assert words["words"].tolist() == [len(text.split()) for text in answers["text"]]
 
 
+def test_adding_a_judge(tmp_path, tiny_model_folder):
+    files = added("add_a_judge.md", tmp_path / "project")
+    assert touched_files(tmp_path / "project") - {"near_length.yaml"} == {
+        "scripts/adaptive_samplers/labels/judges/near_length.py",
+        "scripts/adaptive_samplers/labels/judges/registry.py",
+        "config/schemas/config.schema.yaml",
+        "config/README.md",  # written by a script
+        "docs/judges.md",
+        "tests/unit/test_near_length_judge.py",
+    }
+    work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
+    config = yaml.safe_load(files["near_length.yaml"].read_text())
+    config["run"]["name"] = "tiny"
+    done = work.run("results/tiny/labels/quality.parquet", config=config)
+    assert done.returncode == 0, done.stdout
+    answers = read_table("candidates", work.folder / "results/tiny/candidates.parquet")
+    rated = read_table("quality", work.folder / "results/tiny/labels/quality.parquet").merge(answers, on=KEY)
+    words = rated["text"].str.split().str.len()
+    assert rated["reward"].to_numpy() == pytest.approx(-np.abs(np.log((words + 1) / 6)))
+    assert "train_judge" not in done.stdout
+
+
 def test_adding_an_engine(tmp_path, tiny_model_folder):
     files = added("add_an_engine.md", tmp_path / "project")
+    # An engine with packages of its own brings an environment and an extra as well.
+    assert touched_files(tmp_path / "project") - {"plain.yaml"} == {
+        "scripts/adaptive_samplers/engines/plain_engine.py",
+        "scripts/adaptive_samplers/engines/registry.py",
+        "config/schemas/config.schema.yaml",
+        "config/README.md",  # written by a script
+        "tests/unit/test_plain_engine.py",
+    }
     work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
     found = candidates(work, "plain", yaml.safe_load(files["plain.yaml"].read_text()))
     usual = candidates(work, "tiny", {})

@@ -24,8 +24,8 @@ class Section(BaseModel):
     def __getattr__(self, name: str) -> Any:
         if name in type(self).model_fields:
             raise AttributeError(
-                f"the params of this rule do not hold '{name}' of {type(self).__name__}: the key's declaration must name "
-                "the stage in `affects`, or in `read_by` if no output depends on it"
+                f"the params of this rule do not hold '{name}' of {type(self).__name__}: the key's declaration must "
+                "name the stage in `affects`, or in `read_by` if no output depends on it"
             )
         return super().__getattr__(name)
 
