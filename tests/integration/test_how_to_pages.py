@@ -71,7 +71,7 @@ def test_adding_a_judge(tmp_path, tiny_model_folder):
     assert touched_files(tmp_path / "project") - {"near_length.yaml"} == {
         "scripts/adaptive_samplers/labels/judges/near_length.py",
         "scripts/adaptive_samplers/labels/judges/registry.py",
-        "config/schemas/config.schema.yaml",
+        "scripts/adaptive_samplers/config/schemas/config.schema.yaml",
         "config/README.md",  # written by a script
         "docs/judges.md",
         "tests/unit/test_near_length_judge.py",
@@ -94,7 +94,7 @@ def test_adding_an_engine(tmp_path, tiny_model_folder):
     assert touched_files(tmp_path / "project") - {"plain.yaml"} == {
         "scripts/adaptive_samplers/engines/plain_engine.py",
         "scripts/adaptive_samplers/engines/registry.py",
-        "config/schemas/config.schema.yaml",
+        "scripts/adaptive_samplers/config/schemas/config.schema.yaml",
         "config/README.md",  # written by a script
         "tests/unit/test_plain_engine.py",
     }
