@@ -106,9 +106,8 @@ def generate(
         done = _take_over(part, asked, earlier)
         _answer(part, asked, done, engine)
         _measure_drawn(part, asked, engine)
-        _write_candidates(
-            part, asked, engine.name, {"fingerprint": fingerprint, "weights": json.dumps(weights)}, output
-        )
+        made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
+        _write_candidates(part, asked, engine.name, made_by, output)
         part.remove()
 
 

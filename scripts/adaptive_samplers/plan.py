@@ -34,6 +34,7 @@ def _assumed(value: float, meaning: str) -> Any:
     return field(default=value, metadata={"meaning": meaning})
 
 
+# Each engine is declared with its rate, which is an assumption, and so an option, like the others.
 _RATES = {kind.token_rate.assumption: kind.token_rate for kind in ENGINES.values()}
 _EngineRates = make_dataclass(
     "_EngineRates", [(name, float, _assumed(rate.value, rate.meaning)) for name, rate in _RATES.items()], frozen=True
@@ -45,8 +46,8 @@ class Assumptions(_EngineRates):
     """What the estimate takes for granted; the meaning of each, with its unit, is in the field's metadata.
 
     Rates of language models hold for one GPU and 3 billion parameters. A larger model is slower in proportion, a
-    smaller one is taken to be as fast, and several GPUs are so many times as fast. Engines bring their
-    own rates.
+    smaller one is taken to be as fast, and several GPUs are so many times as fast. Those of
+    engines are declared with them.
     """
 
     judge_tokens_per_second: float = _assumed(25_000, "tokens a second that a judge reads")

@@ -14,7 +14,7 @@ from adaptive_samplers.labels.judges.asking import ask_model
 from adaptive_samplers.labels.judges.base import Case, Key, name_of_answer
 from adaptive_samplers.labels.judges.calls import Call, Calls, Result
 from adaptive_samplers.labels.judges.encoding import Messages
-from adaptive_samplers.labels.judges.registry import JUDGES
+from adaptive_samplers.labels.judges.registry import orders_asked
 from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import KEY
@@ -83,7 +83,7 @@ class PairwiseJudge:
                 self._tally["identical"] += 1
             else:
                 asked.append(place)
-        orders = JUDGES[self.settings["kind"]].calls(self.settings)
+        orders = orders_asked(self.settings)
         calls = self._encoded([comparisons[place] for place in asked], orders)
         results = self.calls.answer(calls, orders * len(asked), "comparing answers")
         for place, *shown in zip(asked, *[results] * orders, strict=True):

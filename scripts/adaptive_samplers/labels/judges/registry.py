@@ -61,7 +61,8 @@ def likelihood_calls(judge: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(call for term, call in LIKELIHOOD_CALLS.items() if judge["weights"][term]))
 
 
-def _orders(judge: Mapping[str, Any]) -> int:
+def orders_asked(judge: Mapping[str, Any]) -> int:
+    """In how many orders a judge that compares is shown two answers."""
     return 2 if judge["order"] == "both" else 1
 
 
@@ -94,7 +95,7 @@ JUDGES = {
             compares=True,
             inputs=("judge_model",),
             verdict_keys=(*_OF_A_MODEL, *_OF_A_QUESTION),
-            calls=_orders,
+            calls=orders_asked,
         ),
         JudgeKind(
             name="likelihood",
@@ -110,7 +111,7 @@ JUDGES = {
             compares=True,
             inputs=(),
             verdict_keys=("kind", "model", *_OF_A_QUESTION, "top_logprobs", "max_tokens", "request"),
-            calls=_orders,
+            calls=orders_asked,
         ),
     )
 }
