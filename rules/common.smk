@@ -16,15 +16,17 @@ os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, PYTHON_P
 
 from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name
 from adaptive_samplers.config.load import load_config
-from adaptive_samplers.config.model.judges import ModelJudge
 from adaptive_samplers.config.packages import require_packages
 from adaptive_samplers.config.slices import slice_of_stage, unrelated_slice
 from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.config.weights import sampler_names, weight_names
+from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
+from adaptive_samplers.labels.judges.registry import JUDGES as JUDGE_KINDS
 from adaptive_samplers.policies.sources import policy_source
+from adaptive_samplers.preferences.formats import file_name as preference_file
 from adaptive_samplers.restarts import refuse_living_jobs, sign_in
 from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.stage import installed_copy
@@ -74,7 +76,7 @@ EMBEDDER = CONFIG.labels.embedder.name
 GPUS = 0 if CONFIG.model.device == "cpu" else 1
 JUDGE = CONFIG.labels.quality.judge
 # The embedded judge is trained by the DAG; every other one is a model of its own, or one behind an endpoint.
-JUDGE_IS_TRAINED = JUDGE.kind == "feature_reward"
+JUDGE_IS_TRAINED = JUDGE_KINDS[JUDGE.kind].is_trained
 JUDGES = judges_by_name(CONFIG)
 OTHER_JUDGES = [name for name in JUDGES if name != judge_name(JUDGE)]
 # The one to be trained, wherever it stands among the judges.
@@ -83,7 +85,7 @@ TRAINED_JUDGE = JUDGES.get("feature_reward")
 GATHERED = "quality/{judge}" if OTHER_JUDGES else "quality"
 MODELS = {BASE_MODEL: CONFIG.model, EMBEDDER: CONFIG.labels.embedder}
 MODELS |= {
-    name: judge for name, judge in JUDGES.items() if isinstance(judge, ModelJudge)
+    name: judge for name, judge in JUDGES.items() if JUDGE_KINDS[judge.kind].has_model
 }
 # Policies are models that nothing but the targets `policy_samples` and `iterations` needs.
 POLICIES = {policy.name: policy for policy in CONFIG.policy_samples.policies} or {
@@ -180,24 +182,9 @@ def with_one_architecture(wildcards):
     return config | {"samplers": {wildcards.architecture: options}}
 
 
-def sglang_gpus(settings):
-    """GPUs of a job that may start an SGLang server; where somebody else keeps servers up, it needs none."""
-    if settings.endpoints:
-        return 0
-    return settings.tensor_parallel * settings.data_parallel
-
-
-if CONFIG.generation.engine == "sglang":
-    GENERATION_GPUS = GPUS * sglang_gpus(CONFIG.generation.sglang)
-    GENERATION_ENVIRONMENT = "../envs/sglang.yaml"
-else:
-    GENERATION_GPUS = GPUS
-    GENERATION_ENVIRONMENT = "../envs/language_model.yaml"
-
-
-def preference_file(name):
-    """The file of a format of preferences; its module, which says the same, needs packages that are not here."""
-    return f"{name}.{'json' if name.startswith('halos') else 'jsonl'}"
+ENGINE = ENGINES[CONFIG.generation.engine]
+GENERATION_GPUS = ENGINE.gpus_of(CONFIG.generation, CONFIG.model.device)
+GENERATION_ENVIRONMENT = f"../envs/{ENGINE.environment}.yaml"
 
 
 def overlap_inputs():

@@ -1,41 +1,37 @@
 # Helpers only: what a judge reads, where it works, and what its ratings depend on.
 
 
-def is_served(judge):
-    """Whether a judge's model runs in SGLang."""
-    return getattr(judge, "engine", None) == "sglang"
-
-
 def judge_gpus(judge):
-    """GPUs of a job in which a judge works; one that is trained reads features, one behind an endpoint asks."""
-    if getattr(judge, "device", "cpu") == "cpu":
+    """GPUs of a job in which a judge works; one without a model of its own needs none."""
+    if not JUDGE_KINDS[judge.kind].has_model:
         return 0
-    return sglang_gpus(judge.sglang) if is_served(judge) else 1
+    return ENGINES[judge.engine].gpus_of(judge, judge.device)
 
 
-if is_served(JUDGE):
-    JUDGE_ENVIRONMENT = "../envs/sglang.yaml"
-else:
-    JUDGE_ENVIRONMENT = "../envs/labels.yaml"
+def judge_environment(judge):
+    """The environment of a job in which a judge works."""
+    if not JUDGE_KINDS[judge.kind].has_model:
+        return "../envs/labels.yaml"
+    return f"../envs/{ENGINES[judge.engine].for_judges.environment}.yaml"
+
+
+JUDGE_ENVIRONMENT = judge_environment(JUDGE)
 
 
 def environment_of_judge(wildcards):
     """The environment of a job in which a judge named by a wildcard works."""
-    served = is_served(JUDGES[wildcards.judge])
-    return "../envs/sglang.yaml" if served else "../envs/labels.yaml"
+    return judge_environment(JUDGES[wildcards.judge])
 
 
 def judge_inputs(judge, part):
     """What judging reads beside prompts and answers, for the answers of one part of the run."""
-    if judge.kind == "feature_reward":
-        return {
-            "embeddings": f"results/{{run}}/{part}embeddings.parquet",
-            "model": f"{MODELS_FOLDER}/{BASE_MODEL}",
-            "judge": f"results/{RUN}/judge/judge.json",
-        }
-    if not isinstance(judge, ModelJudge):
-        return {}
-    return {"judge_model": f"{MODELS_FOLDER}/{judge.name}"}
+    paths = {
+        "embeddings": f"results/{{run}}/{part}embeddings.parquet",
+        "model": f"{MODELS_FOLDER}/{BASE_MODEL}",
+        "judge": f"results/{RUN}/judge/judge.json",
+        "judge_model": f"{MODELS_FOLDER}/{judge_name(judge)}",
+    }
+    return {name: paths[name] for name in JUDGE_KINDS[judge.kind].inputs}
 
 
 def inputs_of_judge(part):

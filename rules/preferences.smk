@@ -13,9 +13,9 @@ SCORING_JUDGES = (
     JUDGES if CONFIG.labels.quality.combine == "mean" else {judge_name(JUDGE): JUDGE}
 )
 SCORING_MODELS = {
-    name: EMBEDDER if judge.kind == "feature_reward" else name
+    name: EMBEDDER if JUDGE_KINDS[judge.kind].is_trained else name
     for name, judge in SCORING_JUDGES.items()
-    if judge.kind != "endpoint"
+    if {"embeddings", "judge_model"} & {*JUDGE_KINDS[judge.kind].inputs}
 }
 
 

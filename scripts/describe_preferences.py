@@ -4,7 +4,9 @@ from pathlib import Path
 
 from adaptive_samplers.files import atomic_output, read_json
 from adaptive_samplers.generation import recorded_engines
-from adaptive_samplers.preferences import PreferenceSettings, chosen_heuristics, dataset_card
+from adaptive_samplers.preferences.answers import chosen_heuristics
+from adaptive_samplers.preferences.card import dataset_card
+from adaptive_samplers.preferences.settings import PreferenceSettings
 from adaptive_samplers.provenance import provenance
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adaptive_samplers.preferences import write_format
+from adaptive_samplers.preferences.formats import write_format
 from adaptive_samplers.stage import run_stage, say
 
 

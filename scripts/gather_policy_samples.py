@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from adaptive_samplers.engines.registry import ENGINE_PACKAGES
 from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.generation import GenerationSettings
 from adaptive_samplers.policies.formats import write_formats
@@ -9,8 +10,6 @@ from adaptive_samplers.policies.samples import gather_policy_samples
 from adaptive_samplers.provenance import provenance
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
-
-PACKAGES = ["torch", "transformers", "sglang"]
 
 
 def main(snakemake):
@@ -25,7 +24,7 @@ def main(snakemake):
     }
     write_formats(samples, prompts, generation, Path(snakemake.output.formats))
     model = read_json(Path(snakemake.input.model) / "provenance.json")
-    write_json(provenance(snakemake.params.settings, *PACKAGES, model=model), snakemake.output.provenance)
+    write_json(provenance(snakemake.params.settings, *ENGINE_PACKAGES, model=model), snakemake.output.provenance)
 
 
 run_stage(main, snakemake)

@@ -5,16 +5,10 @@ from itertools import chain
 from pathlib import Path
 
 from adaptive_samplers.files import write_json
-from adaptive_samplers.preferences import (
-    CANDIDATE_COLUMNS,
-    Outputs,
-    PreferenceSettings,
-    chosen_heuristics,
-    contaminated_prompts,
-    evaluation_texts,
-    make_preferences,
-    split_texts,
-)
+from adaptive_samplers.preferences.answers import CANDIDATE_COLUMNS, chosen_heuristics
+from adaptive_samplers.preferences.dataset import Outputs, make_preferences
+from adaptive_samplers.preferences.decontamination import contaminated_prompts, evaluation_texts, split_texts
+from adaptive_samplers.preferences.settings import PreferenceSettings
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import KEY, parts_of_prompts, read_table
 

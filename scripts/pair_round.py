@@ -6,16 +6,11 @@ from pathlib import Path
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import write_json
-from adaptive_samplers.preferences import (
-    CANDIDATE_COLUMNS,
-    Outputs,
-    PreferenceSettings,
-    contaminated_prompts,
-    evaluation_texts,
-    make_preferences,
-    split_texts,
-    write_format,
-)
+from adaptive_samplers.preferences.answers import CANDIDATE_COLUMNS
+from adaptive_samplers.preferences.dataset import Outputs, make_preferences
+from adaptive_samplers.preferences.decontamination import contaminated_prompts, evaluation_texts, split_texts
+from adaptive_samplers.preferences.formats import write_format
+from adaptive_samplers.preferences.settings import PreferenceSettings
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import KEY, parts_of_prompts, read_table
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from adaptive_samplers.config.layers import DEMO, read_layers
 from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.plan import Assumptions, estimate, job_counts, planned_prompts, render
 
 
 def main() -> None:
     options = _options()
-    config = load_config(read_layers(options.configs), Path.cwd())
+    config = typed_config(load_config(read_layers(options.configs), Path.cwd()))
     assumptions = Assumptions(**{item.name: getattr(options, item.name) for item in fields(Assumptions)})
     prompts, found = planned_prompts(config, Path.cwd())
     if options.prompts is not None:

@@ -5,6 +5,7 @@ import copy
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,12 @@ import yaml
 from adaptive_samplers.tables import KEY, read_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+LIBRARY = REPOSITORY / "scripts" / "adaptive_samplers"
+REGISTRY = re.compile(r"^from adaptive_samplers\.(\S+)\.registry import", re.MULTILINE)
+LOADED = {
+    "build.py": re.compile(r'opened_by=Reference\("([\w.]+):'),
+    "asking.py": re.compile(r'ForJudges\(Reference\("([\w.]+):'),
+}
 HUB = {"kind": "hub", "repo": "owner/name"}
 REMOVED = object()
 
@@ -234,12 +241,18 @@ def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported_packages(path: Path, seen: set[Path]) -> set[str]:
-    """Top-level packages that a script imports, itself or through the library."""
+    """Top-level packages that a script imports, itself or through the library.
+
+    What a registry names is loaded by those who ask it for an engine or a judge: `build`, `asking`.
+    """
     if path in seen:
         return set()
     seen.add(path)
-    found = set()
-    for node in at_run_time(ast.parse(path.read_text())):
+    found, text = set(), path.read_text()
+    for registry in REGISTRY.findall(text) if path.name in LOADED else ():
+        for place in LOADED[path.name].findall(LIBRARY.joinpath(*registry.split("."), "registry.py").read_text()):
+            found |= imported_packages(LIBRARY.joinpath(*place.split(".")).with_suffix(".py"), seen)
+    for node in at_run_time(ast.parse(text)):
         modules = []
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]

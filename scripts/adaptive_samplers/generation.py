@@ -2,8 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.engines.base import Completion, Engine, Request, sampler_hashes
+from adaptive_samplers.engines.registry import ENGINE_PACKAGES
 from adaptive_samplers.errors import ConversationRefused, UserError
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.heuristics import parse_processors, split_prompted
+from adaptive_samplers.heuristics import Pipeline, parse_processors, split_prompted
 from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.progress import progress
 from adaptive_samplers.provenance import versions
@@ -28,7 +29,6 @@ from adaptive_samplers.verbalized.parsing import UNPARSED
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 ROWS_PER_WRITE = 10_000
-ENGINE_PACKAGES = ("torch", "transformers", "sglang")  # whose versions a file of answers records
 
 
 @dataclass(frozen=True)
@@ -96,77 +96,115 @@ def generate(
     costs only its own. Those of a learned sampler that was trained again are not.
     """
     pipelines = {row.heuristic_id: parse_processors(row.processors) for row in heuristics.itertuples()}
-    asking = {name: Asking.of(step) for name, chain in pipelines.items() if (step := split_prompted(chain)[0])}
-    keys, requests, prompted, refused = [], [], {}, {}
-    encoded = {row.prompt_id: _encoded(engine, json.loads(row.messages)) for row in prompts.itertuples()}
-    for seed in seeds:
-        for prompt in prompts.sort_values("prompt_id").itertuples():
-            for heuristic_id in sorted(pipelines):
-                if rows is not None and (prompt.prompt_id, heuristic_id, seed) not in rows:
-                    continue
-                keys.append((prompt.prompt_id, heuristic_id, seed))
-                token_ids, reason = encoded[prompt.prompt_id]
-                requests.append(
-                    Request(
-                        prompt_token_ids=token_ids,
-                        pipeline=split_prompted(pipelines[heuristic_id])[1],
-                        sample_seed=sample_seed(settings.run_seed, prompt.prompt_id, seed),
-                        max_new_tokens=settings.limit(prompt.kind),
-                        stop=settings.stop,
-                    )
-                )
-                if heuristic_id in asking and reason is None:
-                    token_ids, reason = _encoded(engine, asking[heuristic_id].messages(json.loads(prompt.messages)))
-                    prompted[len(keys) - 1] = PromptedRequest.of(asking[heuristic_id], requests[-1], token_ids)
-                if reason is not None:
-                    refused[len(keys) - 1] = reason
-    fingerprint = content_id(
-        [
-            STAGE_VERSIONS["generate_candidates"],
-            engine.name,
-            model_hash,
-            asdict(settings),
-        ]
-    )
+    asked = _asked(prompts, pipelines, seeds, engine, settings, rows)
+    fingerprint = content_id([STAGE_VERSIONS["generate_candidates"], engine.name, model_hash, asdict(settings)])
     # What the weights of learned samplers are, by the heuristics that have any.
     weights = {
         name: content_id(hashes) for name, pipeline in pipelines.items() if (hashes := sampler_hashes([pipeline]))
     }
     with PartFile(output, content_id([fingerprint, weights])) as part:
-        positions = {key: position for position, key in enumerate(keys)}
-        done = {positions[key] for row in part.rows() if (key := (*row["key"],)) in positions}
-        for row in itertools.chain.from_iterable(
-            _earlier_rows(path, fingerprint, weights) for path in (output, *others)
-        ):
-            if (key := (*row["key"],)) in positions and positions[key] not in done:
-                part.append(row)
-                done.add(positions[key])
-        if done:
-            say(f"{len(done)} of {len(keys)} answers were finished before; going on with the rest")
-        for position in refused.keys() - done:
-            part.append({"key": keys[position], **_answer_columns(Completion(position, error=refused[position]))})
-            done.add(position)
-        left = [position for position in range(len(keys)) if position not in done]
-        bar = progress(total=len(keys), initial=len(done), description="answers", unit=" answers")
-        sent = {position: asked.sent for position, asked in prompted.items()}
-        for completion in engine.generate([sent.get(position, requests[position]) for position in left]):
-            position = left[completion.index]
-            row = {"key": keys[position]}
-            if position in prompted:
-                completion, reply = prompted[position].answer(completion, engine)
+        earlier = (row for path in (output, *others) for row in _earlier_rows(path, fingerprint, weights))
+        done = _take_over(part, asked, earlier)
+        _answer(part, asked, done, engine)
+        _measure_drawn(part, asked, engine)
+        made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
+        _write_candidates(part, asked, engine.name, made_by, output)
+        part.remove()
+
+
+@dataclass
+class _Asked:
+    """What the engine is asked: a key and a request for each row of the table, in its order.
+
+    Attributes
+    ----------
+    prompted : by place, of answers that are drawn from a reply, what is asked in the place of the request.
+    refused : by place, why the model cannot be asked.
+    with_replies : whether the table has a column for replies.
+    """
+
+    keys: list[tuple[str, str, int]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    prompted: dict[int, PromptedRequest] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    with_replies: bool = False
+
+
+def _asked(
+    prompts: pd.DataFrame,
+    pipelines: Mapping[str, Pipeline],
+    seeds: Sequence[int],
+    engine: Engine,
+    settings: GenerationSettings,
+    rows: Set[tuple[str, str, int]] | None,
+) -> _Asked:
+    """The requests for every seed, prompt and heuristic, or for those of `rows`."""
+    asking = {name: Asking.of(step) for name, chain in pipelines.items() if (step := split_prompted(chain)[0])}
+    encoded = {row.prompt_id: _encoded(engine, json.loads(row.messages)) for row in prompts.itertuples()}
+    ordered = list(prompts.sort_values("prompt_id").itertuples())
+    asked = _Asked()
+    for seed, prompt, heuristic_id in itertools.product(seeds, ordered, sorted(pipelines)):
+        key = (prompt.prompt_id, heuristic_id, seed)
+        if rows is not None and key not in rows:
+            continue
+        place = len(asked.keys)
+        token_ids, reason = encoded[prompt.prompt_id]
+        request = Request(
+            prompt_token_ids=token_ids,
+            pipeline=split_prompted(pipelines[heuristic_id])[1],
+            sample_seed=sample_seed(settings.run_seed, prompt.prompt_id, seed),
+            max_new_tokens=settings.limit(prompt.kind),
+            stop=settings.stop,
+        )
+        if heuristic_id in asking:
+            asked.with_replies = True
+            if reason is None:
+                token_ids, reason = _encoded(engine, asking[heuristic_id].messages(json.loads(prompt.messages)))
+                asked.prompted[place] = PromptedRequest.of(asking[heuristic_id], request, token_ids)
+        if reason is not None:
+            asked.refused[place] = reason
+        asked.keys.append(key)
+        asked.requests.append(request)
+    return asked
+
+
+def _take_over(part: PartFile, asked: _Asked, earlier: Iterable[dict[str, Any]]) -> set[int]:
+    """Add rows of earlier outputs to the part file, where it lacks them; the places of all that it has then."""
+    places = {key: place for place, key in enumerate(asked.keys)}
+    done = {places[key] for row in part.rows() if (key := (*row["key"],)) in places}
+    for row in earlier:
+        if (key := (*row["key"],)) in places and places[key] not in done:
+            part.append(row)
+            done.add(places[key])
+    if done:
+        say(f"{len(done)} of {len(asked.keys)} answers were finished before; going on with the rest")
+    return done
+
+
+def _answer(part: PartFile, asked: _Asked, done: set[int], engine: Engine) -> None:
+    """Have the engine answer what is not done yet. What it cannot be asked, or gives no answer to, has failed."""
+
+    def fail(place: int, reason: str) -> None:
+        part.append({"key": asked.keys[place], **_answer_columns(Completion(place, error=reason))})
+
+    for place in asked.refused.keys() - done:
+        fail(place, asked.refused[place])
+    done = done | asked.refused.keys()
+    left = [place for place in range(len(asked.keys)) if place not in done]
+    lost = set(left)
+    sent = {place: prompted.sent for place, prompted in asked.prompted.items()}
+    with progress(total=len(asked.keys), initial=len(done), description="answers", unit=" answers") as bar:
+        for completion in engine.generate([sent.get(place, asked.requests[place]) for place in left]):
+            place = left[completion.index]
+            row: dict[str, Any] = {"key": asked.keys[place]}
+            if place in asked.prompted:
+                completion, reply = asked.prompted[place].answer(completion, engine)
                 row["reply"] = None if reply is None else reply.describe()
             part.append(row | _answer_columns(completion))
-            done.add(position)
+            lost.discard(place)
             bar.update()
-        bar.close()
-        for position in set(left) - done:
-            lost = Completion(position, error="the engine gave no answer")
-            part.append({"key": keys[position], **_answer_columns(lost)})
-        if prompted:
-            _measure_drawn(part, {keys[position]: asked.plain for position, asked in prompted.items()}, engine)
-        made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
-        _write_candidates(part, keys, requests, engine.name, made_by, output, any(key[1] in asking for key in keys))
-        part.remove()
+    for place in lost:
+        fail(place, "the engine gave no answer")
 
 
 def _encoded(engine: Engine, messages: list[dict[str, str]]) -> tuple[tuple[int, ...], str | None]:
@@ -177,11 +215,14 @@ def _encoded(engine: Engine, messages: list[dict[str, str]]) -> tuple[tuple[int,
         return (), str(error)
 
 
-def _measure_drawn(part: PartFile, plain: Mapping[tuple, Request], engine: Engine) -> None:
+def _measure_drawn(part: PartFile, asked: _Asked, engine: Engine) -> None:
     """Add the rows of answers that were drawn from replies again, with their log-probabilities given the plain prompt.
 
     Of rows with the same key the last one counts.
     """
+    if not asked.prompted:
+        return
+    plain = {asked.keys[place]: prompted.plain for place, prompted in asked.prompted.items()}
     drawn = {key: row for row in part.rows() if (key := (*row["key"],)) in plain}
     left = [row for row in drawn.values() if row["finish_reason"] != "error" and row["token_logprobs"] is None]
     requests = [Request.reading(plain[*row["key"],].prompt_token_ids, row["token_ids"]) for row in left]
@@ -225,13 +266,7 @@ def _earlier_rows(output: Path, fingerprint: str, weights: Mapping[str, str]) ->
 
 
 def _write_candidates(
-    part: PartFile,
-    keys: list[tuple],
-    requests: list[Request],
-    engine_name: str,
-    made_by: Mapping[str, str],
-    output: Path,
-    with_replies: bool,
+    part: PartFile, asked: _Asked, engine_name: str, made_by: Mapping[str, str], output: Path
 ) -> None:
     """Bring the part file's rows into order and into Parquet, a part at a time."""
     offsets: dict[tuple, int] = {}
@@ -241,16 +276,16 @@ def _write_candidates(
         for line in file:
             offsets[tuple(json.loads(line)["key"])] = offset
             offset += len(line)
-        table = "candidates_with_replies" if with_replies else "candidates"
+        table = "candidates_with_replies" if asked.with_replies else "candidates"
         with table_writer(table, output) as writer:
             writer.add_key_value_metadata({**made_by, "versions": json.dumps(versions(*ENGINE_PACKAGES))})
-            for start in range(0, len(keys), ROWS_PER_WRITE):
-                rows = []
-                for key, request in zip(keys[start : start + ROWS_PER_WRITE], requests[start:], strict=False):
+            for start in range(0, len(asked.keys), ROWS_PER_WRITE):
+                rows, end = [], start + ROWS_PER_WRITE
+                for key, request in zip(asked.keys[start:end], asked.requests[start:end], strict=True):
                     file.seek(offsets[key])
                     row = json.loads(file.readline())
                     del row["key"]
-                    if with_replies:
+                    if asked.with_replies:
                         row.setdefault("reply")
                     else:
                         row.pop("reply", None)

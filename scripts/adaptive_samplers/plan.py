@@ -6,22 +6,28 @@ default. So take the hours as an order of magnitude, run one shard, and plan aga
 tells which number follows from which file in `benchmarks/`.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptive_samplers.config import judges_by_name, likelihood_calls, weight_names
+from adaptive_samplers.config.judges import judges_by_name
+from adaptive_samplers.config.model import Config
+from adaptive_samplers.config.model.judges import Judge
+from adaptive_samplers.config.model.sources import FetchedModel
+from adaptive_samplers.config.weights import weight_names
+from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
-from adaptive_samplers.prompts import SPLITS, collect_prompts
+from adaptive_samplers.labels.judges.registry import JUDGES
+from adaptive_samplers.labels.tournament.adaptive import default_comparisons
+from adaptive_samplers.labels.tournament.pairing import default_rounds
+from adaptive_samplers.prompts import KINDS, SPLITS, collect_prompts
 from adaptive_samplers.verbalized.asking import Asking
 
 SECONDS_AN_HOUR = 3600
 REFERENCE_BILLIONS = 3.0
-KINDS = ("creative", "verifiable", "factual", "chat")
 
 
 def _option(name: str) -> str:
@@ -32,16 +38,22 @@ def _assumed(value: float, meaning: str) -> Any:
     return field(default=value, metadata={"meaning": meaning})
 
 
+# Each engine is declared with its rate, which is an assumption, and so an option, like the others.
+_RATES = {kind.token_rate.assumption: kind.token_rate for kind in ENGINES.values()}
+_EngineRates = make_dataclass(
+    "_EngineRates", [(name, float, _assumed(rate.value, rate.meaning)) for name, rate in _RATES.items()], frozen=True
+)
+
+
 @dataclass(frozen=True)
-class Assumptions:
+class Assumptions(_EngineRates):
     """What the estimate takes for granted; the meaning of each, with its unit, is in the field's metadata.
 
     Rates of language models hold for one GPU and 3 billion parameters. A larger model is slower in proportion, a
-    smaller one is taken to be as fast, and several GPUs are so many times as fast.
+    smaller one is taken to be as fast, and several GPUs are so many times as fast. Those of
+    engines are declared with them.
     """
 
-    tokens_per_second: float = _assumed(6000, "generated tokens a second, under SGLang with our processor")
-    in_process_tokens_per_second: float = _assumed(1000, "the same under the engine `transformers`")
     judge_tokens_per_second: float = _assumed(25_000, "tokens a second that a judge reads")
     replay_tokens_per_second: float = _assumed(4000, "tokens a second that the replay reads and sketches")
     texts_per_second: float = _assumed(1500, "answers a second that the embedder embeds")
@@ -90,7 +102,7 @@ class Prompts:
         return Prompts(self.train * factor, self.validation * factor, self.test * factor, self.kinds)
 
 
-def planned_prompts(config: Mapping[str, Any], folder: Path) -> tuple[Prompts, int]:
+def planned_prompts(config: Config, folder: Path) -> tuple[Prompts, int]:
     """How many prompts to plan for, and how many there are now.
 
     A source that holds fewer prompts than its `limit` is planned to be filled up to it; nothing is filled up where
@@ -98,22 +110,22 @@ def planned_prompts(config: Mapping[str, Any], folder: Path) -> tuple[Prompts, i
 
     Parameters
     ----------
-    config : a complete config.
     folder : where the paths of its sources begin.
     """
-    settings = config["prompts"]
-    table = collect_prompts(settings["sources"], settings["split"], settings["per_kind"], folder)
+    settings = config.prompts
+    split, per_kind = settings.split.model_dump(), settings.per_kind.model_dump()
+    table = collect_prompts(settings.sources, split, per_kind, folder)
     total = len(table)
-    if not any(settings["per_kind"].values()):
-        for source in settings["sources"]:
-            here = len(collect_prompts([source], settings["split"], None, folder))
-            total += max(0, (source.get("limit") or 0) - here)
+    if not any(per_kind.values()):
+        for source in settings.sources:
+            here = len(collect_prompts([source], split, None, folder))
+            total += max(0, (source.limit or 0) - here)
     share = table["kind"].value_counts(normalize=True)
     kinds = {kind: float(share.get(kind, 0.0)) for kind in KINDS}
     if total != len(table):
-        counts = [total * settings["split"][split] for split in SPLITS]
+        counts = [total * split[name] for name in SPLITS]
     else:
-        counts = [int((table["split"] == split).sum()) for split in SPLITS]
+        counts = [int((table["split"] == name).sum()) for name in SPLITS]
     return Prompts(*counts, kinds=kinds), len(table)
 
 
@@ -152,12 +164,11 @@ def billions_of_parameters(name: str) -> float | None:
     return float(number) / (1 if unit == "b" else 1000)
 
 
-def estimate(config: Mapping[str, Any], prompts: Prompts, assumptions: Assumptions) -> Estimate:
+def estimate(config: Config, prompts: Prompts, assumptions: Assumptions) -> Estimate:
     """Hours and bytes of a run.
 
     Parameters
     ----------
-    config : a complete config, as `load_config` returns it.
     prompts : how many there will be; the config alone does not tell.
     """
     run = _Run(config, prompts, assumptions)
@@ -175,42 +186,42 @@ _LABELS_OF_ROUNDS = {
 class _Run:
     """The arithmetic; every method names its formula."""
 
-    def __init__(self, config: Mapping[str, Any], prompts: Prompts, assumptions: Assumptions) -> None:
+    def __init__(self, config: Config, prompts: Prompts, assumptions: Assumptions) -> None:
         self.config = config
         self.prompts = prompts
         self.assumed = assumptions
-        self.generation = config["generation"]
-        # The embedded judge takes no time to speak of.
+        self.generation = config.generation
+        # A judge without a model takes no time to speak of.
         judges = judges_by_name(config).values()
-        self.judges = [judge for judge in judges if judge["kind"] != "feature_reward"]
-        self.gpus = 0 if config["model"]["device"] == "cpu" else 1
-        self.seeds = len(config["seeds"])
-        heuristics = config["heuristics"]
-        self.heuristics = len(expand_heuristics(**heuristics))
-        self.training_sets = len(weight_names(config)) * len(config["scoring"]["top_k"])
-        self.samplers = self.training_sets * len(config["samplers"])
+        self.judges = [judge for judge in judges if JUDGES[judge.kind].calls(judge)]
+        self.gpus = 0 if config.model.device == "cpu" else 1
+        self.seeds = len(config.seeds)
+        heuristics = config.heuristics
+        self.heuristics = len(expand_heuristics(heuristics))
+        self.training_sets = len(weight_names(config.scoring)) * len(config.scoring.top_k)
+        self.samplers = self.training_sets * len([options for _, options in config.samplers if options is not None])
         self.answer_tokens = assumptions.answer_share * self._mean_limit()
         # How much of all prompts, heuristics and seeds is answered.
-        adaptive = self.generation["adaptive"]
-        budget = adaptive["budget"] if adaptive["enabled"] else 1.0
+        adaptive = self.generation.adaptive
+        budget = adaptive.budget if adaptive.enabled else 1.0
         self.share = (prompts.train * budget + prompts.validation + prompts.test) / prompts.total
         self.answers = self.share * prompts.total * self.heuristics * self.seeds
         # Verbalized heuristics write whole replies, and train nothing.
         replies = assumptions.answer_share * sum(
-            Asking.configured(entry).limit(self._mean_limit()) for entry in heuristics["verbalized"]
+            Asking.configured(entry).limit(self._mean_limit()) for entry in heuristics.verbalized
         )
-        self.selectable = self.heuristics - len(heuristics["verbalized"])
+        self.selectable = self.heuristics - len(heuristics.verbalized)
         self.generated = self.share * prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
         self.test_answers = prompts.test * (self.heuristics + self.samplers) * self.seeds
         # At most: answers that several weightings select are read once.
-        kept = min(sum(config["scoring"]["top_k"]), self.selectable) * len(weight_names(config))
+        kept = min(sum(config.scoring.top_k), self.selectable) * len(weight_names(config.scoring))
         self.selected = prompts.total * self.seeds * min(kept, self.selectable)
 
     def _mean_limit(self) -> float:
-        limit = self.generation["max_new_tokens"]
-        if not isinstance(limit, Mapping):
+        limit = self.generation.max_new_tokens
+        if isinstance(limit, int):
             return limit
-        return sum(share * limit[kind] for kind, share in self.prompts.kinds.items())
+        return sum(share * getattr(limit, kind) for kind, share in self.prompts.kinds.items())
 
     def counts(self) -> dict[str, float]:
         counts = {
@@ -231,7 +242,7 @@ class _Run:
         a = self.assumed
         work = {
             # tokens of a shard's answers / tokens a second
-            "generate_candidates": self._generating(self.generated / self.seeds / self.generation["shards"]),
+            "generate_candidates": self._generating(self.generated / self.seeds / self.generation.shards),
             "sample_with_sampler": self._generating(self.prompts.test * self.seeds * self.answer_tokens),
             # answers / answers a second
             "embed_candidates": self._on_gpus(self.answers / a.texts_per_second),
@@ -245,30 +256,30 @@ class _Run:
             # tokens of a shard's prompts and answers / tokens a second
             "replay_distributions": self._on_gpus(
                 self.selected
-                / self.config["training"]["replay_shards"]
+                / self.config.training.replay_shards
                 * (a.prompt_tokens + self.answer_tokens)
-                / (a.replay_tokens_per_second * self._speed(_model_name(self.config["model"])))
+                / (a.replay_tokens_per_second * self._speed(_model_name(self.config.model)))
             ),
-            "train_sampler": _on_cpu(self.config["training"]["steps"] / a.training_steps_per_second),
+            "train_sampler": _on_cpu(self.config.training.steps / a.training_steps_per_second),
         }
-        first = self.config["labels"]["quality"]["judge"]
+        first = self.config.labels.quality.judge
         competitors = self.heuristics + self.samplers
         for ending, judges in (
             ("", [judge for judge in self.judges if judge is first]),
             ("_by_others", [judge for judge in self.judges if judge is not first]),
         ):
             # How fast somebody else's server is, nobody can tell from here.
-            known = [judge for judge in judges if judge["kind"] != "endpoint"]
+            known = [judge for judge in judges if JUDGES[judge.kind].has_model]
             if not known:
                 continue
-            shards = self.config["labels"]["quality"]["shards"]
+            shards = self.config.labels.quality.shards
             work[f"label_quality{ending}"] = _mean_work(
                 [self._judging(judge, self.share * self.prompts.total / shards, self.heuristics) for judge in known]
             )
             work[f"label_evaluation_quality{ending}"] = _mean_work(
                 [self._judging(judge, self.prompts.test / shards, competitors) for judge in known]
             )
-        return self._in_two_rounds(work) if self.generation["adaptive"]["enabled"] else work
+        return self._in_two_rounds(work) if self.generation.adaptive.enabled else work
 
     def _in_two_rounds(self, work: dict[str, Work]) -> dict[str, Work]:
         """The same work by the rules of adaptive budgets: a mean shard of later seeds, and labels of a mean round."""
@@ -283,8 +294,8 @@ class _Run:
         answer_bytes = self.answer_tokens * a.bytes_per_token
         # Answers stand in their shards and once more in the verified table; test answers in the evaluation's tables.
         candidates = (2 * self.answers + self.test_answers + self._sampled()) * answer_bytes
-        models = {self.config["model"]["name"]: self.config["model"]}
-        models |= {judge["name"]: judge for judge in self.judges if "source" in judge}
+        models = {self.config.model.name: self.config.model}
+        models |= {judge.name: judge for judge in self.judges if JUDGES[judge.kind].has_model}
         return {
             "models": sum(self._model_bytes(model) for model in models.values()),
             "candidates": candidates,
@@ -295,14 +306,14 @@ class _Run:
 
     def memory(self) -> dict[str, float]:
         # A training set's sketches, for the largest top_k.
-        answers = self.prompts.total * self.seeds * max(self.config["scoring"]["top_k"])
+        answers = self.prompts.total * self.seeds * max(self.config.scoring.top_k)
         return {"train_sampler": answers * self._sketch_bytes()}
 
     def _sketch_bytes(self) -> float:
         """Of an answer: for each token and the end, the support points (a log-probability and a count in float32 each),
         the token and its log-probability."""
-        sketch = self.config["training"]["sketch"]
-        return (self.answer_tokens + 1) * (8 * (sketch["top"] + sketch["tail"]) + 8)
+        sketch = self.config.training.sketch
+        return (self.answer_tokens + 1) * (8 * (sketch.top + sketch.tail) + 8)
 
     def _sampled(self) -> float:
         return self.prompts.test * self.samplers * self.seeds
@@ -316,51 +327,46 @@ class _Run:
         return min(1.0, REFERENCE_BILLIONS / billions)
 
     def _generating(self, tokens: float) -> Work:
-        a, engine = self.assumed, self.generation["engine"]
-        rate = a.tokens_per_second if engine == "sglang" else a.in_process_tokens_per_second
-        gpus = gpus_of(self.generation["sglang"]) if engine == "sglang" else self.gpus
-        speed = rate * self._speed(_model_name(self.config["model"]))
-        # Servers that somebody else keeps up take their own GPUs, however many; one address is counted as one.
-        servers = len(self.generation["sglang"]["endpoints"]) if engine == "sglang" else 0
-        return self._on_gpus(tokens / speed, gpus, servers)
+        engine, model = ENGINES[self.generation.engine], self.config.model
+        speed = getattr(self.assumed, engine.token_rate.assumption) * self._speed(_model_name(model))
+        gpus = engine.gpus_of(self.generation, model.device)
+        return self._on_gpus(tokens / speed, gpus, len(engine.endpoints_of(self.generation)))
 
-    def _judging(self, judge: Mapping[str, Any], prompts: float, competitors: int) -> Work:
-        a = self.assumed
+    def _judging(self, judge: Judge, prompts: float, competitors: int) -> Work:
+        a, engine = self.assumed, ENGINES[judge.engine]
         read = a.prompt_tokens + self.answer_tokens
-        if judge["kind"] == "pairwise":
+        if JUDGES[judge.kind].compares:
             read += self.answer_tokens + a.instruction_tokens
-        served = judge.get("engine") == "sglang"
-        gpus = 0 if judge["device"] == "cpu" else gpus_of(judge["sglang"]) if served else 1
-        servers = len(judge["sglang"]["endpoints"]) if served else 0
-        speed = a.judge_tokens_per_second * self._speed(_model_name(judge))
-        return self._on_gpus(self._judge_calls(judge, prompts, competitors) * read / speed, gpus, servers)
+        seconds = self._judge_calls(judge, prompts, competitors) * read
+        seconds /= a.judge_tokens_per_second * self._speed(_model_name(judge))
+        return self._on_gpus(seconds, engine.gpus_of(judge, judge.device), len(engine.endpoints_of(judge)))
 
-    def _judge_calls(self, judge: Mapping[str, Any], prompts: float, competitors: int) -> float:
+    def _judge_calls(self, judge: Judge, prompts: float, competitors: int) -> float:
         """What a judge reads: every answer once or a few times, or every comparison in one order or both."""
-        groups = prompts * self.seeds
-        if judge["kind"] == "scalar":
-            return groups * competitors
-        if judge["kind"] == "likelihood":
-            return groups * competitors * len(likelihood_calls(judge))
-        tournament = self.config["labels"]["quality"]["tournament"]
-        if tournament.get("group") == "prompt":
+        groups, kind = prompts * self.seeds, JUDGES[judge.kind]
+        if not kind.compares:
+            return groups * competitors * kind.calls(judge)
+        tournament = self.config.labels.quality.tournament
+        if tournament.group == "prompt":
             groups, competitors = prompts, competitors * self.seeds
-        orders = 2 if judge["order"] == "both" else 1
         comparisons = comparisons_in_a_tournament(
-            competitors, tournament["schedule"], tournament["rounds"], tournament["adaptive"]["comparisons"]
+            competitors, tournament.schedule, tournament.rounds, tournament.adaptive.comparisons
         )
-        return orders * groups * comparisons
+        return groups * comparisons * kind.calls(judge)
 
     def _on_gpus(self, seconds: float, gpus: int | None = None, servers: int = 0) -> Work:
-        """A job with GPUs of its own, or one without, where others keep servers up or a CPU does the work."""
+        """A job with GPUs of its own, or one without, where others keep servers up or a CPU does the work.
+
+        Servers that somebody else keeps up take their own GPUs, however many; one address is counted as one.
+        """
         gpus = self.gpus if gpus is None else gpus
         if servers or not gpus:
             return Work(seconds / max(servers, 1) / SECONDS_AN_HOUR)
         return Work(seconds / gpus / SECONDS_AN_HOUR + self.assumed.start_minutes / 60, gpus)
 
-    def _model_bytes(self, model: Mapping[str, Any]) -> float:
+    def _model_bytes(self, model: FetchedModel) -> float:
         # Packages carry quantized models, which are unpacked to float32; the others come in 16 bits.
-        width = 4 if model["source"]["kind"] == "package" else 2
+        width = 4 if model.source.kind == "package" else 2
         return width * 1e9 * (billions_of_parameters(_model_name(model)) or self.assumed.unknown_billions)
 
 
@@ -373,14 +379,9 @@ def _mean_work(jobs: Sequence[Work]) -> Work:
     return Work(sum(job.hours for job in jobs) / len(jobs), max(job.gpus for job in jobs))
 
 
-def _model_name(model: Mapping[str, Any]) -> str:
-    source = model["source"]
-    return source["repo"] if source["kind"] == "hub" else model["name"]
-
-
-def gpus_of(sglang: Mapping[str, Any]) -> int:
-    """GPUs of a job that starts this server; none where somebody else keeps servers up."""
-    return 0 if sglang["endpoints"] else sglang["tensor_parallel"] * sglang["data_parallel"]
+def _model_name(model: FetchedModel) -> str:
+    source = model.source
+    return source.repo if source.kind == "hub" else model.name
 
 
 def comparisons_in_a_tournament(competitors: int, schedule: str, rounds: int | None, budget: int | None = None) -> int:
@@ -388,10 +389,9 @@ def comparisons_in_a_tournament(competitors: int, schedule: str, rounds: int | N
     pairs = competitors * (competitors - 1) // 2
     if schedule == "round_robin" or competitors < 2:
         return pairs
-    default_rounds = math.ceil(math.log2(competitors)) + 1
     if schedule == "adaptive":
-        return min(pairs, budget or math.ceil(default_rounds * (competitors // 2) / 2))
-    return min(pairs, (rounds or default_rounds) * (competitors // 2))
+        return min(pairs, budget or default_comparisons(competitors))
+    return min(pairs, (rounds or default_rounds(competitors)) * (competitors // 2))
 
 
 def job_counts(dry_run: str) -> dict[str, int]:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from adaptive_samplers.config.model.prompts import PromptSource
+from adaptive_samplers.config.model.types import PromptKind, Split
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.verifiers import Verification
@@ -22,8 +23,8 @@ from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
 from adaptive_samplers.reading import Row, read_objects
 from adaptive_samplers.tables import SCHEMAS
 
-KINDS = ("creative", "verifiable", "factual", "chat")
-SPLITS = ("train", "validation", "test")
+KINDS = get_args(PromptKind)
+SPLITS = get_args(Split)
 ROLES = ("system", "user", "assistant")
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -77,6 +78,21 @@ def test_adding_a_labeller(tmp_path, tiny_model_folder):
     words = pq.read_table(work.folder / label).to_pandas()
     answers = read_table("candidates", work.folder / "results/tiny/candidates.parquet")
     assert words["words"].tolist() == [len(text.split()) for text in answers["text"]]
+
+
+def test_adding_a_judge(tmp_path, tiny_model_folder):
+    files, touched = added("add_a_judge.md", tmp_path / "project")
+    assert len(touched) <= 5, touched
+    work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
+    config = yaml.safe_load(files["near_length.yaml"].read_text())
+    config["run"]["name"] = "tiny"
+    done = work.run("results/tiny/labels/quality.parquet", config=config)
+    assert done.returncode == 0, done.stdout
+    answers = read_table("candidates", work.folder / "results/tiny/candidates.parquet")
+    rated = read_table("quality", work.folder / "results/tiny/labels/quality.parquet").merge(answers, on=KEY)
+    words = rated["text"].str.split().str.len()
+    assert rated["reward"].to_numpy() == pytest.approx(-np.abs(np.log((words + 1) / 6)))
+    assert "train_judge" not in done.stdout
 
 
 def test_adding_an_engine(tmp_path, tiny_model_folder):

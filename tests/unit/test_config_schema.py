@@ -10,9 +10,11 @@ from adaptive_samplers.config.checks import inputs
 from adaptive_samplers.config.document import json_schema, with_key_table, with_stage_table
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.schema import config_schema
+from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.judges.registry import JUDGES
 from adaptive_samplers.labels.verifiers import VERIFIERS
-from adaptive_samplers.preferences import FORMATS, PAIRINGS, file_name
+from adaptive_samplers.preferences import FORMATS, PAIRINGS
 from adaptive_samplers.preferences.feedback import THRESHOLDS
 from support import REPOSITORY, read_config
 
@@ -42,13 +44,22 @@ def test_the_config_knows_the_verifiers_of_the_code():
     assert set(inputs.VERIFIERS) == set(VERIFIERS)
 
 
+def test_the_config_knows_the_engines_and_judges_of_the_code():
+    generation, judge = SCHEMA["properties"]["generation"]["properties"], SCHEMA["$defs"]["judge"]
+    assert generation["engine"]["enum"] == list(ENGINES)
+    assert SCHEMA["$defs"]["judge_engine"]["enum"] == [name for name, kind in ENGINES.items() if kind.for_judges]
+    options = {branch["properties"]["kind"]["const"]: branch["properties"] for branch in judge["oneOf"]}
+    assert set(options) == set(JUDGES)
+    for name, kind in JUDGES.items():
+        assert {"kind", *kind.verdict_keys} <= options[name].keys()
+        assert kind.has_model == ("source" in options[name]) == ("engine" in options[name])
+
+
 def test_the_config_knows_the_pairings_and_formats_of_the_code():
     keys = SCHEMA["properties"]["preferences"]["properties"]
     assert set(keys["pairing"]["enum"]) == set(PAIRINGS)
     assert set(keys["formats"]["items"]["enum"]) == set(keys["formats"]["default"]) == set(FORMATS)
     assert set(keys["binary"]["properties"]["threshold"]["enum"]) == set(THRESHOLDS)
-    # As rules/preferences.smk names the files, for it must not import what makes them.
-    assert all(file_name(name).endswith(".json") == name.startswith("halos") for name in FORMATS)
 
 
 def test_readme_has_every_key():

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from adaptive_samplers.engines.registry import ENGINES
 from support import REPOSITORY, imported_packages
 
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
@@ -98,9 +99,10 @@ def rules_of_environments() -> list[tuple[str, str]]:
     """Each script with each of the environments that its rule may have."""
     text = "\n".join(path.read_text() for path in sorted((REPOSITORY / "rules").glob("*.smk")))
     found = re.findall(r'conda:\s+(\S+)\n.*?script:\s+"\.\./scripts/(\w+)\.py"', text, re.DOTALL)
-    # A rule whose environment depends on the config names a variable.
-    chosen = re.findall(r'^\s*(\w+_ENVIRONMENT) = ("\S+")$', text, re.MULTILINE)
-    chosen += [("environment_of_judge", path) for name, path in chosen if name == "JUDGE_ENVIRONMENT"]
+    # A rule whose environment depends on the config names a variable, or a function.
+    chosen = [("GENERATION_ENVIRONMENT", kind.environment) for kind in ENGINES.values()]
+    judging = ["labels", *(kind.for_judges.environment for kind in ENGINES.values() if kind.for_judges)]
+    chosen += [(name, path) for name in ("JUDGE_ENVIRONMENT", "environment_of_judge") for path in judging]
     pairs = {
         (Path(path.strip('"')).stem, script)
         for value, script in found

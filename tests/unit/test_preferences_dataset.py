@@ -15,7 +15,6 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.preferences import (
     Outputs,
     PreferenceSettings,
-    agreement,
     chosen_heuristics,
     contaminated_prompts,
     evaluation_texts,
@@ -25,6 +24,7 @@ from adaptive_samplers.preferences import (
     scored_answers,
     split_texts,
 )
+from adaptive_samplers.preferences.agreement import agreement
 from adaptive_samplers.preferences.answers import length_slope
 from adaptive_samplers.tables import KEY, read_table
 from preference_answers import answers_and_labels, heuristics_table, prompts_table

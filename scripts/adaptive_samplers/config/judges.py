@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptive_samplers.config.model import Config
-from adaptive_samplers.config.model.judges import FeatureRewardJudge, Judge, LikelihoodWeights
-
-# What a likelihood judge says of an answer, and the calls that tell: `answer` and `end` are read off the same one.
-LIKELIHOOD_CALLS = {"answer": "answer", "end": "answer", "unconditional": "unconditional", "question": "question"}
+from adaptive_samplers.config.model.judges import FeatureRewardJudge, Judge
 
 
 def judge_name(judge: Judge) -> str:
@@ -31,8 +28,3 @@ def judged_by(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     quality = config["labels"]["quality"]
     judges = {name_of_values(judge): judge for judge in (quality["judge"], *quality["others"])}
     return {**config, "labels": {**config["labels"], "quality": {**quality, "judge": judges[name], "others": []}}}
-
-
-def likelihood_calls(weights: LikelihoodWeights) -> list[str]:
-    """The calls that a likelihood judge makes for each answer, by its weights."""
-    return list(dict.fromkeys(call for term, call in LIKELIHOOD_CALLS.items() if getattr(weights, term)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from adaptive_samplers.heuristics.registry import LEARNED
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.serving.pool import EndpointPool, Reply
 from adaptive_samplers.serving.processor import FIELD, request_parameters, serialized
+from adaptive_samplers.serving.service import serve
 
 
 class SGLangEngine:
@@ -128,3 +129,10 @@ def _located(pipeline: Pipeline) -> Pipeline:
     return tuple(
         Processor(LEARNED, (str(Path(step.value).resolve()),)) if step.name == LEARNED else step for step in pipeline
     )
+
+
+def open_sglang(config: dict[str, Any], model_folder: Path, log: Path) -> SGLangEngine:
+    """The engine with the base model in `model_folder`; a server's output goes into a file beside `log`."""
+    model, settings = config.model, config.generation.sglang
+    tokenizer = ChatTokenizer(model_folder, model.trust_remote_code)
+    return SGLangEngine(tokenizer, partial(serve, settings, model, model_folder, log.with_suffix(".server.log")))

@@ -9,6 +9,8 @@ Rows part when their tokens do. Prompts are admitted as others finish, so that t
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -250,3 +252,8 @@ class TransformersEngine:
         cut = cut_before(text, answer.request.stop)
         completion.text = text if cut is None else cut
         return completion
+
+
+def open_transformers(config: dict[str, Any], model_folder: Path, log: Path) -> TransformersEngine:
+    """The engine with the base model in `model_folder`; nothing writes a log."""
+    return TransformersEngine(LanguageModel.from_config(config, model_folder), config.generation.batch_size)

@@ -1,14 +1,18 @@
 """Pipelines, chains of heuristics: from configs, to and from tables, their names and ids. Needs no torch."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adaptive_samplers.config.model.heuristics import GridBlock, Heuristics, Official, Verbalized
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED, VERBALIZED, parameter_names
+
+if TYPE_CHECKING:
+    from adaptive_samplers.config.model.heuristics import GridBlock, Heuristics, Official, Verbalized
 
 OFFICIAL = "official"
 # The default of heuristics.verbalized.template, said again in the schema; a test compares them.
@@ -50,7 +54,7 @@ class Processor:
         return {"name": self.name, "params": dict(zip(parameter_names(self.name), self.values, strict=True))}
 
     @classmethod
-    def configured(cls, name: str, setting: Setting) -> "Processor":
+    def configured(cls, name: str, setting: Setting) -> Processor:
         """A step as configs write it: a value for one parameter, a map for several, None for none."""
         names = parameter_names(name)
         values = [setting] if len(names) == 1 else [(setting or {})[parameter] for parameter in names]

@@ -41,9 +41,8 @@ def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str,
     asked = prompts.assign(instruction=instructions(prompts["messages"])).set_index("prompt_id").to_dict("index")
     with atomic_output(folder) as temporary:
         temporary.mkdir()
-        _write_json_lines(_rows(samples), asked, temporary / "samples.jsonl")
-        _write_alpaca_eval(samples, asked, temporary / "alpaca_eval")
-        _write_lm_eval(_rows(samples), asked, generation, temporary / "lm_eval")
+        for name, write in FORMATS.items():
+            write(samples, asked, generation, temporary / name)
 
 
 def instructions(messages: Sequence[str]) -> list[str]:
@@ -64,9 +63,9 @@ def _rows(samples: Path) -> Iterator[Row]:
         yield from batch.to_pylist()
 
 
-def _write_json_lines(rows: Iterator[Row], asked: Mapping[str, Row], path: Path) -> None:
+def _write_json_lines(samples: Path, asked: Mapping[str, Row], _: Mapping[str, Any], path: Path) -> None:
     with open(path, "w", encoding="utf-8") as file:
-        for row in rows:
+        for row in _rows(samples):
             line = {
                 "prompt_id": row["prompt_id"],
                 "sample_id": row["sample_id"],
@@ -82,7 +81,7 @@ def _write_json_lines(rows: Iterator[Row], asked: Mapping[str, Row], path: Path)
             file.write(json_line(line))
 
 
-def _write_alpaca_eval(samples: Path, asked: Mapping[str, Row], folder: Path) -> None:
+def _write_alpaca_eval(samples: Path, asked: Mapping[str, Row], _: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir()
     ids: set[int] = set()
     for batch in read_batches("policy_samples", samples, ["sample_id"]):
@@ -113,12 +112,12 @@ def _write_answer_lists(rows: Iterator[Row], asked: Mapping[str, Row], ids: Sequ
             file.write("\n]\n")
 
 
-def _write_lm_eval(rows: Iterator[Row], asked: Mapping[str, Row], generation: Mapping[str, Any], folder: Path) -> None:
+def _write_lm_eval(samples: Path, asked: Mapping[str, Row], generation: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir()
     with ExitStack() as stack:
         files: dict[str, TextIO] = {}
         counts: dict[str, int] = {}
-        for prompt_id, group in groupby(rows, lambda row: row["prompt_id"]):
+        for prompt_id, group in groupby(_rows(samples), lambda row: row["prompt_id"]):
             answers = list(group)
             task = answers[0]["dataset"]
             if task not in files:
@@ -168,6 +167,10 @@ def _lm_eval_line(number: int, prompt: Row, answers: list[Row], generation: Mapp
         "prompt_hash": _sha256(messages),
         "target_hash": _sha256(target),
     }
+
+
+# What writes each format, by its file or folder.
+FORMATS = {"samples.jsonl": _write_json_lines, "alpaca_eval": _write_alpaca_eval, "lm_eval": _write_lm_eval}
 
 
 def _sha256(text: str) -> str:

@@ -4,44 +4,25 @@
 and labels among them; `dataset` does all of it for a run, `formats` writes what trainers read, and `card` describes it.
 """
 
-from adaptive_samplers.preferences.agreement import agreement
-from adaptive_samplers.preferences.answers import (
-    CANDIDATE_COLUMNS,
-    REASONS,
-    chosen_heuristics,
-    score_column,
-    scored_answers,
-)
-from adaptive_samplers.preferences.card import dataset_card
-from adaptive_samplers.preferences.dataset import PAIR_COLUMNS, Outputs, make_preferences, preference_pairs
-from adaptive_samplers.preferences.decontamination import contaminated_prompts, evaluation_texts, split_texts
-from adaptive_samplers.preferences.feedback import binary_labels
-from adaptive_samplers.preferences.formats import FORMATS, file_name, write_format
-from adaptive_samplers.preferences.pairing import PAIRINGS, pair_answers
-from adaptive_samplers.preferences.rejection import accepted
-from adaptive_samplers.preferences.settings import PreferenceSettings
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "CANDIDATE_COLUMNS",
-    "FORMATS",
-    "PAIRINGS",
-    "PAIR_COLUMNS",
-    "REASONS",
-    "Outputs",
-    "PreferenceSettings",
-    "accepted",
-    "agreement",
-    "binary_labels",
-    "chosen_heuristics",
-    "contaminated_prompts",
-    "dataset_card",
-    "evaluation_texts",
-    "file_name",
-    "make_preferences",
-    "pair_answers",
-    "preference_pairs",
-    "score_column",
-    "scored_answers",
-    "split_texts",
-    "write_format",
-]
+# Loaded on first use: rules ask `formats` for the names of files, where what writes them need not be installed.
+_HOMES = {
+    "answers": ("CANDIDATE_COLUMNS", "REASONS", "chosen_heuristics", "score_column", "scored_answers"),
+    "card": ("dataset_card",),
+    "dataset": ("PAIR_COLUMNS", "Outputs", "make_preferences", "preference_pairs"),
+    "decontamination": ("contaminated_prompts", "evaluation_texts", "split_texts"),
+    "feedback": ("binary_labels",),
+    "formats": ("FORMATS", "file_name", "write_format"),
+    "pairing": ("PAIRINGS", "pair_answers"),
+    "rejection": ("accepted",),
+    "settings": ("PreferenceSettings",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

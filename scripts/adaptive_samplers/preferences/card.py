@@ -151,10 +151,10 @@ def _judge(judges: Sequence[Mapping[str, Any]], report: Mapping[str, Any], setti
 
 
 def _judge_name(judge: Mapping[str, Any]) -> str:
-    if "name" not in judge:
+    if "pairs" in judge:
         return f"trained by the run on `{judge['pairs']}`, with the model above for its features"
-    name = f"{judge['name']}, the model {judge['model']} behind an endpoint" if "model" in judge else judge["name"]
-    return plain(name)
+    name = f"{judge['name']}, the model {judge['model']} behind an endpoint" if "model" in judge else judge.get("name")
+    return plain(name or judge["kind"])
 
 
 def _dropped(report: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from adaptive_samplers.files import atomic_output, json_line
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.messages import written_out
-from adaptive_samplers.tables import read_batches
 
 Row = dict[str, Any]
 
@@ -148,5 +147,7 @@ def _labelled(answers: Path) -> Iterator[Row]:
 
 
 def _rows(name: str, path: Path) -> Iterator[Row]:
+    from adaptive_samplers.tables import read_batches  # rules ask for the files' names, where pyarrow need not be
+
     for batch in read_batches(name, path):
         yield from batch.to_pylist()

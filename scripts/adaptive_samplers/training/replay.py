@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from adaptive_samplers.config.model.types import Split
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import full_disk_explained
 from adaptive_samplers.hashing import content_id
@@ -27,7 +29,7 @@ from adaptive_samplers.tensors import load_some, load_tensors, save_tensors
 from adaptive_samplers.training.trainer import TokenSteps
 from adaptive_samplers.versions import STAGE_VERSIONS
 
-SPLITS = ("train", "validation", "test")
+SPLITS = get_args(Split)
 BATCH_SIZE = 8  # answers read at once
 PARTS = 10  # times that a job saves what it has
 IN_MEMORY = 2**30  # bytes of token-steps; more lie in a temporary file that is mapped into memory

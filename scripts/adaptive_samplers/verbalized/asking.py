@@ -1,17 +1,21 @@
 """From a prompt to the question for several answers, and from the reply to the one answer that is drawn."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from adaptive_samplers.config.model.heuristics import Verbalized
 from adaptive_samplers.engines.base import Completion, Engine, Request, cut_before
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.heuristics import Processor
 from adaptive_samplers.randomness import uniforms
 from adaptive_samplers.verbalized.parsing import UNPARSED, parse_verbalized, same_text
+
+if TYPE_CHECKING:
+    from adaptive_samplers.config.model.heuristics import Verbalized
 
 # What a reply takes beside its answers: numbers, tags and the like, tokens an answer.
 FORMAT_TOKENS = 32

@@ -7,12 +7,14 @@ from typing import Any
 
 from adaptive_samplers.config.problems import KeyPath, Problems
 from adaptive_samplers.config.words import suggest
+from adaptive_samplers.labels.judges.registry import JUDGES
 
 QUALITY: KeyPath = ("labels", "quality")
 JUDGE: KeyPath = (*QUALITY, "judge")
-TRAINED_KIND = "feature_reward"  # the judge that the DAG trains; it has no name of its own
+(TRAINED_KIND,) = (name for name, kind in JUDGES.items() if kind.is_trained)  # it has no name of its own
 _WILDCARD = re.compile(r"[{}]")
-COMPARING_KINDS = ("pairwise", "endpoint")  # judges that are asked a question about two answers, and give no rewards
+# Judges that are asked a question about two answers, and give no rewards.
+COMPARING_KINDS = [name for name, kind in JUDGES.items() if kind.compares]
 
 
 def at(config: Any, path: Iterable[str | int]) -> Any:

@@ -1,12 +1,12 @@
 """How answers are generated."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from adaptive_samplers.config.fields import Section, key, named, section
 from adaptive_samplers.config.model.scoring import Weights
-from adaptive_samplers.config.model.types import SECONDS, Text, Tokens
+from adaptive_samplers.config.model.types import SECONDS, EngineName, Text, Tokens
 
 Address = Annotated[
     str,
@@ -103,7 +103,7 @@ class AdaptiveBudgets(Section):
 class Generation(Section):
     """How the base language model writes the answers."""
 
-    engine: Literal["transformers", "sglang"] = key(
+    engine: EngineName = key(
         "What runs the model: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
         "(docs/serving.md).",
         default="transformers",

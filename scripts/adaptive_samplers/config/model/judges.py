@@ -7,7 +7,7 @@ from pydantic import Discriminator
 from adaptive_samplers.config.fields import Section, key, section
 from adaptive_samplers.config.model.generation import SGLang
 from adaptive_samplers.config.model.sources import FetchedModel
-from adaptive_samplers.config.model.types import DEVICE, NAME, DataType, Text
+from adaptive_samplers.config.model.types import DEVICE, NAME, DataType, JudgeEngineName, Text
 
 
 class FeatureRewardJudge(Section):
@@ -53,7 +53,7 @@ class ModelJudge(FetchedModel):
         le=100000,
         affects=(),
     )
-    engine: Literal["transformers", "sglang"] = key(
+    engine: JudgeEngineName = key(
         "What runs the judge: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
         "(docs/serving.md).",
         default="transformers",

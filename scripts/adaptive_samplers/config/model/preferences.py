@@ -4,6 +4,7 @@ from typing import Literal
 
 from adaptive_samplers.config.fields import Section, key, section
 from adaptive_samplers.config.model.types import PreferenceFormat, Split, Text
+from adaptive_samplers.preferences.formats import FORMATS
 
 
 class Report(Section):
@@ -116,7 +117,7 @@ class Preferences(Section):
     decontamination: Decontamination = section(Decontamination)
     formats: list[PreferenceFormat] = key(
         "Files that are written beside the tables.",
-        default=["pairs", "trl_preference", "trl_unpaired", "simpo", "halos_pairwise", "halos_binary"],
+        default=list(FORMATS),
         min_length=1,
         unique=True,
         affects=("describe_preferences",),

@@ -1,9 +1,12 @@
 """What every judge offers, and the judges that rate each answer alone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit
 
 from adaptive_samplers.labels.tournament import Comparison
@@ -32,6 +35,28 @@ class Judge(Protocol):
     def measured(self) -> dict[str, Any]:
         """What is known of the judge itself after its work, for the report: at least its `kind`."""
         ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a judge is opened with.
+
+    Attributes
+    ----------
+    config : a complete config, and `settings`, the part of it that is this judge's.
+    prompts, candidates : the tables; of the candidates, the columns that the judge's declaration names.
+    inputs : paths by name, those that the declaration names.
+    output : the table of quality that is to be written; what must outlast a killed job is kept beside it.
+    log : the rule's; what others write goes into a file beside it.
+    """
+
+    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    prompts: pd.DataFrame
+    candidates: pd.DataFrame
+    inputs: Mapping[str, str]
+    output: Path
+    log: Path
 
 
 class RewardJudge:

@@ -3,18 +3,23 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from scipy.special import logsumexp
 
 from adaptive_samplers.config.model.judges import EndpointJudge
+from adaptive_samplers.labels.judges.asking import asking
+from adaptive_samplers.labels.judges.base import Case
 from adaptive_samplers.labels.judges.calls import Call
 from adaptive_samplers.labels.judges.encoding import Messages
+from adaptive_samplers.labels.judges.pairwise import NEVER, PairwiseJudge
 from adaptive_samplers.labels.judges.served import ServedScorer
+from adaptive_samplers.serving.api import ApiPool
 from adaptive_samplers.serving.pool import EndpointPool
 
-# Nats: of a label that was not given, where the reply tells no probabilities. Makes an outcome of 0 or 1.
-NEVER = -100.0
+# What the model's replies depend on, as it has no files here.
+CALL_SETTINGS = {"kind", "model", "labels", "max_tokens", "top_logprobs", "request"}
 
 
 class TextEncoder:
@@ -24,6 +29,19 @@ class TextEncoder:
         """A conversation of one message."""
         (message,) = messages
         return Call(message["content"])
+
+
+def open_endpoint(case: Case) -> AbstractContextManager[PairwiseJudge]:
+    """The judge, for a model that somebody else keeps up."""
+    settings = case.settings
+
+    def open_scorer() -> AbstractContextManager[ServedScorer]:
+        limits = settings.concurrency, settings.request_timeout, settings.requests_per_second
+        pool = ApiPool(settings.base_url, settings.api_key_variable, *limits)
+        return nullcontext(endpoint_labels(pool, settings))
+
+    source = [settings.model_dump(include=CALL_SETTINGS)]
+    return asking(case, PairwiseJudge, source, TextEncoder(), None, open_scorer)
 
 
 def endpoint_labels(pool: EndpointPool, settings: EndpointJudge) -> ServedScorer:

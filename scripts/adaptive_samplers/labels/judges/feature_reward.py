@@ -5,6 +5,7 @@ the embedder's cosine comes from the embeddings that diversity needs anyway. It 
 from pairs of a written answer and a corrupted one.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from sklearn.model_selection import GroupKFold
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json, write_json
-from adaptive_samplers.labels.judges.base import RewardJudge
+from adaptive_samplers.labels.embeddings import read_embeddings
+from adaptive_samplers.labels.judges.base import Case, RewardJudge
 from adaptive_samplers.labels.judges.features import FEATURES, Decode, features_of
+from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.tables import KEY
 
 FOLDS = 5
@@ -83,6 +86,13 @@ class FeatureReward:
         if not valid:
             raise UserError(f"{path}: its features are not {', '.join(FEATURES)}; delete it and run again")
         return cls(*arrays)
+
+
+def open_feature_reward(case: Case) -> AbstractContextManager[RewardJudge]:
+    """The judge that the DAG trained."""
+    reward, vectors = FeatureReward.load(case.inputs["judge"]), read_embeddings(case.inputs["embeddings"])
+    tokenizer = ChatTokenizer(case.inputs["model"], case.config.model.trust_remote_code)
+    return nullcontext(feature_reward_judge(reward, case.prompts, case.candidates, vectors, tokenizer.decode))
 
 
 def feature_reward_judge(

@@ -5,6 +5,7 @@ model that looks back only, nothing sees the padding, so every token keeps its o
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from adaptive_samplers.config.model.judges import ModelJudge
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.judges.calls import Continuation, Result
+from adaptive_samplers.labels.judges.calls import Continuation, Result, Scorer
 from adaptive_samplers.models.fetch import check_model
 from adaptive_samplers.models.language_model import choose_device
 
@@ -27,8 +28,9 @@ class _InProcessScorer:
 
     auto_class: Any
 
-    def __init__(self, folder: Path | str, settings: ModelJudge) -> None:
+    def __init__(self, folder: Path | str, settings: ModelJudge, token_ids: Sequence[int] = ()) -> None:
         check_model(folder)
+        self.token_ids = list(token_ids)  # whose probabilities as the next token are read
         self.batch_size = settings.batch_size
         self.device = torch.device(choose_device(settings.device))
         try:
@@ -102,8 +104,8 @@ class RewardScorer(_InProcessScorer):
 
     auto_class = AutoModelForSequenceClassification
 
-    def __init__(self, folder: Path | str, settings: ModelJudge) -> None:
-        super().__init__(folder, settings)
+    def __init__(self, folder: Path | str, settings: ModelJudge, token_ids: Sequence[int] = ()) -> None:
+        super().__init__(folder, settings, token_ids)
         if self.model.num_labels != 1 or not hasattr(self.model, "score"):
             raise UserError(
                 f"{folder}: a reward model with one label, read at the last token, is needed; this one is "
@@ -121,13 +123,9 @@ class LabelScorer(_InProcessScorer):
 
     auto_class = AutoModelForCausalLM
 
-    def __init__(self, folder: Path | str, settings: ModelJudge, label_ids: Sequence[int]) -> None:
-        super().__init__(folder, settings)
-        self.label_ids = list(label_ids)
-
     def _read_off(self, last: Tensor, inputs: dict[str, Any]) -> Tensor:
         logits = self.model(**inputs, logits_to_keep=last).logits[:, -1]
-        return torch.log_softmax(logits.float(), dim=-1)[:, self.label_ids]
+        return torch.log_softmax(logits.float(), dim=-1)[:, self.token_ids]
 
 
 class LikelihoodScorer(_InProcessScorer):
@@ -137,10 +135,6 @@ class LikelihoodScorer(_InProcessScorer):
     """
 
     auto_class = AutoModelForCausalLM
-
-    def __init__(self, folder: Path | str, settings: ModelJudge, end_ids: Sequence[int]) -> None:
-        super().__init__(folder, settings)
-        self.end_ids = list(end_ids)
 
     def _read(self, batch: Sequence[Continuation]) -> Tensor:
         """Mean of each continuation's tokens, and of the end `[B, 2]`."""
@@ -156,10 +150,20 @@ class LikelihoodScorer(_InProcessScorer):
             place = continuation.start - 1 - first
             logprobs = torch.log_softmax(row[place : length - (first - before)].float(), dim=-1)
             tokens = torch.tensor(continuation.token_ids[continuation.start :], device=self.device, dtype=torch.long)
-            end = logprobs[-1, self.end_ids].double().logsumexp(-1)
+            end = logprobs[-1, self.token_ids].double().logsumexp(-1)
             scored = logprobs[:-1].gather(1, tokens[:, None]).double()
             rows.append(torch.stack([scored.mean() if len(tokens) else end, end]))
         return torch.stack(rows)
+
+
+SCORERS = {"rewards": RewardScorer, "labels": LabelScorer, "likelihoods": LikelihoodScorer}
+
+
+def open_in_process(
+    settings: ModelJudge, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
+) -> AbstractContextManager[Scorer]:
+    """The scorer of what a judge reads off its model; nothing writes a log."""
+    return nullcontext(SCORERS[reads](folder, settings, token_ids))
 
 
 def shared_prefix(batch: Sequence[Sequence[int]]) -> int:

@@ -2,17 +2,32 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import pandas as pd
 
-from adaptive_samplers.config.judges import likelihood_calls
 from adaptive_samplers.config.model.judges import LikelihoodJudge
-from adaptive_samplers.labels.judges.base import Key, RewardJudge
+from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.judges.asking import ask_model
+from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
 from adaptive_samplers.labels.judges.encoding import Encoder, Messages
 from adaptive_samplers.labels.judges.features import trim_to_sentence
+from adaptive_samplers.labels.judges.registry import likelihood_calls
 from adaptive_samplers.messages import question_of
+from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.tables import KEY
+
+
+def open_likelihood(case: Case) -> AbstractContextManager[RewardJudge]:
+    """The judge with its model."""
+
+    def ends(tokenizer: ChatTokenizer, encoder: Encoder) -> list[int]:
+        if not tokenizer.end_token_ids:
+            raise UserError(f"the judge's model '{case.settings['name']}' names no token that ends an answer")
+        return tokenizer.end_token_ids
+
+    return ask_model(case, likelihood_judge, "likelihoods", ends)
 
 
 def likelihood_judge(

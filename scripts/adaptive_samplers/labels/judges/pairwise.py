@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,13 +11,17 @@ import pandas as pd
 from scipy.special import expit
 
 from adaptive_samplers.config.model.judges import Question
-from adaptive_samplers.labels.judges.base import Key, name_of_answer
+from adaptive_samplers.labels.judges.asking import ask_model
+from adaptive_samplers.labels.judges.base import Case, Key, name_of_answer
 from adaptive_samplers.labels.judges.calls import Call, Calls, Result
 from adaptive_samplers.labels.judges.encoding import Messages
-from adaptive_samplers.labels.judges.endpoint import NEVER
+from adaptive_samplers.labels.judges.registry import orders_asked
 from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import KEY
+
+# Nats: of a label that was not given, where a reply tells no probabilities. Makes an outcome of 0 or 1.
+NEVER = -100.0
 
 
 class QuestionEncoder(Protocol):
@@ -79,7 +84,7 @@ class PairwiseJudge:
                 self._tally["identical"] += 1
             else:
                 asked.append(place)
-        orders = 2 if self.settings.order == "both" else 1
+        orders = orders_asked(self.settings)
         calls = self._encoded([comparisons[place] for place in asked], orders)
         results = self.calls.answer(calls, orders * len(asked), "comparing answers")
         for place, *shown in zip(asked, *[results] * orders, strict=True):
@@ -141,6 +146,12 @@ class PairwiseJudge:
             "identical_answers": int(tally["identical"]),
             **self.calls.measured(),
         }
+
+
+def open_pairwise(case: Case) -> AbstractContextManager[PairwiseJudge]:
+    """The judge with its model."""
+    labels = case.settings.labels
+    return ask_model(case, PairwiseJudge, "labels", lambda tokenizer, encoder: encoder.label_ids(labels))
 
 
 def fill_template(template: str, prompt: str, answers: tuple[str, str], labels: Sequence[str]) -> str:

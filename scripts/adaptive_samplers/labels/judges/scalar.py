@@ -2,14 +2,21 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import pandas as pd
 
 from adaptive_samplers.config.model.judges import ScalarJudge
-from adaptive_samplers.labels.judges.base import Key, RewardJudge
+from adaptive_samplers.labels.judges.asking import ask_model
+from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
 from adaptive_samplers.labels.judges.encoding import Encoder
 from adaptive_samplers.tables import KEY
+
+
+def open_scalar(case: Case) -> AbstractContextManager[RewardJudge]:
+    """The judge with its model."""
+    return ask_model(case, scalar_judge, "rewards", lambda tokenizer, encoder: [])
 
 
 def scalar_judge(

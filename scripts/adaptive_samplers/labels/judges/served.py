@@ -1,13 +1,17 @@
 """A judge's model behind a server: the same numbers as in process."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from scipy.special import logsumexp
 
+from adaptive_samplers.config.model.judges import ModelJudge
 from adaptive_samplers.labels.judges.calls import Continuation, Question, Result
 from adaptive_samplers.serving.pool import EndpointPool, Reply
+from adaptive_samplers.serving.service import serve
 
 
 class ServedScorer:
@@ -57,7 +61,16 @@ class ServedScorer:
             return Result(error=f"the server's reply cannot be read ({type(problem).__name__}: {problem})")
 
 
-def served_rewards(pool: EndpointPool) -> ServedScorer:
+@contextmanager
+def open_served(
+    settings: ModelJudge, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
+) -> Iterator[ServedScorer]:
+    """The scorer of what a judge reads off its model, by SGLang."""
+    with serve(settings.sglang, settings, folder, log, "embedding" if reads == "rewards" else "generate") as pool:
+        yield SCORERS[reads](pool, token_ids)
+
+
+def served_rewards(pool: EndpointPool, token_ids: Sequence[int] = ()) -> ServedScorer:
     """The reward of each sequence, from a server started for a model with one label."""
     return ServedScorer(pool, "/classify", {}, _reward)
 
@@ -96,6 +109,9 @@ def served_likelihoods(pool: EndpointPool, end_ids: Sequence[int]) -> ServedScor
         return {"input_ids": list(continuation.token_ids), "logprob_start_len": continuation.start - 1}
 
     return ServedScorer(pool, "/generate", _next_token(end_ids), likelihood, asked)
+
+
+SCORERS = {"rewards": served_rewards, "labels": served_labels, "likelihoods": served_likelihoods}
 
 
 def _next_token(token_ids: Sequence[int]) -> dict[str, Any]:

@@ -21,12 +21,12 @@ ADAPTIVE = {"comparisons": None, "top": 1, "confidence": 0.95}
 SHOWN_GROUPS = 20
 COLUMNS = ["prompt_id", "heuristic_id", "seed", "rating", "rating_stderr", "comparisons"]
 
-Judge = Callable[[list[Comparison]], np.ndarray]
+Compare = Callable[[list[Comparison]], np.ndarray]
 
 
 def run_tournaments(
     groups: Mapping[tuple[str, int], Sequence[str]],
-    judge: Judge,
+    compare: Compare,
     schedule: str,
     rounds: int | None,
     regularization: float,
@@ -44,8 +44,8 @@ def run_tournaments(
     Parameters
     ----------
     groups : (prompt_id, seed) -> ids of the heuristics whose answers take part.
-    judge : gets the comparisons of a round and returns P(first beats second) for each, or nan where the call failed. A
-        failed call is not an outcome: it is left out of the ratings and of `comparisons`, and counted.
+    compare : gets the comparisons of a round and returns P(first beats second) for each, or nan where the call failed.
+        A failed call is not an outcome: it is left out of the ratings and of `comparisons`, and counted.
     schedule : `swiss`, `round_robin` or `adaptive`; see `Swiss`, `RoundRobin` and `Adaptive`.
     rounds : Swiss rounds; None takes log2(players) rounded up, and one more.
     regularization : choix's alpha, above 0; see `bradley_terry`.
@@ -84,7 +84,7 @@ def run_tournaments(
     states = [Group(key, groups[key], seed) for key in sorted(groups)]
     # The systems are so small that more than one thread makes them slower, and busy neighbors much slower. The judge
     # keeps its own.
-    outcomes = _play(states, planner, judge)
+    outcomes = _play(states, planner, compare)
     with threadpool_limits(limits=1, user_api="blas"):
         rated = [
             _rate(group, regularization, correct_position)
@@ -117,7 +117,7 @@ def run_tournaments(
     }
 
 
-def _play(states: list[Group], schedule: Schedule, judge: Judge) -> np.ndarray:
+def _play(states: list[Group], schedule: Schedule, compare: Compare) -> np.ndarray:
     """Play until every group is done; the outcomes of all calls, in the order in which they were asked for."""
     everything, playing, number = [np.empty(0)], states, 0
     while playing:
@@ -128,7 +128,7 @@ def _play(states: list[Group], schedule: Schedule, judge: Judge) -> np.ndarray:
             break
         number += 1
         comparisons = [comparison for _, batch in batches for comparison in batch]
-        outcomes = _checked_outcomes(judge(comparisons), len(comparisons), number)
+        outcomes = _checked_outcomes(compare(comparisons), len(comparisons), number)
         start = 0
         for group, batch in batches:
             group.record(batch, outcomes[start : start + len(batch)])

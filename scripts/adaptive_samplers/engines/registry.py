@@ -1,0 +1,100 @@
+"""Which engines there are, and what else needs to know of them. Nothing here loads what they run on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from adaptive_samplers.config.fields import Section
+from adaptive_samplers.references import Reference
+
+
+class TokenRate(NamedTuple):
+    """Tokens that an engine generates a second, on one GPU with a model of 3 billion parameters, as `plan` takes it."""
+
+    assumption: str
+    value: float
+    meaning: str
+
+
+class ForJudges(NamedTuple):
+    """How an engine runs the models of judges.
+
+    `opened_by` is a function `(settings, folder, log, reads, token_ids)` that returns a context manager with a
+    `Scorer`, for the judge with these settings and its model in `folder`; `labels.judges.asking` tells what it `reads`
+    off it. And `environment` is that of such jobs, a file in `envs`.
+    """
+
+    opened_by: Reference
+    environment: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineKind:
+    """An engine, for those who do not run it.
+
+    Attributes
+    ----------
+    name : what configs and tables call it. A server has its settings under this key, beside `engine`.
+    opened_by : function `(config, model_folder, log) -> Engine`
+    packages : whose versions tell how its answers were made.
+    environment : of jobs that generate, a file in `envs`.
+    for_judges : None where it runs no judges.
+    is_server : whether jobs start a server, or use `endpoints` that somebody else keeps up.
+    gpus : GPUs of a job, as a function of its settings (none where it has none).
+    token_rate : what a plan assumes.
+    """
+
+    name: str
+    opened_by: Reference
+    packages: tuple[str, ...]
+    environment: str
+    for_judges: ForJudges | None
+    is_server: bool
+    gpus: Callable[[Any], int]
+    token_rate: TokenRate
+
+    def gpus_of(self, user: Section, device: str) -> int:
+        """GPUs of a job in which it runs the model of `user`, the config's `generation` or a judge, on a device."""
+        return 0 if device == "cpu" else self.gpus(getattr(user, self.name, None))
+
+    def endpoints_of(self, user: Section) -> Sequence[str]:
+        """Servers that somebody else keeps up for `user`."""
+        return getattr(user, self.name).endpoints if self.is_server else ()
+
+
+def _gpus_of_server(settings: Any) -> int:
+    return 0 if settings.endpoints else settings.tensor_parallel * settings.data_parallel
+
+
+ENGINES = {
+    kind.name: kind
+    for kind in (
+        EngineKind(
+            name="transformers",
+            opened_by=Reference("engines.transformers_engine:open_transformers"),
+            packages=("torch", "transformers"),
+            environment="language_model",
+            for_judges=ForJudges(Reference("labels.judges.in_process:open_in_process"), environment="labels"),
+            is_server=False,
+            gpus=lambda settings: 1,
+            token_rate=TokenRate(
+                "in_process_tokens_per_second", 1000, "generated tokens a second, under the engine `transformers`"
+            ),
+        ),
+        EngineKind(
+            name="sglang",
+            opened_by=Reference("engines.sglang_engine:open_sglang"),
+            packages=("torch", "transformers", "sglang"),
+            environment="sglang",
+            for_judges=ForJudges(Reference("labels.judges.served:open_served"), environment="sglang"),
+            is_server=True,
+            gpus=_gpus_of_server,
+            token_rate=TokenRate(
+                "tokens_per_second", 6000, "generated tokens a second, under SGLang with our processor"
+            ),
+        ),
+    )
+}
+
+ENGINE_PACKAGES = tuple(dict.fromkeys(package for kind in ENGINES.values() for package in kind.packages))
+"""Whose versions are recorded of answers, whichever engine gave them."""
