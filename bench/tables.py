@@ -237,7 +237,7 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
     return SimpleNamespace(
         input=Files(**inputs[step]),
         output=Files(**outputs[step]),
-        params=SimpleNamespace(settings=settings),
+        params=SimpleNamespace(settings=settings, unrelated={}),
         wildcards=SimpleNamespace(weights=WEIGHTS, top_k=TOP_K),
         log=[str(folder / f"{step}.log")],
         threads=1,

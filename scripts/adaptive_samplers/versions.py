@@ -45,10 +45,11 @@ STAGE_VERSIONS = {
     "tables": 3,
 }
 # Stages that do the same as another one with other parts of the config.
-STAGE_VERSIONS |= {
-    "sample_with_sampler": STAGE_VERSIONS["generate_candidates"],
-    "sample_policy": STAGE_VERSIONS["generate_candidates"],
-    "verify_policy_samples": STAGE_VERSIONS["verify_candidates"],
-    "pair_round": STAGE_VERSIONS["make_preferences"],
-    "plot_tradeoff": STAGE_VERSIONS["figures"],
+SAME_AS = {
+    "sample_with_sampler": "generate_candidates",
+    "sample_policy": "generate_candidates",
+    "verify_policy_samples": "verify_candidates",
+    "pair_round": "make_preferences",
+    "plot_tradeoff": "figures",
 }
+STAGE_VERSIONS |= {stage: STAGE_VERSIONS[same] for stage, same in SAME_AS.items()}

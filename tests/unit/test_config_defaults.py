@@ -61,6 +61,8 @@ CONFIGS = [
     MINIMAL,
     WITH_ITEMS,
     WITHOUT_GRID,
+    MINIMAL | {"samplers": {"SamplingNetwork": {}}},
+    MINIMAL | {"samplers": {"LocalProbabilityTransform": {}}},
     *(MINIMAL | {"labels": {"quality": {"judge": judge}}} for judge in JUDGES),
 ]
 
@@ -193,7 +195,7 @@ def test_the_examples_of_the_page_are_configs(folder, monkeypatch):
     assert own["run"]["name"] == "my_run" and own["generation"]["max_new_tokens"] == 512
     longer = load_config(read_layers(["config/config.yaml", "longer.yaml"]), folder)
     assert longer["generation"]["max_new_tokens"] == 80 and longer["training"]["steps"] == 400
-    assert "SamplingNetwork" not in longer["samplers"]
+    assert longer["samplers"]["SamplingNetwork"] is None
 
 
 @pytest.mark.parametrize(

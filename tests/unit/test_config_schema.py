@@ -10,7 +10,6 @@ from adaptive_samplers.config.checks import inputs
 from adaptive_samplers.config.document import json_schema, with_key_table, with_stage_table
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.schema import config_schema
-from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.registry import JUDGES
 from adaptive_samplers.labels.verifiers import VERIFIERS
@@ -44,14 +43,11 @@ def test_the_config_knows_the_verifiers_of_the_code():
     assert set(inputs.VERIFIERS) == set(VERIFIERS)
 
 
-def test_the_config_knows_the_engines_and_judges_of_the_code():
-    generation, judge = SCHEMA["properties"]["generation"]["properties"], SCHEMA["$defs"]["judge"]
-    assert generation["engine"]["enum"] == list(ENGINES)
-    assert SCHEMA["$defs"]["judge_engine"]["enum"] == [name for name, kind in ENGINES.items() if kind.for_judges]
+def test_the_config_knows_the_judges_of_the_code():
+    judge = SCHEMA["properties"]["labels"]["properties"]["quality"]["properties"]["judge"]
     options = {branch["properties"]["kind"]["const"]: branch["properties"] for branch in judge["oneOf"]}
     assert set(options) == set(JUDGES)
     for name, kind in JUDGES.items():
-        assert {"kind", *kind.verdict_keys} <= options[name].keys()
         assert kind.has_model == ("source" in options[name]) == ("engine" in options[name])
 
 

@@ -21,7 +21,7 @@ WITHOUT_VERSION = {"fetch_model"}
 def stages_of_rules() -> set[str]:
     """The stages whose params rules take from the config."""
     rules = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
-    return set(re.findall(r"\*\*stage\(\s*\"(\w+)\"", rules))
+    return set(re.findall(r"(?:\*\*stage\(\s*|stage=)\"(\w+)\"", rules))
 
 
 def test_the_stages_that_keys_affect_are_those_of_the_rules():

@@ -4,38 +4,18 @@ import importlib
 import inspect
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
 from adaptive_samplers.config.fields import Section, key
-from adaptive_samplers.config.schema import config_schema
+from adaptive_samplers.config.model.samplers import LearningRates, Samplers
+from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.figures import style
 from adaptive_samplers.samplers import ARCHITECTURES, Options, architecture
 from adaptive_samplers.samplers.passes.grid import LARGEST_OUTPUT
 from adaptive_samplers.training.objectives import OBJECTIVES, data, objective
 from support import REPOSITORY
-
-
-def as_in_the_schema(section: type, **others: Any) -> dict[str, Any]:
-    """A section's declaration in the words of the config's schema."""
-    own = section.model_json_schema()
-    known = ("type", "description", "default", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-    properties = {
-        name: {word: part[word] for word in known if word in part} for name, part in own["properties"].items()
-    }
-    return {"description": own["description"], "additionalProperties": False, "properties": properties, **others}
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_options_and_learning_rates_are_those_of_the_config(name):
-    schema = config_schema()["properties"]
-    options = ARCHITECTURES[name].options
-    assert as_in_the_schema(options, type=["object", "null"]) == schema["samplers"]["properties"][name]
-    rates = schema["evaluation"]["properties"]["learnability"]["properties"]["learning_rates"]["properties"]
-    assert rates[name]["default"] == ARCHITECTURES[name].learning_rate
-    assert set(ARCHITECTURES) == set(schema["samplers"]["properties"]) == set(rates)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -112,10 +92,11 @@ def test_problems_of_options_together_are_the_declarations():
     assert len(network(d_model=1, n_heads=1, n_blocks=0).blocks) == 0
 
 
-def test_the_options_of_imitation_are_those_of_the_config():
-    schema = config_schema()["properties"]["training"]["properties"]
-    declared = as_in_the_schema(OBJECTIVES["imitation"].options)["properties"]
-    assert declared == {name: schema[name] for name in declared}
+def test_configs_take_what_is_declared():
+    assert list(Samplers.model_fields) == list(LearningRates.model_fields) == list(ARCHITECTURES)
+    for name in OBJECTIVES:
+        chosen = Training(objective={"kind": name}).objective
+        assert chosen.model_dump() == {"kind": name, **OBJECTIVES[name].options().model_dump()}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

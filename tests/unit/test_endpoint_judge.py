@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from adaptive_samplers.config.model.labels import Tournament
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.labels.judges.build import open_judge
@@ -21,7 +22,7 @@ from tiny_judges import PROMPTS, QUESTIONS, judge_config, tiny_answers
 
 ANSWERS = tiny_answers()
 ASKED = dict(zip(PROMPTS["prompt_id"], QUESTIONS, strict=True))
-ROUND_ROBIN = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
+ROUND_ROBIN = Tournament(schedule="round_robin", regularization=0.1)
 KEY = "sk-very-secret"
 BUSY = (503, {}, {"error": {"message": "overloaded"}})
 PAIRS = [

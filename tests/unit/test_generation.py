@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from adaptive_samplers import generation
 from adaptive_samplers.config.model.heuristics import Heuristics
+from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.engines.base import Completion
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
@@ -374,5 +375,5 @@ def test_settings_from_the_config():
         "model": {"dtype": "bfloat16"},
         "generation": {"max_new_tokens": 40, "stop": ["###"]},
     }
-    settings = GenerationSettings.from_config(config)
+    settings = GenerationSettings.from_config(typed_config(config))
     assert settings == GenerationSettings(3, 40, ("###",), "bfloat16") and settings.limit("chat") == 40

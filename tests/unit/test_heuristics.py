@@ -37,7 +37,9 @@ def assert_as_hugging_face(pipeline, logits: torch.Tensor) -> None:
             theirs = warped(step, theirs)
         ours = apply_to_logits(logits, [pipeline] * len(logits))
         assert torch.equal(ours.isfinite(), theirs.isfinite())
-        torch.testing.assert_close(ours.double().softmax(-1), theirs.softmax(-1), rtol=3e-6, atol=1e-9)
+        # Ours come in float32, and half a unit in a logit's last place is so much of a probability.
+        rounding = float(ours[ours.isfinite()].abs().max()) * torch.finfo(torch.float32).eps
+        torch.testing.assert_close(ours.double().softmax(-1), theirs.softmax(-1), rtol=max(3e-6, rounding), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(WARPERS))

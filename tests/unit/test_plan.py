@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.tournament import run_tournaments
 from adaptive_samplers.plan import (
@@ -65,7 +66,7 @@ def field_config(good_config):
 @pytest.fixture
 def estimated(config_folder):
     def of(config, assumptions=ASSUMED, prompts=PROMPTS):
-        return estimate(load_config(config, config_folder), prompts, assumptions)
+        return estimate(typed_config(load_config(config, config_folder)), prompts, assumptions)
 
     return of
 
@@ -322,7 +323,7 @@ def test_prompts_are_those_that_would_be_used(good_config, config_folder):
     (config_folder / "resources" / "prompts.jsonl").write_text("".join(dict.fromkeys(lines)))
 
     def planned(*changes):
-        return planned_prompts(load_config(changed(good_config, *changes), config_folder), config_folder)
+        return planned_prompts(typed_config(load_config(changed(good_config, *changes), config_folder)), config_folder)
 
     free = ("prompts.per_kind", {"train": None, "validation": None, "test": None})
     prompts, here = planned(free)

@@ -14,6 +14,7 @@ import pytest
 from adaptive_samplers.config.layers import read_layers
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.model.heuristics import Heuristics
+from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics, pipeline_name
 from adaptive_samplers.heuristics.pipelines import parse_processors
@@ -65,7 +66,7 @@ def test_every_preset_is_known_here():
 @pytest.mark.parametrize("layers", COMBINATIONS, ids=" ".join)
 def test_every_combination_is_of_the_fields_scale(layers):
     config = layered(*layers)
-    found = estimate(config, FIELD_PROMPTS, Assumptions())
+    found = estimate(typed_config(config), FIELD_PROMPTS, Assumptions())
     assert 0.3 <= found.work["generate_candidates"].hours <= 2
     assert 0.3 <= found.work["replay_distributions"].hours <= 2
     assert found.work["label_quality"].hours <= 2

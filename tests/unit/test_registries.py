@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from adaptive_samplers.config.model.generation import Generation
 from adaptive_samplers.engines.registry import ENGINES, EngineKind, TokenRate
 from adaptive_samplers.labels.judges.registry import JUDGES, JudgeKind
 from adaptive_samplers.plan import Assumptions
@@ -59,10 +60,10 @@ def test_a_judge_cannot_read_what_no_rule_gives():
 
 
 def test_engines_tell_their_gpus_and_endpoints():
-    sizes = {"endpoints": [], "tensor_parallel": 2, "data_parallel": 3}
-    kept_up = {"sglang": {**sizes, "endpoints": ["http://node:1"]}}
+    sizes = {"tensor_parallel": 2, "data_parallel": 3}
+    own, kept_up = (Generation(sglang={**sizes, "endpoints": given}) for given in ([], ["http://node:1"]))
     assert ENGINES["transformers"].gpus_of(kept_up, "auto") == 1 and not ENGINES["transformers"].endpoints_of(kept_up)
-    assert [ENGINES["sglang"].gpus_of({"sglang": sizes}, device) for device in ("cuda", "cpu")] == [6, 0]
+    assert [ENGINES["sglang"].gpus_of(own, device) for device in ("cuda", "cpu")] == [6, 0]
     assert ENGINES["sglang"].gpus_of(kept_up, "cuda") == 0
     assert ENGINES["sglang"].endpoints_of(kept_up) == ["http://node:1"]
 

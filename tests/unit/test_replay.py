@@ -13,6 +13,7 @@ import torch
 
 from adaptive_samplers import AdaptiveSampler
 from adaptive_samplers.config.model.heuristics import Heuristics
+from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.heuristics import (
@@ -26,12 +27,12 @@ from adaptive_samplers.heuristics import (
     sort_logits,
 )
 from adaptive_samplers.probes import TOKENS_SHOWN, probe_distributions
-from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.samplers import ARCHITECTURES, build_sampler
 from adaptive_samplers.selection import answer_id
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.tables import SCHEMAS, read_table, write_table
+from adaptive_samplers.training import TrainingSettings, trainer
 from adaptive_samplers.training import replay as replay_module
-from adaptive_samplers.training import trainer
 from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, shard_fingerprint, token_steps
 from adaptive_samplers.training.run import train_on_training_set
@@ -294,21 +295,18 @@ def test_an_answer_that_was_not_replayed_is_a_clear_error(tiny_model, training_s
     assert len(token_steps(training_set[:0], paths)) == 0
 
 
-TRAINING = {
-    "sketch": {"top": TOP, "tail": TAIL},
-    "replay_shards": 1,  # of no concern to training itself
-    "gamma": 1.0,
-    "learning_rate": 0.01,
-    "weight_decay": 0.0,
-    "batch_size": 8,
-    "steps": 40,
-    "warmup_steps": 4,
-    "gradient_clip": 1.0,
-    "evaluate_every": 10,
-    "patience": None,
-    "precision": "float32",
-}
-LOCAL = ("LocalProbabilityTransform", {"hidden_dims": 12})
+TRAINING = Training(
+    sketch={"top": TOP, "tail": TAIL},
+    learning_rate=0.01,
+    weight_decay=0.0,
+    batch_size=8,
+    steps=40,
+    warmup_steps=4,
+    evaluate_every=10,
+    patience=None,
+)
+OPTIONS = ARCHITECTURES["LocalProbabilityTransform"].options(hidden_dims=12)
+LOCAL = ("LocalProbabilityTransform", OPTIONS)
 
 
 def test_a_training_run(tiny_model, training_set, tmp_path):
@@ -332,7 +330,12 @@ def test_a_training_run(tiny_model, training_set, tmp_path):
     assert metrics["best_step"] == validation.idxmin() and validation.min() < validation[0]
     made = read_json(output / "provenance.json")
     assert made["answers"] == sorted(set(training_set["answer_id"]))
-    assert made["settings"] == {"architecture": LOCAL[0], "sampler": LOCAL[1], "training": TRAINING, "seed": 3}
+    assert made["settings"] == {
+        "architecture": LOCAL[0],
+        "sampler": {"hidden_dims": 12},
+        "training": TRAINING.model_dump(),
+        "seed": 3,
+    }
 
     again = tmp_path / "again"
     train_on_training_set(training_set, paths, *LOCAL, TRAINING, 3, again)
@@ -342,16 +345,17 @@ def test_a_training_run(tiny_model, training_set, tmp_path):
 def test_learning_a_single_heuristic(tiny_model, training_set, tmp_path):
     paths = replayed(training_set, tiny_model, tmp_path)
     pipeline = parse_processors([{"name": "temperature", "params": {"temperature": 0.5}}])
-    row = learn_heuristic(training_set, paths, pipeline, *LOCAL, TRAINING, 3, tmp_path / "checkpoint")
+    settings = TrainingSettings.from_config(TRAINING, 3)
+    row = learn_heuristic(training_set, paths, pipeline, *LOCAL, settings, tmp_path / "checkpoint")
     assert (row["architecture"], row["heuristic"], row["kept_overlap"]) == (LOCAL[0], "temperature_0.5", None)
     # Answers of the test split, each once, whatever heuristics they are listed with.
     test_answers = training_set[training_set["split"] == "test"].drop_duplicates("answer_id")
     assert row["token_steps"] == len(token_steps(test_answers, paths))
     assert 0 < row["kl"] < row["identity_kl"] / 2
-    assert learn_heuristic(training_set, paths, pipeline, *LOCAL, TRAINING, 3, tmp_path / "checkpoint") == row
+    assert learn_heuristic(training_set, paths, pipeline, *LOCAL, settings, tmp_path / "checkpoint") == row
     with pytest.raises(UserError, match="no answer to a prompt of the test split"):
         rest = training_set[training_set["split"] != "test"]
-        learn_heuristic(rest, paths, pipeline, *LOCAL, TRAINING, 3, tmp_path / "other")
+        learn_heuristic(rest, paths, pipeline, *LOCAL, settings, tmp_path / "other")
 
 
 def test_a_run_that_was_finished_ends_at_once_unless_training_changed(tiny_model, training_set, tmp_path, monkeypatch):
@@ -362,7 +366,7 @@ def test_a_run_that_was_finished_ends_at_once_unless_training_changed(tiny_model
 
     def train_again(**changes):
         steps.clear()
-        train_on_training_set(training_set, paths, *LOCAL, {**TRAINING, **changes}, 3, output)
+        train_on_training_set(training_set, paths, *LOCAL, TRAINING.model_copy(update=changes), 3, output)
         return len(steps), (output / "model.safetensors").read_bytes()
 
     first = train_again()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_sketch import zipf_logits
 
+from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
@@ -35,8 +36,7 @@ def token_steps(rows: int, seed: int, temperature: float = 0.7, cut: float = -to
 
 def settings(**changes) -> TrainingSettings:
     training = {"learning_rate": 0.01, "batch_size": 16, "steps": 60, "warmup_steps": 6, "evaluate_every": 10}
-    rest = {"gamma": 1.0, "weight_decay": 0.01, "gradient_clip": 1.0, "patience": None, "precision": "float32"}
-    return TrainingSettings.from_config({**training, **rest}, **{"seed": 3, **changes})
+    return TrainingSettings.from_config(Training(**training, patience=None), **{"seed": 3, **changes})
 
 
 def naive_loss(predicted, target, gamma):

@@ -301,8 +301,8 @@ def test_a_missing_extra_is_an_import_error_that_names_it(environment, folder):
         return environment().run_code(code, folder, fails=True).splitlines()[-1]
 
     message = "adaptive_samplers.{} needs the package {}, which is not installed: pip install 'adaptive-samplers[{}]', "
-    preferences = message.format("preferences", "pandas", "preferences")
-    assert preferences in said("import adaptive_samplers.preferences")
+    preferences = message.format("preferences.dataset", "pandas", "preferences")
+    assert preferences in said("from adaptive_samplers.preferences import make_preferences")
     assert message.format("labels.quality", "pandas", "labels") in said("import adaptive_samplers.labels.quality")
     assert message.format("tables", "pandas", "pipeline") in said("import adaptive_samplers.tables")
     # When it is first wanted, too.

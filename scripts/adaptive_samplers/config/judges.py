@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptive_samplers.config.model import Config
-from adaptive_samplers.config.model.judges import FeatureRewardJudge, Judge
+from adaptive_samplers.config.model.judges import Judge
 
 
 def judge_name(judge: Judge) -> str:
-    """A judge's name in paths and reports: its own, or its kind where it is trained by the DAG."""
-    return judge.kind if isinstance(judge, FeatureRewardJudge) else judge.name
+    """A judge's name in paths and reports: its own, or its kind where it has none."""
+    return getattr(judge, "name", judge.kind)
 
 
 def name_of_values(judge: Mapping[str, Any]) -> str:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.evaluation import compare_samplers, paired_differences
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.heuristics import configured_pipeline
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.rendering import write_tables
-from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.samplers import ARCHITECTURES, build_sampler
 from adaptive_samplers.selection import (
     filtered_answers,
     filtering_reasons,
@@ -75,18 +76,7 @@ def golden_replay(folder: Path):
     ]
 
 
-TRAINING = {
-    "learning_rate": 0.01,
-    "batch_size": 8,
-    "steps": 6,
-    "warmup_steps": 2,
-    "evaluate_every": 3,
-    "gamma": 1.0,
-    "weight_decay": 0.01,
-    "gradient_clip": 1.0,
-    "patience": None,
-    "precision": "float32",
-}
+TRAINING = Training(learning_rate=0.01, batch_size=8, steps=6, warmup_steps=2, evaluate_every=3, patience=None)
 
 
 def golden_training(folder: Path):
@@ -98,11 +88,12 @@ def golden_training(folder: Path):
         "SimpleDistributionAwareTransform": {"hidden_dims": 6, "use_dynamic_truncation": True},
         "SamplingNetwork": {"d_model": 4, "d_ff": 6, "n_blocks": 1, "n_heads": 2, "scale": True},
     }
-    settings = TrainingSettings(**TRAINING, seed=1)
+    settings = TrainingSettings.from_config(TRAINING, seed=1)
     for architecture, config in architectures.items():
         sampler = build_sampler(architecture, config, seed=1)
         trained = train(sampler, steps, steps, settings, folder / architecture)
-        results.append([architecture, trained.best_step, evaluate(trained.sampler, steps, 1.0), trained.curves])
+        measured = evaluate(trained.sampler, steps, settings.loss)
+        results.append([architecture, trained.best_step, measured, trained.curves])
     return results
 
 
@@ -115,9 +106,8 @@ def golden_learnability(folder: Path):
         [path],
         configured_pipeline([{"top_k": 3}]),
         "LocalProbabilityTransform",
-        {"hidden_dims": 6},
-        TRAINING,
-        seed=1,
+        ARCHITECTURES["LocalProbabilityTransform"].options(hidden_dims=6),
+        TrainingSettings.from_config(TRAINING, seed=1),
         checkpoint=folder / "checkpoint",
     )
 

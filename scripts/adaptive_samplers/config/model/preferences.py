@@ -1,10 +1,9 @@
 """Preference data, and the report."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from adaptive_samplers.config.fields import Section, key, section
 from adaptive_samplers.config.model.types import PreferenceFormat, Split, Text
-from adaptive_samplers.preferences.formats import FORMATS
 
 
 class Report(Section):
@@ -117,7 +116,7 @@ class Preferences(Section):
     decontamination: Decontamination = section(Decontamination)
     formats: list[PreferenceFormat] = key(
         "Files that are written beside the tables.",
-        default=list(FORMATS),
+        default=list(get_args(PreferenceFormat)),
         min_length=1,
         unique=True,
         affects=("describe_preferences",),

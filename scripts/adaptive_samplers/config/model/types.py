@@ -6,14 +6,13 @@ from pydantic import Field
 
 from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.measures import DIVERSITY_MEASURES, OBJECTIVES
-from adaptive_samplers.preferences.formats import FORMATS
 
 PromptKind = Literal["creative", "verifiable", "factual", "chat"]
 Split = Literal["train", "validation", "test"]
 DataType = Literal["float32", "bfloat16", "float16"]
 Objective = Literal[*OBJECTIVES]
 DiversityMeasure = Literal[*DIVERSITY_MEASURES]
-PreferenceFormat = Literal[*FORMATS]
+PreferenceFormat = Literal["pairs", "trl_preference", "trl_unpaired", "simpo", "halos_pairwise", "halos_binary"]
 EngineName = Literal[*ENGINES]
 JudgeEngineName = Literal[*(name for name, engine in ENGINES.items() if engine.for_judges)]
 

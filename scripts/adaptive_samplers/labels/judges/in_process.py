@@ -47,7 +47,7 @@ class _InProcessScorer:
             # They would be random numbers.
             missing = sorted(loading["missing_keys"])[0]
             raise UserError(
-                f"{folder}: the model lacks the weights '{missing}', so it is no {settings['kind']} judge; name "
+                f"{folder}: the model lacks the weights '{missing}', so it is no {settings.kind} judge; name "
                 "another model in labels.quality.judge"
             )
         self.model.to(self.device).eval()

@@ -24,7 +24,7 @@ def open_likelihood(case: Case) -> AbstractContextManager[RewardJudge]:
 
     def ends(tokenizer: ChatTokenizer, encoder: Encoder) -> list[int]:
         if not tokenizer.end_token_ids:
-            raise UserError(f"the judge's model '{case.settings['name']}' names no token that ends an answer")
+            raise UserError(f"the judge's model '{case.settings.name}' names no token that ends an answer")
         return tokenizer.end_token_ids
 
     return ask_model(case, likelihood_judge, "likelihoods", ends)
@@ -53,7 +53,7 @@ def likelihood_judge(
     Improving Passage Retrieval with Zero-Shot Question Generation, for the question given the answer.
     """
     weights = {term: weight for term, weight in settings.weights if weight}
-    kinds = likelihood_calls(settings.weights)
+    kinds = likelihood_calls(settings)
     conversations = {row.prompt_id: json.loads(row.messages) for row in prompts.itertuples()}
     questions = dict(zip(prompts["prompt_id"], prompts["messages"].map(question_of), strict=True))
     # By prompt, so that those who share one are near each other.

@@ -1,5 +1,7 @@
 """Verifiers by name: those that come with the project, and files of the user's own beside them."""
 
+from __future__ import annotations
+
 import difflib
 import importlib.util
 import math
@@ -7,12 +9,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adaptive_samplers.config.model.labels import Correctness
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers.final_text import without_thinking
 from adaptive_samplers.labels.verifiers.sandbox import Limits
+
+if TYPE_CHECKING:
+    from adaptive_samplers.config.model.labels import Correctness
 
 # What a verifier says of an answer: a score, 0 (wrong) to 1 (right), and a detail for a reader.
 Verdict = tuple[float, str]
@@ -116,7 +120,7 @@ class Verification:
     code: Limits = field(default_factory=Limits)
 
     @classmethod
-    def from_settings(cls, settings: Correctness) -> "Verification":
+    def from_settings(cls, settings: Correctness) -> Verification:
         """Of the config's section `labels.correctness`."""
         return cls(
             own=tuple((own.name, own.path) for own in settings.verifiers),
