@@ -9,9 +9,8 @@ LATER_SEEDS = SEEDS[len(FIRST_SEEDS) :]
 BUDGET_ROUNDS = ["first", "second"]
 # They say which prompts a round dropped.
 ROUND_REPORTS = expand(
-    "results/{{run}}/{budget_round}_round/candidates_report.json",
-    budget_round=BUDGET_ROUNDS,
-)
+    results("{budget_round}_round/candidates_report.json"),
+    budget_round=BUDGET_ROUNDS, allow_missing=True)
 
 
 INTERMEDIATE += [
@@ -42,20 +41,19 @@ ruleorder: join_correctness > label_correctness
 
 use rule verify_candidates as verify_first_round with:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
         shards=expand(
-            "results/{{run}}/candidates/seed={seed}/shard={shard}.parquet",
+            results("candidates/seed={seed}/shard={shard}.parquet"),
             seed=FIRST_SEEDS,
-            shard=SHARDS,
-        ),
+            shard=SHARDS, allow_missing=True),
     output:
-        candidates="results/{run}/first_round/candidates.parquet",
-        report="results/{run}/first_round/candidates_report.json",
+        candidates=results("first_round/candidates.parquet"),
+        report=results("first_round/candidates_report.json"),
     log:
-        "logs/{run}/verify_first_round.log",
+        logs("verify_first_round"),
     benchmark:
-        "benchmarks/{run}/verify_first_round.tsv"
+        benchmarks("verify_first_round")
     params:
         **stage("verify_candidates", config | {"seeds": FIRST_SEEDS}),
     message:
@@ -64,16 +62,16 @@ use rule verify_candidates as verify_first_round with:
 
 use rule embed_candidates as embed_budget_round with:
     input:
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/{budget_round}_round/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("{budget_round}_round/candidates.parquet"),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
-        "results/{run}/{budget_round}_round/embeddings.parquet",
+        results("{budget_round}_round/embeddings.parquet"),
     log:
-        "logs/{run}/embed_budget_round/{budget_round}.log",
+        logs("embed_budget_round/{budget_round}"),
     benchmark:
-        "benchmarks/{run}/embed_budget_round/{budget_round}.tsv"
+        benchmarks("embed_budget_round/{budget_round}")
     message:
         "Embedding answers of the {wildcards.budget_round} round and prompts"
 
@@ -81,45 +79,45 @@ use rule embed_candidates as embed_budget_round with:
 use rule label_quality as label_budget_quality with:
     input:
         **judge_inputs(JUDGE, "{budget_round}_round/"),
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/{budget_round}_round/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("{budget_round}_round/candidates.parquet"),
     output:
-        labels="results/{run}/{budget_round}_round/labels/quality/shard={shard}.parquet",
-        report="results/{run}/{budget_round}_round/labels/quality/shard={shard}.json",
+        labels=results("{budget_round}_round/labels/quality/shard={shard}.parquet"),
+        report=results("{budget_round}_round/labels/quality/shard={shard}.json"),
     log:
-        "logs/{run}/label_budget_quality/{budget_round}/shard={shard}.log",
+        logs("label_budget_quality/{budget_round}/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/label_budget_quality/{budget_round}/shard={shard}.tsv"
+        benchmarks("label_budget_quality/{budget_round}/shard={shard}")
     message:
         "Judging answers of the {wildcards.budget_round} round, shard {wildcards.shard}"
 
 
 use rule label_correctness as label_budget_correctness with:
     input:
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/{budget_round}_round/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("{budget_round}_round/candidates.parquet"),
         verifiers=OWN_VERIFIERS,
     output:
-        labels="results/{run}/{budget_round}_round/labels/correctness.parquet",
+        labels=results("{budget_round}_round/labels/correctness.parquet"),
     log:
-        "logs/{run}/label_budget_correctness/{budget_round}.log",
+        logs("label_budget_correctness/{budget_round}"),
     benchmark:
-        "benchmarks/{run}/label_budget_correctness/{budget_round}.tsv"
+        benchmarks("label_budget_correctness/{budget_round}")
     message:
         "Verifying answers of the {wildcards.budget_round} round"
 
 
 use rule label_diversity as label_first_diversity with:
     input:
-        candidates="results/{run}/first_round/candidates.parquet",
-        embeddings="results/{run}/first_round/embeddings.parquet",
+        candidates=results("first_round/candidates.parquet"),
+        embeddings=results("first_round/embeddings.parquet"),
     output:
-        labels="results/{run}/first_round/labels/diversity.parquet",
-        report="results/{run}/first_round/labels/diversity_report.json",
+        labels=results("first_round/labels/diversity.parquet"),
+        report=results("first_round/labels/diversity_report.json"),
     log:
-        "logs/{run}/label_first_diversity.log",
+        logs("label_first_diversity"),
     benchmark:
-        "benchmarks/{run}/label_first_diversity.tsv"
+        benchmarks("label_first_diversity")
     message:
         "Measuring the diversity of answers across the first seeds"
 
@@ -127,53 +125,51 @@ use rule label_diversity as label_first_diversity with:
 use rule gather_quality as gather_first_quality with:
     input:
         labels=expand(
-            "results/{{run}}/first_round/labels/quality/shard={shard}.parquet",
-            shard=JUDGE_SHARDS,
-        ),
+            results("first_round/labels/quality/shard={shard}.parquet"),
+            shard=JUDGE_SHARDS, allow_missing=True),
         reports=expand(
-            "results/{{run}}/first_round/labels/quality/shard={shard}.json",
-            shard=JUDGE_SHARDS,
-        ),
+            results("first_round/labels/quality/shard={shard}.json"),
+            shard=JUDGE_SHARDS, allow_missing=True),
     output:
-        labels="results/{run}/first_round/labels/quality.parquet",
-        report="results/{run}/first_round/labels/quality_report.json",
+        labels=results("first_round/labels/quality.parquet"),
+        report=results("first_round/labels/quality_report.json"),
     log:
-        "logs/{run}/gather_first_quality.log",
+        logs("gather_first_quality"),
     benchmark:
-        "benchmarks/{run}/gather_first_quality.tsv"
+        benchmarks("gather_first_quality")
     message:
         "Gathering the ratings of the first round"
 
 
 use rule score_candidates as score_first_round with:
     input:
-        prompts="results/{run}/prompts.parquet",
-        quality="results/{run}/first_round/labels/quality.parquet",
-        diversity="results/{run}/first_round/labels/diversity.parquet",
-        correctness="results/{run}/first_round/labels/correctness.parquet",
+        prompts=results("prompts.parquet"),
+        quality=results("first_round/labels/quality.parquet"),
+        diversity=results("first_round/labels/diversity.parquet"),
+        correctness=results("first_round/labels/correctness.parquet"),
     output:
-        "results/{run}/first_round/scores.parquet",
+        results("first_round/scores.parquet"),
     log:
-        "logs/{run}/score_first_round.log",
+        logs("score_first_round"),
     benchmark:
-        "benchmarks/{run}/score_first_round.tsv"
+        benchmarks("score_first_round")
     message:
         "Scoring answers of the first round"
 
 
 rule allocate_budget:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
-        scores="results/{run}/first_round/scores.parquet",
-        quality="results/{run}/first_round/labels/quality.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
+        scores=results("first_round/scores.parquet"),
+        quality=results("first_round/labels/quality.parquet"),
     output:
-        allocation="results/{run}/allocation.parquet",
-        report="results/{run}/allocation_report.json",
+        allocation=results("allocation.parquet"),
+        report=results("allocation_report.json"),
     log:
-        "logs/{run}/allocate_budget.log",
+        logs("allocate_budget"),
     benchmark:
-        "benchmarks/{run}/allocate_budget.tsv"
+        benchmarks("allocate_budget")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -191,16 +187,16 @@ rule allocate_budget:
 # Where a run without budgets, or with another one, has answers in the same files, they are taken over.
 use rule generate_candidates as generate_allocated with:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
-        allocation="results/{run}/allocation.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
+        allocation=results("allocation.parquet"),
         competing=competing_samplers,
-        others=answers_of_round_before,
+        others=answers_of_generation_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     log:
-        "logs/{run}/generate_allocated/seed={seed}/shard={shard}.log",
+        logs("generate_allocated/seed={seed}/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/generate_allocated/seed={seed}/shard={shard}.tsv"
+        benchmarks("generate_allocated/seed={seed}/shard={shard}")
     wildcard_constraints:
         seed="|".join(map(str, LATER_SEEDS)),
     message:
@@ -209,21 +205,20 @@ use rule generate_candidates as generate_allocated with:
 
 use rule verify_candidates as verify_allocated with:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
-        allocation="results/{run}/allocation.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
+        allocation=results("allocation.parquet"),
         shards=expand(
-            "results/{{run}}/candidates/seed={seed}/shard={shard}.parquet",
+            results("candidates/seed={seed}/shard={shard}.parquet"),
             seed=LATER_SEEDS,
-            shard=SHARDS,
-        ),
+            shard=SHARDS, allow_missing=True),
     output:
-        candidates="results/{run}/second_round/candidates.parquet",
-        report="results/{run}/second_round/candidates_report.json",
+        candidates=results("second_round/candidates.parquet"),
+        report=results("second_round/candidates_report.json"),
     log:
-        "logs/{run}/verify_allocated.log",
+        logs("verify_allocated"),
     benchmark:
-        "benchmarks/{run}/verify_allocated.tsv"
+        benchmarks("verify_allocated")
     params:
         **stage("verify_candidates", config | {"seeds": LATER_SEEDS}),
     message:
@@ -233,17 +228,16 @@ use rule verify_candidates as verify_allocated with:
 rule join_candidates:
     input:
         tables=expand(
-            "results/{{run}}/{budget_round}_round/candidates.parquet",
-            budget_round=BUDGET_ROUNDS,
-        ),
+            results("{budget_round}_round/candidates.parquet"),
+            budget_round=BUDGET_ROUNDS, allow_missing=True),
         rounds=ROUND_REPORTS,
     output:
-        table="results/{run}/candidates.parquet",
-        report="results/{run}/candidates_report.json",
+        table=results("candidates.parquet"),
+        report=results("candidates_report.json"),
     log:
-        "logs/{run}/join_candidates.log",
+        logs("join_candidates"),
     benchmark:
-        "benchmarks/{run}/join_candidates.tsv"
+        benchmarks("join_candidates")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -261,16 +255,15 @@ rule join_candidates:
 use rule join_candidates as join_embeddings with:
     input:
         tables=expand(
-            "results/{{run}}/{budget_round}_round/embeddings.parquet",
-            budget_round=BUDGET_ROUNDS,
-        ),
+            results("{budget_round}_round/embeddings.parquet"),
+            budget_round=BUDGET_ROUNDS, allow_missing=True),
         rounds=ROUND_REPORTS,
     output:
-        table="results/{run}/embeddings.parquet",
+        table=results("embeddings.parquet"),
     log:
-        "logs/{run}/join_embeddings.log",
+        logs("join_embeddings"),
     benchmark:
-        "benchmarks/{run}/join_embeddings.tsv"
+        benchmarks("join_embeddings")
     params:
         table="embeddings",
     message:
@@ -280,16 +273,15 @@ use rule join_candidates as join_embeddings with:
 use rule join_candidates as join_correctness with:
     input:
         tables=expand(
-            "results/{{run}}/{budget_round}_round/labels/correctness.parquet",
-            budget_round=BUDGET_ROUNDS,
-        ),
+            results("{budget_round}_round/labels/correctness.parquet"),
+            budget_round=BUDGET_ROUNDS, allow_missing=True),
         rounds=ROUND_REPORTS,
     output:
-        table="results/{run}/labels/correctness.parquet",
+        table=results("labels/correctness.parquet"),
     log:
-        "logs/{run}/join_correctness.log",
+        logs("join_correctness"),
     benchmark:
-        "benchmarks/{run}/join_correctness.tsv"
+        benchmarks("join_correctness")
     params:
         table="correctness",
     message:
@@ -299,19 +291,17 @@ use rule join_candidates as join_correctness with:
 use rule gather_quality as gather_both_rounds_quality with:
     input:
         labels=expand(
-            "results/{{run}}/{budget_round}_round/labels/quality/shard={shard}.parquet",
+            results("{budget_round}_round/labels/quality/shard={shard}.parquet"),
             budget_round=BUDGET_ROUNDS,
-            shard=JUDGE_SHARDS,
-        ),
+            shard=JUDGE_SHARDS, allow_missing=True),
         reports=expand(
-            "results/{{run}}/{budget_round}_round/labels/quality/shard={shard}.json",
+            results("{budget_round}_round/labels/quality/shard={shard}.json"),
             budget_round=BUDGET_ROUNDS,
-            shard=JUDGE_SHARDS,
-        ),
+            shard=JUDGE_SHARDS, allow_missing=True),
         rounds=ROUND_REPORTS,
     log:
-        "logs/{run}/gather_both_rounds_quality.log",
+        logs("gather_both_rounds_quality"),
     benchmark:
-        "benchmarks/{run}/gather_both_rounds_quality.tsv"
+        benchmarks("gather_both_rounds_quality")
     message:
         "Gathering the ratings of both rounds"

@@ -53,13 +53,30 @@ RUN = CONFIG.run.name
 # Jobs that load this file again work for the Snakemake that started them, and --nolock leaves no locks.
 if workflow.is_main_process and "--nolock" not in sys.argv:
     sign_in(RUN)
-# Later rounds of learned samplers are runs within the run, by the same rules: its wildcard is their folder.
-SAMPLER_ROUNDS = [RUN] + [
-    f"{RUN}/sampler_round={number}"
-    for number in range(2, CONFIG.sampler_rounds.rounds + 1)
+# Folders of the generations of learned samplers within the run's, each by the same rules; the first one is the run itself.
+SAMPLER_GENERATIONS = [""] + [
+    f"sampler_generation={number}/"
+    for number in range(2, CONFIG.sampler_generations.generations + 1)
 ]
-# What does not change between rounds is made once.
+# What does not change between generations is made once.
 MODELS_FOLDER = f"results/{RUN}/models"
+
+
+def results(path):
+    """A file of the run, or of a later generation of samplers in it."""
+    return f"results/{{run}}/{{sampler_generation}}{path}"
+
+
+def logs(name):
+    """The log of a job."""
+    return f"logs/{{run}}/{{sampler_generation}}{name}.log"
+
+
+def benchmarks(name):
+    """Time and memory of a job."""
+    return f"benchmarks/{{run}}/{{sampler_generation}}{name}.tsv"
+
+
 SHARDS = range(CONFIG.generation.shards)
 REPLAY_SHARDS = range(CONFIG.training.replay_shards)
 JUDGE_SHARDS = range(CONFIG.labels.quality.shards)
@@ -67,7 +84,7 @@ SEEDS = CONFIG.seeds
 ADAPTIVE_BUDGETS = CONFIG.generation.adaptive.enabled
 # What says which answers were asked for, where that is not all.
 ALLOCATION = (
-    {"allocation": "results/{run}/allocation.parquet"} if ADAPTIVE_BUDGETS else {}
+    {"allocation": results("allocation.parquet")} if ADAPTIVE_BUDGETS else {}
 )
 
 BASE_MODEL = CONFIG.model.name
@@ -143,7 +160,8 @@ INTERMEDIATE = [
 
 
 wildcard_constraints:
-    run="|".join(map(re.escape, SAMPLER_ROUNDS)),
+    run=re.escape(RUN),
+    sampler_generation="|".join(map(re.escape, SAMPLER_GENERATIONS)),
     model="|".join(map(re.escape, MODELS | POLICIES)),
     policy="|".join(map(re.escape, POLICIES)),
     round=r"[1-9]\d*",

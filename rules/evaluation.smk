@@ -3,18 +3,18 @@
 
 rule sample_with_sampler:
     input:
-        prompts="results/{run}/prompts.parquet",
-        sampler="results/{run}/samplers/{architecture}/{weights}_top{top_k}",
+        prompts=results("prompts.parquet"),
+        sampler=results("samplers/{architecture}/{weights}_top{top_k}"),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: the answers of a sampler that came out the same are taken over.
         update(
-            "results/{run}/evaluation/samplers/{architecture}/{weights}_top{top_k}.parquet"
+            results("evaluation/samplers/{architecture}/{weights}_top{top_k}.parquet")
         ),
     log:
-        "logs/{run}/sample_with_sampler/{architecture}/{weights}_top{top_k}.log",
+        logs("sample_with_sampler/{architecture}/{weights}_top{top_k}"),
     benchmark:
-        "benchmarks/{run}/sample_with_sampler/{architecture}/{weights}_top{top_k}.tsv"
+        benchmarks("sample_with_sampler/{architecture}/{weights}_top{top_k}")
     conda:
         GENERATION_ENVIRONMENT
     threads: 1
@@ -32,20 +32,19 @@ rule sample_with_sampler:
 
 rule gather_evaluation:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
-        candidates="results/{run}/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
+        candidates=results("candidates.parquet"),
         sampled=expand(
-            "results/{{run}}/evaluation/samplers/{sampler}.parquet", sampler=SAMPLERS
-        ),
+            results("evaluation/samplers/{sampler}.parquet"), sampler=SAMPLERS, allow_missing=True),
     output:
-        candidates="results/{run}/evaluation/candidates.parquet",
-        heuristics="results/{run}/evaluation/heuristics.parquet",
-        report="results/{run}/evaluation/candidates_report.json",
+        candidates=results("evaluation/candidates.parquet"),
+        heuristics=results("evaluation/heuristics.parquet"),
+        report=results("evaluation/candidates_report.json"),
     log:
-        "logs/{run}/gather_evaluation.log",
+        logs("gather_evaluation"),
     benchmark:
-        "benchmarks/{run}/gather_evaluation.tsv"
+        benchmarks("gather_evaluation")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -63,16 +62,16 @@ rule gather_evaluation:
 
 use rule embed_candidates as embed_evaluation with:
     input:
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/evaluation/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("evaluation/candidates.parquet"),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
-        "results/{run}/evaluation/embeddings.parquet",
+        results("evaluation/embeddings.parquet"),
     log:
-        "logs/{run}/embed_evaluation.log",
+        logs("embed_evaluation"),
     benchmark:
-        "benchmarks/{run}/embed_evaluation.tsv"
+        benchmarks("embed_evaluation")
     message:
         "Embedding test answers"
 
@@ -80,15 +79,15 @@ use rule embed_candidates as embed_evaluation with:
 use rule label_quality as label_evaluation_quality with:
     input:
         **judge_inputs(JUDGE, "evaluation/"),
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/evaluation/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("evaluation/candidates.parquet"),
     output:
-        labels="results/{run}/evaluation/labels/quality/shard={shard}.parquet",
-        report="results/{run}/evaluation/labels/quality/shard={shard}.json",
+        labels=results("evaluation/labels/quality/shard={shard}.parquet"),
+        report=results("evaluation/labels/quality/shard={shard}.json"),
     log:
-        "logs/{run}/label_evaluation_quality/shard={shard}.log",
+        logs("label_evaluation_quality/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/label_evaluation_quality/shard={shard}.tsv"
+        benchmarks("label_evaluation_quality/shard={shard}")
     message:
         "Judging test answers of heuristics and learned samplers together, shard {wildcards.shard}"
 
@@ -98,12 +97,12 @@ use rule gather_quality as gather_evaluation_quality with:
         labels=judged_shards("evaluation/", ".parquet"),
         reports=judged_shards("evaluation/", ".json"),
     output:
-        labels=f"results/{{run}}/evaluation/labels/{GATHERED}.parquet",
-        report=f"results/{{run}}/evaluation/labels/{GATHERED}_report.json",
+        labels=results(f"evaluation/labels/{GATHERED}.parquet"),
+        report=results(f"evaluation/labels/{GATHERED}_report.json"),
     log:
-        f"logs/{{run}}/gather_evaluation_{GATHERED}.log",
+        logs(f"gather_evaluation_{GATHERED}"),
     benchmark:
-        f"benchmarks/{{run}}/gather_evaluation_{GATHERED}.tsv"
+        benchmarks(f"gather_evaluation_{GATHERED}")
     message:
         "Gathering the ratings of test answers of all shards"
 
@@ -113,65 +112,63 @@ if OTHER_JUDGES:
     use rule label_quality_by_others as label_evaluation_quality_by_others with:
         input:
             unpack(inputs_of_judge("evaluation/")),
-            prompts="results/{run}/prompts.parquet",
-            candidates="results/{run}/evaluation/candidates.parquet",
+            prompts=results("prompts.parquet"),
+            candidates=results("evaluation/candidates.parquet"),
         output:
-            labels="results/{run}/evaluation/labels/quality/{judge}/shard={shard}.parquet",
-            report="results/{run}/evaluation/labels/quality/{judge}/shard={shard}.json",
+            labels=results("evaluation/labels/quality/{judge}/shard={shard}.parquet"),
+            report=results("evaluation/labels/quality/{judge}/shard={shard}.json"),
         log:
-            "logs/{run}/label_evaluation_quality_by_others/{judge}/shard={shard}.log",
+            logs("label_evaluation_quality_by_others/{judge}/shard={shard}"),
         benchmark:
-            "benchmarks/{run}/label_evaluation_quality_by_others/{judge}/shard={shard}.tsv"
+            benchmarks("label_evaluation_quality_by_others/{judge}/shard={shard}")
         message:
             "Judging test answers by {wildcards.judge}, shard {wildcards.shard}"
 
     use rule combine_quality as combine_evaluation_quality with:
         input:
             labels=expand(
-                "results/{{run}}/evaluation/labels/quality/{judge}.parquet",
-                judge=JUDGES,
-            ),
+                results("evaluation/labels/quality/{judge}.parquet"),
+                judge=JUDGES, allow_missing=True),
             reports=expand(
-                "results/{{run}}/evaluation/labels/quality/{judge}_report.json",
-                judge=JUDGES,
-            ),
+                results("evaluation/labels/quality/{judge}_report.json"),
+                judge=JUDGES, allow_missing=True),
         output:
-            labels="results/{run}/evaluation/labels/quality.parquet",
-            report="results/{run}/evaluation/labels/quality_report.json",
+            labels=results("evaluation/labels/quality.parquet"),
+            report=results("evaluation/labels/quality_report.json"),
         log:
-            "logs/{run}/combine_evaluation_quality.log",
+            logs("combine_evaluation_quality"),
         benchmark:
-            "benchmarks/{run}/combine_evaluation_quality.tsv"
+            benchmarks("combine_evaluation_quality")
         message:
             "Comparing the ratings that all judges gave test answers"
 
 
 use rule label_diversity as label_evaluation_diversity with:
     input:
-        candidates="results/{run}/evaluation/candidates.parquet",
-        embeddings="results/{run}/evaluation/embeddings.parquet",
+        candidates=results("evaluation/candidates.parquet"),
+        embeddings=results("evaluation/embeddings.parquet"),
     output:
-        labels="results/{run}/evaluation/labels/diversity.parquet",
-        report="results/{run}/evaluation/labels/diversity_report.json",
+        labels=results("evaluation/labels/diversity.parquet"),
+        report=results("evaluation/labels/diversity_report.json"),
     log:
-        "logs/{run}/label_evaluation_diversity.log",
+        logs("label_evaluation_diversity"),
     benchmark:
-        "benchmarks/{run}/label_evaluation_diversity.tsv"
+        benchmarks("label_evaluation_diversity")
     message:
         "Measuring the diversity of test answers across seeds"
 
 
 use rule label_correctness as label_evaluation_correctness with:
     input:
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/evaluation/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("evaluation/candidates.parquet"),
         verifiers=OWN_VERIFIERS,
     output:
-        labels="results/{run}/evaluation/labels/correctness.parquet",
+        labels=results("evaluation/labels/correctness.parquet"),
     log:
-        "logs/{run}/label_evaluation_correctness.log",
+        logs("label_evaluation_correctness"),
     benchmark:
-        "benchmarks/{run}/label_evaluation_correctness.tsv"
+        benchmarks("label_evaluation_correctness")
     message:
         "Verifying test answers"
 
@@ -179,31 +176,31 @@ use rule label_correctness as label_evaluation_correctness with:
 use rule label_overlap as label_evaluation_overlap with:
     input:
         **overlap_inputs(),
-        candidates="results/{run}/evaluation/candidates.parquet",
+        candidates=results("evaluation/candidates.parquet"),
     output:
-        labels="results/{run}/evaluation/labels/overlap.parquet",
-        report="results/{run}/evaluation/labels/overlap_report.json",
+        labels=results("evaluation/labels/overlap.parquet"),
+        report=results("evaluation/labels/overlap_report.json"),
     log:
-        "logs/{run}/label_evaluation_overlap.log",
+        logs("label_evaluation_overlap"),
     benchmark:
-        "benchmarks/{run}/label_evaluation_overlap.tsv"
+        benchmarks("label_evaluation_overlap")
     message:
         "Tracing test answers to the corpus"
 
 
 rule compare_samplers:
     input:
-        heuristics="results/{run}/evaluation/heuristics.parquet",
-        quality="results/{run}/evaluation/labels/quality.parquet",
-        diversity="results/{run}/evaluation/labels/diversity.parquet",
-        correctness="results/{run}/evaluation/labels/correctness.parquet",
+        heuristics=results("evaluation/heuristics.parquet"),
+        quality=results("evaluation/labels/quality.parquet"),
+        diversity=results("evaluation/labels/diversity.parquet"),
+        correctness=results("evaluation/labels/correctness.parquet"),
     output:
-        comparison="results/{run}/evaluation/comparison.parquet",
-        differences="results/{run}/evaluation/differences.csv",
+        comparison=results("evaluation/comparison.parquet"),
+        differences=results("evaluation/differences.csv"),
     log:
-        "logs/{run}/compare_samplers.log",
+        logs("compare_samplers"),
     benchmark:
-        "benchmarks/{run}/compare_samplers.tsv"
+        benchmarks("compare_samplers")
     conda:
         "../envs/analysis.yaml"
     threads: 1

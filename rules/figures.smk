@@ -6,7 +6,7 @@ from adaptive_samplers.figures.declaration import Plot, Shown
 PLOTS = [
     Plot(
         name="tradeoff",
-        inputs={"comparison": "results/{run}/evaluation/comparison.parquet"},
+        inputs={"comparison": results("evaluation/comparison.parquet")},
         stage="plot_tradeoff",
         figures={
             "tradeoff": Shown("Quality against diversity", "Comparison", "tradeoff")
@@ -15,13 +15,13 @@ PLOTS = [
     ),
     Plot(
         name="ranking",
-        inputs={"comparison": "results/{run}/evaluation/comparison.parquet"},
+        inputs={"comparison": results("evaluation/comparison.parquet")},
         figures={"ranking": Shown("Ranking by quality", "Comparison", "ranking")},
         message="Plotting the ranking of heuristics and learned samplers",
     ),
     Plot(
         name="distributions",
-        inputs={"probes": "results/{run}/figures/data/distributions.json"},
+        inputs={"probes": results("figures/data/distributions.json")},
         figures={
             "distributions": Shown(
                 "Raw, target and learned distributions", "Training", "distributions"
@@ -33,7 +33,7 @@ PLOTS = [
         name="training_curves",
         drawn_by="curves",
         inputs={
-            "samplers": expand("results/{{run}}/samplers/{sampler}", sampler=SAMPLERS)
+            "samplers": expand(results("samplers/{sampler}"), sampler=SAMPLERS, allow_missing=True)
         },
         figures={"training_curves": Shown("Training curves", "Training", "curves")},
         message="Plotting training curves",
@@ -42,11 +42,10 @@ PLOTS = [
         name="kept_heuristics",
         drawn_by="selection",
         inputs={
-            "heuristics": "results/{run}/heuristics.parquet",
+            "heuristics": results("heuristics.parquet"),
             "training_sets": expand(
-                "results/{{run}}/training_sets/{training_set}.parquet",
-                training_set=TRAINING_SETS,
-            ),
+                results("training_sets/{training_set}.parquet"),
+                training_set=TRAINING_SETS, allow_missing=True),
         },
         figures={
             "kept_heuristics": Shown("Heuristics kept per weight", "Training", "kept")
@@ -56,8 +55,8 @@ PLOTS = [
     Plot(
         name="labels",
         inputs={
-            "summary": "results/{run}/label_summary/summary.json",
-            "correlations": "results/{run}/tables/label_correlations.csv",
+            "summary": results("label_summary/summary.json"),
+            "correlations": results("tables/label_correlations.csv"),
         },
         figures={
             "label_distributions": Shown(
@@ -79,8 +78,8 @@ PLOTS = [
     Plot(
         name="repeated_sampling",
         inputs={
-            "measured": "results/{run}/evaluation/repeated_sampling.parquet",
-            "power_laws": "results/{run}/evaluation/power_laws.parquet",
+            "measured": results("evaluation/repeated_sampling.parquet"),
+            "power_laws": results("evaluation/power_laws.parquet"),
         },
         figures={
             "coverage": Shown(
@@ -135,24 +134,24 @@ for plot in PLOTS:
         input:
             **plot.inputs,
         output:
-            expand("results/{{run}}/figures/{name}.pdf", name=plot.figures),
+            expand(results("figures/{name}.pdf"), name=plot.figures, allow_missing=True),
             [
                 (
                     report(
-                        f"results/{{run}}/figures/{name}.png",
+                        results(f"figures/{name}.png"),
                         caption=f"../report/{shown.caption}.rst",
                         category=shown.category,
                         labels={"figure": shown.label},
                     )
                     if shown
-                    else f"results/{{run}}/figures/{name}.png"
+                    else results(f"figures/{name}.png")
                 )
                 for name, shown in plot.figures.items()
             ],
         log:
-            f"logs/{{run}}/plot_{plot.name}.log",
+            logs(f"plot_{plot.name}"),
         benchmark:
-            f"benchmarks/{{run}}/plot_{plot.name}.tsv"
+            benchmarks(f"plot_{plot.name}")
         # Seconds: on a cluster it runs where Snakemake runs.
         localrule: True
         conda:
@@ -172,21 +171,20 @@ for plot in PLOTS:
 
 rule probe_distributions:
     input:
-        prompts="results/{run}/prompts.parquet",
-        training_set=f"results/{{run}}/training_sets/{TRAINING_SETS[0]}.parquet",
+        prompts=results("prompts.parquet"),
+        training_set=results(f"training_sets/{TRAINING_SETS[0]}.parquet"),
         samplers=expand(
-            "results/{{run}}/samplers/{architecture}/{training_set}",
+            results("samplers/{architecture}/{training_set}"),
             architecture=ARCHITECTURES,
-            training_set=TRAINING_SETS[0],
-        ),
+            training_set=TRAINING_SETS[0], allow_missing=True),
         competing=competing_samplers,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
-        "results/{run}/figures/data/distributions.json",
+        results("figures/data/distributions.json"),
     log:
-        "logs/{run}/probe_distributions.log",
+        logs("probe_distributions"),
     benchmark:
-        "benchmarks/{run}/probe_distributions.tsv"
+        benchmarks("probe_distributions")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -204,20 +202,20 @@ rule probe_distributions:
 
 rule tabulate_comparison:
     input:
-        "results/{run}/evaluation/comparison.parquet",
+        results("evaluation/comparison.parquet"),
     output:
-        csv="results/{run}/tables/comparison.csv",
-        tex="results/{run}/tables/comparison.tex",
+        csv=results("tables/comparison.csv"),
+        tex=results("tables/comparison.tex"),
         html=report(
-            "results/{run}/tables/comparison.html",
+            results("tables/comparison.html"),
             caption="../report/comparison.rst",
             category="Comparison",
             labels={"figure": "Comparison table"},
         ),
     log:
-        "logs/{run}/tabulate_comparison.log",
+        logs("tabulate_comparison"),
     benchmark:
-        "benchmarks/{run}/tabulate_comparison.tsv"
+        benchmarks("tabulate_comparison")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -235,26 +233,26 @@ rule tabulate_comparison:
 rule tabulate_checks:
     input:
         judge=f"results/{RUN}/judge/report.json" if TRAINED_JUDGE else [],
-        tournaments="results/{run}/labels/quality_report.json",
-        candidates="results/{run}/candidates_report.json",
-        evaluation="results/{run}/evaluation/candidates_report.json",
+        tournaments=results("labels/quality_report.json"),
+        candidates=results("candidates_report.json"),
+        evaluation=results("evaluation/candidates_report.json"),
     output:
         judge=report(
-            "results/{run}/tables/judge.html",
+            results("tables/judge.html"),
             caption="../report/judge.rst",
             category="Checks",
             labels={"figure": "The judge: what is known of it"},
         ),
         completeness=report(
-            "results/{run}/tables/completeness.html",
+            results("tables/completeness.html"),
             caption="../report/completeness.rst",
             category="Checks",
             labels={"figure": "Completeness of the candidates"},
         ),
     log:
-        "logs/{run}/tabulate_checks.log",
+        logs("tabulate_checks"),
     benchmark:
-        "benchmarks/{run}/tabulate_checks.tsv"
+        benchmarks("tabulate_checks")
     conda:
         "../envs/analysis.yaml"
     threads: 1

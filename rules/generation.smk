@@ -3,18 +3,18 @@
 
 rule generate_candidates:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
         competing=competing_samplers,
-        others=answers_of_round_before,
+        others=answers_of_generation_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers that the change does not touch are taken over.
-        update("results/{run}/candidates/seed={seed}/shard={shard}.parquet"),
+        update(results("candidates/seed={seed}/shard={shard}.parquet")),
     log:
-        "logs/{run}/generate_candidates/seed={seed}/shard={shard}.log",
+        logs("generate_candidates/seed={seed}/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/generate_candidates/seed={seed}/shard={shard}.tsv"
+        benchmarks("generate_candidates/seed={seed}/shard={shard}")
     conda:
         GENERATION_ENVIRONMENT
     threads: 1
@@ -32,20 +32,19 @@ rule generate_candidates:
 
 rule verify_candidates:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
         shards=expand(
-            "results/{{run}}/candidates/seed={seed}/shard={shard}.parquet",
+            results("candidates/seed={seed}/shard={shard}.parquet"),
             seed=SEEDS,
-            shard=SHARDS,
-        ),
+            shard=SHARDS, allow_missing=True),
     output:
-        candidates="results/{run}/candidates.parquet",
-        report="results/{run}/candidates_report.json",
+        candidates=results("candidates.parquet"),
+        report=results("candidates_report.json"),
     log:
-        "logs/{run}/verify_candidates.log",
+        logs("verify_candidates"),
     benchmark:
-        "benchmarks/{run}/verify_candidates.tsv"
+        benchmarks("verify_candidates")
     conda:
         "../envs/language_model.yaml"
     threads: 1

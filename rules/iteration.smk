@@ -17,13 +17,13 @@ localrules:
 # Rounds are needed only as far as there are prompts, so what is to be done is looked at again after this.
 checkpoint plan_rounds:
     input:
-        prompts="results/{run}/prompts.parquet",
+        prompts=results("prompts.parquet"),
     output:
-        "results/{run}/iteration/plan.json",
+        results("iteration/plan.json"),
     log:
-        "logs/{run}/plan_rounds.log",
+        logs("plan_rounds"),
     benchmark:
-        "benchmarks/{run}/plan_rounds.tsv"
+        benchmarks("plan_rounds")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -43,9 +43,9 @@ use rule slice_policy_prompts as slice_round_prompts with:
         prompts=f"{ROUND}/prompts.parquet",
         heuristics=f"{ROUND}/sampling.parquet",
     log:
-        "logs/{run}/slice_round_prompts/round={round}.log",
+        logs("slice_round_prompts/round={round}"),
     benchmark:
-        "benchmarks/{run}/slice_round_prompts/round={round}.tsv"
+        benchmarks("slice_round_prompts/round={round}")
     params:
         **stage("slice_prompts", prompts_of_round),
     message:
@@ -62,9 +62,9 @@ use rule sample_policy as sample_round with:
         # Kept when it is made again: samples that the change does not touch are taken over.
         update(f"{ROUND}/shards/shard={{shard}}.parquet"),
     log:
-        "logs/{run}/sample_round/round={round}/shard={shard}.log",
+        logs("sample_round/round={round}/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/sample_round/round={round}/shard={shard}.tsv"
+        benchmarks("sample_round/round={round}/shard={shard}")
     params:
         **stage("sample_policy", sampled_policies(CONFIG.iteration.samples)),
     message:
@@ -76,17 +76,16 @@ rule gather_round:
         prompts=f"{ROUND}/prompts.parquet",
         heuristics=f"{ROUND}/sampling.parquet",
         shards=expand(
-            "results/{{run}}/iteration/round={{round}}/shards/shard={shard}.parquet",
-            shard=range(CONFIG.policy_samples.shards),
-        ),
+            results("iteration/round={round}/shards/shard={shard}.parquet"),
+            shard=range(CONFIG.policy_samples.shards), allow_missing=True),
     output:
         contestants=f"{ROUND}/contestants.parquet",
         heuristics=f"{ROUND}/heuristics.parquet",
         report=f"{ROUND}/candidates_report.json",
     log:
-        "logs/{run}/gather_round/round={round}.log",
+        logs("gather_round/round={round}"),
     benchmark:
-        "benchmarks/{run}/gather_round/round={round}.tsv"
+        benchmarks("gather_round/round={round}")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -110,9 +109,9 @@ rule score_round:
     output:
         f"{ROUND}/scored.parquet",
     log:
-        "logs/{run}/score_round/round={round}.log",
+        logs("score_round/round={round}"),
     benchmark:
-        "benchmarks/{run}/score_round/round={round}.tsv"
+        benchmarks("score_round/round={round}")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -137,9 +136,9 @@ use rule embed_candidates as embed_round with:
     output:
         f"{ROUND}/embeddings.parquet",
     log:
-        "logs/{run}/embed_round/round={round}.log",
+        logs("embed_round/round={round}"),
     benchmark:
-        "benchmarks/{run}/embed_round/round={round}.tsv"
+        benchmarks("embed_round/round={round}")
     message:
         "Round {wildcards.round}: embedding samples"
 
@@ -153,9 +152,9 @@ use rule label_quality as label_round_quality with:
         labels=f"{ROUND}/labels/quality/shard={{shard}}.parquet",
         report=f"{ROUND}/labels/quality/shard={{shard}}.json",
     log:
-        "logs/{run}/label_round_quality/round={round}/shard={shard}.log",
+        logs("label_round_quality/round={round}/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/label_round_quality/round={round}/shard={shard}.tsv"
+        benchmarks("label_round_quality/round={round}/shard={shard}")
     message:
         "Round {wildcards.round}: judging samples, shard {wildcards.shard}"
 
@@ -163,20 +162,18 @@ use rule label_quality as label_round_quality with:
 use rule gather_quality as gather_round_quality with:
     input:
         labels=expand(
-            "results/{{run}}/iteration/round={{round}}/labels/quality/shard={shard}.parquet",
-            shard=JUDGE_SHARDS,
-        ),
+            results("iteration/round={round}/labels/quality/shard={shard}.parquet"),
+            shard=JUDGE_SHARDS, allow_missing=True),
         reports=expand(
-            "results/{{run}}/iteration/round={{round}}/labels/quality/shard={shard}.json",
-            shard=JUDGE_SHARDS,
-        ),
+            results("iteration/round={round}/labels/quality/shard={shard}.json"),
+            shard=JUDGE_SHARDS, allow_missing=True),
     output:
         labels=f"{ROUND}/labels/quality.parquet",
         report=f"{ROUND}/labels/quality_report.json",
     log:
-        "logs/{run}/gather_round_quality/round={round}.log",
+        logs("gather_round_quality/round={round}"),
     benchmark:
-        "benchmarks/{run}/gather_round_quality/round={round}.tsv"
+        benchmarks("gather_round_quality/round={round}")
     message:
         "Round {wildcards.round}: gathering the ratings of all shards"
 
@@ -189,9 +186,9 @@ use rule label_correctness as label_round_correctness with:
     output:
         labels=f"{ROUND}/labels/correctness.parquet",
     log:
-        "logs/{run}/label_round_correctness/round={round}.log",
+        logs("label_round_correctness/round={round}"),
     benchmark:
-        "benchmarks/{run}/label_round_correctness/round={round}.tsv"
+        benchmarks("label_round_correctness/round={round}")
     message:
         "Round {wildcards.round}: verifying samples"
 
@@ -199,7 +196,7 @@ use rule label_correctness as label_round_correctness with:
 rule pair_round:
     input:
         prompts=f"{ROUND}/prompts.parquet",
-        run_prompts="results/{run}/prompts.parquet",
+        run_prompts=results("prompts.parquet"),
         heuristics=f"{ROUND}/heuristics.parquet",
         candidates=f"{ROUND}/contestants.parquet",
         quality=f"{ROUND}/labels/quality.parquet",
@@ -212,9 +209,9 @@ rule pair_round:
         report=f"{ROUND}/preferences/report.json",
         data=TRAINING_DATA,
     log:
-        "logs/{run}/pair_round/round={round}.log",
+        logs("pair_round/round={round}"),
     benchmark:
-        "benchmarks/{run}/pair_round/round={round}.tsv"
+        benchmarks("pair_round/round={round}")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -239,10 +236,10 @@ rule train_policy:
     output:
         directory(f"{ROUND}/checkpoint"),
     log:
-        "logs/{run}/train_policy/round={round}.log",
-        training="logs/{run}/train_policy/round={round}.training.log",
+        logs("train_policy/round={round}"),
+        training=logs("train_policy/round={round}.training"),
     benchmark:
-        "benchmarks/{run}/train_policy/round={round}.tsv"
+        benchmarks("train_policy/round={round}")
     conda:
         "../envs/language_model.yaml"
     threads: 2
@@ -265,9 +262,9 @@ rule adopt_policy:
     output:
         directory(f"{ROUND}/policy"),
     log:
-        "logs/{run}/adopt_policy/round={round}.log",
+        logs("adopt_policy/round={round}"),
     benchmark:
-        "benchmarks/{run}/adopt_policy/round={round}.tsv"
+        benchmarks("adopt_policy/round={round}")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -282,16 +279,16 @@ rule adopt_policy:
 
 rule summarize_rounds:
     input:
-        plan="results/{run}/iteration/plan.json",
+        plan=results("iteration/plan.json"),
         rounds=lambda wildcards: [
             f"{folder}/policy" for folder in planned_rounds(wildcards)
         ],
     output:
-        "results/{run}/iteration/summary.json",
+        results("iteration/summary.json"),
     log:
-        "logs/{run}/summarize_rounds.log",
+        logs("summarize_rounds"),
     benchmark:
-        "benchmarks/{run}/summarize_rounds.tsv"
+        benchmarks("summarize_rounds")
     conda:
         "../envs/analysis.yaml"
     threads: 1

@@ -26,7 +26,7 @@ def environment_of_judge(wildcards):
 def judge_inputs(judge, part):
     """What judging reads beside prompts and answers, for the answers of one part of the run."""
     paths = {
-        "embeddings": f"results/{{run}}/{part}embeddings.parquet",
+        "embeddings": results(f"{part}embeddings.parquet"),
         "model": f"{MODELS_FOLDER}/{BASE_MODEL}",
         "judge": f"results/{RUN}/judge/judge.json",
         "judge_model": f"{MODELS_FOLDER}/{judge_name(judge)}",
@@ -37,7 +37,7 @@ def judge_inputs(judge, part):
 def inputs_of_judge(part):
     """An input function: what a judge named by a wildcard reads beside prompts and answers."""
     return lambda wildcards: {
-        name: path.format(run=wildcards.run)
+        name: path.format(**wildcards)
         for name, path in judge_inputs(JUDGES[wildcards.judge], part).items()
     }
 
@@ -59,8 +59,8 @@ def judged_shards(part, suffix):
         named = wildcards.get("judge", judge_name(JUDGE))
         folder = f"{named}/" if named in OTHER_JUDGES else ""
         return expand(
-            f"results/{{run}}/{part}labels/quality/{folder}shard={{shard}}{suffix}",
-            run=wildcards.run,
+            results(f"{part}labels/quality/{folder}shard={{shard}}{suffix}"),
+            **wildcards,
             shard=JUDGE_SHARDS,
         )
 

@@ -3,22 +3,22 @@
 
 rule summarize_labels:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
-        candidates="results/{run}/candidates.parquet",
-        quality="results/{run}/labels/quality.parquet",
-        diversity="results/{run}/labels/diversity.parquet",
-        correctness="results/{run}/labels/correctness.parquet",
-        overlap="results/{run}/labels/overlap.parquet" if OVERLAP else [],
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
+        candidates=results("candidates.parquet"),
+        quality=results("labels/quality.parquet"),
+        diversity=results("labels/diversity.parquet"),
+        correctness=results("labels/correctness.parquet"),
+        overlap=results("labels/overlap.parquet") if OVERLAP else [],
     output:
-        summary="results/{run}/label_summary/summary.json",
-        distributions="results/{run}/tables/label_distributions.csv",
-        correlations="results/{run}/tables/label_correlations.csv",
-        tex="results/{run}/tables/label_correlations.tex",
+        summary=results("label_summary/summary.json"),
+        distributions=results("tables/label_distributions.csv"),
+        correlations=results("tables/label_correlations.csv"),
+        tex=results("tables/label_correlations.tex"),
     log:
-        "logs/{run}/summarize_labels.log",
+        logs("summarize_labels"),
     benchmark:
-        "benchmarks/{run}/summarize_labels.tsv"
+        benchmarks("summarize_labels")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -35,21 +35,21 @@ rule summarize_labels:
 
 rule tabulate_labels:
     input:
-        summary="results/{run}/label_summary/summary.json",
-        tournaments="results/{run}/labels/quality_report.json",
-        distributions="results/{run}/figures/label_distributions.png",
-        correlations="results/{run}/figures/label_correlations.png",
+        summary=results("label_summary/summary.json"),
+        tournaments=results("labels/quality_report.json"),
+        distributions=results("figures/label_distributions.png"),
+        correlations=results("figures/label_correlations.png"),
     output:
         report(
-            "results/{run}/tables/labels.html",
+            results("tables/labels.html"),
             caption="../report/labels.rst",
             category="Labels",
             labels={"figure": "Labels, judge, best and worst answers"},
         ),
     log:
-        "logs/{run}/tabulate_labels.log",
+        logs("tabulate_labels"),
     benchmark:
-        "benchmarks/{run}/tabulate_labels.tsv"
+        benchmarks("tabulate_labels")
     conda:
         "../envs/analysis.yaml"
     threads: 1

@@ -7,12 +7,12 @@ rule train_judge:
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
-        judge="results/{run}/judge/judge.json",
-        report="results/{run}/judge/report.json",
+        judge=results("judge/judge.json"),
+        report=results("judge/report.json"),
     log:
-        "logs/{run}/train_judge.log",
+        logs("train_judge"),
     benchmark:
-        "benchmarks/{run}/train_judge.tsv"
+        benchmarks("train_judge")
     conda:
         "../envs/labels.yaml"
     threads: 1
@@ -30,16 +30,16 @@ rule train_judge:
 
 rule embed_candidates:
     input:
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("candidates.parquet"),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
-        "results/{run}/embeddings.parquet",
+        results("embeddings.parquet"),
     log:
-        "logs/{run}/embed_candidates.log",
+        logs("embed_candidates"),
     benchmark:
-        "benchmarks/{run}/embed_candidates.tsv"
+        benchmarks("embed_candidates")
     conda:
         "../envs/labels.yaml"
     threads: 2
@@ -58,15 +58,15 @@ rule embed_candidates:
 rule label_quality:
     input:
         **judge_inputs(JUDGE, ""),
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("candidates.parquet"),
     output:
-        labels="results/{run}/labels/quality/shard={shard}.parquet",
-        report="results/{run}/labels/quality/shard={shard}.json",
+        labels=results("labels/quality/shard={shard}.parquet"),
+        report=results("labels/quality/shard={shard}.json"),
     log:
-        "logs/{run}/label_quality/shard={shard}.log",
+        logs("label_quality/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/label_quality/shard={shard}.tsv"
+        benchmarks("label_quality/shard={shard}")
     conda:
         JUDGE_ENVIRONMENT
     threads: 1
@@ -87,12 +87,12 @@ rule gather_quality:
         labels=judged_shards("", ".parquet"),
         reports=judged_shards("", ".json"),
     output:
-        labels=f"results/{{run}}/labels/{GATHERED}.parquet",
-        report=f"results/{{run}}/labels/{GATHERED}_report.json",
+        labels=results(f"labels/{GATHERED}.parquet"),
+        report=results(f"labels/{GATHERED}_report.json"),
     log:
-        f"logs/{{run}}/gather_{GATHERED}.log",
+        logs(f"gather_{GATHERED}"),
     benchmark:
-        f"benchmarks/{{run}}/gather_{GATHERED}.tsv"
+        benchmarks(f"gather_{GATHERED}")
     conda:
         "../envs/labels.yaml"
     threads: 1
@@ -110,15 +110,15 @@ if OTHER_JUDGES:
     use rule label_quality as label_quality_by_others with:
         input:
             unpack(inputs_of_judge("")),
-            prompts="results/{run}/prompts.parquet",
-            candidates="results/{run}/candidates.parquet",
+            prompts=results("prompts.parquet"),
+            candidates=results("candidates.parquet"),
         output:
-            labels="results/{run}/labels/quality/{judge}/shard={shard}.parquet",
-            report="results/{run}/labels/quality/{judge}/shard={shard}.json",
+            labels=results("labels/quality/{judge}/shard={shard}.parquet"),
+            report=results("labels/quality/{judge}/shard={shard}.json"),
         log:
-            "logs/{run}/label_quality_by_others/{judge}/shard={shard}.log",
+            logs("label_quality_by_others/{judge}/shard={shard}"),
         benchmark:
-            "benchmarks/{run}/label_quality_by_others/{judge}/shard={shard}.tsv"
+            benchmarks("label_quality_by_others/{judge}/shard={shard}")
         conda:
             environment_of_judge
         resources:
@@ -133,18 +133,16 @@ if OTHER_JUDGES:
     rule combine_quality:
         input:
             labels=expand(
-                "results/{{run}}/labels/quality/{judge}.parquet", judge=JUDGES
-            ),
+                results("labels/quality/{judge}.parquet"), judge=JUDGES, allow_missing=True),
             reports=expand(
-                "results/{{run}}/labels/quality/{judge}_report.json", judge=JUDGES
-            ),
+                results("labels/quality/{judge}_report.json"), judge=JUDGES, allow_missing=True),
         output:
-            labels="results/{run}/labels/quality.parquet",
-            report="results/{run}/labels/quality_report.json",
+            labels=results("labels/quality.parquet"),
+            report=results("labels/quality_report.json"),
         log:
-            "logs/{run}/combine_quality.log",
+            logs("combine_quality"),
         benchmark:
-            "benchmarks/{run}/combine_quality.tsv"
+            benchmarks("combine_quality")
         conda:
             "../envs/labels.yaml"
         threads: 1
@@ -162,15 +160,15 @@ if OTHER_JUDGES:
 
 rule label_diversity:
     input:
-        candidates="results/{run}/candidates.parquet",
-        embeddings="results/{run}/embeddings.parquet",
+        candidates=results("candidates.parquet"),
+        embeddings=results("embeddings.parquet"),
     output:
-        labels="results/{run}/labels/diversity.parquet",
-        report="results/{run}/labels/diversity_report.json",
+        labels=results("labels/diversity.parquet"),
+        report=results("labels/diversity_report.json"),
     log:
-        "logs/{run}/label_diversity.log",
+        logs("label_diversity"),
     benchmark:
-        "benchmarks/{run}/label_diversity.tsv"
+        benchmarks("label_diversity")
     conda:
         "../envs/labels.yaml"
     threads: 1
@@ -191,15 +189,15 @@ OWN_VERIFIERS = [own.path for own in CONFIG.labels.correctness.verifiers]
 
 rule label_correctness:
     input:
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("candidates.parquet"),
         verifiers=OWN_VERIFIERS,
     output:
-        labels="results/{run}/labels/correctness.parquet",
+        labels=results("labels/correctness.parquet"),
     log:
-        "logs/{run}/label_correctness.log",
+        logs("label_correctness"),
     benchmark:
-        "benchmarks/{run}/label_correctness.tsv"
+        benchmarks("label_correctness")
     conda:
         "../envs/labels.yaml"
     threads: 2
@@ -220,11 +218,11 @@ rule index_corpus:
         corpus=CONFIG.labels.overlap.corpus,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
-        directory("results/{run}/corpus_index"),
+        directory(results("corpus_index")),
     log:
-        "logs/{run}/index_corpus.log",
+        logs("index_corpus"),
     benchmark:
-        "benchmarks/{run}/index_corpus.tsv"
+        benchmarks("index_corpus")
     conda:
         "../envs/labels.yaml"
     threads: 1
@@ -242,14 +240,14 @@ rule index_corpus:
 rule label_overlap:
     input:
         **overlap_inputs(),
-        candidates="results/{run}/candidates.parquet",
+        candidates=results("candidates.parquet"),
     output:
-        labels="results/{run}/labels/overlap.parquet",
-        report="results/{run}/labels/overlap_report.json",
+        labels=results("labels/overlap.parquet"),
+        report=results("labels/overlap_report.json"),
     log:
-        "logs/{run}/label_overlap.log",
+        logs("label_overlap"),
     benchmark:
-        "benchmarks/{run}/label_overlap.tsv"
+        benchmarks("label_overlap")
     conda:
         "../envs/labels.yaml"
     threads: 1

@@ -5,28 +5,25 @@ LEARNABLE = {
     for steps in CONFIG.evaluation.learnability.heuristics
 }
 LEARNED_HEURISTICS = expand(
-    "results/{{run}}/learnability/{architecture}/{heuristic}.json",
+    results("learnability/{architecture}/{heuristic}.json"),
     architecture=ARCHITECTURES,
-    heuristic=LEARNABLE,
-)
+    heuristic=LEARNABLE, allow_missing=True)
 
 
 rule learn_heuristic:
     input:
         training_sets=expand(
-            "results/{{run}}/training_sets/{training_set}.parquet",
-            training_set=TRAINING_SETS,
-        ),
+            results("training_sets/{training_set}.parquet"),
+            training_set=TRAINING_SETS, allow_missing=True),
         sketches=expand(
-            "results/{{run}}/sketches/shard={shard}.safetensors",
-            shard=REPLAY_SHARDS,
-        ),
+            results("sketches/shard={shard}.safetensors"),
+            shard=REPLAY_SHARDS, allow_missing=True),
     output:
-        "results/{run}/learnability/{architecture}/{heuristic}.json",
+        results("learnability/{architecture}/{heuristic}.json"),
     log:
-        "logs/{run}/learn_heuristic/{architecture}/{heuristic}.log",
+        logs("learn_heuristic/{architecture}/{heuristic}"),
     benchmark:
-        "benchmarks/{run}/learn_heuristic/{architecture}/{heuristic}.tsv"
+        benchmarks("learn_heuristic/{architecture}/{heuristic}")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -46,12 +43,12 @@ rule tabulate_learnability:
     input:
         LEARNED_HEURISTICS,
     output:
-        csv="results/{run}/tables/learnability.csv",
-        tex="results/{run}/tables/learnability.tex",
+        csv=results("tables/learnability.csv"),
+        tex=results("tables/learnability.tex"),
     log:
-        "logs/{run}/tabulate_learnability.log",
+        logs("tabulate_learnability"),
     benchmark:
-        "benchmarks/{run}/tabulate_learnability.tsv"
+        benchmarks("tabulate_learnability")
     conda:
         "../envs/analysis.yaml"
     threads: 1

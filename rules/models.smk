@@ -3,11 +3,11 @@
 
 rule fetch_model:
     output:
-        directory("results/{run}/models/{model}"),
+        directory(results("models/{model}")),
     log:
-        "logs/{run}/fetch_model/{model}.log",
+        logs("fetch_model/{model}"),
     benchmark:
-        "benchmarks/{run}/fetch_model/{model}.tsv"
+        benchmarks("fetch_model/{model}")
     conda:
         "../envs/language_model.yaml"
     threads: 1

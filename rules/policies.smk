@@ -10,14 +10,14 @@ POLICY_SAMPLES = expand(
 
 rule slice_policy_prompts:
     input:
-        prompts="results/{run}/prompts.parquet",
+        prompts=results("prompts.parquet"),
     output:
-        prompts="results/{run}/policy_samples/prompts.parquet",
-        heuristics="results/{run}/policy_samples/heuristics.parquet",
+        prompts=results("policy_samples/prompts.parquet"),
+        heuristics=results("policy_samples/heuristics.parquet"),
     log:
-        "logs/{run}/slice_policy_prompts.log",
+        logs("slice_policy_prompts"),
     benchmark:
-        "benchmarks/{run}/slice_policy_prompts.tsv"
+        benchmarks("slice_policy_prompts")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -34,17 +34,17 @@ rule slice_policy_prompts:
 
 rule sample_policy:
     input:
-        prompts="results/{run}/policy_samples/prompts.parquet",
-        heuristics="results/{run}/policy_samples/heuristics.parquet",
+        prompts=results("policy_samples/prompts.parquet"),
+        heuristics=results("policy_samples/heuristics.parquet"),
         samplers=POLICY_SAMPLERS,
-        model="results/{run}/models/{policy}",
+        model=results("models/{policy}"),
     output:
         # Kept when it is made again: samples that the change does not touch are taken over.
-        update("results/{run}/policy_samples/{policy}/shards/shard={shard}.parquet"),
+        update(results("policy_samples/{policy}/shards/shard={shard}.parquet")),
     log:
-        "logs/{run}/sample_policy/{policy}/shard={shard}.log",
+        logs("sample_policy/{policy}/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/sample_policy/{policy}/shard={shard}.tsv"
+        benchmarks("sample_policy/{policy}/shard={shard}")
     conda:
         GENERATION_ENVIRONMENT
     threads: 1
@@ -62,19 +62,18 @@ rule sample_policy:
 
 rule verify_policy_samples:
     input:
-        prompts="results/{run}/policy_samples/prompts.parquet",
-        heuristics="results/{run}/policy_samples/heuristics.parquet",
+        prompts=results("policy_samples/prompts.parquet"),
+        heuristics=results("policy_samples/heuristics.parquet"),
         shards=expand(
-            "results/{{run}}/policy_samples/{{policy}}/shards/shard={shard}.parquet",
-            shard=range(CONFIG.policy_samples.shards),
-        ),
+            results("policy_samples/{policy}/shards/shard={shard}.parquet"),
+            shard=range(CONFIG.policy_samples.shards), allow_missing=True),
     output:
-        candidates="results/{run}/policy_samples/{policy}/candidates.parquet",
-        report="results/{run}/policy_samples/{policy}/candidates_report.json",
+        candidates=results("policy_samples/{policy}/candidates.parquet"),
+        report=results("policy_samples/{policy}/candidates_report.json"),
     log:
-        "logs/{run}/verify_policy_samples/{policy}.log",
+        logs("verify_policy_samples/{policy}"),
     benchmark:
-        "benchmarks/{run}/verify_policy_samples/{policy}.tsv"
+        benchmarks("verify_policy_samples/{policy}")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -91,17 +90,17 @@ rule verify_policy_samples:
 
 rule gather_policy_samples:
     input:
-        prompts="results/{run}/policy_samples/prompts.parquet",
-        candidates="results/{run}/policy_samples/{policy}/candidates.parquet",
-        model="results/{run}/models/{policy}",
+        prompts=results("policy_samples/prompts.parquet"),
+        candidates=results("policy_samples/{policy}/candidates.parquet"),
+        model=results("models/{policy}"),
     output:
-        samples="results/{run}/policy_samples/{policy}/samples.parquet",
-        formats=directory("results/{run}/policy_samples/{policy}/formats"),
-        provenance="results/{run}/policy_samples/{policy}/provenance.json",
+        samples=results("policy_samples/{policy}/samples.parquet"),
+        formats=directory(results("policy_samples/{policy}/formats")),
+        provenance=results("policy_samples/{policy}/provenance.json"),
     log:
-        "logs/{run}/gather_policy_samples/{policy}.log",
+        logs("gather_policy_samples/{policy}"),
     benchmark:
-        "benchmarks/{run}/gather_policy_samples/{policy}.tsv"
+        benchmarks("gather_policy_samples/{policy}")
     conda:
         "../envs/language_model.yaml"
     threads: 1

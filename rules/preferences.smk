@@ -21,21 +21,21 @@ SCORING_MODELS = {
 
 rule make_preferences:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
-        candidates="results/{run}/candidates.parquet",
-        quality="results/{run}/labels/quality.parquet",
-        correctness="results/{run}/labels/correctness.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
+        candidates=results("candidates.parquet"),
+        quality=results("labels/quality.parquet"),
+        correctness=results("labels/correctness.parquet"),
         evaluations=CONFIG.preferences.decontamination.files,
     output:
-        pairs="results/{run}/preferences/pairs.parquet",
-        answers="results/{run}/preferences/answers.parquet",
-        dropped="results/{run}/preferences/dropped.jsonl",
-        report="results/{run}/preferences/report.json",
+        pairs=results("preferences/pairs.parquet"),
+        answers=results("preferences/answers.parquet"),
+        dropped=results("preferences/dropped.jsonl"),
+        report=results("preferences/report.json"),
     log:
-        "logs/{run}/make_preferences.log",
+        logs("make_preferences"),
     benchmark:
-        "benchmarks/{run}/make_preferences.tsv"
+        benchmarks("make_preferences")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -52,14 +52,14 @@ rule make_preferences:
 
 rule export_preferences:
     input:
-        pairs="results/{run}/preferences/pairs.parquet",
-        answers="results/{run}/preferences/answers.parquet",
+        pairs=results("preferences/pairs.parquet"),
+        answers=results("preferences/answers.parquet"),
     output:
-        "results/{run}/preferences/{preference_file}",
+        results("preferences/{preference_file}"),
     log:
-        "logs/{run}/export_preferences/{preference_file}.log",
+        logs("export_preferences/{preference_file}"),
     benchmark:
-        "benchmarks/{run}/export_preferences/{preference_file}.tsv"
+        benchmarks("export_preferences/{preference_file}")
     wildcard_constraints:
         preference_file="|".join(
             re.escape(Path(file).name) for file in PREFERENCE_FILES
@@ -80,23 +80,22 @@ rule export_preferences:
 
 rule describe_preferences:
     input:
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
         shards=expand(
-            "results/{{run}}/candidates/seed={seed}/shard={shard}.parquet",
+            results("candidates/seed={seed}/shard={shard}.parquet"),
             seed=SEEDS,
-            shard=SHARDS,
-        ),
+            shard=SHARDS, allow_missing=True),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
-        judges=expand("results/{{run}}/models/{model}", model=SCORING_MODELS.values()),
-        report="results/{run}/preferences/report.json",
+        judges=expand(results("models/{model}"), model=SCORING_MODELS.values(), allow_missing=True),
+        report=results("preferences/report.json"),
         files=[*PREFERENCE_FILES, *PREFERENCE_TABLES],
     output:
-        "results/{run}/preferences/README.md",
+        results("preferences/README.md"),
     log:
-        "logs/{run}/describe_preferences.log",
+        logs("describe_preferences"),
     benchmark:
-        "benchmarks/{run}/describe_preferences.tsv"
+        benchmarks("describe_preferences")
     conda:
         "../envs/analysis.yaml"
     threads: 1

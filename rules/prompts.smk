@@ -5,11 +5,11 @@ rule collect_prompts:
     input:
         sources=[source.path for source in CONFIG.prompts.sources],
     output:
-        "results/{run}/prompts.parquet",
+        results("prompts.parquet"),
     log:
-        "logs/{run}/collect_prompts.log",
+        logs("collect_prompts"),
     benchmark:
-        "benchmarks/{run}/collect_prompts.tsv"
+        benchmarks("collect_prompts")
     conda:
         "../envs/labels.yaml"
     threads: 2
@@ -26,11 +26,11 @@ rule collect_prompts:
 
 rule expand_heuristics:
     output:
-        "results/{run}/heuristics.parquet",
+        results("heuristics.parquet"),
     log:
-        "logs/{run}/expand_heuristics.log",
+        logs("expand_heuristics"),
     benchmark:
-        "benchmarks/{run}/expand_heuristics.tsv"
+        benchmarks("expand_heuristics")
     conda:
         "../envs/language_model.yaml"
     threads: 1

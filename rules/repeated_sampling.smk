@@ -4,15 +4,15 @@
 
 rule extract_final_answers:
     input:
-        prompts="results/{run}/prompts.parquet",
-        candidates="results/{run}/evaluation/candidates.parquet",
+        prompts=results("prompts.parquet"),
+        candidates=results("evaluation/candidates.parquet"),
         verifiers=OWN_VERIFIERS,
     output:
-        "results/{run}/evaluation/final_answers.parquet",
+        results("evaluation/final_answers.parquet"),
     log:
-        "logs/{run}/extract_final_answers.log",
+        logs("extract_final_answers"),
     benchmark:
-        "benchmarks/{run}/extract_final_answers.tsv"
+        benchmarks("extract_final_answers")
     conda:
         "../envs/labels.yaml"
     threads: 2
@@ -30,17 +30,17 @@ rule extract_final_answers:
 
 rule measure_repeated_sampling:
     input:
-        heuristics="results/{run}/evaluation/heuristics.parquet",
-        quality="results/{run}/evaluation/labels/quality.parquet",
-        correctness="results/{run}/evaluation/labels/correctness.parquet",
-        final_answers="results/{run}/evaluation/final_answers.parquet",
+        heuristics=results("evaluation/heuristics.parquet"),
+        quality=results("evaluation/labels/quality.parquet"),
+        correctness=results("evaluation/labels/correctness.parquet"),
+        final_answers=results("evaluation/final_answers.parquet"),
     output:
-        measured="results/{run}/evaluation/repeated_sampling.parquet",
-        power_laws="results/{run}/evaluation/power_laws.parquet",
+        measured=results("evaluation/repeated_sampling.parquet"),
+        power_laws=results("evaluation/power_laws.parquet"),
     log:
-        "logs/{run}/measure_repeated_sampling.log",
+        logs("measure_repeated_sampling"),
     benchmark:
-        "benchmarks/{run}/measure_repeated_sampling.tsv"
+        benchmarks("measure_repeated_sampling")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -57,22 +57,22 @@ rule measure_repeated_sampling:
 
 rule tabulate_repeated_sampling:
     input:
-        measured="results/{run}/evaluation/repeated_sampling.parquet",
-        power_laws="results/{run}/evaluation/power_laws.parquet",
+        measured=results("evaluation/repeated_sampling.parquet"),
+        power_laws=results("evaluation/power_laws.parquet"),
     output:
-        csv="results/{run}/tables/repeated_sampling.csv",
-        laws_csv="results/{run}/tables/power_laws.csv",
-        tex="results/{run}/tables/repeated_sampling.tex",
+        csv=results("tables/repeated_sampling.csv"),
+        laws_csv=results("tables/power_laws.csv"),
+        tex=results("tables/repeated_sampling.tex"),
         html=report(
-            "results/{run}/tables/repeated_sampling.html",
+            results("tables/repeated_sampling.html"),
             caption="../report/repeated_sampling.rst",
             category="Repeated sampling",
             labels={"figure": "Repeated sampling: table"},
         ),
     log:
-        "logs/{run}/tabulate_repeated_sampling.log",
+        logs("tabulate_repeated_sampling"),
     benchmark:
-        "benchmarks/{run}/tabulate_repeated_sampling.tsv"
+        benchmarks("tabulate_repeated_sampling")
     conda:
         "../envs/analysis.yaml"
     threads: 1

@@ -3,14 +3,14 @@
 
 rule record_provenance:
     input:
-        models=expand("results/{{run}}/models/{model}", model=MODELS),
-        comparison="results/{run}/evaluation/comparison.parquet",
+        models=expand(results("models/{model}"), model=MODELS, allow_missing=True),
+        comparison=results("evaluation/comparison.parquet"),
     output:
-        "results/{run}/provenance.json",
+        results("provenance.json"),
     log:
-        "logs/{run}/record_provenance.log",
+        logs("record_provenance"),
     benchmark:
-        "benchmarks/{run}/record_provenance.tsv"
+        benchmarks("record_provenance")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -31,11 +31,11 @@ rule write_report:
         TABLES,
         f"results/{RUN}/provenance.json",
     output:
-        "results/{run}/report.html",
+        results("report.html"),
     log:
-        "logs/{run}/write_report.log",
+        logs("write_report"),
     benchmark:
-        "benchmarks/{run}/write_report.tsv"
+        benchmarks("write_report")
     conda:
         "../envs/report.yaml"
     threads: 1

@@ -25,18 +25,18 @@ def sampled_policies(samples=None):
 
 
 # Rounds of training: where their files are, and what the first one begins with.
-ROUND = "results/{run}/iteration/round={round}"
+ROUND = results("iteration/round={round}")
 ITERATION = CONFIG.iteration
 TRAINING_DATA = f"{ROUND}/preferences/{preference_file(ITERATION.format)}"
-FIRST_POLICY = f"results/{{run}}/models/{ITERATION.policy or BASE_MODEL}"
+FIRST_POLICY = f"{MODELS_FOLDER}/{ITERATION.policy or BASE_MODEL}"
 
 
 def policy_before(wildcards):
     """The model folder that a round samples and trains."""
     number = int(wildcards.round)
     if number == 1:
-        return FIRST_POLICY.format(run=wildcards.run)
-    return f"results/{wildcards.run}/iteration/round={number - 1}/policy"
+        return FIRST_POLICY
+    return results(f"iteration/round={number - 1}/policy").format(**wildcards)
 
 
 def prompts_of_round(wildcards):
@@ -52,7 +52,7 @@ def prompts_of_round(wildcards):
 
 def planned_rounds(wildcards):
     """The folders of all rounds, known once the prompts are counted."""
-    plan = checkpoints.plan_rounds.get(run=RUN).output[0]
+    plan = checkpoints.plan_rounds.get(run=RUN, sampler_generation="").output[0]
     return [
         f"results/{RUN}/iteration/round={one['round']}"
         for one in read_json(plan)["rounds"]
@@ -69,8 +69,8 @@ def iteration_summary(wildcards):
     return f"results/{RUN}/iteration/summary.json"
 
 
-# Rounds of learned samplers: what a later round has from the one before it.
-SAMPLERS_THAT_COMPETE = CONFIG.sampler_rounds.samplers or SAMPLERS
+# Generations of learned samplers: what a later one has from the one before it.
+SAMPLERS_THAT_COMPETE = CONFIG.sampler_generations.samplers or SAMPLERS
 # Folders of learned samplers among the heuristics of the config.
 CONFIGURED_SAMPLERS = learned_folders(
     *CONFIG.heuristics.pipelines,
@@ -79,35 +79,37 @@ CONFIGURED_SAMPLERS = learned_folders(
 )
 
 
-def round_before(run):
-    """The run, or the later round of it, whose samplers compete in a later round; None for the run itself."""
-    return None if run == RUN else SAMPLER_ROUNDS[SAMPLER_ROUNDS.index(run) - 1]
+def of_generation_before(wildcards, path):
+    """The same file of the generation of samplers before, in a list; an empty one for the first."""
+    if not wildcards.sampler_generation:
+        return []
+    place = SAMPLER_GENERATIONS.index(wildcards.sampler_generation)
+    return [f"results/{RUN}/{SAMPLER_GENERATIONS[place - 1]}{path}"]
 
 
-def samplers_of_round_before(wildcards):
-    """Folders of the learned samplers that join the heuristics of a later round."""
-    before = round_before(wildcards.run)
+def samplers_of_generation_before(wildcards):
+    """Folders of the learned samplers that join the heuristics of a later generation."""
     return [
-        f"results/{before}/samplers/{sampler}"
+        folder
         for sampler in SAMPLERS_THAT_COMPETE
-        if before
+        for folder in of_generation_before(wildcards, f"samplers/{sampler}")
     ]
 
 
 def competing_samplers(wildcards):
     """Folders of all learned samplers among the heuristics."""
-    return [*CONFIGURED_SAMPLERS, *samplers_of_round_before(wildcards)]
+    return [*CONFIGURED_SAMPLERS, *samplers_of_generation_before(wildcards)]
 
 
-def answers_of_round_before(wildcards):
-    """The same shard's answers in the round before, which are taken over."""
-    before = round_before(wildcards.run)
+def answers_of_generation_before(wildcards):
+    """The same shard's answers in the generation before, which are taken over."""
     path = f"candidates/seed={wildcards.seed}/shard={wildcards.shard}.parquet"
-    return [f"results/{before}/{path}"] if before else []
+    return of_generation_before(wildcards, path)
 
 
-def heuristics_of_round(wildcards):
-    """The config in which the samplers of the round before stand among the pipelines."""
-    learned = [[{"learned": folder}] for folder in samplers_of_round_before(wildcards)]
+def heuristics_of_generation(wildcards):
+    """The config in which the samplers of the generation before stand among the pipelines."""
+    folders = samplers_of_generation_before(wildcards)
     own = config["heuristics"]
-    return config | {"heuristics": own | {"pipelines": own["pipelines"] + learned}}
+    pipelines = own["pipelines"] + [[{"learned": folder}] for folder in folders]
+    return config | {"heuristics": own | {"pipelines": pipelines}}

@@ -3,16 +3,16 @@
 
 rule score_candidates:
     input:
-        prompts="results/{run}/prompts.parquet",
-        quality="results/{run}/labels/quality.parquet",
-        diversity="results/{run}/labels/diversity.parquet",
-        correctness="results/{run}/labels/correctness.parquet",
+        prompts=results("prompts.parquet"),
+        quality=results("labels/quality.parquet"),
+        diversity=results("labels/diversity.parquet"),
+        correctness=results("labels/correctness.parquet"),
     output:
-        "results/{run}/scores.parquet",
+        results("scores.parquet"),
     log:
-        "logs/{run}/score_candidates.log",
+        logs("score_candidates"),
     benchmark:
-        "benchmarks/{run}/score_candidates.tsv"
+        benchmarks("score_candidates")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -29,15 +29,15 @@ rule score_candidates:
 
 rule select_training_set:
     input:
-        scores="results/{run}/scores.parquet",
-        candidates="results/{run}/candidates.parquet",
-        heuristics="results/{run}/heuristics.parquet",
+        scores=results("scores.parquet"),
+        candidates=results("candidates.parquet"),
+        heuristics=results("heuristics.parquet"),
     output:
-        "results/{run}/training_sets/{weights}_top{top_k}.parquet",
+        results("training_sets/{weights}_top{top_k}.parquet"),
     log:
-        "logs/{run}/select_training_set/{weights}_top{top_k}.log",
+        logs("select_training_set/{weights}_top{top_k}"),
     benchmark:
-        "benchmarks/{run}/select_training_set/{weights}_top{top_k}.tsv"
+        benchmarks("select_training_set/{weights}_top{top_k}")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -55,28 +55,27 @@ rule select_training_set:
 rule summarize_selection:
     input:
         **ALLOCATION,
-        prompts="results/{run}/prompts.parquet",
-        heuristics="results/{run}/heuristics.parquet",
-        candidates="results/{run}/candidates.parquet",
-        scores="results/{run}/scores.parquet",
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
+        candidates=results("candidates.parquet"),
+        scores=results("scores.parquet"),
         training_sets=expand(
-            "results/{{run}}/training_sets/{training_set}.parquet",
-            training_set=TRAINING_SETS,
-        ),
+            results("training_sets/{training_set}.parquet"),
+            training_set=TRAINING_SETS, allow_missing=True),
     output:
-        filtered="results/{run}/selection/filtered.parquet",
-        marginals="results/{run}/selection/marginals.parquet",
-        report="results/{run}/selection/report.json",
+        filtered=results("selection/filtered.parquet"),
+        marginals=results("selection/marginals.parquet"),
+        report=results("selection/report.json"),
         page=report(
-            "results/{run}/tables/selection.html",
+            results("tables/selection.html"),
             caption="../report/selection.rst",
             category="Checks",
             labels={"figure": "Selection: what was filtered, and why"},
         ),
     log:
-        "logs/{run}/summarize_selection.log",
+        logs("summarize_selection"),
     benchmark:
-        "benchmarks/{run}/summarize_selection.tsv"
+        benchmarks("summarize_selection")
     conda:
         "../envs/analysis.yaml"
     threads: 1

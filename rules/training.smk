@@ -4,17 +4,16 @@
 rule replay_distributions:
     input:
         training_sets=expand(
-            "results/{{run}}/training_sets/{training_set}.parquet",
-            training_set=TRAINING_SETS,
-        ),
+            results("training_sets/{training_set}.parquet"),
+            training_set=TRAINING_SETS, allow_missing=True),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers that were replayed before are not read again.
-        update("results/{run}/sketches/shard={shard}.safetensors"),
+        update(results("sketches/shard={shard}.safetensors")),
     log:
-        "logs/{run}/replay_distributions/shard={shard}.log",
+        logs("replay_distributions/shard={shard}"),
     benchmark:
-        "benchmarks/{run}/replay_distributions/shard={shard}.tsv"
+        benchmarks("replay_distributions/shard={shard}")
     conda:
         "../envs/language_model.yaml"
     threads: 2
@@ -32,18 +31,17 @@ rule replay_distributions:
 
 rule train_sampler:
     input:
-        training_set="results/{run}/training_sets/{weights}_top{top_k}.parquet",
+        training_set=results("training_sets/{weights}_top{top_k}.parquet"),
         sketches=expand(
-            "results/{{run}}/sketches/shard={shard}.safetensors",
-            shard=REPLAY_SHARDS,
-        ),
+            results("sketches/shard={shard}.safetensors"),
+            shard=REPLAY_SHARDS, allow_missing=True),
         competing=competing_samplers,
     output:
-        directory("results/{run}/samplers/{architecture}/{weights}_top{top_k}"),
+        directory(results("samplers/{architecture}/{weights}_top{top_k}")),
     log:
-        "logs/{run}/train_sampler/{architecture}/{weights}_top{top_k}.log",
+        logs("train_sampler/{architecture}/{weights}_top{top_k}"),
     benchmark:
-        "benchmarks/{run}/train_sampler/{architecture}/{weights}_top{top_k}.tsv"
+        benchmarks("train_sampler/{architecture}/{weights}_top{top_k}")
     conda:
         "../envs/language_model.yaml"
     threads: 1

@@ -26,12 +26,12 @@ rule join_sampler_rounds:
             "results/{round}/evaluation/differences.csv", round=SAMPLER_ROUNDS
         ),
     output:
-        comparison="results/{run}/sampler_rounds/comparison.csv",
-        differences="results/{run}/sampler_rounds/differences.csv",
+        comparison=results("sampler_rounds/comparison.csv"),
+        differences=results("sampler_rounds/differences.csv"),
     log:
-        "logs/{run}/join_sampler_rounds.log",
+        logs("join_sampler_rounds"),
     benchmark:
-        "benchmarks/{run}/join_sampler_rounds.tsv"
+        benchmarks("join_sampler_rounds")
     conda:
         "../envs/analysis.yaml"
     threads: 1
