@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from adaptive_samplers.config.model.labels import Tournament
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.labels.judges import in_process
@@ -31,7 +32,7 @@ from adaptive_samplers.tables import KEY, read_table, write_table
 from tiny_judges import PROMPTS, QUESTIONS, TEMPLATE, judge_config, tiny_answers, write_judge
 
 ANSWERS = tiny_answers()
-TOURNAMENT = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
+TOURNAMENT = Tournament(schedule="round_robin", regularization=0.1)
 
 
 @pytest.fixture(scope="session")
