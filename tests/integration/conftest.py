@@ -4,10 +4,10 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from adaptive_samplers.config.model.generation import SGLang
 from adaptive_samplers.models.fetch import cache_folder, fetch_model
 from adaptive_samplers.models.language_model import LanguageModel
 from support import REPOSITORY, SMOKE, Workflow, absent, working_directory
@@ -37,7 +37,7 @@ def model(model_folder: Path) -> LanguageModel:
 
 
 @pytest.fixture(scope="session")
-def sglang_settings() -> Iterator[dict[str, Any]]:
+def sglang_settings() -> Iterator[SGLang]:
     """The config's `sglang` for the real SGLang in the user's cache, and an environment in which its servers run."""
     folder = REPOSITORY / "tests" / "sglang_cpu"
     lock = hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()[:12]
@@ -46,4 +46,5 @@ def sglang_settings() -> Iterator[dict[str, Any]]:
         absent("SGLang is not installed; `make test` does it, or tests/sglang_cpu/install.sh (3.4 GB)")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder / "shims"), prepend=os.pathsep)
-        yield {**SMOKE["generation"]["sglang"], "python": str(place / "bin" / "python"), "concurrency": 32}
+        settings = SMOKE["generation"]["sglang"] | {"python": str(place / "bin" / "python"), "concurrency": 32}
+        yield SGLang(**settings)

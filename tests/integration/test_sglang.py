@@ -17,6 +17,8 @@ import pytest
 import requests
 import torch
 
+from adaptive_samplers.config.model.sources import LanguageModel as Served
+from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.engines import Request
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.engines.sglang_engine import Payloads, SGLangEngine
@@ -34,7 +36,7 @@ from support import REPOSITORY
 
 pytestmark = [pytest.mark.model, pytest.mark.sglang]
 
-ON_CPU = {"dtype": "float32", "device": "cpu", "trust_remote_code": False}
+ON_CPU = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, Served)
 CHAINS = [
     [{"temperature": 0.7}],
     [{"temperature": 1.0}],
@@ -201,7 +203,9 @@ def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(
     asked = make_requests(tokenizer, CHAINS, prompts=12, max_new_tokens=10)
     sent = Counter()
     seen = []
-    with serve({**sglang_settings, "concurrency": 8}, ON_CPU, tiny_model_folder, tmp_path / "server.log") as pool:
+    with serve(
+        sglang_settings.model_copy(update={"concurrency": 8}), ON_CPU, tiny_model_folder, tmp_path / "server.log"
+    ) as pool:
         send = pool._send
 
         def counted(endpoint, path, payload):
@@ -236,6 +240,10 @@ import json, sys
 from functools import partial
 from pathlib import Path
 import pandas as pd
+from adaptive_samplers.config.model.generation import SGLang
+from adaptive_samplers.config.model.heuristics import Heuristics
+from adaptive_samplers.config.model.sources import LanguageModel
+from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.engines.sglang_engine import SGLangEngine
 from adaptive_samplers.generation import GenerationSettings, generate
 from adaptive_samplers.heuristics import expand_heuristics
@@ -245,10 +253,12 @@ from adaptive_samplers.serving.service import serve
 
 arguments = json.loads(sys.argv[1])
 folder, output = Path(arguments["model"]), Path(arguments["output"])
-engine = SGLangEngine(
-    ChatTokenizer(folder), partial(serve, arguments["sglang"], arguments["on"], folder, output.with_suffix(".log"))
-)
-heuristics = pd.DataFrame(expand_heuristics([{"family": "temperature", "temperatures": [0.5, 0.7, 1.0]}], []))
+settings = SGLang(**arguments["sglang"])
+on_cpu = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, LanguageModel)
+log = output.with_suffix(".log")
+engine = SGLangEngine(ChatTokenizer(folder), partial(serve, settings, on_cpu, folder, log))
+grid = [{"family": "temperature", "temperatures": [0.5, 0.7, 1.0]}]
+heuristics = pd.DataFrame(expand_heuristics(Heuristics(grid=grid)))
 generate(
     pd.DataFrame(arguments["prompts"]), heuristics, [0, 1], engine, model_hash(folder),
     GenerationSettings(1, 40, (), "float32"), output,
@@ -266,8 +276,7 @@ def client(tmp_path, sglang_settings, folder, prompts=30) -> tuple[list[str], di
     arguments = {
         "model": str(folder),
         "output": str(output),
-        "sglang": {**sglang_settings, "concurrency": 4},
-        "on": ON_CPU,
+        "sglang": sglang_settings.model_dump() | {"concurrency": 4},
         "prompts": rows,
     }
     paths = [str(REPOSITORY / "scripts"), os.environ["PYTHONPATH"]]
@@ -303,7 +312,7 @@ def test_a_killed_client_leaves_no_server_behind_and_loses_no_row(sglang_setting
 
 
 def test_a_server_that_cannot_start_says_why(sglang_settings, tiny_model_folder, tmp_path):
-    settings = {**sglang_settings, "arguments": ["--no-such-argument"]}
+    settings = sglang_settings.model_copy(update={"arguments": ["--no-such-argument"]})
     log = tmp_path / "server.log"
     with (
         pytest.raises(UserError, match=r"ended while it started(.|\n)*no-such-argument"),
@@ -312,7 +321,7 @@ def test_a_server_that_cannot_start_says_why(sglang_settings, tiny_model_folder,
         pass
     with (
         pytest.raises(UserError, match="has no SGLang; install it"),
-        serve({**settings, "python": sys.executable}, ON_CPU, tiny_model_folder, log),
+        serve(settings.model_copy(update={"python": sys.executable}), ON_CPU, tiny_model_folder, log),
     ):
         pass
 
@@ -322,7 +331,7 @@ def kept_up(settings, folder, port: int, key: str, log: Path):
     """A server as somebody else would start it."""
     paths = [str(REPOSITORY / "scripts"), os.environ["PYTHONPATH"]]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), ENDPOINT_KEY_VARIABLE: key}
-    command = [settings["python"], "-m", "adaptive_samplers.serving", str(folder), "--port", str(port)]
+    command = [settings.python, "-m", "adaptive_samplers.serving", str(folder), "--port", str(port)]
     with open(log, "w") as output:
         process = subprocess.Popen(
             [*command, "--dtype", "float32", "--device", "cpu"],
@@ -353,7 +362,8 @@ def test_endpoints_of_somebody_else_one_going_down(
 ):
     ports, key = [free_port(), free_port()], "a-key-for-this-test"
     monkeypatch.setenv(ENDPOINT_KEY_VARIABLE, key)
-    settings = {**sglang_settings, "endpoints": [f"http://127.0.0.1:{port}" for port in ports], "concurrency": 8}
+    endpoints = [f"http://127.0.0.1:{port}" for port in ports]
+    settings = sglang_settings.model_copy(update={"endpoints": endpoints, "concurrency": 8})
     tokenizer = ChatTokenizer(tiny_model_folder)
     engine = SGLangEngine(tokenizer, partial(serve, settings, ON_CPU, tiny_model_folder, tmp_path / "unused.log"))
     asked = make_requests(tokenizer, CHAINS, prompts=20, max_new_tokens=10)
@@ -375,7 +385,7 @@ def test_endpoints_of_somebody_else_one_going_down(
         assert min(log.count("POST /generate") for log in logs) >= 1
 
         # A server with another model, or with another key, is refused before anything is asked of it.
-        other = {**settings, "endpoints": settings["endpoints"][1:]}
+        other = settings.model_copy(update={"endpoints": endpoints[1:]})
         log = tmp_path / "unused.log"
         with (
             serve(other, ON_CPU, model_folder, log) as pool,

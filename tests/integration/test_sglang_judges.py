@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from adaptive_samplers.config.model.labels import Tournament
 from adaptive_samplers.labels.judges.build import open_judge
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.labels.tournament import Comparison
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.sglang
 
 ANSWERS = tiny_answers()
 ANSWERS.loc[2, "text"] = "word " * 400  # too long for the model
-TOURNAMENT = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
+TOURNAMENT = Tournament(schedule="round_robin", regularization=0.1)
 PAIRS = [
     Comparison(group, first, second)
     for group, rows in ANSWERS[ANSWERS["finish_reason"] != "error"].groupby(["prompt_id", "seed"])

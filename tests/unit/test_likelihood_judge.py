@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from adaptive_samplers.config.model.labels import Tournament
 from adaptive_samplers.labels.judges import in_process
 from adaptive_samplers.labels.judges.build import open_judge
 from adaptive_samplers.labels.judges.calls import Continuation, Result
@@ -19,7 +20,7 @@ from adaptive_samplers.serving.pool import Reply
 from tiny_judges import PROMPTS, QUESTIONS, judge_config, tiny_answers, write_judge
 
 ANSWERS = tiny_answers()
-TOURNAMENT = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
+TOURNAMENT = Tournament(schedule="round_robin", regularization=0.1)
 ONE = {"answer": 0.0, "end": 0.0, "unconditional": 0.0, "question": 0.0}
 ASKED = dict(zip(PROMPTS["prompt_id"], QUESTIONS, strict=True))
 

@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from adaptive_samplers.config.model.judges import ScalarJudge
+from adaptive_samplers.config.model.labels import Tournament
+from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.labels.judges import in_process
@@ -31,7 +34,7 @@ from adaptive_samplers.tables import KEY, read_table, write_table
 from tiny_judges import PROMPTS, QUESTIONS, TEMPLATE, judge_config, tiny_answers, write_judge
 
 ANSWERS = tiny_answers()
-TOURNAMENT = {"schedule": "round_robin", "rounds": None, "regularization": 0.1}
+TOURNAMENT = Tournament(schedule="round_robin", regularization=0.1)
 
 
 @pytest.fixture(scope="session")
@@ -352,13 +355,13 @@ def test_models_that_cannot_judge(tiny_model_folder, language_folder, reward_fol
 
 
 def test_a_chat_template_that_refuses(tokenizer, language_folder):
-    strict = ChatTokenizer(language_folder)
+    strict, named = ChatTokenizer(language_folder), typed_section({"name": "tiny"}, ScalarJudge)
     strict.tokenizer.chat_template = "{{ raise_exception('no system message') }}"
-    call = Encoder(strict, {"name": "tiny"}).finished([{"role": "system", "content": "x"}])
+    call = Encoder(strict, named).finished([{"role": "system", "content": "x"}])
     assert call.error == "the model's chat template refuses the conversation (no system message)"
     strict.tokenizer.chat_template = None
     with pytest.raises(UserError, match="'tiny' has no chat template"):
-        Encoder(strict, {"name": "tiny"})
+        Encoder(strict, named)
 
 
 def test_templates_are_filled_in_once():

@@ -397,7 +397,7 @@ def prompts(training_set):
 @pytest.fixture
 def samplers(tmp_path):
     folder = tmp_path / LOCAL[0] / "a0_b1_c0_top2"
-    build_sampler(*LOCAL, seed=1).save_pretrained(folder)
+    build_sampler(LOCAL[0], OPTIONS.model_dump(), seed=1).save_pretrained(folder)
     return {LOCAL[0]: folder}
 
 

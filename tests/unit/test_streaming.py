@@ -265,7 +265,6 @@ def test_embeddings_in_parts(tmp_path, monkeypatch, count):
 
 CHILD = """
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path[:0] = sys.argv[2:]
@@ -273,7 +272,10 @@ import tables
 from adaptive_samplers import selection, tables as library, verification
 
 # Small parts, so that what a part takes hides nothing.
-library.read_batches = verification.read_batches = partial(library.read_batches, rows=500)
+read_batches = library.read_batches
+library.read_batches = verification.read_batches = lambda *arguments, **named: read_batches(
+    *arguments[:3], **{**named, "rows": 500}
+)
 for step in ("verify_candidates", "select_training_set", "summarize_selection", "summarize_labels"):
     tables.run_step(step, "ours", Path(sys.argv[1]))
 """

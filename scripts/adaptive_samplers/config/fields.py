@@ -19,7 +19,7 @@ class Section(BaseModel):
     AttributeError that names it, for then the rule's `params` would not know of it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
 
     def __getattr__(self, name: str) -> Any:
         if name in type(self).model_fields:
