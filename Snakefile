@@ -42,7 +42,7 @@ include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
 include: "rules/preferences.smk"
-include: "rules/sampler_rounds.smk"
+include: "rules/sampler_generations.smk"
 
 
 # Its checkpoint makes Snakemake look at every rule for each job that it starts.
@@ -67,7 +67,7 @@ localrules:
     policy_samples,
     slice_policy_prompts,
     iterations,
-    sampler_rounds,
+    sampler_generations,
     fetch_model,
     collect_prompts,
     expand_heuristics,
@@ -144,9 +144,9 @@ rule iterations:
         iteration_summary,
 
 
-rule sampler_rounds:
+rule sampler_generations:
     input:
-        SAMPLER_ROUND_FILES,
+        SAMPLER_GENERATION_FILES,
 
 
 rule preferences:

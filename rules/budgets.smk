@@ -10,7 +10,9 @@ BUDGET_ROUNDS = ["first", "second"]
 # They say which prompts a round dropped.
 ROUND_REPORTS = expand(
     results("{budget_round}_round/candidates_report.json"),
-    budget_round=BUDGET_ROUNDS, allow_missing=True)
+    budget_round=BUDGET_ROUNDS,
+    allow_missing=True,
+)
 
 
 INTERMEDIATE += [
@@ -46,7 +48,9 @@ use rule verify_candidates as verify_first_round with:
         shards=expand(
             results("candidates/seed={seed}/shard={shard}.parquet"),
             seed=FIRST_SEEDS,
-            shard=SHARDS, allow_missing=True),
+            shard=SHARDS,
+            allow_missing=True,
+        ),
     output:
         candidates=results("first_round/candidates.parquet"),
         report=results("first_round/candidates_report.json"),
@@ -126,10 +130,14 @@ use rule gather_quality as gather_first_quality with:
     input:
         labels=expand(
             results("first_round/labels/quality/shard={shard}.parquet"),
-            shard=JUDGE_SHARDS, allow_missing=True),
+            shard=JUDGE_SHARDS,
+            allow_missing=True,
+        ),
         reports=expand(
             results("first_round/labels/quality/shard={shard}.json"),
-            shard=JUDGE_SHARDS, allow_missing=True),
+            shard=JUDGE_SHARDS,
+            allow_missing=True,
+        ),
     output:
         labels=results("first_round/labels/quality.parquet"),
         report=results("first_round/labels/quality_report.json"),
@@ -211,7 +219,9 @@ use rule verify_candidates as verify_allocated with:
         shards=expand(
             results("candidates/seed={seed}/shard={shard}.parquet"),
             seed=LATER_SEEDS,
-            shard=SHARDS, allow_missing=True),
+            shard=SHARDS,
+            allow_missing=True,
+        ),
     output:
         candidates=results("second_round/candidates.parquet"),
         report=results("second_round/candidates_report.json"),
@@ -229,7 +239,9 @@ rule join_candidates:
     input:
         tables=expand(
             results("{budget_round}_round/candidates.parquet"),
-            budget_round=BUDGET_ROUNDS, allow_missing=True),
+            budget_round=BUDGET_ROUNDS,
+            allow_missing=True,
+        ),
         rounds=ROUND_REPORTS,
     output:
         table=results("candidates.parquet"),
@@ -256,7 +268,9 @@ use rule join_candidates as join_embeddings with:
     input:
         tables=expand(
             results("{budget_round}_round/embeddings.parquet"),
-            budget_round=BUDGET_ROUNDS, allow_missing=True),
+            budget_round=BUDGET_ROUNDS,
+            allow_missing=True,
+        ),
         rounds=ROUND_REPORTS,
     output:
         table=results("embeddings.parquet"),
@@ -274,7 +288,9 @@ use rule join_candidates as join_correctness with:
     input:
         tables=expand(
             results("{budget_round}_round/labels/correctness.parquet"),
-            budget_round=BUDGET_ROUNDS, allow_missing=True),
+            budget_round=BUDGET_ROUNDS,
+            allow_missing=True,
+        ),
         rounds=ROUND_REPORTS,
     output:
         table=results("labels/correctness.parquet"),
@@ -293,11 +309,15 @@ use rule gather_quality as gather_both_rounds_quality with:
         labels=expand(
             results("{budget_round}_round/labels/quality/shard={shard}.parquet"),
             budget_round=BUDGET_ROUNDS,
-            shard=JUDGE_SHARDS, allow_missing=True),
+            shard=JUDGE_SHARDS,
+            allow_missing=True,
+        ),
         reports=expand(
             results("{budget_round}_round/labels/quality/shard={shard}.json"),
             budget_round=BUDGET_ROUNDS,
-            shard=JUDGE_SHARDS, allow_missing=True),
+            shard=JUDGE_SHARDS,
+            allow_missing=True,
+        ),
         rounds=ROUND_REPORTS,
     log:
         logs("gather_both_rounds_quality"),

@@ -83,9 +83,7 @@ JUDGE_SHARDS = range(CONFIG.labels.quality.shards)
 SEEDS = CONFIG.seeds
 ADAPTIVE_BUDGETS = CONFIG.generation.adaptive.enabled
 # What says which answers were asked for, where that is not all.
-ALLOCATION = (
-    {"allocation": results("allocation.parquet")} if ADAPTIVE_BUDGETS else {}
-)
+ALLOCATION = {"allocation": results("allocation.parquet")} if ADAPTIVE_BUDGETS else {}
 
 BASE_MODEL = CONFIG.model.name
 EMBEDDER = CONFIG.labels.embedder.name

@@ -36,7 +36,10 @@ rule gather_evaluation:
         heuristics=results("heuristics.parquet"),
         candidates=results("candidates.parquet"),
         sampled=expand(
-            results("evaluation/samplers/{sampler}.parquet"), sampler=SAMPLERS, allow_missing=True),
+            results("evaluation/samplers/{sampler}.parquet"),
+            sampler=SAMPLERS,
+            allow_missing=True,
+        ),
     output:
         candidates=results("evaluation/candidates.parquet"),
         heuristics=results("evaluation/heuristics.parquet"),
@@ -128,10 +131,14 @@ if OTHER_JUDGES:
         input:
             labels=expand(
                 results("evaluation/labels/quality/{judge}.parquet"),
-                judge=JUDGES, allow_missing=True),
+                judge=JUDGES,
+                allow_missing=True,
+            ),
             reports=expand(
                 results("evaluation/labels/quality/{judge}_report.json"),
-                judge=JUDGES, allow_missing=True),
+                judge=JUDGES,
+                allow_missing=True,
+            ),
         output:
             labels=results("evaluation/labels/quality.parquet"),
             report=results("evaluation/labels/quality_report.json"),

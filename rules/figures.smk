@@ -33,7 +33,9 @@ PLOTS = [
         name="training_curves",
         drawn_by="curves",
         inputs={
-            "samplers": expand(results("samplers/{sampler}"), sampler=SAMPLERS, allow_missing=True)
+            "samplers": expand(
+                results("samplers/{sampler}"), sampler=SAMPLERS, allow_missing=True
+            )
         },
         figures={"training_curves": Shown("Training curves", "Training", "curves")},
         message="Plotting training curves",
@@ -45,7 +47,9 @@ PLOTS = [
             "heuristics": results("heuristics.parquet"),
             "training_sets": expand(
                 results("training_sets/{training_set}.parquet"),
-                training_set=TRAINING_SETS, allow_missing=True),
+                training_set=TRAINING_SETS,
+                allow_missing=True,
+            ),
         },
         figures={
             "kept_heuristics": Shown("Heuristics kept per weight", "Training", "kept")
@@ -176,7 +180,9 @@ rule probe_distributions:
         samplers=expand(
             results("samplers/{architecture}/{training_set}"),
             architecture=ARCHITECTURES,
-            training_set=TRAINING_SETS[0], allow_missing=True),
+            training_set=TRAINING_SETS[0],
+            allow_missing=True,
+        ),
         competing=competing_samplers,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:

@@ -37,7 +37,9 @@ rule verify_candidates:
         shards=expand(
             results("candidates/seed={seed}/shard={shard}.parquet"),
             seed=SEEDS,
-            shard=SHARDS, allow_missing=True),
+            shard=SHARDS,
+            allow_missing=True,
+        ),
     output:
         candidates=results("candidates.parquet"),
         report=results("candidates_report.json"),

@@ -77,7 +77,9 @@ rule gather_round:
         heuristics=f"{ROUND}/sampling.parquet",
         shards=expand(
             results("iteration/round={round}/shards/shard={shard}.parquet"),
-            shard=range(CONFIG.policy_samples.shards), allow_missing=True),
+            shard=range(CONFIG.policy_samples.shards),
+            allow_missing=True,
+        ),
     output:
         contestants=f"{ROUND}/contestants.parquet",
         heuristics=f"{ROUND}/heuristics.parquet",
@@ -163,10 +165,14 @@ use rule gather_quality as gather_round_quality with:
     input:
         labels=expand(
             results("iteration/round={round}/labels/quality/shard={shard}.parquet"),
-            shard=JUDGE_SHARDS, allow_missing=True),
+            shard=JUDGE_SHARDS,
+            allow_missing=True,
+        ),
         reports=expand(
             results("iteration/round={round}/labels/quality/shard={shard}.json"),
-            shard=JUDGE_SHARDS, allow_missing=True),
+            shard=JUDGE_SHARDS,
+            allow_missing=True,
+        ),
     output:
         labels=f"{ROUND}/labels/quality.parquet",
         report=f"{ROUND}/labels/quality_report.json",

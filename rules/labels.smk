@@ -133,9 +133,15 @@ if OTHER_JUDGES:
     rule combine_quality:
         input:
             labels=expand(
-                results("labels/quality/{judge}.parquet"), judge=JUDGES, allow_missing=True),
+                results("labels/quality/{judge}.parquet"),
+                judge=JUDGES,
+                allow_missing=True,
+            ),
             reports=expand(
-                results("labels/quality/{judge}_report.json"), judge=JUDGES, allow_missing=True),
+                results("labels/quality/{judge}_report.json"),
+                judge=JUDGES,
+                allow_missing=True,
+            ),
         output:
             labels=results("labels/quality.parquet"),
             report=results("labels/quality_report.json"),

@@ -7,17 +7,23 @@ LEARNABLE = {
 LEARNED_HEURISTICS = expand(
     results("learnability/{architecture}/{heuristic}.json"),
     architecture=ARCHITECTURES,
-    heuristic=LEARNABLE, allow_missing=True)
+    heuristic=LEARNABLE,
+    allow_missing=True,
+)
 
 
 rule learn_heuristic:
     input:
         training_sets=expand(
             results("training_sets/{training_set}.parquet"),
-            training_set=TRAINING_SETS, allow_missing=True),
+            training_set=TRAINING_SETS,
+            allow_missing=True,
+        ),
         sketches=expand(
             results("sketches/shard={shard}.safetensors"),
-            shard=REPLAY_SHARDS, allow_missing=True),
+            shard=REPLAY_SHARDS,
+            allow_missing=True,
+        ),
     output:
         results("learnability/{architecture}/{heuristic}.json"),
     log:

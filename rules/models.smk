@@ -3,11 +3,11 @@
 
 rule fetch_model:
     output:
-        directory(results("models/{model}")),
+        directory("results/{run}/models/{model}"),
     log:
-        logs("fetch_model/{model}"),
+        "logs/{run}/fetch_model/{model}.log",
     benchmark:
-        benchmarks("fetch_model/{model}")
+        "benchmarks/{run}/fetch_model/{model}.tsv"
     conda:
         "../envs/language_model.yaml"
     threads: 1

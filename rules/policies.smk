@@ -37,7 +37,7 @@ rule sample_policy:
         prompts=results("policy_samples/prompts.parquet"),
         heuristics=results("policy_samples/heuristics.parquet"),
         samplers=POLICY_SAMPLERS,
-        model=results("models/{policy}"),
+        model=f"{MODELS_FOLDER}/{{policy}}",
     output:
         # Kept when it is made again: samples that the change does not touch are taken over.
         update(results("policy_samples/{policy}/shards/shard={shard}.parquet")),
@@ -66,7 +66,9 @@ rule verify_policy_samples:
         heuristics=results("policy_samples/heuristics.parquet"),
         shards=expand(
             results("policy_samples/{policy}/shards/shard={shard}.parquet"),
-            shard=range(CONFIG.policy_samples.shards), allow_missing=True),
+            shard=range(CONFIG.policy_samples.shards),
+            allow_missing=True,
+        ),
     output:
         candidates=results("policy_samples/{policy}/candidates.parquet"),
         report=results("policy_samples/{policy}/candidates_report.json"),
@@ -92,7 +94,7 @@ rule gather_policy_samples:
     input:
         prompts=results("policy_samples/prompts.parquet"),
         candidates=results("policy_samples/{policy}/candidates.parquet"),
-        model=results("models/{policy}"),
+        model=f"{MODELS_FOLDER}/{{policy}}",
     output:
         samples=results("policy_samples/{policy}/samples.parquet"),
         formats=directory(results("policy_samples/{policy}/formats")),

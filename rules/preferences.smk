@@ -85,9 +85,11 @@ rule describe_preferences:
         shards=expand(
             results("candidates/seed={seed}/shard={shard}.parquet"),
             seed=SEEDS,
-            shard=SHARDS, allow_missing=True),
+            shard=SHARDS,
+            allow_missing=True,
+        ),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
-        judges=expand(results("models/{model}"), model=SCORING_MODELS.values(), allow_missing=True),
+        judges=expand(f"{MODELS_FOLDER}/{{model}}", model=SCORING_MODELS.values()),
         report=results("preferences/report.json"),
         files=[*PREFERENCE_FILES, *PREFERENCE_TABLES],
     output:

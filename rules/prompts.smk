@@ -38,7 +38,7 @@ rule expand_heuristics:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        **stage("expand_heuristics", heuristics_of_round),
+        **stage("expand_heuristics", heuristics_of_generation),
     message:
         "Expanding the grid of heuristics"
     script:

@@ -3,7 +3,7 @@
 
 rule record_provenance:
     input:
-        models=expand(results("models/{model}"), model=MODELS, allow_missing=True),
+        models=expand(f"{MODELS_FOLDER}/{{model}}", model=MODELS),
         comparison=results("evaluation/comparison.parquet"),
     output:
         results("provenance.json"),

@@ -1,37 +1,40 @@
-# Rounds of learned samplers: round r is the whole run once more, with the samplers of round r - 1 among the heuristics.
-# Its rules are those of the run; here is only what puts the rounds side by side.
+# Generations of learned samplers: each later one is the whole run once more, with the samplers of the one before it among
+# the heuristics. Its rules are those of the run; here is only what puts the generations side by side.
 
-SAMPLER_ROUND_FILES = [
+SAMPLER_GENERATION_FILES = [
     *expand(
-        f"results/{RUN}/sampler_rounds/{{name}}.csv", name=["comparison", "differences"]
+        f"results/{RUN}/sampler_generations/{{name}}.csv",
+        name=["comparison", "differences"],
     ),
     *expand(
-        "results/{round}/{file}",
-        round=SAMPLER_ROUNDS[1:],
+        f"results/{RUN}/{{generation}}{{file}}",
+        generation=SAMPLER_GENERATIONS[1:],
         file=FIGURE_FILES["run"] + TABLE_FILES["run"],
     ),
 ]
 
 
 localrules:
-    join_sampler_rounds,
+    join_sampler_generations,
 
 
-rule join_sampler_rounds:
+rule join_sampler_generations:
     input:
         comparison=expand(
-            "results/{round}/evaluation/comparison.parquet", round=SAMPLER_ROUNDS
+            "results/{{run}}/{generation}evaluation/comparison.parquet",
+            generation=SAMPLER_GENERATIONS,
         ),
         differences=expand(
-            "results/{round}/evaluation/differences.csv", round=SAMPLER_ROUNDS
+            "results/{{run}}/{generation}evaluation/differences.csv",
+            generation=SAMPLER_GENERATIONS,
         ),
     output:
-        comparison=results("sampler_rounds/comparison.csv"),
-        differences=results("sampler_rounds/differences.csv"),
+        comparison="results/{run}/sampler_generations/comparison.csv",
+        differences="results/{run}/sampler_generations/differences.csv",
     log:
-        logs("join_sampler_rounds"),
+        "logs/{run}/join_sampler_generations.log",
     benchmark:
-        benchmarks("join_sampler_rounds")
+        "benchmarks/{run}/join_sampler_generations.tsv"
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -39,6 +42,6 @@ rule join_sampler_rounds:
         mem_mb=growing(2000),
         runtime=growing(10),
     message:
-        "Putting the comparisons of all rounds of samplers side by side"
+        "Putting the comparisons of all generations of samplers side by side"
     script:
-        "../scripts/join_sampler_rounds.py"
+        "../scripts/join_sampler_generations.py"

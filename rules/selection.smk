@@ -61,7 +61,9 @@ rule summarize_selection:
         scores=results("scores.parquet"),
         training_sets=expand(
             results("training_sets/{training_set}.parquet"),
-            training_set=TRAINING_SETS, allow_missing=True),
+            training_set=TRAINING_SETS,
+            allow_missing=True,
+        ),
     output:
         filtered=results("selection/filtered.parquet"),
         marginals=results("selection/marginals.parquet"),

@@ -5,7 +5,9 @@ rule replay_distributions:
     input:
         training_sets=expand(
             results("training_sets/{training_set}.parquet"),
-            training_set=TRAINING_SETS, allow_missing=True),
+            training_set=TRAINING_SETS,
+            allow_missing=True,
+        ),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers that were replayed before are not read again.
@@ -34,7 +36,9 @@ rule train_sampler:
         training_set=results("training_sets/{weights}_top{top_k}.parquet"),
         sketches=expand(
             results("sketches/shard={shard}.safetensors"),
-            shard=REPLAY_SHARDS, allow_missing=True),
+            shard=REPLAY_SHARDS,
+            allow_missing=True,
+        ),
         competing=competing_samplers,
     output:
         directory(results("samplers/{architecture}/{weights}_top{top_k}")),

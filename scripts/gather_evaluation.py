@@ -13,9 +13,8 @@ from adaptive_samplers.verification import verify_candidates
 def main(snakemake):
     settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
-    learned = [
-        learned_heuristic(f"results/{snakemake.wildcards.run}/samplers/{name}") for name in snakemake.params.samplers
-    ]
+    folder = Path(snakemake.output.candidates).parents[1]
+    learned = [learned_heuristic(str(folder / "samplers" / name)) for name in snakemake.params.samplers]
     heuristics = pd.concat([read_table("heuristics", snakemake.input.heuristics), pd.DataFrame(learned)])
     write_table("heuristics", heuristics, snakemake.output.heuristics)
     verify_candidates(

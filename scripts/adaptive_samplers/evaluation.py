@@ -196,10 +196,10 @@ def paired_differences(
     return pd.DataFrame(rows, columns=columns)
 
 
-def join_rounds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The tables of rounds of learned samplers in one, the first column of which is the round, from 1."""
-    return pd.concat([table.assign(round=number) for number, table in enumerate(tables, 1)])[
-        ["round", *tables[0].columns]
+def join_generations(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The tables of generations of learned samplers in one, the first column of which is the generation, from 1."""
+    return pd.concat([table.assign(generation=number) for number, table in enumerate(tables, 1)])[
+        ["generation", *tables[0].columns]
     ]
 
 

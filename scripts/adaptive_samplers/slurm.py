@@ -97,8 +97,8 @@ def cancel_jobs(folder: Path, run: str, patience: float = 120.0) -> list[LiveJob
 
 
 def _runs(job: LiveJob) -> set[str]:
-    """The runs that a job works for; rounds within a run are its own."""
-    return {found[1] for target in job.targets if (found := re.search(r"[:,]run=([^,/]+)", target))}
+    """The runs that a job works for."""
+    return {found[1] for target in job.targets if (found := re.search(r"[:,]run=([^,]+)", target))}
 
 
 def _ask(*command: str) -> str | None:

@@ -76,7 +76,7 @@ def test_cancelling_takes_one_run_of_one_folder(queue, tmp_path):
     queue("1", tmp_path, GENERATE.format(0))
     queue("2", tmp_path, "a:run=demo_2", "b:run=demo_2")
     queue("3", "/elsewhere", GENERATE.format(0))
-    queue("4", tmp_path, "a:run=demo/sampler_round=2,seed=0")
+    queue("4", tmp_path, "a:run=demo,sampler_generation=sampler_generation=2/,seed=0")
     assert [job.number for job in cancel_jobs(tmp_path, "demo")] == ["1", "4"]
     assert [job.number for job in live_jobs(tmp_path)] == ["2"]
     assert cancel_jobs(tmp_path, "demo") == []

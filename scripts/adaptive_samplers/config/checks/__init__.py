@@ -11,7 +11,7 @@ from adaptive_samplers.config.checks.policies import check_iteration, check_poli
 from adaptive_samplers.config.checks.training import (
     check_objectives,
     check_repeated_sampling,
-    check_sampler_rounds,
+    check_sampler_generations,
     check_samplers,
     check_scoring,
     check_training,
@@ -31,7 +31,7 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     check_objectives,
     check_learnability,
     check_samplers,
-    check_sampler_rounds,
+    check_sampler_generations,
     check_serving,
     check_training,
     check_overlap,

@@ -93,14 +93,14 @@ def check_training(config: dict, problems: Problems, base_folder: Path) -> None:
             )
 
 
-def check_sampler_rounds(config: dict, problems: Problems, base_folder: Path) -> None:
-    if not all(problems.clean(part) for part in ("sampler_rounds", "samplers", "scoring")):
+def check_sampler_generations(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not all(problems.clean(part) for part in ("sampler_generations", "samplers", "scoring")):
         return
     known = sampler_names(typed_config({key: config[key] for key in ("samplers", "scoring")}))
-    for i, name in enumerate(config["sampler_rounds"]["samplers"]):
+    for i, name in enumerate(config["sampler_generations"]["samplers"]):
         if name not in known:
             message = f"'{name}' is no sampler of this run; allowed: {join(known, 'or')}{suggest(name, known)}"
-            problems.add(("sampler_rounds", "samplers", i), message)
+            problems.add(("sampler_generations", "samplers", i), message)
 
 
 def check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:

@@ -8,7 +8,7 @@ from adaptive_samplers.config.model.evaluation import Evaluation
 from adaptive_samplers.config.model.generation import Generation
 from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.labels import Labels
-from adaptive_samplers.config.model.policies import Iteration, PolicySamples, SamplerRounds
+from adaptive_samplers.config.model.policies import Iteration, PolicySamples, SamplerGenerations
 from adaptive_samplers.config.model.preferences import Preferences, Report
 from adaptive_samplers.config.model.prompts import Prompts
 from adaptive_samplers.config.model.run import Run
@@ -64,6 +64,6 @@ class Config(Section):
     evaluation: Evaluation = section(Evaluation, affects=())
     policy_samples: PolicySamples = section(PolicySamples, affects=())
     iteration: Iteration = section(Iteration, affects=("plan_rounds",))
-    sampler_rounds: SamplerRounds = section(SamplerRounds, affects=())
+    sampler_generations: SamplerGenerations = section(SamplerGenerations, affects=())
     report: Report = section(Report, affects=("probe_distributions",))
     preferences: Preferences = section(Preferences, affects=("make_preferences", "pair_round", "describe_preferences"))

@@ -130,18 +130,18 @@ class Iteration(Section):
     )
 
 
-class SamplerRounds(Section):
-    """The target `sampler_rounds`: learned samplers compete with the heuristics of the next round, from whose best
-    answers the next ones learn (docs/iteration.md)."""
+class SamplerGenerations(Section):
+    """The target `sampler_generations`: learned samplers compete with the heuristics of the next generation, from whose
+    best answers the next ones learn (docs/iteration.md)."""
 
-    rounds: int = key(
-        "Rounds, of which the first is the run itself; each later one is the whole run once more.",
+    generations: int = key(
+        "Generations, of which the first is the run itself; each later one is the whole run once more.",
         default=2,
         ge=2,
         le=1000,
     )
     samplers: list[Text] = key(
-        "Samplers of each round that compete in the next, `{architecture}/{weights}_top{k}` as in "
+        "Samplers of each generation that compete in the next, `{architecture}/{weights}_top{k}` as in "
         "`results/{run}/samplers/`; empty means all.",
         default=[],
         unique=True,
