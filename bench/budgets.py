@@ -27,10 +27,10 @@ import pandas as pd  # noqa: E402
 import yaml  # noqa: E402
 
 from adaptive_samplers.budgets import (  # noqa: E402
-    FirstRound,
+    FirstPhase,
     divide,
     eliminate,
-    read_first_round,
+    read_first_phase,
     worth_of_seeds,
 )
 from adaptive_samplers.files import write_json  # noqa: E402
@@ -89,8 +89,8 @@ class Run:
         return cls(prompts, heuristics, candidates, embeddings, quality, correctness, grid, worth, text)
 
 
-def labels_of(run: Run, seeds: list[int], settings: AdaptiveBudgets, folder: Path) -> FirstRound:
-    """The first round's labels, made from its answers alone."""
+def labels_of(run: Run, seeds: list[int], settings: AdaptiveBudgets, folder: Path) -> FirstPhase:
+    """The first phase's labels, made from its answers alone."""
     candidates, quality, correctness = (
         table[table["seed"].isin(seeds)] for table in (run.candidates, run.quality, run.correctness)
     )
@@ -99,10 +99,10 @@ def labels_of(run: Run, seeds: list[int], settings: AdaptiveBudgets, folder: Pat
     files = folder / "scores.parquet", folder / "quality.parquet"
     write_table("scores", scores, files[0])
     write_table("quality", quality, files[1])
-    return read_first_round(*files, run.prompts, run.heuristics, seeds, settings.weights, correct_only=True)
+    return read_first_phase(*files, run.prompts, run.heuristics, seeds, settings.weights, correct_only=True)
 
 
-def spend(first: FirstRound, settings: AdaptiveBudgets, seeds: int, answers: int, **parts: bool) -> np.ndarray:
+def spend(first: FirstPhase, settings: AdaptiveBudgets, seeds: int, answers: int, **parts: bool) -> np.ndarray:
     """Which answers a budget buys, bool [P, H, seeds], where seeds are in the order in which they come."""
     prompts, heuristics = len(first.kinds), first.grid.shape[1]
     kept = eliminate(first, settings)[0] if parts["elimination"] else np.ones(heuristics, dtype=bool)

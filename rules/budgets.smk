@@ -1,47 +1,47 @@
 # Budgets: the first seeds are labelled, and their labels decide which answers of the later seeds are made. Included
-# where generation.adaptive is enabled; its rules then come before those that make the same files in one round.
+# where generation.adaptive is enabled; its rules then come before those that make the same files in one phase.
 #
 # No checkpoint: which files there are follows from the config alone, a shard for each seed as ever, and the allocation
 # is an input that says which rows they hold. So dry runs show the whole run, and a shard resumes as any other.
 
 FIRST_SEEDS = SEEDS[: CONFIG.generation.adaptive.first_seeds]
 LATER_SEEDS = SEEDS[len(FIRST_SEEDS) :]
-BUDGET_ROUNDS = ["first", "second"]
-# They say which prompts a round dropped.
-ROUND_REPORTS = expand(
-    results("{budget_round}_round/candidates_report.json"),
-    budget_round=BUDGET_ROUNDS,
+BUDGET_PHASES = ["first", "second"]
+# They say which prompts a phase dropped.
+PHASE_REPORTS = expand(
+    results("{budget_phase}_phase/candidates_report.json"),
+    budget_phase=BUDGET_PHASES,
     allow_missing=True,
 )
 
 
 INTERMEDIATE += [
     f"results/{RUN}/allocation.parquet",
-    f"results/{RUN}/first_round/scores.parquet",
+    f"results/{RUN}/first_phase/scores.parquet",
     *expand(
-        f"results/{RUN}/{{budget_round}}_round/candidates.parquet",
-        budget_round=BUDGET_ROUNDS,
+        f"results/{RUN}/{{budget_phase}}_phase/candidates.parquet",
+        budget_phase=BUDGET_PHASES,
     ),
 ]
 
 
 wildcard_constraints:
-    budget_round="|".join(BUDGET_ROUNDS),
+    budget_phase="|".join(BUDGET_PHASES),
 
 
 localrules:
     gather_first_quality,
-    gather_both_rounds_quality,
+    gather_both_phases_quality,
 
 
 ruleorder: generate_allocated > generate_candidates
 ruleorder: join_candidates > verify_candidates
 ruleorder: join_embeddings > embed_candidates
-ruleorder: gather_both_rounds_quality > gather_quality
+ruleorder: gather_both_phases_quality > gather_quality
 ruleorder: join_correctness > label_correctness
 
 
-use rule verify_candidates as verify_first_round with:
+use rule verify_candidates as verify_first_phase with:
     input:
         prompts=results("prompts.parquet"),
         heuristics=results("heuristics.parquet"),
@@ -52,72 +52,72 @@ use rule verify_candidates as verify_first_round with:
             allow_missing=True,
         ),
     output:
-        candidates=results("first_round/candidates.parquet"),
-        report=results("first_round/candidates_report.json"),
+        candidates=results("first_phase/candidates.parquet"),
+        report=results("first_phase/candidates_report.json"),
     log:
-        logs("verify_first_round"),
+        logs("verify_first_phase"),
     benchmark:
-        benchmarks("verify_first_round")
+        benchmarks("verify_first_phase")
     params:
         **stage("verify_candidates", config | {"seeds": FIRST_SEEDS}),
     message:
         "Checking that every prompt was answered under every heuristic and first seed"
 
 
-use rule embed_candidates as embed_budget_round with:
+use rule embed_candidates as embed_budget_phase with:
     input:
         prompts=results("prompts.parquet"),
-        candidates=results("{budget_round}_round/candidates.parquet"),
+        candidates=results("{budget_phase}_phase/candidates.parquet"),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
-        results("{budget_round}_round/embeddings.parquet"),
+        results("{budget_phase}_phase/embeddings.parquet"),
     log:
-        logs("embed_budget_round/{budget_round}"),
+        logs("embed_budget_phase/{budget_phase}"),
     benchmark:
-        benchmarks("embed_budget_round/{budget_round}")
+        benchmarks("embed_budget_phase/{budget_phase}")
     message:
-        "Embedding answers of the {wildcards.budget_round} round and prompts"
+        "Embedding answers of the {wildcards.budget_phase} phase and prompts"
 
 
 use rule label_quality as label_budget_quality with:
     input:
-        **judge_inputs(JUDGE, "{budget_round}_round/"),
+        **judge_inputs(JUDGE, "{budget_phase}_phase/"),
         prompts=results("prompts.parquet"),
-        candidates=results("{budget_round}_round/candidates.parquet"),
+        candidates=results("{budget_phase}_phase/candidates.parquet"),
     output:
-        labels=results("{budget_round}_round/labels/quality/shard={shard}.parquet"),
-        report=results("{budget_round}_round/labels/quality/shard={shard}.json"),
+        labels=results("{budget_phase}_phase/labels/quality/shard={shard}.parquet"),
+        report=results("{budget_phase}_phase/labels/quality/shard={shard}.json"),
     log:
-        logs("label_budget_quality/{budget_round}/shard={shard}"),
+        logs("label_budget_quality/{budget_phase}/shard={shard}"),
     benchmark:
-        benchmarks("label_budget_quality/{budget_round}/shard={shard}")
+        benchmarks("label_budget_quality/{budget_phase}/shard={shard}")
     message:
-        "Judging answers of the {wildcards.budget_round} round, shard {wildcards.shard}"
+        "Judging answers of the {wildcards.budget_phase} phase, shard {wildcards.shard}"
 
 
 use rule label_correctness as label_budget_correctness with:
     input:
         prompts=results("prompts.parquet"),
-        candidates=results("{budget_round}_round/candidates.parquet"),
+        candidates=results("{budget_phase}_phase/candidates.parquet"),
         verifiers=OWN_VERIFIERS,
     output:
-        labels=results("{budget_round}_round/labels/correctness.parquet"),
+        labels=results("{budget_phase}_phase/labels/correctness.parquet"),
     log:
-        logs("label_budget_correctness/{budget_round}"),
+        logs("label_budget_correctness/{budget_phase}"),
     benchmark:
-        benchmarks("label_budget_correctness/{budget_round}")
+        benchmarks("label_budget_correctness/{budget_phase}")
     message:
-        "Verifying answers of the {wildcards.budget_round} round"
+        "Verifying answers of the {wildcards.budget_phase} phase"
 
 
 use rule label_diversity as label_first_diversity with:
     input:
-        candidates=results("first_round/candidates.parquet"),
-        embeddings=results("first_round/embeddings.parquet"),
+        candidates=results("first_phase/candidates.parquet"),
+        embeddings=results("first_phase/embeddings.parquet"),
     output:
-        labels=results("first_round/labels/diversity.parquet"),
-        report=results("first_round/labels/diversity_report.json"),
+        labels=results("first_phase/labels/diversity.parquet"),
+        report=results("first_phase/labels/diversity_report.json"),
     log:
         logs("label_first_diversity"),
     benchmark:
@@ -129,48 +129,48 @@ use rule label_diversity as label_first_diversity with:
 use rule gather_quality as gather_first_quality with:
     input:
         labels=expand(
-            results("first_round/labels/quality/shard={shard}.parquet"),
+            results("first_phase/labels/quality/shard={shard}.parquet"),
             shard=JUDGE_SHARDS,
             allow_missing=True,
         ),
         reports=expand(
-            results("first_round/labels/quality/shard={shard}.json"),
+            results("first_phase/labels/quality/shard={shard}.json"),
             shard=JUDGE_SHARDS,
             allow_missing=True,
         ),
     output:
-        labels=results("first_round/labels/quality.parquet"),
-        report=results("first_round/labels/quality_report.json"),
+        labels=results("first_phase/labels/quality.parquet"),
+        report=results("first_phase/labels/quality_report.json"),
     log:
         logs("gather_first_quality"),
     benchmark:
         benchmarks("gather_first_quality")
     message:
-        "Gathering the ratings of the first round"
+        "Gathering the ratings of the first phase"
 
 
-use rule score_candidates as score_first_round with:
+use rule score_candidates as score_first_phase with:
     input:
         prompts=results("prompts.parquet"),
-        quality=results("first_round/labels/quality.parquet"),
-        diversity=results("first_round/labels/diversity.parquet"),
-        correctness=results("first_round/labels/correctness.parquet"),
+        quality=results("first_phase/labels/quality.parquet"),
+        diversity=results("first_phase/labels/diversity.parquet"),
+        correctness=results("first_phase/labels/correctness.parquet"),
     output:
-        results("first_round/scores.parquet"),
+        results("first_phase/scores.parquet"),
     log:
-        logs("score_first_round"),
+        logs("score_first_phase"),
     benchmark:
-        benchmarks("score_first_round")
+        benchmarks("score_first_phase")
     message:
-        "Scoring answers of the first round"
+        "Scoring answers of the first phase"
 
 
 rule allocate_budget:
     input:
         prompts=results("prompts.parquet"),
         heuristics=results("heuristics.parquet"),
-        scores=results("first_round/scores.parquet"),
-        quality=results("first_round/labels/quality.parquet"),
+        scores=results("first_phase/scores.parquet"),
+        quality=results("first_phase/labels/quality.parquet"),
     output:
         allocation=results("allocation.parquet"),
         report=results("allocation_report.json"),
@@ -223,8 +223,8 @@ use rule verify_candidates as verify_allocated with:
             allow_missing=True,
         ),
     output:
-        candidates=results("second_round/candidates.parquet"),
-        report=results("second_round/candidates_report.json"),
+        candidates=results("second_phase/candidates.parquet"),
+        report=results("second_phase/candidates_report.json"),
     log:
         logs("verify_allocated"),
     benchmark:
@@ -238,11 +238,11 @@ use rule verify_candidates as verify_allocated with:
 rule join_candidates:
     input:
         tables=expand(
-            results("{budget_round}_round/candidates.parquet"),
-            budget_round=BUDGET_ROUNDS,
+            results("{budget_phase}_phase/candidates.parquet"),
+            budget_phase=BUDGET_PHASES,
             allow_missing=True,
         ),
-        rounds=ROUND_REPORTS,
+        phases=PHASE_REPORTS,
     output:
         table=results("candidates.parquet"),
         report=results("candidates_report.json"),
@@ -259,19 +259,19 @@ rule join_candidates:
     params:
         table="candidates",
     message:
-        "Joining the answers of both rounds"
+        "Joining the answers of both phases"
     script:
-        "../scripts/join_rounds.py"
+        "../scripts/join_phases.py"
 
 
 use rule join_candidates as join_embeddings with:
     input:
         tables=expand(
-            results("{budget_round}_round/embeddings.parquet"),
-            budget_round=BUDGET_ROUNDS,
+            results("{budget_phase}_phase/embeddings.parquet"),
+            budget_phase=BUDGET_PHASES,
             allow_missing=True,
         ),
-        rounds=ROUND_REPORTS,
+        phases=PHASE_REPORTS,
     output:
         table=results("embeddings.parquet"),
     log:
@@ -281,17 +281,17 @@ use rule join_candidates as join_embeddings with:
     params:
         table="embeddings",
     message:
-        "Joining the embeddings of both rounds"
+        "Joining the embeddings of both phases"
 
 
 use rule join_candidates as join_correctness with:
     input:
         tables=expand(
-            results("{budget_round}_round/labels/correctness.parquet"),
-            budget_round=BUDGET_ROUNDS,
+            results("{budget_phase}_phase/labels/correctness.parquet"),
+            budget_phase=BUDGET_PHASES,
             allow_missing=True,
         ),
-        rounds=ROUND_REPORTS,
+        phases=PHASE_REPORTS,
     output:
         table=results("labels/correctness.parquet"),
     log:
@@ -301,27 +301,27 @@ use rule join_candidates as join_correctness with:
     params:
         table="correctness",
     message:
-        "Joining the verdicts of both rounds"
+        "Joining the verdicts of both phases"
 
 
-use rule gather_quality as gather_both_rounds_quality with:
+use rule gather_quality as gather_both_phases_quality with:
     input:
         labels=expand(
-            results("{budget_round}_round/labels/quality/shard={shard}.parquet"),
-            budget_round=BUDGET_ROUNDS,
+            results("{budget_phase}_phase/labels/quality/shard={shard}.parquet"),
+            budget_phase=BUDGET_PHASES,
             shard=JUDGE_SHARDS,
             allow_missing=True,
         ),
         reports=expand(
-            results("{budget_round}_round/labels/quality/shard={shard}.json"),
-            budget_round=BUDGET_ROUNDS,
+            results("{budget_phase}_phase/labels/quality/shard={shard}.json"),
+            budget_phase=BUDGET_PHASES,
             shard=JUDGE_SHARDS,
             allow_missing=True,
         ),
-        rounds=ROUND_REPORTS,
+        phases=PHASE_REPORTS,
     log:
-        logs("gather_both_rounds_quality"),
+        logs("gather_both_phases_quality"),
     benchmark:
-        benchmarks("gather_both_rounds_quality")
+        benchmarks("gather_both_phases_quality")
     message:
-        "Gathering the ratings of both rounds"
+        "Gathering the ratings of both phases"

@@ -1,8 +1,8 @@
-"""Decide from the first round's labels which answers the second round makes."""
+"""Decide from the first phase's labels which answers the second phase makes."""
 
 from pathlib import Path
 
-from adaptive_samplers.budgets import allocate_budget, read_first_round
+from adaptive_samplers.budgets import allocate_budget, read_first_phase
 from adaptive_samplers.files import read_json
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table
@@ -13,7 +13,7 @@ def main(snakemake):
     settings = config.generation.adaptive
     prompts = read_table("prompts", snakemake.input.prompts)
     heuristics = read_table("heuristics", snakemake.input.heuristics)
-    first = read_first_round(
+    first = read_first_phase(
         Path(snakemake.input.scores),
         Path(snakemake.input.quality),
         prompts,

@@ -175,9 +175,9 @@ def estimate(config: Config, prompts: Prompts, assumptions: Assumptions) -> Esti
     return Estimate(counts=run.counts(), work=run.work(), disk=run.disk(), memory=run.memory())
 
 
-# Rules that label all answers, and those that label one of the two rounds of adaptive budgets in their place.
-_LABELS_OF_ROUNDS = {
-    "embed_candidates": "embed_budget_round",
+# Rules that label all answers, and those that label one of the two phases of adaptive budgets in their place.
+_LABELS_OF_PHASES = {
+    "embed_candidates": "embed_budget_phase",
     "label_quality": "label_budget_quality",
     "label_correctness": "label_budget_correctness",
 }
@@ -279,14 +279,14 @@ class _Run:
             work[f"label_evaluation_quality{ending}"] = _mean_work(
                 [self._judging(judge, self.prompts.test / shards, competitors) for judge in known]
             )
-        return self._in_two_rounds(work) if self.generation.adaptive.enabled else work
+        return self._in_two_phases(work) if self.generation.adaptive.enabled else work
 
-    def _in_two_rounds(self, work: dict[str, Work]) -> dict[str, Work]:
-        """The same work by the rules of adaptive budgets: a mean shard of later seeds, and labels of a mean round."""
+    def _in_two_phases(self, work: dict[str, Work]) -> dict[str, Work]:
+        """The same work by the rules of adaptive budgets: a mean shard of later seeds, and labels of a mean phase."""
         work["generate_allocated"] = work["generate_candidates"]
-        for rule, of_round in _LABELS_OF_ROUNDS.items():
+        for rule, of_phase in _LABELS_OF_PHASES.items():
             if rule in work:
-                work[of_round] = replace(work[rule], hours=work[rule].hours / 2)
+                work[of_phase] = replace(work[rule], hours=work[rule].hours / 2)
         return work
 
     def disk(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ STAGE_VERSIONS = {
     "expand_heuristics": 2,
     "generate_candidates": 1,
     "verify_candidates": 1,
-    "allocate_budget": 1,
+    "allocate_budget": 2,
     "train_judge": 1,
     "embed_candidates": 1,
     "label_quality": 3,

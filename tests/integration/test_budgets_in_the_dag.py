@@ -1,4 +1,4 @@
-"""Adaptive budgets in the DAG: two rounds, nothing made twice, a second round that survives a kill, a balanced test."""
+"""Adaptive budgets in the DAG: two phases, nothing made twice, a second phase that survives a kill, a balanced test."""
 
 import os
 import re
@@ -23,7 +23,7 @@ ALLOCATION, SHARD = "results/tiny/allocation.parquet", "results/tiny/candidates/
 
 @pytest.fixture(scope="module")
 def work(tiny_model_folder, tmp_path_factory):
-    """The answers of a tiny model in two rounds, of which the second was killed once, labelled and selected."""
+    """The answers of a tiny model in two phases, of which the second was killed once, labelled and selected."""
     place = tmp_path_factory.mktemp("budgets")
     prompts = [
         {"prompt": f"{'Add' if number % 2 else 'Write'} {number}.", "kind": "verifiable" if number % 2 else "creative"}
@@ -58,10 +58,10 @@ def keys(rows):
     return set(rows[KEY].itertuples(index=False, name=None))
 
 
-def test_the_second_round_goes_on_after_a_kill(work):
+def test_the_second_phase_goes_on_after_a_kill(work):
     planned = work.planned(SELECTION)
     assert planned["generate_candidates"] == 2 and planned["generate_allocated"] == 1
-    assert {planned[rule] for rule in ("embed_budget_round", "label_budget_quality", "label_budget_correctness")} == {2}
+    assert {planned[rule] for rule in ("embed_budget_phase", "label_budget_quality", "label_budget_correctness")} == {2}
     assert not {"label_quality", "embed_candidates", "label_correctness", "verify_candidates"} & set(planned)
 
     done = work.run(ALLOCATION)
@@ -105,7 +105,7 @@ def test_the_answers_are_those_of_the_allocation(work):
     training = set(prompts.loc[prompts["split"] == "train", "prompt_id"])
     spent = answers["prompt_id"].isin(training).sum()
     counts = report["answers"]
-    assert counts["first_round"] + counts["second_round"] == spent <= counts["budget"]
+    assert counts["first_phase"] + counts["second_phase"] == spent <= counts["budget"]
     assert counts["budget"] == 0.75 * len(training) * len(heuristics) * len(SEEDS)
     gone = {row["heuristic_id"] for row in report["heuristics"] if row["eliminated"]}
     assert gone and not gone & set(allocation.loc[allocation["prompt_id"].isin(training), "heuristic_id"])
@@ -124,7 +124,7 @@ def test_every_answer_is_labelled_once(work):
     quality = table(work, "quality", "labels/quality.parquet")
     means = quality.groupby(["prompt_id", "seed"])["rating"].mean()
     np.testing.assert_allclose(means.dropna(), 0, atol=1e-9)
-    first = table(work, "quality", "first_round/labels/quality.parquet")
+    first = table(work, "quality", "first_phase/labels/quality.parquet")
     both = quality[quality["seed"].isin(FIRST)].sort_values(KEY, ignore_index=True)
     pd.testing.assert_frame_equal(both, first.sort_values(KEY, ignore_index=True))
     report = read_json(work.folder / "results/tiny/labels/quality_report.json")
@@ -144,7 +144,7 @@ def test_another_budget_makes_only_what_is_new(work):
     smaller = {"generation": {"adaptive": {"budget": 0.7}}}
     planned = work.planned(CANDIDATES, config=smaller)
     assert planned["allocate_budget"] == 1 and planned["generate_allocated"] == 1
-    assert not {"generate_candidates", "label_budget_quality", "embed_budget_round"} & set(planned)
+    assert not {"generate_candidates", "label_budget_quality", "embed_budget_phase"} & set(planned)
     done = work.run(CANDIDATES, config=smaller)
     assert done.returncode == 0, done.stdout[-3000:]
     after = table(work, "candidates", "candidates.parquet")

@@ -1,4 +1,4 @@
-"""A second generation of learned samplers after a finished run: one of the first competes, and answers are taken over."""
+"""A second generation of learned samplers: one of the first competes, and answers are taken over."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Adaptive budgets: who is eliminated, who gets seeds, and that both rounds make one run."""
+"""Adaptive budgets: who is eliminated, who gets seeds, and that both phases make one run."""
 
 import itertools
 import json
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from adaptive_samplers.budgets import (
-    FirstRound,
+    FirstPhase,
     allocate_budget,
     asked_places,
     divide,
     eliminate,
     join_reports,
-    read_first_round,
+    read_first_phase,
     standings,
     worth_of_seeds,
 )
@@ -56,7 +56,7 @@ def heuristics_of(count):
     return pd.DataFrame({"heuristic_id": ids, "name": [f"name of {name}" for name in ids], "processors": "[]"})
 
 
-def first_round(scores, rating=None, stderr=None, correct=None, kinds=None):
+def first_phase(scores, rating=None, stderr=None, correct=None, kinds=None):
     """Labels as arrays; scores [P, H, S] of one weighting, or [W, P, H, S]."""
     scores = np.asarray(scores, dtype=float)
     scores = scores if scores.ndim == 4 else scores[None]
@@ -67,7 +67,7 @@ def first_round(scores, rating=None, stderr=None, correct=None, kinds=None):
     rating = scores[0] if rating is None else np.asarray(rating, dtype=float)
     stderr = np.full(shape, 0.5) if stderr is None else stderr
     kinds = prompts["kind"].to_numpy() if kinds is None else kinds
-    return FirstRound(grid, kinds, scores, nothing if correct is None else np.asarray(correct, float), rating, stderr)
+    return FirstPhase(grid, kinds, scores, nothing if correct is None else np.asarray(correct, float), rating, stderr)
 
 
 def noisy(prompts, heuristics, seeds, spread=1.0, seed=0):
@@ -108,7 +108,7 @@ def test_places_among_the_best_are_shared(groups, top):
 
 def test_a_heuristic_goes_exactly_where_the_paired_test_says_so():
     scores = noisy(24, 5, 2, spread=0.35)
-    kept, evidence = eliminate(first_round(scores), SETTINGS)
+    kept, evidence = eliminate(first_phase(scores), SETTINGS)
     means = standings(scores).mean(axis=2)
     best = means.mean(axis=0).argmax()
     for number, row in enumerate(evidence):
@@ -129,7 +129,7 @@ def test_the_best_is_eliminated_less_often_than_the_confidence_says():
     wrong = 0
     for _ in range(200):
         scores = random.normal(0, 1, (12, 6, 1)) + 0.1 * (np.arange(6) == 0)[:, None]
-        wrong += not eliminate(first_round(scores), SETTINGS)[0][0]
+        wrong += not eliminate(first_phase(scores), SETTINGS)[0][0]
     assert wrong <= 200 * 0.05
 
 
@@ -137,40 +137,40 @@ def test_who_is_best_for_a_kind_of_prompt_stays():
     scores = noisy(40, 3, 2, spread=3.0)
     kinds = np.array(["factual" if number % 4 == 0 else "chat" for number in range(40)], dtype=object)
     scores[::4, 2] += 20
-    kept, evidence = eliminate(first_round(scores, kinds=kinds), SETTINGS)
+    kept, evidence = eliminate(first_phase(scores, kinds=kinds), SETTINGS)
     assert kept.tolist() == [True, False, True]
     assert evidence[2]["reason"] == "often among the best for a kind of prompt"
     assert evidence[2]["weightings"][0]["top_share"] == {"chat": 0.0, "factual": 1.0}
     assert evidence[1]["eliminated"] and evidence[1]["reason"] == "worse than the best"
     # For too small a share it does not stay.
     scores[4::4, 2] -= 20
-    assert eliminate(first_round(scores, kinds=kinds), SETTINGS)[0].tolist() == [True, False, False]
+    assert eliminate(first_phase(scores, kinds=kinds), SETTINGS)[0].tolist() == [True, False, False]
 
 
 def test_who_is_good_under_another_weighting_stays():
     scores = noisy(30, 3, 2, spread=3.0)
     both = np.stack([scores, scores[:, ::-1]])
-    assert eliminate(first_round(scores), SETTINGS)[0].tolist() == [True, False, False]
-    assert eliminate(first_round(both), SETTINGS)[0].tolist() == [True, False, True]
+    assert eliminate(first_phase(scores), SETTINGS)[0].tolist() == [True, False, False]
+    assert eliminate(first_phase(both), SETTINGS)[0].tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("keep", [1, 3, 9])
 def test_the_last_few_stay(keep):
     settings = SETTINGS.model_copy(update={"keep": keep})
-    kept, _ = eliminate(first_round(noisy(30, 5, 2, spread=4.0)), settings)
+    kept, _ = eliminate(first_phase(noisy(30, 5, 2, spread=4.0)), settings)
     assert kept.tolist() == [number < keep for number in range(5)]
 
 
 def test_nothing_is_eliminated_on_one_prompt_or_without_ratings():
-    assert eliminate(first_round(noisy(1, 4, 3, spread=9.0)), SETTINGS)[0].all()
-    assert eliminate(first_round(np.full((5, 4, 2), np.nan)), SETTINGS)[0].all()
+    assert eliminate(first_phase(noisy(1, 4, 3, spread=9.0)), SETTINGS)[0].all()
+    assert eliminate(first_phase(np.full((5, 4, 2), np.nan)), SETTINGS)[0].all()
 
 
 def test_wrong_answers_count_against_a_heuristic_and_unrated_ones_do_not():
     scores = np.zeros((20, 3, 2))
     scores[:, 1] = -np.inf
     scores[:, 2] = np.nan
-    kept, evidence = eliminate(first_round(scores, rating=np.zeros(scores.shape)), SETTINGS)
+    kept, evidence = eliminate(first_phase(scores, rating=np.zeros(scores.shape)), SETTINGS)
     assert kept.tolist() == [True, False, True] and evidence[2]["weightings"][0]["standing"] is None
 
 
@@ -180,7 +180,7 @@ def test_success_rates_near_one_half_are_worth_most():
         correct[prompt].flat[:count] = 1
     # One heuristic is far ahead of the others: nothing of their order is open.
     rating = np.where(np.arange(10) == 0, 50.0, 0.0)[None, :, None] * np.ones((5, 1, 2))
-    found = worth_of_seeds(first_round(rating, correct=correct), np.ones(10, dtype=bool), 1)
+    found = worth_of_seeds(first_phase(rating, correct=correct), np.ones(10, dtype=bool), 1)
     np.testing.assert_allclose(found["success_rate"], [0, 0.2, 0.5, 0.8, 1])
     p = np.array([1, 5, 11, 17, 21]) / 22
     np.testing.assert_allclose(found["worth"], 4 * p * (1 - p))
@@ -190,23 +190,23 @@ def test_success_rates_near_one_half_are_worth_most():
 def test_an_unsettled_top_is_worth_seeds_as_far_as_answers_are_correct():
     gaps = np.array([0.0, 0.5, 1.0, 8.0])
     rating = np.stack([gaps, np.zeros(4)], axis=1)[..., None] * np.ones((1, 1, 3))
-    found = worth_of_seeds(first_round(rating, stderr=np.full(rating.shape, 1.0)), np.ones(2, dtype=bool), 1)
+    found = worth_of_seeds(first_phase(rating, stderr=np.full(rating.shape, 1.0)), np.ones(2, dtype=bool), 1)
     # By chance: how often the mean of three ratings of each, with this error, comes out in the wrong order.
     draws = np.random.default_rng(0).normal(0, 1, (100_000, 2, 3)).mean(axis=2)
     for gap, unsettled in zip(gaps, found["unsettled"], strict=True):
         assert unsettled == pytest.approx(2 * np.mean(draws[:, 0] + gap < draws[:, 1]), abs=0.01)
     assert (found["worth"] == found["unsettled"]).all() and set(found["reason"]) == {"unsettled"}
-    wrong = worth_of_seeds(first_round(rating, correct=np.zeros(rating.shape)), np.ones(2, dtype=bool), 1)
+    wrong = worth_of_seeds(first_phase(rating, correct=np.zeros(rating.shape)), np.ones(2, dtype=bool), 1)
     assert wrong["worth"][0] == pytest.approx(4 * (1 / 8) * (7 / 8))
     # Where all that is left are the best ones, nothing is open.
-    assert (worth_of_seeds(first_round(rating), np.ones(2, dtype=bool), 2)["unsettled"] == 0).all()
+    assert (worth_of_seeds(first_phase(rating), np.ones(2, dtype=bool), 2)["unsettled"] == 0).all()
 
 
 def test_answers_that_differ_between_seeds_leave_more_open_than_the_judge_does():
     steady, varied = np.zeros((1, 2, 4)), np.zeros((1, 2, 4))
     steady[:, 0], varied[:, 0] = 1.0, [[4.0, -2.0, 4.0, -2.0]]
     rating = np.concatenate([steady, varied])
-    unsettled = worth_of_seeds(first_round(rating, stderr=np.full(rating.shape, 0.1)), np.ones(2, bool), 1)["unsettled"]
+    unsettled = worth_of_seeds(first_phase(rating, stderr=np.full(rating.shape, 0.1)), np.ones(2, bool), 1)["unsettled"]
     assert unsettled[0] < 0.001 and unsettled[1] > 0.1
 
 
@@ -252,7 +252,7 @@ def test_an_allocation_keeps_its_promises(tmp_path_factory, data):
         random.normal(0, 1, (count, len(heuristics), adaptive.first_seeds)) - 5 * np.arange(len(heuristics))[:, None]
     )
     correct = random.choice([0.0, 1.0, np.nan], scores.shape)
-    labels = first_round(np.where(correct == 0, -np.inf, scores), rating=scores, correct=correct)
+    labels = first_phase(np.where(correct == 0, -np.inf, scores), rating=scores, correct=correct)
     kept, _ = eliminate(labels, adaptive)
     tables = []
     for name in "ab":
@@ -281,11 +281,11 @@ def test_an_allocation_keeps_its_promises(tmp_path_factory, data):
     answers = report["answers"]
     assert answers["uniform"] == count * len(heuristics) * len(seeds)
     assert answers["budget"] <= adaptive.budget * answers["uniform"] + 1e-9
-    assert answers["first_round"] == count * len(heuristics) * adaptive.first_seeds
-    assert answers["second_round"] == len(trained)
-    assert not len(trained) or answers["first_round"] + len(trained) <= answers["budget"]
+    assert answers["first_phase"] == count * len(heuristics) * adaptive.first_seeds
+    assert answers["second_phase"] == len(trained)
+    assert not len(trained) or answers["first_phase"] + len(trained) <= answers["budget"]
     # What is left does not buy one more seed, or there is none to be had.
-    if answers["budget"] > answers["first_round"] and (trained.groupby("prompt_id")["seed"].nunique().sum()) < count * (
+    if answers["budget"] > answers["first_phase"] and (trained.groupby("prompt_id")["seed"].nunique().sum()) < count * (
         len(seeds) - adaptive.first_seeds
     ):
         assert 0 <= answers["unspent"] < len(survivors)
@@ -294,7 +294,7 @@ def test_an_allocation_keeps_its_promises(tmp_path_factory, data):
 
 
 def labelled(folder, prompts, heuristics, seeds):
-    """Tables of labels of a first round, and their keys."""
+    """Tables of labels of a first phase, and their keys."""
     keys = pd.DataFrame(itertools.product(prompts["prompt_id"], heuristics["heuristic_id"], seeds), columns=KEY)
     random = np.random.default_rng(2)
     quality = keys.assign(
@@ -320,7 +320,7 @@ def test_labels_are_read_of_training_prompts_alone(tmp_path):
     scores, quality = labelled(tmp_path, prompts, heuristics, seeds)
     files = tmp_path / "scores.parquet", tmp_path / "quality.parquet"
     for correct_only in (True, False):
-        found = read_first_round(*files, prompts, heuristics, [1, 3], [QUALITY, DIVERSITY], correct_only)
+        found = read_first_phase(*files, prompts, heuristics, [1, 3], [QUALITY, DIVERSITY], correct_only)
         assert found.grid.prompt_ids.to_pylist() == ["p000", "p001"] and found.kinds.tolist() == ["chat", "creative"]
         table, rated = scores.set_index(KEY), quality.set_index(KEY)
         for place, key in enumerate(itertools.product(["p000", "p001"], heuristics["heuristic_id"], [1, 3])):
@@ -345,7 +345,7 @@ def test_a_prompt_that_was_dropped_gets_nothing(tmp_path):
         table = read_table(name, tmp_path / f"{name}.parquet")
         write_table(name, table[table["prompt_id"] != "p001"], tmp_path / f"{name}.parquet")
     files = tmp_path / "scores.parquet", tmp_path / "quality.parquet"
-    found = read_first_round(*files, prompts, heuristics, [0, 1], [QUALITY], True)
+    found = read_first_phase(*files, prompts, heuristics, [0, 1], [QUALITY], True)
     allocate_budget(
         found, prompts, heuristics, [0, 1, 2, 3], SETTINGS, tmp_path / "allocation.parquet", tmp_path / "report.json"
     )
@@ -360,16 +360,16 @@ def test_verbalized_heuristics_take_no_part(tmp_path):
     labelled(tmp_path, prompts, heuristics, [0, 1])
     files = tmp_path / "scores.parquet", tmp_path / "quality.parquet"
     outputs = tmp_path / "allocation.parquet", tmp_path / "report.json"
-    found = read_first_round(*files, prompts, heuristics, [0, 1], [QUALITY], True)
+    found = read_first_phase(*files, prompts, heuristics, [0, 1], [QUALITY], True)
     assert found.grid.heuristic_ids.to_pylist() == ["h00", "h02"] and found.rating.shape == (3, 2, 2)
     generous = SETTINGS.model_copy(update={"budget": 1.0})
     allocate_budget(found, prompts, heuristics, [0, 1, 2, 3], generous, *outputs)
     report, made = read_json(outputs[1]), read_table("allocation", outputs[0])
-    assert report["train_nothing"] == ["name of h01"] and report["answers"]["first_round"] == 3 * 3 * 2
+    assert report["train_nothing"] == ["name of h01"] and report["answers"]["first_phase"] == 3 * 3 * 2
     training = made["prompt_id"].isin(prompts.loc[prompts["split"] == "train", "prompt_id"])
     assert "h01" not in set(made.loc[training, "heuristic_id"]) and "h01" in set(made.loc[~training, "heuristic_id"])
     with pytest.raises(UserError, match="all are verbalized"):
-        read_first_round(*files, prompts, heuristics[1:2], [0, 1], [QUALITY], True)
+        read_first_phase(*files, prompts, heuristics[1:2], [0, 1], [QUALITY], True)
 
 
 ALLOCATED = pd.DataFrame([("a", "x", 2), ("a", "y", 2), ("a", "x", 3), ("b", "x", 2)], columns=KEY).assign(
@@ -391,13 +391,13 @@ def test_the_rows_of_an_allocation(tmp_path):
         asked_places(path, Grid("a", "xy", [0, 2, 3]), [0])
 
 
-def test_tables_of_both_rounds_are_joined(tmp_path):
+def test_tables_of_both_phases_are_joined(tmp_path):
     parts = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
     for path, rows in zip(parts, ([0, 1], [2, 3]), strict=True):
         write_table("allocation", ALLOCATED.iloc[rows], path)
     join_tables("allocation", parts, tmp_path / "c.parquet")
     pd.testing.assert_frame_equal(read_table("allocation", tmp_path / "c.parquet"), ALLOCATED)
-    # A prompt that one round dropped, the run has no answers to.
+    # A prompt that one phase dropped, the run has no answers to.
     for number, dropped in enumerate([["a", "z"], []]):
         write_json({"dropped_prompts": dropped}, tmp_path / f"{number}.json")
     without = dropped_prompts([tmp_path / "0.json", tmp_path / "1.json"])
@@ -419,7 +419,7 @@ def report_of(found, missing, dropped, unlisted=0):
     return report | ({"unlisted": {"missing": unlisted, "duplicated": 0, "failed": 0}} if unlisted else {})
 
 
-def test_reports_of_both_rounds_are_joined():
+def test_reports_of_both_phases_are_joined():
     joined = join_reports([report_of(5, 1, ["p"]), report_of(3, 2, ["o", "p"])])
     assert (joined["expected"], joined["found"], len(joined["missing"])) == (11, 8, 3)
     assert joined["dropped_prompts"] == ["o", "p"] and joined["incomplete_share"] == 0.2

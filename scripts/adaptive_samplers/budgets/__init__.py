@@ -1,22 +1,22 @@
 """Where further answers tell most: heuristics without hope are eliminated, and prompts are given seeds by their worth.
 
-`first_round` reads the labels of the first seeds, `elimination` finds the heuristics that can go, `allocation` divides
-what is left of the budget among prompts, and `rounds` joins the reports of both rounds.
+`first_phase` reads the labels of the first seeds, `elimination` finds the heuristics that can go, `allocation` divides
+what is left of the budget among prompts, and `phases` joins the reports of both phases.
 """
 
 from adaptive_samplers.budgets.allocation import allocate_budget, divide, worth_of_seeds
 from adaptive_samplers.budgets.elimination import eliminate, standings
-from adaptive_samplers.budgets.first_round import FirstRound, read_first_round
-from adaptive_samplers.budgets.rounds import asked_places, join_reports
+from adaptive_samplers.budgets.first_phase import FirstPhase, read_first_phase
+from adaptive_samplers.budgets.phases import asked_places, join_reports
 
 __all__ = [
-    "FirstRound",
+    "FirstPhase",
     "allocate_budget",
     "asked_places",
     "divide",
     "eliminate",
     "join_reports",
-    "read_first_round",
+    "read_first_phase",
     "standings",
     "worth_of_seeds",
 ]

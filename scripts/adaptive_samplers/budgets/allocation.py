@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from adaptive_samplers.budgets.elimination import eliminate
-from adaptive_samplers.budgets.first_round import FirstRound
+from adaptive_samplers.budgets.first_phase import FirstPhase
 from adaptive_samplers.config.model.generation import AdaptiveBudgets
 from adaptive_samplers.files import write_json
 from adaptive_samplers.tables import write_parts
@@ -21,8 +21,8 @@ UNSETTLED, UNDECIDED = "unsettled", "undecided"
 LISTED = 1_000  # prompts that are listed in the report; the table has all
 
 
-def worth_of_seeds(first: FirstRound, kept: np.ndarray, top: int) -> dict[str, np.ndarray]:
-    """How much the first round leaves open of each prompt, from the heuristics that stay.
+def worth_of_seeds(first: FirstPhase, kept: np.ndarray, top: int) -> dict[str, np.ndarray]:
+    """How much the first phase leaves open of each prompt, from the heuristics that stay.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def budget_in_answers(share: float, prompts: int, heuristics: int, seeds: int) -
 
 
 def allocate_budget(
-    first: FirstRound,
+    first: FirstPhase,
     prompts: pd.DataFrame,
     heuristics: pd.DataFrame,
     seeds: Sequence[int],
@@ -131,18 +131,18 @@ def allocate_budget(
     output: Path,
     report: Path,
 ) -> None:
-    """Write the `allocation` table, all rows of the second round, and a report of how it came about.
+    """Write the `allocation` table, all rows of the second phase, and a report of how it came about.
 
     Training prompts get seeds by `divide`, each under the heuristics that `eliminate` kept of those in `first`. All
-    answers to training prompts, of both rounds, are at most `settings.budget` of what every prompt under every
+    answers to training prompts, of both phases, are at most `settings.budget` of what every prompt under every
     heuristic and seed would take. Prompts of the other splits get every heuristic and seed, so that comparisons stay
-    balanced; they are not part of the budget. A training prompt without labels, which was dropped in the first round,
+    balanced; they are not part of the budget. A training prompt without labels, which was dropped in the first phase,
     gets nothing.
 
     Parameters
     ----------
-    first : labels of the first round.
-    seeds : all seeds, in the order in which prompts get them; the first `settings.first_seeds` are the first round's.
+    first : labels of the first phase.
+    seeds : all seeds, in the order in which prompts get them; the first `settings.first_seeds` are the first phase's.
     output, report : a Parquet and a JSON file. Rows are in the order of seed, prompt and heuristic.
     """
     kept, evidence = eliminate(first, settings)
@@ -163,8 +163,8 @@ def allocate_budget(
             "answers": {
                 "uniform": uniform,
                 "budget": budget,
-                "first_round": spent,
-                "second_round": second,
+                "first_phase": spent,
+                "second_phase": second,
                 "unspent": budget - spent - second,
             },
             "held_out_answers": (len(prompts) - len(training)) * len(heuristics) * len(later),
@@ -199,7 +199,7 @@ def _counts(seeds: np.ndarray) -> dict[str, int]:
 
 
 def _listed(
-    first: FirstRound, found: dict[str, np.ndarray], extra: np.ndarray, first_seeds: int
+    first: FirstPhase, found: dict[str, np.ndarray], extra: np.ndarray, first_seeds: int
 ) -> list[dict[str, Any]]:
     """The prompts with the most seeds."""
     prompt_ids = first.grid.prompt_ids.to_pylist()

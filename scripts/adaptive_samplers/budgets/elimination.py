@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata, t
 
-from adaptive_samplers.budgets.first_round import FirstRound
+from adaptive_samplers.budgets.first_phase import FirstPhase
 from adaptive_samplers.config.model.generation import AdaptiveBudgets
 
 
@@ -51,8 +51,8 @@ def top_shares(scores: np.ndarray, kinds: np.ndarray, top: int) -> dict[str, np.
     }
 
 
-def eliminate(first: FirstRound, settings: AdaptiveBudgets) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Which heuristics can go after the first round.
+def eliminate(first: FirstPhase, settings: AdaptiveBudgets) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Which heuristics can go after the first phase.
 
     One step of successive elimination: a heuristic goes if the bounds say that its mean standing is below that of the
     best heuristic. Standings are averaged over a prompt's seeds and compared prompt by prompt, for heuristics share the

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from adaptive_samplers.budgets import allocate_budget, read_first_round
+from adaptive_samplers.budgets import allocate_budget, read_first_phase
 from adaptive_samplers.config.model.generation import AdaptiveBudgets
 from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.prompts import PromptSource
@@ -146,7 +146,7 @@ def golden_allocation(folder: Path):
         first_seeds=2, budget=0.6, top=1, confidence=0.9, keep=2, keep_share=0.5, weights=weights
     )
     files = folder / "scores.parquet", folder / "quality.parquet"
-    first = read_first_round(*files, prompts, FEW, [0, 1], settings.weights, correct_only=True)
+    first = read_first_phase(*files, prompts, FEW, [0, 1], settings.weights, correct_only=True)
     report = folder / "report.json"
     allocate_budget(first, prompts, FEW, [0, 1, 2, 3, 4], settings, folder / "allocation.parquet", report)
     return [read_table("allocation", folder / "allocation.parquet"), read_json(report)]

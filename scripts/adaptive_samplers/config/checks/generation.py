@@ -59,7 +59,7 @@ def check_budgets(config: dict, problems: Problems, base_folder: Path) -> None:
     elif adaptive["budget"] * seeds <= first:
         problems.add(
             (*place, "budget"),
-            f"{show(adaptive['budget'])} of {seeds} seeds is spent in the first round, which takes {first}; allowed: "
+            f"{show(adaptive['budget'])} of {seeds} seeds is spent in the first phase, which takes {first}; allowed: "
             f"above {first / seeds:g}, fewer first_seeds, or more seeds",
         )
     for i, weights in enumerate(adaptive["weights"]):

@@ -60,7 +60,11 @@ class FetchedModel(Section):
     """A model that is fetched once and kept in the run's folder."""
 
     name: str = key(
-        "Folder name of the model, `models/{name}/`.", example="name: my-model", affects=("fetch_model",), **NAME
+        "Folder name of the model, `models/{name}/`.",
+        example="name: my-model",
+        affects=("fetch_model",),
+        read_by=("label_quality",),
+        **NAME,
     )
     source: Source = key(
         "Where the model comes from.", example="source: {kind: hub, repo: owner/name}", affects=("fetch_model",)

@@ -1,4 +1,4 @@
-"""The rows that both rounds asked for, and their reports joined into one."""
+"""The rows that both phases asked for, and their reports joined into one."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from adaptive_samplers.verification import LISTED, allocated_places
 
 
 def asked_places(allocation: Path, grid: Grid, first_seeds: Sequence[int]) -> np.ndarray:
-    """Which keys were asked for in both rounds, bool by place: all with the first seeds, and those of the allocation.
+    """Which keys were asked for in both phases, bool by place: all with the first seeds, and those of the allocation.
 
     Raises
     ------
@@ -25,9 +25,9 @@ def asked_places(allocation: Path, grid: Grid, first_seeds: Sequence[int]) -> np
 
 
 def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What `verify_candidates` found in both rounds, as one report; a prompt that both dropped is listed once.
+    """What `verify_candidates` found in both phases, as one report; a prompt that both dropped is listed once.
 
-    Of shares, which are each round's own, the larger one counts.
+    Of shares, which are each phase's own, the larger one counts.
     """
     kinds = ["missing", "duplicated", "failed"] + ["unparsed"] * any("unparsed" in report for report in reports)
     shares: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The labels of the first round's training answers, as arrays."""
+"""The labels of the first phase's training answers, as arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _RATED = [*KEY, "rating", "rating_stderr"]
 
 
 @dataclass(frozen=True)
-class FirstRound:
+class FirstPhase:
     """Labels of P prompts, H heuristics and S seeds; nan where there is none.
 
     Attributes
@@ -41,7 +41,7 @@ class FirstRound:
     rating_stderr: np.ndarray
 
 
-def read_first_round(
+def read_first_phase(
     scores: Path,
     quality: Path,
     prompts: pd.DataFrame,
@@ -49,7 +49,7 @@ def read_first_round(
     seeds: Sequence[int],
     weights: Sequence[Weights],
     correct_only: bool,
-) -> FirstRound:
+) -> FirstPhase:
     """Read the labels of the training prompts; those of other splits must not decide on anything.
 
     The tables are read some rows at a time. A prompt without a single rating, as one that was dropped for a failed
@@ -92,11 +92,11 @@ def read_first_round(
     return _with_ratings(grid, training, found, correct, rating, stderr)
 
 
-def _with_ratings(grid: Grid, training: pd.DataFrame, scores: np.ndarray, *others: np.ndarray) -> FirstRound:
+def _with_ratings(grid: Grid, training: pd.DataFrame, scores: np.ndarray, *others: np.ndarray) -> FirstPhase:
     correct, rating, stderr = (values.reshape(grid.shape) for values in others)
     rated = ~np.isnan(rating).all(axis=(1, 2))
     prompt_ids = np.array(grid.prompt_ids.to_pylist(), dtype=object)[rated]
     kinds = training.set_index("prompt_id")["kind"].reindex(prompt_ids).to_numpy()
     smaller = Grid(prompt_ids, grid.heuristic_ids.to_pylist(), grid.seeds.to_pylist())
     scores = scores.reshape(-1, *grid.shape)[:, rated]
-    return FirstRound(smaller, kinds, scores, correct[rated], rating[rated], stderr[rated])
+    return FirstPhase(smaller, kinds, scores, correct[rated], rating[rated], stderr[rated])
