@@ -14,7 +14,7 @@ def main(snakemake):
     prompts = read_table("prompts", snakemake.input.prompts)
     seed, shards = int(snakemake.wildcards.seed), settings.generation.shards
     shard = shard_of(prompts, int(snakemake.wildcards.shard), shards)
-    # There where budgets are adaptive, for the answers of a later seed.
+    # Where budgets are adaptive, for the answers of a later seed.
     allocation = snakemake.input.get("allocation")
     generate(
         shard,
@@ -25,7 +25,7 @@ def main(snakemake):
         GenerationSettings.from_config(settings),
         Path(snakemake.output[0]),
         allocated_keys(Path(allocation), set(shard["prompt_id"]), seed) if allocation else None,
-        # There where a learned sampler joins the heuristics of an earlier round.
+        # Where learned samplers of an earlier generation join the heuristics.
         [Path(path) for path in snakemake.input.get("others", [])],
     )
 

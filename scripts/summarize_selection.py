@@ -28,7 +28,7 @@ def main(snakemake):
     scores = read_table("scores", snakemake.input.scores, SUMMARIZED)
     grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], settings.seeds)
     asked = None
-    # There where budgets are adaptive.
+    # Where budgets are adaptive.
     if allocation := snakemake.input.get("allocation"):
         first = settings.seeds[: settings.generation.adaptive.first_seeds]
         asked = asked_places(Path(allocation), grid, first)

@@ -9,7 +9,7 @@ from adaptive_samplers.verification import verify_candidates
 
 def main(snakemake):
     settings = settings_of(snakemake)
-    # There where budgets are adaptive, for the answers of the later seeds.
+    # Where budgets are adaptive, for the answers of the later seeds.
     allocation = snakemake.input.get("allocation")
     verify_candidates(
         [Path(path) for path in snakemake.input.shards],

@@ -110,6 +110,8 @@ BAD_CONFIGS = [
     ("policy_samples.samples", 0, "policy_samples.samples", ["0 is out of range"]),
     ("iteration.policy", "mine", "iteration.policy", ["'mine' is not known", "allowed: null, the base model"]),
     ("iteration.samples", 1, "iteration.samples", ["1 is out of range"]),
+    ("sampler_rounds", {"rounds": 2}, "sampler_rounds", ["unknown key", "It is 'sampler_generations' now"]),
+    ("training.gamma", 1.0, "training.gamma", ["unknown key", "It is 'training.objective.gamma' now"]),
     ("sampler_generations.generations", 1, "sampler_generations.generations", ["1 is out of range", "at least 2"]),
     (
         "sampler_generations.samplers",

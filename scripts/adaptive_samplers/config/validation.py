@@ -11,6 +11,10 @@ from adaptive_samplers.config.schema import Schema, Validator, branch_index, con
 from adaptive_samplers.config.words import allowed_values, join, show, suggest, type_advice, wrong_type
 
 
+# Keys that have another name now.
+RENAMED = {"sampler_rounds": "sampler_generations", "gamma": "training.objective.gamma"}
+
+
 def check_schema(config: Mapping[str, Any], problems: Problems) -> None:
     """Add what is wrong with a config by the schema to the problems."""
     errors = list(_meant_errors(Validator(config_schema()).iter_errors(config)))
@@ -67,7 +71,7 @@ def _translate(error: ValidationError, path: KeyPath, problems: Problems) -> Non
 
 def _unknown_key(key: str, schema: Schema) -> str:
     here = list(schema["properties"])
-    suggestion = suggest(key, here)
+    suggestion = f". It is '{RENAMED[key]}' now" if key in RENAMED else suggest(key, here)
     if not suggestion:
         elsewhere = [known.path for known in known_keys() if known.path.rsplit(".", 1)[-1] == key]
         suggestion = f". Did you mean '{elsewhere[0]}'?" if len(elsewhere) == 1 else ""
