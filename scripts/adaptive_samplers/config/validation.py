@@ -10,7 +10,6 @@ from adaptive_samplers.config.problems import KeyPath, Problems
 from adaptive_samplers.config.schema import Schema, Validator, branch_index, config_schema, kinds_of
 from adaptive_samplers.config.words import allowed_values, join, show, suggest, type_advice, wrong_type
 
-
 # Keys that have another name now.
 RENAMED = {"sampler_rounds": "sampler_generations", "gamma": "training.objective.gamma"}
 
