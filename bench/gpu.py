@@ -34,7 +34,7 @@ from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
 from adaptive_samplers.samplers import AdaptiveSampler, build_sampler  # noqa: E402
 from adaptive_samplers.samplers.passes import passes_for, portable  # noqa: E402
-from adaptive_samplers.samplers.passes.grid import INTERVALS  # noqa: E402
+from adaptive_samplers.samplers.passes.knots import INTERVALS  # noqa: E402
 
 VOCABULARY = 128_256
 BATCHES = (1, 16, 64)

@@ -14,7 +14,7 @@ from typing import Any
 
 from adaptive_samplers.config.judges import judges_by_name
 from adaptive_samplers.config.model import Config
-from adaptive_samplers.config.model.judges import Judge
+from adaptive_samplers.config.model.judges import JudgeSettings
 from adaptive_samplers.config.model.sources import FetchedModel
 from adaptive_samplers.config.weights import weight_names
 from adaptive_samplers.engines.registry import ENGINES
@@ -332,7 +332,7 @@ class _Run:
         gpus = engine.gpus_of(self.generation, model.device)
         return self._on_gpus(tokens / speed, gpus, len(engine.endpoints_of(self.generation)))
 
-    def _judging(self, judge: Judge, prompts: float, competitors: int) -> Work:
+    def _judging(self, judge: JudgeSettings, prompts: float, competitors: int) -> Work:
         a, engine = self.assumed, ENGINES[judge.engine]
         read = a.prompt_tokens + self.answer_tokens
         if JUDGES[judge.kind].compares:
@@ -341,7 +341,7 @@ class _Run:
         seconds /= a.judge_tokens_per_second * self._speed(_model_name(judge))
         return self._on_gpus(seconds, engine.gpus_of(judge, judge.device), len(engine.endpoints_of(judge)))
 
-    def _judge_calls(self, judge: Judge, prompts: float, competitors: int) -> float:
+    def _judge_calls(self, judge: JudgeSettings, prompts: float, competitors: int) -> float:
         """What a judge reads: every answer once or a few times, or every comparison in one order or both."""
         groups, kind = prompts * self.seeds, JUDGES[judge.kind]
         if not kind.compares:

@@ -17,7 +17,7 @@ import pytest
 import requests
 import torch
 
-from adaptive_samplers.config.model.sources import LanguageModel as Served
+from adaptive_samplers.config.model.sources import BaseModelSettings
 from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.engines import Request
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
@@ -36,7 +36,7 @@ from support import REPOSITORY
 
 pytestmark = [pytest.mark.model, pytest.mark.sglang]
 
-ON_CPU = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, Served)
+ON_CPU = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, BaseModelSettings)
 CHAINS = [
     [{"temperature": 0.7}],
     [{"temperature": 1.0}],
@@ -242,7 +242,7 @@ from pathlib import Path
 import pandas as pd
 from adaptive_samplers.config.model.generation import SGLang
 from adaptive_samplers.config.model.heuristics import Heuristics
-from adaptive_samplers.config.model.sources import LanguageModel
+from adaptive_samplers.config.model.sources import BaseModelSettings
 from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.engines.sglang_engine import SGLangEngine
 from adaptive_samplers.generation import GenerationSettings, generate
@@ -254,7 +254,7 @@ from adaptive_samplers.serving.service import serve
 arguments = json.loads(sys.argv[1])
 folder, output = Path(arguments["model"]), Path(arguments["output"])
 settings = SGLang(**arguments["sglang"])
-on_cpu = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, LanguageModel)
+on_cpu = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, BaseModelSettings)
 log = output.with_suffix(".log")
 engine = SGLangEngine(ChatTokenizer(folder), partial(serve, settings, on_cpu, folder, log))
 grid = [{"family": "temperature", "temperatures": [0.5, 0.7, 1.0]}]

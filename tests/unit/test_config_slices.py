@@ -90,7 +90,7 @@ def test_a_stage_cannot_read_what_its_params_lack(good_config, config_folder):
     assert settings.generation.max_new_tokens == 40 and settings.model.dtype == "float32"
     for read, key in (
         (lambda: settings.seeds, "'seeds' of Config"),
-        (lambda: settings.model.name, "'name' of LanguageModel"),
+        (lambda: settings.model.name, "'name' of BaseModelSettings"),
         (lambda: settings.labels.quality.tolerance, "'tolerance' of Quality"),
     ):
         with pytest.raises(AttributeError, match=key):

@@ -13,7 +13,7 @@ from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.figures import style
 from adaptive_samplers.samplers import ARCHITECTURES, Options, architecture
-from adaptive_samplers.samplers.passes.grid import LARGEST_OUTPUT
+from adaptive_samplers.samplers.passes.knots import LARGEST_OUTPUT
 from adaptive_samplers.training.objectives import OBJECTIVES, data, objective
 from support import REPOSITORY
 

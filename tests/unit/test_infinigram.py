@@ -7,7 +7,7 @@ import pytest
 import requests
 from test_overlap import candidates_of
 
-from adaptive_samplers.config.model.labels import Overlap
+from adaptive_samplers.config.model.labels import OverlapSettings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.overlap import (
     InfinigramClient,
@@ -210,7 +210,7 @@ def test_the_tokenizer_may_be_the_models_or_another(api, tmp_path, tiny_model_fo
     tables = []
     for tokenizer in (None, str(tiny_model_folder)):
         config = overlap_config(api, tmp_path, tokenizer)
-        with open_tracer(Overlap(**config), {"tokenizer": tiny_model_folder}) as tracer:
+        with open_tracer(OverlapSettings(**config), {"tokenizer": tiny_model_folder}) as tracer:
             assert tracer.columns == (("text",) if tokenizer else ("token_ids",))
             part = candidates.drop(columns="token_ids" if tokenizer else "text")
             tables.append(label_overlap([part], tracer, 2, 0.0)[0])
@@ -222,7 +222,10 @@ def test_another_tokenizer_is_refused(api, tmp_path, tiny_model_folder, encode):
     api.encode = lambda text: [ord(letter) for letter in text]
     config = overlap_config(api, tmp_path)
     message = rf"tokenizer in .* is not that of the index '{INDEX}'.*{SAMPLE[:10]}"
-    with pytest.raises(UserError, match=message), open_tracer(Overlap(**config), {"tokenizer": tiny_model_folder}):
+    with (
+        pytest.raises(UserError, match=message),
+        open_tracer(OverlapSettings(**config), {"tokenizer": tiny_model_folder}),
+    ):
         pass
 
 
@@ -231,5 +234,5 @@ def test_a_server_that_cannot_be_asked_is_told_at_once(api, tmp_path, tiny_model
     monkeypatch.setattr(time, "sleep", lambda _: None)
     config = overlap_config(api, tmp_path)
     with pytest.raises(UserError, match=r"cannot be asked: Timeout: late"):  # noqa: SIM117
-        with open_tracer(Overlap(**config), {"tokenizer": tiny_model_folder}):
+        with open_tracer(OverlapSettings(**config), {"tokenizer": tiny_model_folder}):
             pass

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from adaptive_samplers.config.model.judges import ScalarJudge
+from adaptive_samplers.config.model.judges import ScalarSettings
 from adaptive_samplers.config.model.labels import Tournament
 from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.errors import UserError
@@ -355,7 +355,7 @@ def test_models_that_cannot_judge(tiny_model_folder, language_folder, reward_fol
 
 
 def test_a_chat_template_that_refuses(tokenizer, language_folder):
-    strict, named = ChatTokenizer(language_folder), typed_section({"name": "tiny"}, ScalarJudge)
+    strict, named = ChatTokenizer(language_folder), typed_section({"name": "tiny"}, ScalarSettings)
     strict.tokenizer.chat_template = "{{ raise_exception('no system message') }}"
     call = Encoder(strict, named).finished([{"role": "system", "content": "x"}])
     assert call.error == "the model's chat template refuses the conversation (no system message)"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_samplers.samplers.passes import numba_passes, portable
-from adaptive_samplers.samplers.passes.grid import REACH, between, on_every
+from adaptive_samplers.samplers.passes.knots import REACH, between, on_every
 
 INTERVALS = 128
 

@@ -15,7 +15,7 @@ from packaging.version import parse
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adaptive_samplers.config.model.policies import Policy
-from adaptive_samplers.config.model.sources import LanguageModel
+from adaptive_samplers.config.model.sources import BaseModelSettings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.models.fetch import fetch_model
@@ -187,7 +187,7 @@ def test_a_chain_of_steps_is_a_table_of_one_heuristic():
 
 def test_a_policy_without_a_source_is_made_of_the_base_model():
     base, other, adapter = ({"kind": "folder", "path": name} for name in ("base", "other", "adapter"))
-    model = LanguageModel(name="base", source=base)
+    model = BaseModelSettings(name="base", source=base)
     assert policy_source(Policy(name="same"), model) == base
     assert policy_source(Policy(name="other", source=other), model) == other
     merged = policy_source(Policy(name="merged", adapter=adapter), model)

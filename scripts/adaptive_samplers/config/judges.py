@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptive_samplers.config.model import Config
-from adaptive_samplers.config.model.judges import Judge
+from adaptive_samplers.config.model.judges import JudgeSettings
 
 
-def judge_name(judge: Judge) -> str:
+def judge_name(judge: JudgeSettings) -> str:
     """A judge's name in paths and reports: its own, or its kind where it has none."""
     return getattr(judge, "name", judge.kind)
 
@@ -17,7 +17,7 @@ def name_of_values(judge: Mapping[str, Any]) -> str:
     return judge.get("name", judge["kind"])
 
 
-def judges_by_name(config: Config) -> dict[str, Judge]:
+def judges_by_name(config: Config) -> dict[str, JudgeSettings]:
     """Every judge under its name, the first one first."""
     quality = config.labels.quality
     return {judge_name(judge): judge for judge in (quality.judge, *quality.others)}

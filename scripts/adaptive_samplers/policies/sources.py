@@ -3,10 +3,10 @@
 from typing import Any
 
 from adaptive_samplers.config.model.policies import Policy
-from adaptive_samplers.config.model.sources import LanguageModel
+from adaptive_samplers.config.model.sources import BaseModelSettings
 
 
-def policy_source(policy: Policy, base_model: LanguageModel) -> dict[str, Any]:
+def policy_source(policy: Policy, base_model: BaseModelSettings) -> dict[str, Any]:
     """The source of a policy: a model, or an adapter and the model that it is merged into.
 
     Parameters

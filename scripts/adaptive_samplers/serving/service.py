@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adaptive_samplers.config.model.generation import SGLang
-from adaptive_samplers.config.model.judges import ModelJudge
-from adaptive_samplers.config.model.sources import LanguageModel
+from adaptive_samplers.config.model.judges import ModelJudgeSettings
+from adaptive_samplers.config.model.sources import BaseModelSettings
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.serving.pool import EndpointPool
@@ -25,7 +25,7 @@ from adaptive_samplers.serving.server import (
 @contextmanager
 def serve(
     settings: SGLang,
-    model: LanguageModel | ModelJudge,
+    model: BaseModelSettings | ModelJudgeSettings,
     folder: Path,
     log: Path,
     kind: str = "generate",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adaptive_samplers.config.checks.common import TRAINED_KIND, at, check_exists, judges
 from adaptive_samplers.config.model.policies import Policy
-from adaptive_samplers.config.model.sources import LanguageModel
+from adaptive_samplers.config.model.sources import BaseModelSettings
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.config.words import join, show, suggest
@@ -76,7 +76,7 @@ def check_models(config: dict, problems: Problems, base_folder: Path) -> None:
                     {
                         "name": policy["name"],
                         "source": policy_source(
-                            typed_section(policy, Policy), typed_section(config["model"], LanguageModel)
+                            typed_section(policy, Policy), typed_section(config["model"], BaseModelSettings)
                         ),
                     },
                 )

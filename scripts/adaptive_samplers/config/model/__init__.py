@@ -10,11 +10,11 @@ from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.labels import Labels
 from adaptive_samplers.config.model.policies import Iteration, PolicySamples, SamplerGenerations
 from adaptive_samplers.config.model.preferences import Preferences, Report
-from adaptive_samplers.config.model.prompts import Prompts
+from adaptive_samplers.config.model.prompts import PromptSettings
 from adaptive_samplers.config.model.run import Run
 from adaptive_samplers.config.model.samplers import Samplers
 from adaptive_samplers.config.model.scoring import Scoring
-from adaptive_samplers.config.model.sources import LanguageModel
+from adaptive_samplers.config.model.sources import BaseModelSettings
 from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.config.model.types import Seed
 
@@ -23,11 +23,11 @@ class Config(Section):
     """Configuration of Adaptive Samplers"""
 
     run: Run = key(about(Run), example="run: {name: my_run}", affects=())
-    model: LanguageModel = key(
-        about(LanguageModel), example="model: {name: my-model, source: {kind: hub, repo: owner/name}}", affects=()
+    model: BaseModelSettings = key(
+        about(BaseModelSettings), example="model: {name: my-model, source: {kind: hub, repo: owner/name}}", affects=()
     )
-    prompts: Prompts = key(
-        about(Prompts),
+    prompts: PromptSettings = key(
+        about(PromptSettings),
         example="prompts: {sources: [{path: resources/prompts.jsonl}]}",
         affects=("collect_prompts",),
     )

@@ -10,7 +10,7 @@ from adaptive_samplers.config.model.sources import FetchedModel
 from adaptive_samplers.config.model.types import DEVICE, NAME, DataType, JudgeEngineName, Text
 
 
-class FeatureRewardJudge(Section):
+class FeatureRewardSettings(Section):
     """The embedded judge, which the DAG trains."""
 
     kind: Literal["feature_reward"] = key(
@@ -33,7 +33,7 @@ class FeatureRewardJudge(Section):
     )
 
 
-class ModelJudge(FetchedModel):
+class ModelJudgeSettings(FetchedModel):
     """A judge with a model of its own."""
 
     dtype: DataType = key("Number format in which the judge computes.", default="float32")
@@ -100,13 +100,13 @@ class Question(Section):
     )
 
 
-class ScalarJudge(ModelJudge):
+class ScalarSettings(ModelJudgeSettings):
     """A reward model that rates each answer."""
 
     kind: Literal["scalar"] = key("A reward model.")
 
 
-class PairwiseJudge(Question, ModelJudge):
+class PairwiseSettings(Question, ModelJudgeSettings):
     """A language model that is shown two answers."""
 
     kind: Literal["pairwise"] = key("A language model that compares.")
@@ -129,14 +129,14 @@ class LikelihoodWeights(Section):
     )
 
 
-class LikelihoodJudge(ModelJudge):
+class LikelihoodSettings(ModelJudgeSettings):
     """A language model whose log-probabilities rate each answer."""
 
     kind: Literal["likelihood"] = key("A language model that reads.")
     weights: LikelihoodWeights = section(LikelihoodWeights)
 
 
-class EndpointJudge(Question):
+class EndpointSettings(Question):
     """A language model behind an OpenAI-compatible API, which is shown two answers."""
 
     kind: Literal["endpoint"] = key("A language model behind an API.")
@@ -179,6 +179,7 @@ class EndpointJudge(Question):
     )
 
 
-Judge = Annotated[
-    FeatureRewardJudge | ScalarJudge | PairwiseJudge | LikelihoodJudge | EndpointJudge, Discriminator("kind")
+JudgeSettings = Annotated[
+    FeatureRewardSettings | ScalarSettings | PairwiseSettings | LikelihoodSettings | EndpointSettings,
+    Discriminator("kind"),
 ]

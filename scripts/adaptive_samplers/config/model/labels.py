@@ -3,7 +3,7 @@
 from typing import Literal
 
 from adaptive_samplers.config.fields import Section, about, key, section
-from adaptive_samplers.config.model.judges import Judge
+from adaptive_samplers.config.model.judges import JudgeSettings
 from adaptive_samplers.config.model.sources import FetchedModel
 from adaptive_samplers.config.model.types import SECONDS, Text
 
@@ -68,10 +68,10 @@ class Quality(Section):
         ge=1,
         le=10000,
     )
-    judge: Judge = key(
+    judge: JudgeSettings = key(
         "What compares two answers (docs/judges.md).", default={"kind": "feature_reward"}, affects=("label_quality",)
     )
-    others: list[Judge] = key(
+    others: list[JudgeSettings] = key(
         "More judges, each with a tournament of its own; in the report their ratings are compared with each "
         "other's. Each has a `name` of its own.",
         default=[],
@@ -158,7 +158,7 @@ class InfiniGram(Section):
     )
 
 
-class Overlap(Section):
+class OverlapSettings(Section):
     """How much of an answer is copied from a reference corpus (docs/overlap.md)."""
 
     enabled: bool = key(
@@ -212,4 +212,4 @@ class Labels(Section):
     correctness: Correctness = section(
         Correctness, read_by=("collect_prompts",), affects=("label_correctness", "extract_final_answers")
     )
-    overlap: Overlap = section(Overlap, affects=())
+    overlap: OverlapSettings = section(OverlapSettings, affects=())

@@ -77,7 +77,7 @@ class PerKind(Section):
     test: int | None = key("At most so many test prompts of each kind; `null` takes all.", default=None, ge=1)
 
 
-class Prompts(Section):
+class PromptSettings(Section):
     """Which prompts are answered, and how they are divided."""
 
     sources: list[PromptSource] = key(

@@ -82,7 +82,7 @@ class FetchedModel(Section):
     )
 
 
-class LanguageModel(FetchedModel):
+class BaseModelSettings(FetchedModel):
     """The base language model."""
 
     dtype: DataType = key(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from adaptive_samplers.config.model.judges import ModelJudge
+from adaptive_samplers.config.model.judges import ModelJudgeSettings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.calls import Call, Continuation
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
@@ -20,7 +20,7 @@ class Encoder:
         The config's `labels.quality.judge`.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, settings: ModelJudge) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, settings: ModelJudgeSettings) -> None:
         self.tokenizer = tokenizer.tokenizer
         self.name = settings.name
         if not self.tokenizer.chat_template:

@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy.special import logsumexp
 
-from adaptive_samplers.config.model.judges import EndpointJudge
+from adaptive_samplers.config.model.judges import EndpointSettings
 from adaptive_samplers.labels.judges.asking import asking
 from adaptive_samplers.labels.judges.base import Case
 from adaptive_samplers.labels.judges.calls import Call
@@ -44,7 +44,7 @@ def open_endpoint(case: Case) -> AbstractContextManager[PairwiseJudge]:
     return asking(case, PairwiseJudge, source, TextEncoder(), None, open_scorer)
 
 
-def endpoint_labels(pool: EndpointPool, settings: EndpointJudge) -> ServedScorer:
+def endpoint_labels(pool: EndpointPool, settings: EndpointSettings) -> ServedScorer:
     """Log-probabilities, in nats, of the two labels as the first token of a reply to each text; see `label_values`.
 
     Parameters

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
-from adaptive_samplers.config.model.judges import ModelJudge
+from adaptive_samplers.config.model.judges import ModelJudgeSettings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.calls import Continuation, Result, Scorer
 from adaptive_samplers.models.fetch import check_model
@@ -28,7 +28,7 @@ class _InProcessScorer:
 
     auto_class: Any
 
-    def __init__(self, folder: Path | str, settings: ModelJudge, token_ids: Sequence[int] = ()) -> None:
+    def __init__(self, folder: Path | str, settings: ModelJudgeSettings, token_ids: Sequence[int] = ()) -> None:
         check_model(folder)
         self.token_ids = list(token_ids)  # whose probabilities as the next token are read
         self.batch_size = settings.batch_size
@@ -104,7 +104,7 @@ class RewardScorer(_InProcessScorer):
 
     auto_class = AutoModelForSequenceClassification
 
-    def __init__(self, folder: Path | str, settings: ModelJudge, token_ids: Sequence[int] = ()) -> None:
+    def __init__(self, folder: Path | str, settings: ModelJudgeSettings, token_ids: Sequence[int] = ()) -> None:
         super().__init__(folder, settings, token_ids)
         if self.model.num_labels != 1 or not hasattr(self.model, "score"):
             raise UserError(
@@ -160,7 +160,7 @@ SCORERS = {"rewards": RewardScorer, "labels": LabelScorer, "likelihoods": Likeli
 
 
 def open_in_process(
-    settings: ModelJudge, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
+    settings: ModelJudgeSettings, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
 ) -> AbstractContextManager[Scorer]:
     """The scorer of what a judge reads off its model; nothing writes a log."""
     return nullcontext(SCORERS[reads](folder, settings, token_ids))

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import pandas as pd
 
-from adaptive_samplers.config.model.judges import LikelihoodJudge
+from adaptive_samplers.config.model.judges import LikelihoodSettings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.asking import ask_model
 from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
@@ -31,7 +31,7 @@ def open_likelihood(case: Case) -> AbstractContextManager[RewardJudge]:
 
 
 def likelihood_judge(
-    settings: LikelihoodJudge, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
+    settings: LikelihoodSettings, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
 ) -> RewardJudge:
     """Rate every answer by log-probabilities under a reference model, in nats.
 

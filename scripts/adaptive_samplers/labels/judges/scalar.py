@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import pandas as pd
 
-from adaptive_samplers.config.model.judges import ScalarJudge
+from adaptive_samplers.config.model.judges import ScalarSettings
 from adaptive_samplers.labels.judges.asking import ask_model
 from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
@@ -20,7 +20,7 @@ def open_scalar(case: Case) -> AbstractContextManager[RewardJudge]:
 
 
 def scalar_judge(
-    settings: ScalarJudge, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
+    settings: ScalarSettings, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
 ) -> RewardJudge:
     """Rate every answer with a reward model.
 

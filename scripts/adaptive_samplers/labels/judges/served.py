@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy.special import logsumexp
 
-from adaptive_samplers.config.model.judges import ModelJudge
+from adaptive_samplers.config.model.judges import ModelJudgeSettings
 from adaptive_samplers.labels.judges.calls import Continuation, Question, Result
 from adaptive_samplers.serving.pool import EndpointPool, Reply
 from adaptive_samplers.serving.service import serve
@@ -63,7 +63,7 @@ class ServedScorer:
 
 @contextmanager
 def open_served(
-    settings: ModelJudge, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
+    settings: ModelJudgeSettings, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
 ) -> Iterator[ServedScorer]:
     """The scorer of what a judge reads off its model, by SGLang."""
     with serve(settings.sglang, settings, folder, log, "embedding" if reads == "rewards" else "generate") as pool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from adaptive_samplers.config.model.labels import Overlap
+from adaptive_samplers.config.model.labels import OverlapSettings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.labels.overlap.index import METADATA_FILE, open_index
@@ -131,7 +131,7 @@ class InfinigramTracer:
 
 
 @contextmanager
-def open_tracer(overlap: Overlap, inputs: Mapping[str, Any]) -> Iterator[Tracer]:
+def open_tracer(overlap: OverlapSettings, inputs: Mapping[str, Any]) -> Iterator[Tracer]:
     """The tracer that the config `labels.overlap` asks for.
 
     Parameters

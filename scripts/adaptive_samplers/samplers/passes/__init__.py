@@ -11,9 +11,9 @@ from types import ModuleType
 import torch
 
 from adaptive_samplers.samplers.passes import portable
-from adaptive_samplers.samplers.passes.grid import Condensed, Grid
+from adaptive_samplers.samplers.passes.knots import Condensed, KnotGrid
 
-__all__ = ["Condensed", "Grid", "passes_for"]
+__all__ = ["Condensed", "KnotGrid", "passes_for"]
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from adaptive_samplers.samplers.passes.grid import LARGEST_OUTPUT, Condensed, Grid
+from adaptive_samplers.samplers.passes.knots import LARGEST_OUTPUT, Condensed, KnotGrid
 from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
 BLOCK = 2048
@@ -84,7 +84,7 @@ def _in_order(bits):
 
 @njit(inline="always", **OPTIONS)
 def _position(depth, split, near, far, last):
-    """See `grid.Grid`. A place among the knots whatever the numbers are: no comparison holds with what is none."""
+    """See `knots.KnotGrid`. A place among the knots whatever the numbers are: no comparison holds with what is none."""
     position = min(depth, split) * near + max(depth - split, ZERO) * far
     position = position if position < last else last
     return position if position > ZERO else ZERO
@@ -301,7 +301,7 @@ def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Conde
     extremes = np.array(for_each_row(lambda row: _extremes(rows[row]), len(rows)), dtype=np.float32)
     largest, smallest = torch.from_numpy(extremes.reshape(-1, 2)).unbind(1)
     check_rows(largest)
-    grid = Grid.between(intervals, largest, smallest, lowest)
+    grid = KnotGrid.between(intervals, largest, smallest, lowest)
     place = torch.stack([grid.largest, grid.split, grid.near, grid.far], dim=1).numpy()
     tokens = np.empty((len(rows), intervals + 1))
     moved = np.empty_like(tokens)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from adaptive_samplers.samplers.passes.grid import Condensed, Grid, is_sound
+from adaptive_samplers.samplers.passes.knots import Condensed, KnotGrid, is_sound
 from adaptive_samplers.samplers.truncation import truncate
 from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
@@ -26,7 +26,7 @@ def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Conde
     kept = logits.masked_fill(masked, -torch.inf)
     largest = kept.amax(-1)
     check_rows(largest)
-    grid = Grid.between(intervals, largest, kept.masked_fill(masked, torch.inf).amin(-1), lowest)
+    grid = KnotGrid.between(intervals, largest, kept.masked_fill(masked, torch.inf).amin(-1), lowest)
     counted = kept > (largest - BANNED_DEPTH)[:, None]
     position = grid.position(kept)
     interval = position.long()

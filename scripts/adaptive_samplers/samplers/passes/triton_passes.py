@@ -16,13 +16,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from adaptive_samplers.samplers.passes.grid import (
+from adaptive_samplers.samplers.passes.knots import (
     LARGEST_OUTPUT,
     NARROWEST,
     NEAR_SHARE,
     REACH,
     Condensed,
-    Grid,
+    KnotGrid,
 )
 from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, DistributionSketch, check_rows
 
@@ -83,7 +83,7 @@ def _extremes_kernel(
 
 @triton.jit
 def _grid_between(largest, smallest, lowest, INTERVALS: tl.constexpr):
-    """See `Grid.between`. All is NaN in a row that is no distribution."""
+    """See `KnotGrid.between`. All is NaN in a row that is no distribution."""
     largest = tl.where((largest > FLOOR) & (largest < INFINITY), largest, NOT_A_NUMBER)
     depth = (largest - smallest).to(tl.float64)
     depth = tl.where(depth > -lowest, -lowest, depth)
@@ -110,7 +110,7 @@ def _place(value, largest, split, near, far, INTERVALS: tl.constexpr):
 
 @triton.jit
 def _depth_of(knot, split, near, far):
-    """See `Grid.knots`."""
+    """See `KnotGrid.knots`."""
     turn = split * near
     depth = tl.where(near > 0, tl.minimum(knot, turn) / tl.where(near > 0, near, 1.0), 0.0)
     return depth + tl.where(far > 0, tl.maximum(knot - turn, 0.0) / tl.where(far > 0, far, 1.0), 0.0)
@@ -326,7 +326,7 @@ def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Conde
     # To look at a result, the host has to wait for it, which no graph can hold.
     if not (logits.is_cuda and torch.cuda.is_current_stream_capturing()):
         check_rows(largest.amax(-1))
-    return Condensed(Grid(intervals, *grid), floor, DistributionSketch(t, n))
+    return Condensed(KnotGrid(intervals, *grid), floor, DistributionSketch(t, n))
 
 
 def spread(logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ LARGEST_OUTPUT = 1e6
 
 
 @dataclass(frozen=True)
-class Grid:
+class KnotGrid:
     """Where the knots of each row lie, as a map from `largest - logit` to a position between 0 and `intervals`.
 
     The position is `min(d, split) * near + max(d - split, 0) * far` with `d = largest - logit`, so it is linear
@@ -47,7 +47,7 @@ class Grid:
     far: Tensor
 
     @classmethod
-    def between(cls, intervals: int, largest: Tensor, smallest: Tensor, lowest: float = -math.inf) -> "Grid":
+    def between(cls, intervals: int, largest: Tensor, smallest: Tensor, lowest: float = -math.inf) -> "KnotGrid":
         """Knots from the largest to the smallest logit that is not masked, both `[B]`, and no deeper than `-lowest`.
 
         What is less probable than `lowest`, a log-probability in nats, lies on the last knot or between the last ones.
@@ -97,13 +97,13 @@ class Condensed:
             Banned tokens are left out.
     """
 
-    grid: Grid
+    grid: KnotGrid
     floor: Tensor
     sketch: DistributionSketch
 
     @classmethod
     def from_sums(
-        cls, grid: Grid, tokens: Tensor, moved: Tensor, log_total: Tensor, lowest: float = -math.inf
+        cls, grid: KnotGrid, tokens: Tensor, moved: Tensor, log_total: Tensor, lowest: float = -math.inf
     ) -> "Condensed":
         """Put together what a pass over the vocabulary has summed.
 
