@@ -51,7 +51,7 @@ def _picked(
             inside = _picked(value[key], part, affects, is_wanted, readers)
             if inside:
                 # Without its kind, nobody could say what a section is of.
-                found[key] = inside | ({"kind": value[key]["kind"]} if is_of_a_kind else {})
+                found[key] = _sorted(inside | ({"kind": value[key]["kind"]} if is_of_a_kind else {}))
         elif is_wanted(affects, readers):
             found[key] = _sorted(value[key])
     return found
