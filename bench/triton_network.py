@@ -199,8 +199,10 @@ def fits(network: SamplingNetwork) -> bool:
 def smooth_and_truncation(network: SamplingNetwork, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """See `SamplingNetwork.smooth_and_truncation`; computed in float32, without gradients.
 
-    Raises:
-        ValueError: the network is none that `fits`.
+    Raises
+    ------
+    ValueError
+        The network is none that `fits`.
     """
     if not fits(network):
         raise ValueError(f"the kernels want 16, 32 or 64 features and at least one block: {network.config}")

@@ -44,22 +44,26 @@ STATE_DICT_KEYS = ("state_dict", "model_state_dict", "sampler_state_dict", "mode
 def import_checkpoint(checkpoint: Path, architecture: str, config: Path, output: Path) -> AdaptiveSampler:
     """Convert a checkpoint of the reference implementation and save it as a sampler folder.
 
-    Args:
-        checkpoint: a file of `torch.save`, or one that ends in `.safetensors`; it holds a `state_dict`, or a dictionary
-            with one under a usual key.
-        architecture: the name of the reference's class.
-        config: YAML with the arguments of its constructor. What is left out and can be seen from the checkpoint's
-            tensors is taken from there. `multiplier` replaces softplus(1) where there is no scaling head, and
-            `lowest_log_prob` is the smallest log-probability that it was trained on, which no checkpoint tells.
-        output: the folder to write, which must not exist: `config.json`, `model.safetensors` in float32,
-            `provenance.json`.
+    Parameters
+    ----------
+    checkpoint : a file of `torch.save`, or one that ends in `.safetensors`; it holds a `state_dict`, or a dictionary
+        with one under a usual key.
+    architecture : the name of the reference's class.
+    config : YAML with the arguments of its constructor. What is left out and can be seen from the checkpoint's
+        tensors is taken from there. `multiplier` replaces softplus(1) where there is no scaling head, and
+        `lowest_log_prob` is the smallest log-probability that it was trained on, which no checkpoint tells.
+    output : the folder to write, which must not exist: `config.json`, `model.safetensors` in float32,
+        `provenance.json`.
 
-    Returns:
-        The sampler.
+    Returns
+    -------
+    The sampler.
 
-    Raises:
-        UserError: a file is missing or cannot be read, the architecture is unknown, the config and the checkpoint
-            contradict each other, a weight is not finite, or `output` exists.
+    Raises
+    ------
+    UserError
+        A file is missing or cannot be read, the architecture is unknown, the config and the checkpoint
+        contradict each other, a weight is not finite, or `output` exists.
     """
     if architecture not in VISIBLE_SETTINGS:
         raise UserError(

@@ -32,10 +32,11 @@ BLOCK_ELEMENTS = 2**22
 class DistributionSketch:
     """Support points and counts of one or more next-token distributions.
 
-    Attributes:
-        t: log-probabilities of the support points in nats, `[..., S]` float32, descending.
-        n: how many tokens each point stands for, `[..., S]` float32. A point with count 0 only fills up the
-            row; it repeats a log-probability that the row contains.
+    Attributes
+    ----------
+    t : log-probabilities of the support points in nats, `[..., S]` float32, descending.
+    n : how many tokens each point stands for, `[..., S]` float32. A point with count 0 only fills up the
+        row; it repeats a log-probability that the row contains.
     """
 
     t: Tensor
@@ -54,16 +55,20 @@ class DistributionSketch:
         The groups of the tail share its probability and its range of log-probabilities: each has at most `2 / tail`
         of the one and spans at most `2 / tail` of the other, unless a single token has more.
 
-        Args:
-            logits: `[..., V]`, any floating type. Tokens at minus infinity (or below `MASKED_BELOW`) are left out.
-            top: how many of the most probable tokens to keep exactly (at least 1).
-            tail: how many groups to make of the rest (at least 2).
+        Parameters
+        ----------
+        logits : `[..., V]`, any floating type. Tokens at minus infinity (or below `MASKED_BELOW`) are left out.
+        top : how many of the most probable tokens to keep exactly (at least 1).
+        tail : how many groups to make of the rest (at least 2).
 
-        Returns:
-            A sketch of shape `[..., top + tail]`, on the device of the logits.
+        Returns
+        -------
+        A sketch of shape `[..., top + tail]`, on the device of the logits.
 
-        Raises:
-            ValueError: a row holds NaN or plus infinity, or no token that is not masked.
+        Raises
+        ------
+        ValueError
+            A row holds NaN or plus infinity, or no token that is not masked.
         """
         if top < 1 or tail < 2:
             raise ValueError(f"a sketch needs at least 1 top point and 2 groups, not {top} and {tail}")
@@ -123,8 +128,10 @@ class DistributionSketch:
     def resample(self, top: int, tail: int) -> "DistributionSketch":
         """A coarser sketch, `[..., top + tail]`: of the points below the first `top`, neighbors are put together.
 
-        Raises:
-            ValueError: fewer than 1 top point or 2 groups are asked for, or more points than there are.
+        Raises
+        ------
+        ValueError
+            Fewer than 1 top point or 2 groups are asked for, or more points than there are.
         """
         points = self.t.shape[-1]
         if top < 1 or tail < 2 or top + tail > points:
@@ -147,8 +154,10 @@ class DistributionSketch:
 def check_rows(largest: Tensor) -> None:
     """Refuse rows that are no distributions, by the largest element or the log-sum-exp `[B]` of their logits.
 
-    Raises:
-        ValueError: a row holds NaN or plus infinity, or no token that is not masked; it says which one.
+    Raises
+    ------
+    ValueError
+        A row holds NaN or plus infinity, or no token that is not masked; it says which one.
     """
     # Any of the three mistakes shows in the whole row.
     if not (largest.isfinite() & (largest > MASKED_BELOW)).all():
@@ -170,8 +179,10 @@ def mask_and_check(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     They are float64 where the logits are, else float32.
 
-    Raises:
-        ValueError: a row holds NaN or plus infinity, or no token that is not masked.
+    Raises
+    ------
+    ValueError
+        A row holds NaN or plus infinity, or no token that is not masked.
     """
     masked = logits <= MASKED_BELOW
     kept = logits.to(torch.promote_types(logits.dtype, torch.float32)).masked_fill(masked, -torch.inf)
@@ -193,8 +204,10 @@ def masked_log_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
 def sorted_log_probs(logits: Tensor) -> Tensor:
     """Log-probabilities of logits `[B, V]` in descending order, float32 nats; masked tokens last, at minus infinity.
 
-    Raises:
-        ValueError: a row holds NaN or plus infinity, or no token that is not masked.
+    Raises
+    ------
+    ValueError
+        A row holds NaN or plus infinity, or no token that is not masked.
     """
     log_probs, _ = masked_log_softmax(logits)
     if log_probs.device.type != "cpu":

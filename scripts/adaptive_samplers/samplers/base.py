@@ -64,9 +64,10 @@ class AdaptiveSampler(
     as the sampler raises the token that it raises least. So none gets more than its share under the raw logits, none
     gets above a token in the range, and their order stays. Servers ban tokens by such logits.
 
-    Attributes:
-        stride: for a decoding step, the architecture is evaluated on every so many knots of the grid, and the smooth
-            part of its output carried to the others by cubics; docs/measurements.md has what was measured.
+    Attributes
+    ----------
+    stride : for a decoding step, the architecture is evaluated on every so many knots of the grid, and the smooth
+        part of its output carried to the others by cubics; docs/measurements.md has what was measured.
     """
 
     stride = 2
@@ -100,13 +101,15 @@ class AdaptiveSampler(
     def smooth_and_truncation(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The architecture itself.
 
-        Args:
-            t: log-probabilities in nats, `[B, S]`, in any order.
-            n: how many tokens each stands for, `[B, S]`; points with 0 must not influence the others.
+        Parameters
+        ----------
+        t : log-probabilities in nats, `[B, S]`, in any order.
+        n : how many tokens each stands for, `[B, S]`; points with 0 must not influence the others.
 
-        Returns:
-            The smooth part of the output at each point `[B, S]`, and the truncation's scale and threshold,
-            each `[B, 1]`.
+        Returns
+        -------
+        The smooth part of the output at each point `[B, S]`, and the truncation's scale and threshold,
+        each `[B, 1]`.
         """
 
     def forward(self, t: Tensor, n: Tensor) -> Tensor:
@@ -125,20 +128,25 @@ class AdaptiveSampler(
     def logits(self, logits: Tensor, exact: bool = False) -> Tensor:
         """The logits to sample from.
 
-        Args:
-            logits: a language model's logits `[..., V]`, any floating type. Tokens at minus infinity stay there, and so
-                do those below `sketch.MASKED_BELOW`; all other output is finite. Where the network's weights overflow,
-                the output is the raw logits.
-            exact: evaluate the network on every token instead of on a few knots; the reference, far slower. It can
-                be differentiated, and is computed in float64 if the sampler is. In float32 it agrees with published
-                implementations, and loses as many digits as they do: compare with it in float64.
+        Parameters
+        ----------
+        logits : a language model's logits `[..., V]`, any floating type. Tokens at minus infinity stay there, and so
+            do those below `sketch.MASKED_BELOW`; all other output is finite. Where the network's weights overflow,
+            the output is the raw logits.
+        exact : evaluate the network on every token instead of on a few knots; the reference, far slower. It can
+            be differentiated, and is computed in float64 if the sampler is. In float32 it agrees with published
+            implementations, and loses as many digits as they do: compare with it in float64.
 
-        Returns:
-            `[..., V]`, defined up to a constant per row; float32, or what `exact` was computed in.
+        Returns
+        -------
+        `[..., V]`, defined up to a constant per row; float32, or what `exact` was computed in.
 
-        Raises:
-            ValueError: a row holds NaN or plus infinity, or no token that is not masked; it says which row.
-            UserError: the sampler is in half precision.
+        Raises
+        ------
+        ValueError
+            A row holds NaN or plus infinity, or no token that is not masked; it says which row.
+        UserError
+            The sampler is in half precision.
         """
         rows = logits.reshape(-1, logits.shape[-1])
         output = self._on_every_token(rows) if exact else passes_for(rows.device).spread(rows, *self._at_knots(rows))
@@ -170,9 +178,12 @@ class AdaptiveSampler(
 
         One uniform number a row and the inverse of the cumulative distribution. No output logits are stored.
 
-        Raises:
-            ValueError: a row holds NaN or plus infinity, or no token that is not masked; it says which row.
-            UserError: the sampler is in half precision.
+        Raises
+        ------
+        ValueError
+            A row holds NaN or plus infinity, or no token that is not masked; it says which row.
+        UserError
+            The sampler is in half precision.
         """
         rows = logits.reshape(-1, logits.shape[-1])
         uniforms = torch.rand(len(rows), dtype=torch.float64, device=rows.device, generator=generator)
@@ -210,13 +221,16 @@ class AdaptiveSampler(
     def from_pretrained(cls, path_or_repo: str | Path, **hub_options: Any) -> "AdaptiveSampler":
         """Load a sampler from a folder or the Hugging Face hub, as the subclass that `config.json` names.
 
-        Args:
-            path_or_repo: a folder with `config.json` and `model.safetensors`, or a hub id.
-            hub_options: `revision`, `token`, `cache_dir`, `force_download`, `local_files_only` for the hub;
-                `map_location`, the device to load to.
+        Parameters
+        ----------
+        path_or_repo : a folder with `config.json` and `model.safetensors`, or a hub id.
+        hub_options : `revision`, `token`, `cache_dir`, `force_download`, `local_files_only` for the hub;
+            `map_location`, the device to load to.
 
-        Raises:
-            UserError: there is no such folder, a file is missing, or `config.json` does not describe a sampler.
+        Raises
+        ------
+        UserError
+            There is no such folder, a file is missing, or `config.json` does not describe a sampler.
         """
         try:
             return super().from_pretrained(path_or_repo, **hub_options)
@@ -282,8 +296,10 @@ def _canonical(config: dict[str, Any]) -> str:
 def check_weights(tensors: dict[str, Tensor], sampler: AdaptiveSampler, path: Path) -> None:
     """Refuse tensors read from `path` that are no numbers, or do not fit the sampler.
 
-    Raises:
-        UserError: a tensor is missing, unknown, of another shape, or not finite.
+    Raises
+    ------
+    UserError
+        A tensor is missing, unknown, of another shape, or not finite.
     """
     expected = sampler.state_dict()
     for name in expected.keys() | tensors.keys():
@@ -301,8 +317,10 @@ def check_weights(tensors: dict[str, Tensor], sampler: AdaptiveSampler, path: Pa
 def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler:
     """A sampler by the name of its architecture and the arguments of its constructor.
 
-    Raises:
-        UserError: there is no such architecture, or it does not take these arguments.
+    Raises
+    ------
+    UserError
+        There is no such architecture, or it does not take these arguments.
     """
     if architecture not in ARCHITECTURES:
         raise UserError(f"unknown architecture {architecture!r}; there are {', '.join(sorted(ARCHITECTURES))}")
@@ -312,8 +330,10 @@ def create_sampler(architecture: str, config: dict[str, Any]) -> AdaptiveSampler
 def build_sampler(architecture: str, config: dict[str, Any], seed: int) -> AdaptiveSampler:
     """A new sampler whose initial weights follow from `seed` alone; the global random state stays as it is.
 
-    Raises:
-        UserError: there is no such architecture, or it does not take these arguments.
+    Raises
+    ------
+    UserError
+        There is no such architecture, or it does not take these arguments.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -12,8 +12,9 @@ class LocalProbabilityTransform(AdaptiveSampler):
     It sees nothing of the rest of the distribution, so it can express temperature and epsilon sampling, and
     not the heuristics whose cut depends on the other tokens.
 
-    Args:
-        hidden_dims: hidden features of the SwiGLU layer.
+    Parameters
+    ----------
+    hidden_dims : hidden features of the SwiGLU layer.
     """
 
     def __init__(self, hidden_dims: int = 64) -> None:

@@ -72,17 +72,20 @@ class SamplingNetwork(AdaptiveSampler):
 
     It sees the whole distribution, so it can approximate top-k, top-p and typical sampling too.
 
-    Args:
-        d_model: features per log-probability.
-        d_ff: hidden features of a block's SwiGLU layer.
-        n_blocks: number of blocks.
-        n_heads: attention heads; they divide `d_model`.
-        scale: multiply the smooth part by a learned positive function of the distribution, as a temperature
-            does; without it the multiplier is `multiplier`.
-        multiplier: that constant. The published reference networks without a scaling head have softplus(1).
+    Parameters
+    ----------
+    d_model : features per log-probability.
+    d_ff : hidden features of a block's SwiGLU layer.
+    n_blocks : number of blocks.
+    n_heads : attention heads; they divide `d_model`.
+    scale : multiply the smooth part by a learned positive function of the distribution, as a temperature
+        does; without it the multiplier is `multiplier`.
+    multiplier : that constant. The published reference networks without a scaling head have softplus(1).
 
-    Raises:
-        UserError: an argument is out of its limits (`definitions`), or `n_heads` does not divide `d_model`.
+    Raises
+    ------
+    UserError
+        An argument is out of its limits (`definitions`), or `n_heads` does not divide `d_model`.
     """
 
     # A knot costs as much as a token does in the evaluation of the whole vocabulary.

@@ -12,9 +12,10 @@ class SimpleDistributionAwareTransform(AdaptiveSampler):
 
     The two statistics suffice for min-p and eta sampling beside what the local sampler expresses.
 
-    Args:
-        hidden_dims: features per log-probability, and hidden features of the SwiGLU layer.
-        use_dynamic_truncation: let scale and threshold be functions of the statistics instead of two constants.
+    Parameters
+    ----------
+    hidden_dims : features per log-probability, and hidden features of the SwiGLU layer.
+    use_dynamic_truncation : let scale and threshold be functions of the statistics instead of two constants.
     """
 
     def __init__(self, hidden_dims: int = 64, use_dynamic_truncation: bool = True) -> None:

@@ -38,11 +38,12 @@ STEPS_AT_ONCE = 65_536
 class TokenSteps:
     """Token-steps to learn from, or to measure on.
 
-    Attributes:
-        t: log-probabilities at the support points in nats, `[N, S]` float32.
-        n: how many tokens each point stands for, `[N, S]` float32.
-        target: the logits that a heuristic makes of `t`, minus infinity where it keeps nothing, `[N, S]` float32.
-        kept: how many of the tokens at each point the heuristic keeps, `[N, S]` float32.
+    Attributes
+    ----------
+    t : log-probabilities at the support points in nats, `[N, S]` float32.
+    n : how many tokens each point stands for, `[N, S]` float32.
+    target : the logits that a heuristic makes of `t`, minus infinity where it keeps nothing, `[N, S]` float32.
+    kept : how many of the tokens at each point the heuristic keeps, `[N, S]` float32.
     """
 
     t: Tensor
@@ -79,19 +80,20 @@ class TokenSteps:
 class TrainingSettings:
     """How to train; see `training` in config/README.md.
 
-    Attributes:
-        learning_rate: highest learning rate of AdamW, reached after the warm-up.
-        batch_size: token-steps a step.
-        steps: optimizer steps; the learning rate falls to 0 by a cosine until then.
-        warmup_steps: steps over which the learning rate rises linearly.
-        objective: what to train for: the `kind`, one of `OBJECTIVES`, and its options.
-        weight_decay: of the weight matrices; biases, norms and single parameters have none.
-        gradient_clip: largest norm of the gradient.
-        evaluate_every: steps between validations; a checkpoint is written at each.
-        patience: validations in a row without a better loss before training stops; None never stops early.
-        precision: `float32`, or `bfloat16` for the matrix products of the forward and backward pass; weights, losses
-            and validations are float32 either way.
-        seed: fixes the order of the token-steps.
+    Attributes
+    ----------
+    learning_rate : highest learning rate of AdamW, reached after the warm-up.
+    batch_size : token-steps a step.
+    steps : optimizer steps; the learning rate falls to 0 by a cosine until then.
+    warmup_steps : steps over which the learning rate rises linearly.
+    objective : what to train for: the `kind`, one of `OBJECTIVES`, and its options.
+    weight_decay : of the weight matrices; biases, norms and single parameters have none.
+    gradient_clip : largest norm of the gradient.
+    evaluate_every : steps between validations; a checkpoint is written at each.
+    patience : validations in a row without a better loss before training stops; None never stops early.
+    precision : `float32`, or `bfloat16` for the matrix products of the forward and backward pass; weights, losses
+        and validations are float32 either way.
+    seed : fixes the order of the token-steps.
     """
 
     learning_rate: float
@@ -125,13 +127,14 @@ class TrainingSettings:
 class TrainingResult:
     """What training ends with.
 
-    Attributes:
-        sampler: the sampler with the weights of the best validation.
-        best_step: the step at which they were measured.
-        best_loss: their validation loss.
-        last_step: the last step done, smaller than `steps` after early stopping.
-        curves: rows of `step`, `split`, `loss` and whatever else the objective measures, and `learning_rate`, in the
-            order of steps.
+    Attributes
+    ----------
+    sampler : the sampler with the weights of the best validation.
+    best_step : the step at which they were measured.
+    best_loss : their validation loss.
+    last_step : the last step done, smaller than `steps` after early stopping.
+    curves : rows of `step`, `split`, `loss` and whatever else the objective measures, and `learning_rate`, in the
+        order of steps.
     """
 
     sampler: AdaptiveSampler
@@ -172,16 +175,19 @@ def train(
     A checkpoint in `folder/checkpoint` that stems from the same data, settings and initial weights is taken up where
     it ends, and training then gives what it would have given without the interruption; any other is replaced.
 
-    Args:
-        sampler: the sampler with its initial weights.
-        train_steps: token-steps to learn from, or other data that the objective needs.
-        validation_steps: those that choose the best weights and stop training early.
-        settings: how to train.
-        folder: where `checkpoint/` and `tensorboard/` are kept.
-        log: called with every row of the curves, in blocks before each checkpoint.
+    Parameters
+    ----------
+    sampler : the sampler with its initial weights.
+    train_steps : token-steps to learn from, or other data that the objective needs.
+    validation_steps : those that choose the best weights and stop training early.
+    settings : how to train.
+    folder : where `checkpoint/` and `tensorboard/` are kept.
+    log : called with every row of the curves, in blocks before each checkpoint.
 
-    Raises:
-        UserError: there are no token-steps, or the loss is not finite.
+    Raises
+    ------
+    UserError
+        There are no token-steps, or the loss is not finite.
     """
     for name, steps in (("training", train_steps), ("validation", validation_steps)):
         if not len(steps):

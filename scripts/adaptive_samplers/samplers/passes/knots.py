@@ -32,12 +32,13 @@ class KnotGrid:
     The position is `min(d, split) * near + max(d - split, 0) * far` with `d = largest - logit`, so it is linear
     between neighboring knots, which are the whole numbers.
 
-    Attributes:
-        intervals: number of intervals between neighboring knots.
-        largest: the largest logit, `[B]` float32.
-        split: how far below it the coarse part begins, in nats, `[B]` float32.
-        near: intervals a nat above the split, `[B]` float32.
-        far: intervals a nat below it, `[B]` float32.
+    Attributes
+    ----------
+    intervals : number of intervals between neighboring knots.
+    largest : the largest logit, `[B]` float32.
+    split : how far below it the coarse part begins, in nats, `[B]` float32.
+    near : intervals a nat above the split, `[B]` float32.
+    far : intervals a nat below it, `[B]` float32.
     """
 
     intervals: int
@@ -87,14 +88,15 @@ class KnotGrid:
 class Condensed:
     """Logits `[B, V]` condensed to a sketch on the knots of a grid.
 
-    Attributes:
-        grid: where the knots are.
-        floor: how far below the largest logit the range ends that a sampler was trained on, nats, `[B]` float32. It is
-            negative where not even the most probable token lies in it.
-        sketch: log-probabilities and counts of the knots, `[B, intervals + 1]`; those below the range have the lowest
-            log-probability in it. A token shares its unit count between its two neighboring knots in proportion to
-            closeness, so that sums of a function g over the tokens are met up to `max|g''| * spacing**2 / 8` a token.
-            Banned tokens are left out.
+    Attributes
+    ----------
+    grid : where the knots are.
+    floor : how far below the largest logit the range ends that a sampler was trained on, nats, `[B]` float32. It is
+        negative where not even the most probable token lies in it.
+    sketch : log-probabilities and counts of the knots, `[B, intervals + 1]`; those below the range have the lowest
+        log-probability in it. A token shares its unit count between its two neighboring knots in proportion to
+        closeness, so that sums of a function g over the tokens are met up to `max|g''| * spacing**2 / 8` a token.
+        Banned tokens are left out.
     """
 
     grid: KnotGrid
@@ -107,12 +109,13 @@ class Condensed:
     ) -> "Condensed":
         """Put together what a pass over the vocabulary has summed.
 
-        Args:
-            grid: where the knots are.
-            tokens: tokens in each interval, `[B, intervals + 1]` float64; the last column has those on the last knot.
-            moved: sum of how far they lie from the knot above them, in intervals, of the same shape.
-            log_total: log-sum-exp of the logits less the largest of them, `[B]` float64.
-            lowest: the smallest log-probability that the sampler was trained on, nats.
+        Parameters
+        ----------
+        grid : where the knots are.
+        tokens : tokens in each interval, `[B, intervals + 1]` float64; the last column has those on the last knot.
+        moved : sum of how far they lie from the knot above them, in intervals, of the same shape.
+        log_total : log-sum-exp of the logits less the largest of them, `[B]` float64.
+        lowest : the smallest log-probability that the sampler was trained on, nats.
         """
         counts = tokens - moved + moved.roll(1, dims=1)
         t = (-log_total[:, None] - grid.knots()).clamp(min=lowest)

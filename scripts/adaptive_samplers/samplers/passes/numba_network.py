@@ -191,11 +191,12 @@ def _evaluate(weights, n_blocks, n_heads, d_model, inner, multiplier, t, n, smoo
 class _Network:
     """What `_evaluate` wants to know of a network.
 
-    Attributes:
-        addresses: where its parameters lay when this was made.
-        parameters: the same memory as arrays, in the order of evaluation. They see what is written into it, by
-            whatever means, and keep it from being used for anything else, so that an address means one parameter.
-        sizes: number of blocks, number of heads, width, and the inner widths of the SwiGLU layers.
+    Attributes
+    ----------
+    addresses : where its parameters lay when this was made.
+    parameters : the same memory as arrays, in the order of evaluation. They see what is written into it, by
+        whatever means, and keep it from being used for anything else, so that an address means one parameter.
+    sizes : number of blocks, number of heads, width, and the inner widths of the SwiGLU layers.
     """
 
     addresses: list[int]

@@ -13,13 +13,16 @@ from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Condensed:
     """Log-sum-exp, range and histogram of logits `[B, V]`, with so many intervals between knots.
 
-    Args:
-        logits: `[B, V]`, any floating type, read as float32.
-        intervals: how many.
-        lowest: the smallest log-probability that the sampler was trained on, nats.
+    Parameters
+    ----------
+    logits : `[B, V]`, any floating type, read as float32.
+    intervals : how many.
+    lowest : the smallest log-probability that the sampler was trained on, nats.
 
-    Raises:
-        ValueError: a row holds NaN or plus infinity, or no token that is not masked.
+    Raises
+    ------
+    ValueError
+        A row holds NaN or plus infinity, or no token that is not masked.
     """
     logits = logits.float()
     masked = logits <= MASKED_BELOW
@@ -58,12 +61,13 @@ def spread(logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, 
     Truncation can be as sharp as a step, so it is not interpolated but applied to every token. Below the range that
     the sampler was trained on, `bounds` hold instead.
 
-    Args:
-        logits: what was condensed, `[B, V]`.
-        condensed: what it was condensed to.
-        smooth: the smooth part of the output at the knots, `[B, intervals + 1]`.
-        scale: of the truncation, `[B, 1]`.
-        threshold: of the truncation, `[B, 1]`.
+    Parameters
+    ----------
+    logits : what was condensed, `[B, V]`.
+    condensed : what it was condensed to.
+    smooth : the smooth part of the output at the knots, `[B, intervals + 1]`.
+    scale : of the truncation, `[B, 1]`.
+    threshold : of the truncation, `[B, 1]`.
     """
     logits, grid = logits.float(), condensed.grid
     position = grid.position(logits)

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 class LossTerms(NamedTuple):
     """Means over a batch of token-steps.
 
-    Attributes:
-        loss: `kl + gamma * truncated_mass`.
-        kl: KL divergence from the target to the prediction, in nats.
-        truncated_mass: probability that the prediction gives to tokens which the target cut away.
+    Attributes
+    ----------
+    loss : `kl + gamma * truncated_mass`.
+    kl : KL divergence from the target to the prediction, in nats.
+    truncated_mass : probability that the prediction gives to tokens which the target cut away.
     """
 
     loss: Tensor
@@ -37,12 +38,13 @@ def truncated_logits_loss(
 ) -> LossTerms:
     """`KL(target || predicted)` over surviving tokens plus `gamma` times the predicted mass on the others.
 
-    Args:
-        predicted_logits: finite logits at the support points, `[B, S]`.
-        target_logits: the heuristic's logits there; of no meaning where it kept nothing, `[B, S]`.
-        n: how many tokens each point stands for, `[B, S]`; all ones for a whole vocabulary.
-        kept: how many of them survive the heuristic, `[B, S]`.
-        gamma: weight of the truncated mass.
+    Parameters
+    ----------
+    predicted_logits : finite logits at the support points, `[B, S]`.
+    target_logits : the heuristic's logits there; of no meaning where it kept nothing, `[B, S]`.
+    n : how many tokens each point stands for, `[B, S]`; all ones for a whole vocabulary.
+    kept : how many of them survive the heuristic, `[B, S]`.
+    gamma : weight of the truncated mass.
     """
     survives = kept > 0
     predicted = log_softmax_with_counts(predicted_logits, n)
