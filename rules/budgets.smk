@@ -15,16 +15,6 @@ PHASE_REPORTS = expand(
 )
 
 
-INTERMEDIATE += [
-    f"results/{RUN}/allocation.parquet",
-    f"results/{RUN}/first_phase/scores.parquet",
-    *expand(
-        f"results/{RUN}/{{budget_phase}}_phase/candidates.parquet",
-        budget_phase=BUDGET_PHASES,
-    ),
-]
-
-
 wildcard_constraints:
     budget_phase="|".join(BUDGET_PHASES),
 

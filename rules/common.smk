@@ -154,6 +154,16 @@ INTERMEDIATE = [
         f"results/{RUN}/evaluation/{{name}}.parquet",
         name=["candidates", "heuristics", "embeddings"],
     ),
+    *expand(
+        f"results/{RUN}/{{name}}.parquet",
+        name=[
+            "allocation",
+            "first_phase/scores",
+            "first_phase/candidates",
+            "second_phase/candidates",
+        ]
+        * ADAPTIVE_BUDGETS,
+    ),
 ]
 
 
