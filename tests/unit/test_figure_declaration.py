@@ -47,5 +47,7 @@ def test_targets_follow_from_what_is_declared(enabled):
     asked = files.pop("figures")
     for apart in ["plot_learnability"] + ["plot_repeated_sampling"] * (not enabled):
         del files[apart]
-    made = [re.sub(r"\{run[^}]*\}", "smoke", file) for outputs in files.values() for file in outputs]
+    # Of the first generation of samplers, which has no folder of its own.
+    made = [file for outputs in files.values() for file in outputs]
+    made = [re.sub(r"\{sampler_generation[^}]*\}", "", re.sub(r"\{run[^}]*\}", "smoke", file)) for file in made]
     assert sorted(asked) == sorted(made)
