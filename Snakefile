@@ -20,7 +20,7 @@ if not workflow.overwrite_configfiles:
 
 include: "rules/common.smk"
 include: "rules/judges.smk"
-include: "rules/rounds.smk"
+include: "rules/policy_sampling.smk"
 include: "rules/models.smk"
 include: "rules/prompts.smk"
 include: "rules/generation.smk"

@@ -1,5 +1,6 @@
 # Helpers only: the validated config, the names that follow from it, and what several rules share. Those that are about
-# judges are in judges.smk, those about policies and rounds in rounds.smk.
+# judges are in judges.smk, those about policies and generations of samplers in
+# policy_sampling.smk.
 
 import os
 import re

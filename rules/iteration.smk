@@ -1,29 +1,29 @@
-# Iterative alignment: round r samples the policy of round r - 1 on prompts of its own, judges, pairs and trains.
+# Iterative alignment: iteration r samples the policy of iteration r - 1 on prompts of its own, judges, pairs and trains.
 
 
-# The round's answers as a tournament between the samples of each prompt. Where the judge looks at log-probabilities,
+# The iteration's answers as a tournament between the samples of each prompt. Where the judge looks at log-probabilities,
 # they are the base model's, not those of the policy that made the answers.
-JUDGED = f"{ROUND}/{'scored' if JUDGE_IS_TRAINED else 'contestants'}.parquet"
+JUDGED = f"{ITERATION_OF}/{'scored' if JUDGE_IS_TRAINED else 'contestants'}.parquet"
 
 
 localrules:
-    plan_rounds,
-    slice_round_prompts,
-    gather_round_quality,
+    plan_iterations,
+    slice_iteration_prompts,
+    gather_iteration_quality,
     adopt_policy,
-    summarize_rounds,
+    summarize_iterations,
 
 
-# Rounds are needed only as far as there are prompts, so what is to be done is looked at again after this.
-checkpoint plan_rounds:
+# Iterations are needed only as far as there are prompts, so what is to be done is looked at again after this.
+checkpoint plan_iterations:
     input:
         prompts=results("prompts.parquet"),
     output:
         results("iteration/plan.json"),
     log:
-        logs("plan_rounds"),
+        logs("plan_iterations"),
     benchmark:
-        benchmarks("plan_rounds")
+        benchmarks("plan_iterations")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -31,63 +31,63 @@ checkpoint plan_rounds:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        **stage("plan_rounds"),
+        **stage("plan_iterations"),
     message:
-        "Counting the prompts for rounds"
+        "Counting the prompts for iterations"
     script:
-        "../scripts/plan_rounds.py"
+        "../scripts/plan_iterations.py"
 
 
-use rule slice_policy_prompts as slice_round_prompts with:
+use rule slice_policy_prompts as slice_iteration_prompts with:
     output:
-        prompts=f"{ROUND}/prompts.parquet",
-        heuristics=f"{ROUND}/sampling.parquet",
+        prompts=f"{ITERATION_OF}/prompts.parquet",
+        heuristics=f"{ITERATION_OF}/sampling.parquet",
     log:
-        logs("slice_round_prompts/round={round}"),
+        logs("slice_iteration_prompts/iteration={iteration}"),
     benchmark:
-        benchmarks("slice_round_prompts/round={round}")
+        benchmarks("slice_iteration_prompts/iteration={iteration}")
     params:
-        **stage("slice_prompts", prompts_of_round),
+        **stage("slice_prompts", prompts_of_iteration),
     message:
-        "Choosing the prompts of round {wildcards.round}"
+        "Choosing the prompts of iteration {wildcards.iteration}"
 
 
-use rule sample_policy as sample_round with:
+use rule sample_policy as sample_iteration with:
     input:
-        prompts=f"{ROUND}/prompts.parquet",
-        heuristics=f"{ROUND}/sampling.parquet",
+        prompts=f"{ITERATION_OF}/prompts.parquet",
+        heuristics=f"{ITERATION_OF}/sampling.parquet",
         samplers=POLICY_SAMPLERS,
         model=policy_before,
     output:
         # Kept when it is made again: samples that the change does not touch are taken over.
-        update(f"{ROUND}/shards/shard={{shard}}.parquet"),
+        update(f"{ITERATION_OF}/shards/shard={{shard}}.parquet"),
     log:
-        logs("sample_round/round={round}/shard={shard}"),
+        logs("sample_iteration/iteration={iteration}/shard={shard}"),
     benchmark:
-        benchmarks("sample_round/round={round}/shard={shard}")
+        benchmarks("sample_iteration/iteration={iteration}/shard={shard}")
     params:
         **stage("sample_policy", sampled_policies(CONFIG.iteration.samples)),
     message:
-        "Round {wildcards.round}: sampling the policy, shard {wildcards.shard}"
+        "Iteration {wildcards.iteration}: sampling the policy, shard {wildcards.shard}"
 
 
-rule gather_round:
+rule gather_iteration:
     input:
-        prompts=f"{ROUND}/prompts.parquet",
-        heuristics=f"{ROUND}/sampling.parquet",
+        prompts=f"{ITERATION_OF}/prompts.parquet",
+        heuristics=f"{ITERATION_OF}/sampling.parquet",
         shards=expand(
-            results("iteration/round={round}/shards/shard={shard}.parquet"),
+            results("iteration/iteration={iteration}/shards/shard={shard}.parquet"),
             shard=range(CONFIG.policy_samples.shards),
             allow_missing=True,
         ),
     output:
-        contestants=f"{ROUND}/contestants.parquet",
-        heuristics=f"{ROUND}/heuristics.parquet",
-        report=f"{ROUND}/candidates_report.json",
+        contestants=f"{ITERATION_OF}/contestants.parquet",
+        heuristics=f"{ITERATION_OF}/heuristics.parquet",
+        report=f"{ITERATION_OF}/candidates_report.json",
     log:
-        logs("gather_round/round={round}"),
+        logs("gather_iteration/iteration={iteration}"),
     benchmark:
-        benchmarks("gather_round/round={round}")
+        benchmarks("gather_iteration/iteration={iteration}")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -95,25 +95,25 @@ rule gather_round:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        **stage("gather_round"),
+        **stage("gather_iteration"),
         verification_version=STAGE_VERSIONS["verify_candidates"],
     message:
-        "Round {wildcards.round}: checking that every prompt was answered"
+        "Iteration {wildcards.iteration}: checking that every prompt was answered"
     script:
-        "../scripts/gather_round.py"
+        "../scripts/gather_iteration.py"
 
 
-rule score_round:
+rule score_iteration:
     input:
-        candidates=f"{ROUND}/contestants.parquet",
+        candidates=f"{ITERATION_OF}/contestants.parquet",
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         policy=policy_before,
     output:
-        f"{ROUND}/scored.parquet",
+        f"{ITERATION_OF}/scored.parquet",
     log:
-        logs("score_round/round={round}"),
+        logs("score_iteration/iteration={iteration}"),
     benchmark:
-        benchmarks("score_round/round={round}")
+        benchmarks("score_iteration/iteration={iteration}")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -122,102 +122,106 @@ rule score_round:
         mem_mb=growing(6000, "model"),
         runtime=growing(120),
     params:
-        **stage("score_round"),
+        **stage("score_iteration"),
     message:
-        "Round {wildcards.round}: reading the samples with the base model, for the judge"
+        "Iteration {wildcards.iteration}: reading the samples with the base model, for the judge"
     script:
-        "../scripts/score_round.py"
+        "../scripts/score_iteration.py"
 
 
-use rule embed_candidates as embed_round with:
+use rule embed_candidates as embed_iteration with:
     input:
-        prompts=f"{ROUND}/prompts.parquet",
+        prompts=f"{ITERATION_OF}/prompts.parquet",
         candidates=JUDGED,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
-        f"{ROUND}/embeddings.parquet",
+        f"{ITERATION_OF}/embeddings.parquet",
     log:
-        logs("embed_round/round={round}"),
+        logs("embed_iteration/iteration={iteration}"),
     benchmark:
-        benchmarks("embed_round/round={round}")
+        benchmarks("embed_iteration/iteration={iteration}")
     message:
-        "Round {wildcards.round}: embedding samples"
+        "Iteration {wildcards.iteration}: embedding samples"
 
 
-use rule label_quality as label_round_quality with:
+use rule label_quality as label_iteration_quality with:
     input:
-        **judge_inputs(JUDGE, "iteration/round={round}/"),
-        prompts=f"{ROUND}/prompts.parquet",
+        **judge_inputs(JUDGE, "iteration/iteration={iteration}/"),
+        prompts=f"{ITERATION_OF}/prompts.parquet",
         candidates=JUDGED,
     output:
-        labels=f"{ROUND}/labels/quality/shard={{shard}}.parquet",
-        report=f"{ROUND}/labels/quality/shard={{shard}}.json",
+        labels=f"{ITERATION_OF}/labels/quality/shard={{shard}}.parquet",
+        report=f"{ITERATION_OF}/labels/quality/shard={{shard}}.json",
     log:
-        logs("label_round_quality/round={round}/shard={shard}"),
+        logs("label_iteration_quality/iteration={iteration}/shard={shard}"),
     benchmark:
-        benchmarks("label_round_quality/round={round}/shard={shard}")
+        benchmarks("label_iteration_quality/iteration={iteration}/shard={shard}")
     message:
-        "Round {wildcards.round}: judging samples, shard {wildcards.shard}"
+        "Iteration {wildcards.iteration}: judging samples, shard {wildcards.shard}"
 
 
-use rule gather_quality as gather_round_quality with:
+use rule gather_quality as gather_iteration_quality with:
     input:
         labels=expand(
-            results("iteration/round={round}/labels/quality/shard={shard}.parquet"),
+            results(
+                "iteration/iteration={iteration}/labels/quality/shard={shard}.parquet"
+            ),
             shard=JUDGE_SHARDS,
             allow_missing=True,
         ),
         reports=expand(
-            results("iteration/round={round}/labels/quality/shard={shard}.json"),
+            results(
+                "iteration/iteration={iteration}/labels/quality/shard={shard}.json"
+            ),
             shard=JUDGE_SHARDS,
             allow_missing=True,
         ),
     output:
-        labels=f"{ROUND}/labels/quality.parquet",
-        report=f"{ROUND}/labels/quality_report.json",
+        labels=f"{ITERATION_OF}/labels/quality.parquet",
+        report=f"{ITERATION_OF}/labels/quality_report.json",
     log:
-        logs("gather_round_quality/round={round}"),
+        logs("gather_iteration_quality/iteration={iteration}"),
     benchmark:
-        benchmarks("gather_round_quality/round={round}")
+        benchmarks("gather_iteration_quality/iteration={iteration}")
     message:
-        "Round {wildcards.round}: gathering the ratings of all shards"
+        "Iteration {wildcards.iteration}: gathering the ratings of all shards"
 
 
-use rule label_correctness as label_round_correctness with:
+use rule label_correctness as label_iteration_correctness with:
     input:
-        prompts=f"{ROUND}/prompts.parquet",
-        candidates=f"{ROUND}/contestants.parquet",
+        prompts=f"{ITERATION_OF}/prompts.parquet",
+        candidates=f"{ITERATION_OF}/contestants.parquet",
         verifiers=OWN_VERIFIERS,
     output:
-        labels=f"{ROUND}/labels/correctness.parquet",
+        labels=f"{ITERATION_OF}/labels/correctness.parquet",
     log:
-        logs("label_round_correctness/round={round}"),
+        logs("label_iteration_correctness/iteration={iteration}"),
     benchmark:
-        benchmarks("label_round_correctness/round={round}")
+        benchmarks("label_iteration_correctness/iteration={iteration}")
     message:
-        "Round {wildcards.round}: verifying samples"
+        "Iteration {wildcards.iteration}: verifying samples"
 
 
-rule pair_round:
+rule pair_iteration:
     input:
-        prompts=f"{ROUND}/prompts.parquet",
+        prompts=f"{ITERATION_OF}/prompts.parquet",
         run_prompts=results("prompts.parquet"),
-        heuristics=f"{ROUND}/heuristics.parquet",
-        candidates=f"{ROUND}/contestants.parquet",
-        quality=f"{ROUND}/labels/quality.parquet",
-        correctness=f"{ROUND}/labels/correctness.parquet",
+        heuristics=f"{ITERATION_OF}/heuristics.parquet",
+        candidates=f"{ITERATION_OF}/contestants.parquet",
+        quality=f"{ITERATION_OF}/labels/quality.parquet",
+        correctness=f"{ITERATION_OF}/labels/correctness.parquet",
         evaluations=CONFIG.preferences.decontamination.files,
     output:
-        pairs=f"{ROUND}/preferences/pairs.parquet",
-        answers=f"{ROUND}/preferences/answers.parquet",
-        dropped=f"{ROUND}/preferences/dropped.jsonl",
-        report=f"{ROUND}/preferences/report.json",
+        pairs=f"{ITERATION_OF}/preferences/pairs.parquet",
+        answers=f"{ITERATION_OF}/preferences/answers.parquet",
+        dropped=f"{ITERATION_OF}/preferences/dropped.jsonl",
+        report=f"{ITERATION_OF}/preferences/report.json",
         data=TRAINING_DATA,
     log:
-        logs("pair_round/round={round}"),
+        logs("pair_iteration/iteration={iteration}"),
     benchmark:
-        benchmarks("pair_round/round={round}")
+        benchmarks("pair_iteration/iteration={iteration}")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -225,12 +229,12 @@ rule pair_round:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        **stage("pair_round"),
+        **stage("pair_iteration"),
         format_version=STAGE_VERSIONS["export_preferences"],
     message:
-        "Round {wildcards.round}: pairing samples"
+        "Iteration {wildcards.iteration}: pairing samples"
     script:
-        "../scripts/pair_round.py"
+        "../scripts/pair_iteration.py"
 
 
 rule train_policy:
@@ -240,12 +244,12 @@ rule train_policy:
         reference=FIRST_POLICY,
         files=ITERATION.files,
     output:
-        directory(f"{ROUND}/checkpoint"),
+        directory(f"{ITERATION_OF}/checkpoint"),
     log:
-        logs("train_policy/round={round}"),
-        training=logs("train_policy/round={round}.training"),
+        logs("train_policy/iteration={iteration}"),
+        training=logs("train_policy/iteration={iteration}.training"),
     benchmark:
-        benchmarks("train_policy/round={round}")
+        benchmarks("train_policy/iteration={iteration}")
     conda:
         "../envs/language_model.yaml"
     threads: 2
@@ -256,21 +260,21 @@ rule train_policy:
     params:
         **stage("train_policy"),
     message:
-        "Round {wildcards.round}: training the policy"
+        "Iteration {wildcards.iteration}: training the policy"
     script:
         "../scripts/train_policy.py"
 
 
 rule adopt_policy:
     input:
-        checkpoint=f"{ROUND}/checkpoint",
+        checkpoint=f"{ITERATION_OF}/checkpoint",
         model=policy_before,
     output:
-        directory(f"{ROUND}/policy"),
+        directory(f"{ITERATION_OF}/policy"),
     log:
-        logs("adopt_policy/round={round}"),
+        logs("adopt_policy/iteration={iteration}"),
     benchmark:
-        benchmarks("adopt_policy/round={round}")
+        benchmarks("adopt_policy/iteration={iteration}")
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -278,23 +282,23 @@ rule adopt_policy:
         mem_mb=growing(4000, "checkpoint", "model"),
         runtime=growing(60),
     message:
-        "Round {wildcards.round}: making what was trained the next policy"
+        "Iteration {wildcards.iteration}: making what was trained the next policy"
     script:
         "../scripts/adopt_policy.py"
 
 
-rule summarize_rounds:
+rule summarize_iterations:
     input:
         plan=results("iteration/plan.json"),
-        rounds=lambda wildcards: [
-            f"{folder}/policy" for folder in planned_rounds(wildcards)
+        iterations=lambda wildcards: [
+            f"{folder}/policy" for folder in planned_iterations(wildcards)
         ],
     output:
         results("iteration/summary.json"),
     log:
-        logs("summarize_rounds"),
+        logs("summarize_iterations"),
     benchmark:
-        benchmarks("summarize_rounds")
+        benchmarks("summarize_iterations")
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -302,6 +306,6 @@ rule summarize_rounds:
         mem_mb=growing(2000),
         runtime=growing(10),
     message:
-        "Summarizing the rounds"
+        "Summarizing the iterations"
     script:
-        "../scripts/summarize_rounds.py"
+        "../scripts/summarize_iterations.py"

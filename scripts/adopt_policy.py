@@ -1,4 +1,4 @@
-"""Make what a round's training left a model folder with its provenance: the policy that the next round samples."""
+"""Make what an iteration's training left a model folder with its provenance: the policy that the next one samples."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from adaptive_samplers.stage import run_stage
 def main(snakemake):
     before = Path(snakemake.input.model)
     license_name = read_json(before / "provenance.json")["license"]
-    name = f"round={snakemake.wildcards.round}"
+    name = f"iteration={snakemake.wildcards.iteration}"
     adopt_policy(Path(snakemake.input.checkpoint), before, license_name, name, Path(snakemake.output[0]))
 
 

@@ -8,7 +8,7 @@ from adaptive_samplers.verification import dropped_prompts
 
 
 def main(snakemake):
-    without = dropped_prompts(snakemake.input.get("rounds", []))
+    without = dropped_prompts(snakemake.input.get("phases", []))
     join_tables("quality", snakemake.input.labels, snakemake.output.labels, without)
     write_json(merge_summaries([read_json(path) for path in snakemake.input.reports]), snakemake.output.report)
 

@@ -1,4 +1,4 @@
-"""Train a policy with TRL's DPO (Rafailov et al., 2023), as a round of `snakemake iterations` does.
+"""Train a policy with TRL's DPO (Rafailov et al., 2023), as an iteration of `snakemake iterations` does.
 
     python scripts/train_dpo.py --data pairs.jsonl --model folder --output folder [--seed 0 ...]
 

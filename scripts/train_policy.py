@@ -1,4 +1,4 @@
-"""Train the policy of a round by the command of the config."""
+"""Train the policy of an iteration by the command of the config."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from adaptive_samplers.stage import run_stage, settings_of
 
 def main(snakemake):
     settings, output = settings_of(snakemake), Path(snakemake.output[0])
-    number = int(snakemake.wildcards.round)
+    number = int(snakemake.wildcards.iteration)
     words = {
         "data": Path(snakemake.input.data).resolve(),
         "model": Path(snakemake.input.model).resolve(),
         "reference": Path(snakemake.input.reference).resolve(),
         "scratch": output.with_name("training").resolve(),
-        "round": number,
+        "iteration": number,
         "seed": training_seed(settings.run.seed, number),
         "threads": snakemake.threads,
     }

@@ -34,9 +34,9 @@ STAGE_VERSIONS = {
     "probe_distributions": 1,
     "slice_prompts": 1,
     "gather_policy_samples": 2,
-    "plan_rounds": 1,
-    "gather_round": 1,
-    "score_round": 1,
+    "plan_iterations": 2,
+    "gather_iteration": 1,
+    "score_iteration": 1,
     "train_policy": 1,
     "make_preferences": 3,
     "export_preferences": 2,
@@ -49,7 +49,7 @@ SAME_AS = {
     "sample_with_sampler": "generate_candidates",
     "sample_policy": "generate_candidates",
     "verify_policy_samples": "verify_candidates",
-    "pair_round": "make_preferences",
+    "pair_iteration": "make_preferences",
     "plot_tradeoff": "figures",
 }
 STAGE_VERSIONS |= {stage: STAGE_VERSIONS[same] for stage, same in SAME_AS.items()}

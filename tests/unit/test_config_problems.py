@@ -111,6 +111,7 @@ BAD_CONFIGS = [
     ("iteration.policy", "mine", "iteration.policy", ["'mine' is not known", "allowed: null, the base model"]),
     ("iteration.samples", 1, "iteration.samples", ["1 is out of range"]),
     ("sampler_rounds", {"rounds": 2}, "sampler_rounds", ["unknown key", "It is 'sampler_generations' now"]),
+    ("iteration.prompts_per_round", 9, "iteration.prompts_per_round", ["It is 'iteration.prompts_per_iteration' now"]),
     ("training.gamma", 1.0, "training.gamma", ["unknown key", "It is 'training.objective.gamma' now"]),
     ("sampler_generations.generations", 1, "sampler_generations.generations", ["1 is out of range", "at least 2"]),
     (
@@ -145,7 +146,7 @@ BAD_CONFIGS = [
     (f"{SAMPLER}.n_heads", 0, f"{SAMPLER}.n_heads", ["0 is out of range", "at least 1"]),
     (f"{SAMPLER}.d_ff", 10**6, f"{SAMPLER}.d_ff", ["at most 4096"]),
     ("evaluation.resamples", 10**9, "evaluation.resamples", ["at most 10000000"]),
-    ("iteration.rounds", 10**9, "iteration.rounds", ["at most 10000"]),
+    ("iteration.count", 10**9, "iteration.count", ["at most 10000"]),
     ("model.source", {**PACKAGE, "version": "../1.0"}, "model.source.version", ["'../1.0'", "a version such as"]),
     ("model.source", {**PACKAGE, "version": "1/2"}, "model.source.version", ["'1/2'", "a version such as"]),
     ("model.name", "m" * 101, "model.name", ["at most 100 letters"]),
@@ -385,7 +386,7 @@ def test_adaptive_budgets_take_one_judge_and_seeds_apart(good_config, config_fol
     both = changed(config, (OTHERS, [PAIRWISE]), ("labels.quality.tournament.group", "prompt"))
     problems = problems_of(both, config_folder)
     assert "one judge" in problems[OTHERS]
-    assert "rates the seeds of two rounds apart" in problems["labels.quality.tournament.group"]
+    assert "rates the seeds of two phases apart" in problems["labels.quality.tournament.group"]
 
 
 def test_selecting_among_one_sample_is_refused(good_config, config_folder):

@@ -144,7 +144,7 @@ def test_every_file_on_the_page_of_tables_is_written_by_a_rule(outputs):
 def test_every_table_of_a_run_is_on_the_page(outputs):
     """By its name: the same tables come again below `evaluation/`, `first_phase/` and the like."""
     named = {Path(name).name for name in tables_page()} | {"shard=*.parquet", "*.parquet", "*_top*.parquet"}
-    # Of rounds of a policy, docs/iteration.md tells.
+    # Of iterations of a policy, docs/iteration.md tells.
     tables = {Path(output).name for output in outputs if output.endswith(".parquet") and "iteration/" not in output}
     assert tables <= named, tables - named
 

@@ -12,7 +12,7 @@ from support import REPOSITORY, SMOKE, changed, of_workflow, working_directory
 
 # What scripts call to run a model. Training a sampler needs no language model, and is quick on a CPU.
 RUNS_A_MODEL = {"LanguageModel", "build_engine", "embed_texts", "train_policy"}
-SAMPLING = {"generate_candidates", "sample_with_sampler", "sample_policy", "sample_round"}
+SAMPLING = {"generate_candidates", "sample_with_sampler", "sample_policy", "sample_iteration"}
 LIST_RULES = """{
     rule.name: (rule.script, rule.resources["gpu"].value if "gpu" in rule.resources else 0)
     for rule in workflow.rules
@@ -30,8 +30,8 @@ def gpus_by_rule(folder, *changes) -> dict[str, tuple[str, int]]:
     work = working_directory(folder)
     config = work.folder / "config.yaml"
     # Rounds have rules only where something trains them.
-    rounds = ("iteration.command", "train {data} {model} {output}")
-    config.write_text(yaml.safe_dump(changed(SMOKE, rounds, *changes)))
+    trained = ("iteration.command", "train {data} {model} {output}")
+    config.write_text(yaml.safe_dump(changed(SMOKE, trained, *changes)))
     return of_workflow(LIST_RULES, work.folder, config)
 
 

@@ -236,7 +236,7 @@ def test_an_endpoint_takes_no_gpus_and_has_no_hours(field_config, estimated):
     assert found.disk["models"] == 6e9
 
 
-def test_a_budget_takes_its_share_in_two_rounds(field_config, estimated):
+def test_a_budget_takes_its_share_in_two_phases(field_config, estimated):
     judged = changed(field_config, ("labels.quality.judge", JUDGE), ("seeds", [0, 1, 2, 3]))
     whole = estimated(judged)
     found = estimated(changed(judged, ("generation.adaptive", {"enabled": True, "budget": 0.6})))

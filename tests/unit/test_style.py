@@ -27,7 +27,7 @@ def test_style(command):
 
 
 def test_lint_of_every_rule(tmp_path):
-    """Rules of adaptive budgets and of rounds are there only where a config asks for them."""
+    """Rules of adaptive budgets and of iterations are there only where a config asks for them."""
     config = tmp_path / "all.yaml"
     config.write_text(
         "{generation: {adaptive: {enabled: true}}, iteration: {command: 'train {data} {model} {output}'}}"

@@ -11,7 +11,11 @@ from adaptive_samplers.config.schema import Schema, Validator, branch_index, con
 from adaptive_samplers.config.words import allowed_values, join, show, suggest, type_advice, wrong_type
 
 # Keys that have another name now.
-RENAMED = {"sampler_rounds": "sampler_generations", "gamma": "training.objective.gamma"}
+RENAMED = {
+    "sampler_rounds": "sampler_generations",
+    "gamma": "training.objective.gamma",
+    "prompts_per_round": "iteration.prompts_per_iteration",
+}
 
 
 def check_schema(config: Mapping[str, Any], problems: Problems) -> None:

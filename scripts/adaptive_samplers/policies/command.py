@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping
 
-# What every command must be told, or it would train nothing that the round can use.
+# What every command must be told, or it would train nothing that the iteration can use.
 REQUIRED_WORDS = ("data", "model", "output")
 
 

@@ -1,4 +1,4 @@
-"""The prompts that a policy answers: a slice of the run's, so that rounds do not overlap."""
+"""The prompts that a policy answers: a slice of the run's, so that iterations do not overlap."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A round's training: the command of the config is run, and the folder that it leaves becomes the next policy."""
+"""An iteration's training: the command of the config is run, and the folder that it leaves becomes the next policy."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ SHOWN_LINES = 30  # of the log of a command that failed
 
 
 def training_seed(run_seed: int, number: int) -> int:
-    """The seed of a round's training, at least 0 and below 2^31, which every library takes."""
+    """The seed of an iteration's training, at least 0 and below 2^31, which every library takes."""
     return content_number(["train", run_seed, number]) % 2**31
 
 

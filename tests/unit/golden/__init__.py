@@ -6,16 +6,16 @@ A stage with outputs of several kinds has one under its name, and others under i
 from functools import partial
 
 from adaptive_samplers.labels.diversity import label_diversity
-from adaptive_samplers.policies.rounds import plan_rounds
+from adaptive_samplers.policies.iterations import plan_iterations
 from golden.answers import (
     golden_allocation,
     golden_engine,
     golden_generation,
     golden_heuristics,
+    golden_iteration,
     golden_policy_samples,
     golden_prompts,
     golden_rescoring,
-    golden_round,
     golden_slice,
     golden_verification,
 )
@@ -78,20 +78,20 @@ GOLDEN = {
     "probe_distributions": golden_probes,
     "slice_prompts": golden_slice,
     "gather_policy_samples": golden_policy_samples,
-    "plan_rounds": lambda _: [
-        plan_rounds(PROMPTS, ["train", "test"], 0, size, most) for size in (1, 2) for most in (2, None)
+    "plan_iterations": lambda _: [
+        plan_iterations(PROMPTS, ["train", "test"], 0, size, most) for size in (1, 2) for most in (2, None)
     ],
-    "gather_round": golden_round,
-    "score_round": golden_rescoring,
+    "gather_iteration": golden_iteration,
+    "score_iteration": golden_rescoring,
     "tables": golden_tables,
 }
 
 
 # Whose numbers come from a model in float32, the last digits of which are the processor's.
-BY_A_MODEL = {"generate_candidates/engine", "score_round"}
+BY_A_MODEL = {"generate_candidates/engine", "score_iteration"}
 BY_A_MODEL |= {f"label_quality/{kind}" for kind in ("scalar", "pairwise", "likelihood")}
 WITHOUT_GOLDEN = {
-    "train_policy": "what is trained is the user's command's; test_policy_rounds looks at what the command is told",
+    "train_policy": "what is trained is the user's command's; test_policy_iterations looks at what the command is told",
     "embed_candidates": "the vectors are an embedding model's, and a model is too large for a test of seconds",
     "figures": "what matplotlib draws differs from one version to the next; test_figures looks at what is in them",
 }

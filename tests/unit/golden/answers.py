@@ -28,9 +28,9 @@ from adaptive_samplers.heuristics import (
 from adaptive_samplers.heuristics.pipelines import TEMPLATE
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.policies.formats import write_formats
+from adaptive_samplers.policies.iterations import as_contestants, contestants
 from adaptive_samplers.policies.prompts import slice_prompts
 from adaptive_samplers.policies.rescoring import rescore
-from adaptive_samplers.policies.rounds import as_contestants, contestants
 from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.randomness import sample_seed, uniforms
@@ -162,7 +162,7 @@ def golden_policy_samples(folder: Path):
     return read_table("policy_samples", folder / "samples.parquet"), texts
 
 
-def golden_round(folder: Path):
+def golden_iteration(folder: Path):
     one = candidates()[lambda rows: rows["heuristic_id"] == FEW["heuristic_id"][0]]
     write_table("candidates", one, folder / "candidates.parquet")
     as_contestants(folder / "candidates.parquet", folder / "contestants.parquet")

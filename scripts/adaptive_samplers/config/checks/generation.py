@@ -48,7 +48,7 @@ def check_budgets(config: dict, problems: Problems, base_folder: Path) -> None:
         if quality["others"]:
             problems.add((*QUALITY, "others"), "is not empty while generation.adaptive is enabled; allowed: one judge")
         if quality["tournament"].get("group") == "prompt":
-            message = "is prompt while generation.adaptive rates the seeds of two rounds apart; allowed: seed"
+            message = "is prompt while generation.adaptive rates the seeds of two phases apart; allowed: seed"
             problems.add((*QUALITY, "tournament", "group"), message)
     first = adaptive["first_seeds"]
     if first >= seeds:

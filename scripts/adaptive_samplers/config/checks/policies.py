@@ -1,4 +1,4 @@
-"""Checks of policies, rounds and preference data."""
+"""Checks of policies, iterations and preference data."""
 
 from collections.abc import Mapping
 from pathlib import Path

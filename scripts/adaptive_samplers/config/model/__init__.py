@@ -63,7 +63,9 @@ class Config(Section):
     training: Training = section(Training, affects=("train_sampler", "learn_heuristic"))
     evaluation: Evaluation = section(Evaluation, affects=())
     policy_samples: PolicySamples = section(PolicySamples, affects=())
-    iteration: Iteration = section(Iteration, affects=("plan_rounds",))
+    iteration: Iteration = section(Iteration, affects=("plan_iterations",))
     sampler_generations: SamplerGenerations = section(SamplerGenerations, affects=())
     report: Report = section(Report, affects=("probe_distributions",))
-    preferences: Preferences = section(Preferences, affects=("make_preferences", "pair_round", "describe_preferences"))
+    preferences: Preferences = section(
+        Preferences, affects=("make_preferences", "pair_iteration", "describe_preferences")
+    )

@@ -1,4 +1,4 @@
-"""Policies: how they are sampled, and trained round by round; and rounds of learned samplers."""
+"""Policies: how they are sampled, and trained iteration by iteration; and generations of learned samplers."""
 
 from adaptive_samplers.config.fields import Section, key
 from adaptive_samplers.config.model.sources import Source
@@ -79,50 +79,56 @@ class PolicySamples(Section):
         default=0.0,
         ge=0,
         le=1,
-        affects=("verify_policy_samples", "gather_round"),
+        affects=("verify_policy_samples", "gather_iteration"),
     )
 
 
 class Iteration(Section):
-    """The target `iterations`: a policy is sampled, judged and trained, round by round (docs/iteration.md). How it
-    is sampled is in `policy_samples`, how answers become pairs in `preferences`."""
+    """The target `iterations`: a policy is sampled, judged and trained, again and again (docs/iteration.md). How it is
+    sampled is in `policy_samples`, how answers become pairs in `preferences`."""
 
     policy: str | None = key(
-        "What the first round samples and trains, a name in `policy_samples.policies`; `null` is the base model.",
+        "What the first iteration samples and trains, a name in `policy_samples.policies`; `null` is the base model.",
         default=None,
         min_length=1,
         affects=(),
     )
-    rounds: int | None = key("Rounds, at most; `null` goes on until the prompts end.", default=2, ge=1, le=10000)
-    prompts_per_round: int = key(
-        "Prompts of each round, in the order of their ids; the last round takes what is left.", default=1000, ge=1
+    count: int | None = key("Iterations, at most; `null` goes on until the prompts end.", default=2, ge=1, le=10000)
+    prompts_per_iteration: int = key(
+        "Prompts of each iteration, in the order of their ids; the last iteration takes what is left.",
+        default=1000,
+        ge=1,
     )
     splits: list[Split] = key(
-        "Splits of the prompts that rounds take.",
+        "Splits of the prompts that iterations take.",
         default=["train"],
         min_length=1,
         unique=True,
-        affects=("plan_rounds", "pair_round"),
+        affects=("plan_iterations", "pair_iteration"),
     )
-    skip: int = key("So many prompts are left out before the first round.", default=0, ge=0)
+    skip: int = key("So many prompts are left out before the first iteration.", default=0, ge=0)
     samples: int = key(
-        "Answers to each prompt, which meet in one tournament.", default=4, ge=2, le=100000, affects=("gather_round",)
+        "Answers to each prompt, which meet in one tournament.",
+        default=4,
+        ge=2,
+        le=100000,
+        affects=("gather_iteration",),
     )
     format: PreferenceFormat = key(
         "What the training command reads, one of the formats in docs/preferences.md.",
         default="trl_preference",
-        affects=("pair_round",),
+        affects=("pair_iteration",),
     )
     command: str | None = key(
         "Shell command that trains the policy. Its words {data}, {model}, {reference}, {output}, {scratch}, "
-        "{round}, {seed} and {threads} are replaced (docs/iteration.md); `null` where nothing is trained.",
+        "{iteration}, {seed} and {threads} are replaced (docs/iteration.md); `null` where nothing is trained.",
         default=None,
         min_length=1,
         affects=("train_policy",),
-        read_by=("plan_rounds",),
+        read_by=("plan_iterations",),
     )
     files: list[Text] = key(
-        "Files that the command reads, such as its script and config; rounds are trained again when one changes.",
+        "Files that the command reads, such as its script and config; iterations are trained again when one changes.",
         default=[],
         unique=True,
         path=True,

@@ -25,7 +25,7 @@ class Run(Section):
             "learn_heuristic",
             "measure_repeated_sampling",
             "sample_policy",
-            "pair_round",
+            "pair_iteration",
             "train_policy",
             "make_preferences",
         ),

@@ -95,7 +95,7 @@ class BaseModelSettings(FetchedModel):
             "sample_with_sampler",
             "probe_distributions",
             "sample_policy",
-            "score_round",
+            "score_iteration",
         ),
     )
     device: str = key(

@@ -1,4 +1,4 @@
-"""Rounds of alignment: which prompts each takes, and how the samples of a prompt meet in one tournament."""
+"""Iterations of alignment: which prompts each takes, and how the samples of a prompt meet in one tournament."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,22 +13,22 @@ from adaptive_samplers.policies.prompts import slice_prompts
 from adaptive_samplers.tables import SCHEMAS, read_batches, table_writer
 
 
-def plan_rounds(
+def plan_iterations(
     prompts: pd.DataFrame, splits: Sequence[str], skip: int, size: int, most: int | None
 ) -> list[dict[str, int]]:
-    """The rounds, `{round, prompts}` each: at most so many (None: any number), until the prompts end.
+    """The iterations, `{iteration, prompts}` each: at most so many (None: any number), until the prompts end.
 
     Raises
     ------
     UserError
-        If there is no prompt for the first round.
+        If there is no prompt for the first iteration.
     """
     left = len(slice_prompts(prompts, splits, skip, None))
-    rounds = []
-    while left > 0 and (most is None or len(rounds) < most):
-        rounds.append({"round": len(rounds) + 1, "prompts": min(size, left)})
+    iterations = []
+    while left > 0 and (most is None or len(iterations) < most):
+        iterations.append({"iteration": len(iterations) + 1, "prompts": min(size, left)})
         left -= size
-    return rounds
+    return iterations
 
 
 def contestants(heuristics: pd.DataFrame, samples: int) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def as_contestants(candidates: Path, output: Path) -> None:
     """Write verified samples as the `candidates` of `contestants`, all with the seed 0.
 
     Log-probabilities are left out: the engine's differ in their last digits with what else was in flight, as they do
-    after a kill, and a round's files are to be the same bytes whatever happened on the way.
+    after a kill, and an iteration's files are to be the same bytes whatever happened on the way.
     """
     with table_writer("candidates", output) as writer:
         for batch in read_batches("candidates", candidates):
@@ -72,8 +72,8 @@ def _as_contestants(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([changed.get(name, batch[name]) for name in schema.names], schema=schema)
 
 
-def summarize_rounds(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """What each round did: prompts, samples, pairs, what the judge thought of the samples, and the policy's hash."""
+def summarize_iterations(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """What each iteration did: prompts, samples, pairs, what the judge thought of them, and the policy's hash."""
     return [_summary(number, folder) for number, folder in enumerate(folders, start=1)]
 
 
@@ -82,7 +82,7 @@ def _summary(number: int, folder: Path) -> dict[str, Any]:
     pairs = read_json(folder / "preferences" / "report.json")
     rewards = _mean(read_batches("quality", folder / "labels" / "quality.parquet", ["reward"]), "reward")
     return {
-        "round": number,
+        "iteration": number,
         "samples": verified["found"],
         "prompts_dropped": len(verified["dropped_prompts"]),
         "prompts_with_pairs": pairs["prompts"]["with_pairs"],

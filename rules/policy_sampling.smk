@@ -1,4 +1,4 @@
-# Helpers only: how policies are sampled, and what rounds begin with, those of policies and those of samplers.
+# Helpers only: how policies are sampled, and what iterations begin with, those of policies and those of samplers.
 
 from adaptive_samplers.files import read_json
 
@@ -24,38 +24,38 @@ def sampled_policies(samples=None):
     return config | {"generation": generation, "policy_samples": own}
 
 
-# Rounds of training: where their files are, and what the first one begins with.
-ROUND = results("iteration/round={round}")
+# Iterations of training: where their files are, and what the first one begins with.
+ITERATION_OF = results("iteration/iteration={iteration}")
 ITERATION = CONFIG.iteration
-TRAINING_DATA = f"{ROUND}/preferences/{preference_file(ITERATION.format)}"
+TRAINING_DATA = f"{ITERATION_OF}/preferences/{preference_file(ITERATION.format)}"
 FIRST_POLICY = f"{MODELS_FOLDER}/{ITERATION.policy or BASE_MODEL}"
 
 
 def policy_before(wildcards):
-    """The model folder that a round samples and trains."""
-    number = int(wildcards.round)
+    """The model folder that an iteration samples and trains."""
+    number = int(wildcards.iteration)
     if number == 1:
         return FIRST_POLICY
-    return results(f"iteration/round={number - 1}/policy").format(**wildcards)
+    return results(f"iteration/iteration={number - 1}/policy").format(**wildcards)
 
 
-def prompts_of_round(wildcards):
-    """The config in which `policy_samples` takes the prompts of a round."""
-    size = ITERATION.prompts_per_round
+def prompts_of_iteration(wildcards):
+    """The config in which `policy_samples` takes the prompts of an iteration."""
+    size = ITERATION.prompts_per_iteration
     own = config["policy_samples"] | {
         "splits": ITERATION.splits,
-        "skip": ITERATION.skip + (int(wildcards.round) - 1) * size,
+        "skip": ITERATION.skip + (int(wildcards.iteration) - 1) * size,
         "limit": size,
     }
     return config | {"policy_samples": own}
 
 
-def planned_rounds(wildcards):
-    """The folders of all rounds, known once the prompts are counted."""
-    plan = checkpoints.plan_rounds.get(run=RUN, sampler_generation="").output[0]
+def planned_iterations(wildcards):
+    """The folders of all iterations, known once the prompts are counted."""
+    plan = checkpoints.plan_iterations.get(run=RUN, sampler_generation="").output[0]
     return [
-        f"results/{RUN}/iteration/round={one['round']}"
-        for one in read_json(plan)["rounds"]
+        f"results/{RUN}/iteration/iteration={one['iteration']}"
+        for one in read_json(plan)["iterations"]
     ]
 
 

@@ -1,8 +1,8 @@
-"""Check that a round's policy answered every prompt; make of its samples contestants that meet in a tournament."""
+"""Check that an iteration's policy answered every prompt; make of its samples contestants that meet in a tournament."""
 
 from pathlib import Path
 
-from adaptive_samplers.policies.rounds import as_contestants, contestants
+from adaptive_samplers.policies.iterations import as_contestants, contestants
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table, write_table
 from adaptive_samplers.verification import verify_candidates

@@ -1,4 +1,4 @@
-"""Rounds of alignment: the plan, tournaments between samples, the training command, and what it leaves."""
+"""Iterations of alignment: the plan, tournaments between samples, the training command, and what it leaves."""
 
 import json
 import os
@@ -20,8 +20,8 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.policies.command import filled_in, variable
+from adaptive_samplers.policies.iterations import as_contestants, contestants, plan_iterations
 from adaptive_samplers.policies.rescoring import rescore
-from adaptive_samplers.policies.rounds import as_contestants, contestants, plan_rounds
 from adaptive_samplers.policies.samples import sampling_heuristics
 from adaptive_samplers.policies.training import adopt_policy, train_policy, training_seed
 from adaptive_samplers.tables import KEY, read_table, write_table
@@ -32,19 +32,19 @@ WRITES_A_MODEL = "mkdir {output}; cd {output}; touch config.json tokenizer_confi
 
 
 @given(count=st.integers(1, 40), size=st.integers(1, 15), most=st.none() | st.integers(1, 5), skip=st.integers(0, 10))
-def test_rounds_end_with_the_prompts_or_their_number(count, size, most, skip):
+def test_iterations_end_with_the_prompts_or_their_number(count, size, most, skip):
     prompts = pd.DataFrame({"prompt_id": [f"{i:02}" for i in range(count + skip)], "split": "train"})
-    rounds = plan_rounds(prompts, ["train"], skip, size, most)
-    assert [one["round"] for one in rounds] == list(range(1, len(rounds) + 1))
-    assert all(one["prompts"] == size for one in rounds[:-1]) and 0 < rounds[-1]["prompts"] <= size
-    total = sum(one["prompts"] for one in rounds)
-    assert total == count if len(rounds) != most else total == min(count, most * size)
+    iterations = plan_iterations(prompts, ["train"], skip, size, most)
+    assert [one["iteration"] for one in iterations] == list(range(1, len(iterations) + 1))
+    assert all(one["prompts"] == size for one in iterations[:-1]) and 0 < iterations[-1]["prompts"] <= size
+    total = sum(one["prompts"] for one in iterations)
+    assert total == count if len(iterations) != most else total == min(count, most * size)
 
 
-def test_without_a_prompt_there_is_no_round():
+def test_without_a_prompt_there_is_no_iteration():
     prompts = pd.DataFrame({"prompt_id": ["a"], "split": ["train"]})
     with pytest.raises(UserError, match="no prompts are left"):
-        plan_rounds(prompts, ["test"], 0, 5, 2)
+        plan_iterations(prompts, ["test"], 0, 5, 2)
 
 
 def candidates(tokenizer: ChatTokenizer, heuristic_id: str) -> pd.DataFrame:
@@ -112,27 +112,29 @@ def test_a_policy_with_other_tokens_cannot_be_scored(tiny_model, tiny_model_fold
 
 
 def test_words_of_a_command_are_filled_in_and_other_braces_stay():
-    command = "train --data {data} --beta ${BETA:-0.1} {round}{unknown}"
-    filled = filled_in(command, {"data": "my pairs; rm x.jsonl", "round": 3})
+    command = "train --data {data} --beta ${BETA:-0.1} {iteration}{unknown}"
+    filled = filled_in(command, {"data": "my pairs; rm x.jsonl", "iteration": 3})
     assert filled == "train --data 'my pairs; rm x.jsonl' --beta ${BETA:-0.1} 3{unknown}"
     assert variable("data") == "ITERATION_DATA"
 
 
-def test_seeds_of_rounds_differ_and_every_library_takes_them():
+def test_seeds_of_iterations_differ_and_every_library_takes_them():
     seeds = [training_seed(20260101, number) for number in range(1, 200)]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**31 for seed in seeds)
     assert training_seed(1, 1) != training_seed(2, 1)
 
 
 def trained(tmp_path: Path, command: str, **words) -> Path:
-    train_policy(command, {"round": 1, **words}, tmp_path / "round=1" / "checkpoint", tmp_path / "training.log", 2)
-    return tmp_path / "round=1" / "checkpoint"
+    train_policy(
+        command, {"iteration": 1, **words}, tmp_path / "iteration=1" / "checkpoint", tmp_path / "training.log", 2
+    )
+    return tmp_path / "iteration=1" / "checkpoint"
 
 
 def test_a_command_is_told_what_it_needs_in_words_and_variables(tmp_path, monkeypatch):
     # As jobs have it (rules/common.smk): the workflow's scripts are nothing that a command should find.
     monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY / 'scripts'}{os.pathsep}of/the/user")
-    told = "echo {round} $PYTHONPATH $ITERATION_ROUND $OMP_NUM_THREADS {data}"
+    told = "echo {iteration} $PYTHONPATH $ITERATION_ITERATION $OMP_NUM_THREADS {data}"
     told += "; echo $ITERATION_DATA > {scratch}/x; ls {scratch}"
     scratch = tmp_path / "scratch"
     output = trained(tmp_path, f"{told}; {WRITES_A_MODEL}", data="a 'b'", scratch=scratch)
@@ -156,7 +158,7 @@ def test_a_training_without_a_model_fails_and_keeps_what_it_needs_to_go_on(tmp_p
     with pytest.raises(UserError, match=message):
         trained(tmp_path, f"echo kept > {{scratch}}/state; {command}", scratch=tmp_path / "scratch")
     assert (tmp_path / "scratch" / "state").read_text() == "kept\n"
-    assert list((tmp_path / "round=1").iterdir()) == []
+    assert list((tmp_path / "iteration=1").iterdir()) == []
 
 
 def test_a_command_is_killed_with_its_job_and_leaves_nothing_for_the_next_one(tmp_path):
@@ -166,7 +168,7 @@ def test_a_command_is_killed_with_its_job_and_leaves_nothing_for_the_next_one(tm
         f"train_policy('mkdir {{output}}; {mark}; true', {{}}, Path(sys.argv[1]), Path(sys.argv[2]), 1)"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")}
-    output = tmp_path / "round=1" / "checkpoint"
+    output = tmp_path / "iteration=1" / "checkpoint"
     job = subprocess.Popen([sys.executable, "-c", code, str(output), str(tmp_path / "log")], env=environment)
     wait_until(lambda: list(output.parent.glob(f".{output.name}.*")), 60, job)
     job.send_signal(signal.SIGKILL)
@@ -196,7 +198,7 @@ def test_dpo_trains_an_adapter_that_becomes_a_policy(tiny_model_folder, tmp_path
     checkpoint = trained(tmp_path, command, **words)
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in checkpoint.iterdir()}
     assert not list(checkpoint.glob("*.bin"))
-    adopt_policy(checkpoint, tiny_model_folder, "CC0-1.0", "round=1", tmp_path / "policy")
+    adopt_policy(checkpoint, tiny_model_folder, "CC0-1.0", "iteration=1", tmp_path / "policy")
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny_model_folder, tmp_path / "policy"))
     assert before.keys() == after.keys() and any(not torch.equal(before[name], after[name]) for name in before)
     assert read_json(tmp_path / "policy" / "provenance.json")["source"]["kind"] == "adapter"

@@ -1,4 +1,4 @@
-"""Read a round's samples with the base model: the judge looks at its log-probabilities, not at the policy's."""
+"""Read an iteration's samples with the base model: the judge looks at its log-probabilities, not at the policy's."""
 
 from pathlib import Path
 

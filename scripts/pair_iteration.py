@@ -1,4 +1,4 @@
-"""Make of a round's samples and their labels what the policy is trained on."""
+"""Make of an iteration's samples and their labels what the policy is trained on."""
 
 from functools import partial
 from itertools import chain
@@ -17,7 +17,7 @@ from adaptive_samplers.tables import KEY, parts_of_prompts, read_table
 
 def main(snakemake):
     settings, inputs = settings_of(snakemake), snakemake.input
-    # All of a prompt's samples meet, as contestants under one seed, and the round's prompts are chosen already.
+    # All of a prompt's samples meet, as contestants under one seed, and the iteration's prompts are chosen already.
     chosen = PreferenceSettings.from_config(settings.preferences, splits=tuple(settings.iteration.splits), group="seed")
     decontamination = settings.preferences.decontamination
     evaluations = chain(
@@ -39,9 +39,9 @@ def main(snakemake):
             outputs,
         )
     except UserError as error:
-        number = int(snakemake.wildcards.round)
-        shorter = f". Where it has too few prompts, let iteration.rounds be {number - 1}" if number > 1 else ""
-        raise UserError(f"round {number}: {error}{shorter}") from error
+        number = int(snakemake.wildcards.iteration)
+        shorter = f". Where it has too few prompts, let iteration.count be {number - 1}" if number > 1 else ""
+        raise UserError(f"iteration {number}: {error}{shorter}") from error
     say(f"{report['pairs']} pairs, {report['labels']}; {report['answers']}; {report['groups_without_pairs']}")
     write_format(settings.iteration.format, outputs.pairs, outputs.answers, snakemake.output.data)
     write_json(report, snakemake.output.report)

@@ -1,8 +1,8 @@
-"""Count the rounds of training that there are prompts for."""
+"""Count the iterations of training that there are prompts for."""
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import write_json
-from adaptive_samplers.policies.rounds import plan_rounds
+from adaptive_samplers.policies.iterations import plan_iterations
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table
 
@@ -12,11 +12,11 @@ def main(snakemake):
     if settings.command is None:
         raise UserError("iteration.command: is null, so nothing would be trained; name a command (docs/iteration.md)")
     prompts = read_table("prompts", snakemake.input.prompts)
-    size, most = settings.prompts_per_round, settings.rounds
-    rounds = plan_rounds(prompts, settings.splits, settings.skip, size, most)
-    ended = " (the prompts end there)" if most is not None and len(rounds) < most else ""
-    say(f"{len(rounds)} rounds of up to {size} prompts{ended}")
-    write_json({"rounds": rounds}, snakemake.output[0])
+    size, most = settings.prompts_per_iteration, settings.count
+    iterations = plan_iterations(prompts, settings.splits, settings.skip, size, most)
+    ended = " (the prompts end there)" if most is not None and len(iterations) < most else ""
+    say(f"{len(iterations)} iterations of up to {size} prompts{ended}")
+    write_json({"iterations": iterations}, snakemake.output[0])
 
 
 run_stage(main, snakemake)
