@@ -10,7 +10,7 @@ def main(snakemake):
     settings = settings_of(snakemake).policy_samples
     prompts = read_table("prompts", snakemake.input.prompts)
     chosen = slice_prompts(prompts, settings.splits, settings.skip, settings.limit)
-    say(f"{len(chosen)} of {len(prompts)} prompts, from place {settings['skip']} on")
+    say(f"{len(chosen)} of {len(prompts)} prompts, from place {settings.skip} on")
     write_table("prompts", chosen, snakemake.output.prompts)
     write_table("heuristics", sampling_heuristics(settings.sampling), snakemake.output.heuristics)
 

