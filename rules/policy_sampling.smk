@@ -17,7 +17,7 @@ def sampled_policies(samples=None):
     own = config["policy_samples"]
     generation = config["generation"] | {
         key: own[key]
-        for key in ("max_new_tokens", "stop", "shards")
+        for key in ("max_new_tokens", "stop")
         if own[key] is not None
     }
     own = own | {"samples": own["samples"] if samples is None else samples}

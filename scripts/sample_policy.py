@@ -13,7 +13,7 @@ def main(snakemake):
     settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
     generate(
-        shard_of(prompts, int(snakemake.wildcards.shard), settings.generation.shards),
+        shard_of(prompts, int(snakemake.wildcards.shard), settings.policy_samples.shards),
         read_table("heuristics", snakemake.input.heuristics),
         range(settings.policy_samples.samples),
         build_engine(settings, Path(snakemake.input.model), Path(snakemake.log[0])),
