@@ -16,9 +16,7 @@ def sampled_policies(samples=None):
     """The config in which `policy_samples` says how answers are generated, with so many samples for each prompt."""
     own = config["policy_samples"]
     generation = config["generation"] | {
-        key: own[key]
-        for key in ("max_new_tokens", "stop")
-        if own[key] is not None
+        key: own[key] for key in ("max_new_tokens", "stop") if own[key] is not None
     }
     own = own | {"samples": own["samples"] if samples is None else samples}
     return config | {"generation": generation, "policy_samples": own}
