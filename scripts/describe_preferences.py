@@ -21,7 +21,7 @@ def main(snakemake):
         snakemake.wildcards.run,
         preferences.license,
         read_json(snakemake.input.report),
-        PreferenceSettings.from_config(preferences, settings.labels.quality.tournament.group),
+        PreferenceSettings.from_config(preferences, preferences.splits, settings.labels.quality.tournament.group),
         read_table("prompts", snakemake.input.prompts),
         chosen_heuristics(read_table("heuristics", snakemake.input.heuristics), preferences.heuristics),
         settings.seeds,

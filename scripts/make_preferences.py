@@ -22,7 +22,7 @@ def main(snakemake):
         split_texts(prompts, "test") if decontamination.test_split else (),
         *map(evaluation_texts, snakemake.input.evaluations),
     )
-    chosen = PreferenceSettings.from_config(preferences, settings.labels.quality.tournament.group)
+    chosen = PreferenceSettings.from_config(preferences, preferences.splits, settings.labels.quality.tournament.group)
     exported = prompts[prompts["split"].isin(chosen.splits)]
     report = make_preferences(
         prompts,

@@ -18,7 +18,7 @@ from adaptive_samplers.tables import KEY, parts_of_prompts, read_table
 def main(snakemake):
     settings, inputs = settings_of(snakemake), snakemake.input
     # All of a prompt's samples meet, as contestants under one seed, and the iteration's prompts are chosen already.
-    chosen = PreferenceSettings.from_config(settings.preferences, splits=tuple(settings.iteration.splits), group="seed")
+    chosen = PreferenceSettings.from_config(settings.preferences, settings.iteration.splits, group="seed")
     decontamination = settings.preferences.decontamination
     evaluations = chain(
         split_texts(read_table("prompts", inputs.run_prompts), "test") if decontamination.test_split else (),

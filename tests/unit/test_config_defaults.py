@@ -282,7 +282,7 @@ def test_what_the_library_repeats_is_the_same(called, place):
 def test_other_settings_that_the_library_repeats():
     config = typed_config(load_config(MINIMAL, REPOSITORY))
     assert config.labels.quality.tournament.adaptive.model_dump() == ADAPTIVE
-    assert PreferenceSettings.from_config(config.preferences) == PreferenceSettings()
+    assert PreferenceSettings.from_config(config.preferences, config.preferences.splits) == PreferenceSettings()
     assert Verification().code == Limits()
 
 

@@ -1,5 +1,6 @@
 """How preferences are made of answers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -48,11 +49,19 @@ class PreferenceSettings:
     rated: str = "seed"
 
     @classmethod
-    def from_config(cls, preferences: Preferences, rated: str = "seed", **others: Any) -> Self:
-        """The settings in a config, but for what is said otherwise; `rated` is `labels.quality.tournament.group`."""
+    def from_config(cls, preferences: Preferences, splits: Iterable[str], rated: str = "seed", **others: Any) -> Self:
+        """The settings in a config, but for what is said otherwise.
+
+        Parameters
+        ----------
+        preferences : the section of the config.
+        splits : the splits of the prompts; an iteration of policies has its own.
+        rated : `labels.quality.tournament.group`.
+        others : fields that do not come from the config.
+        """
         names = ("group", "score", "correctness", "finished_only", "pairing", "margin", "most_pairs")
         return cls(
-            **{"splits": tuple(preferences.splits)} if "splits" not in others else {},
+            splits=tuple(splits),
             **{name: getattr(preferences, name) for name in names if name not in others},
             rejection_beta=preferences.rejection.beta,
             rejection_samples=preferences.rejection.samples,
