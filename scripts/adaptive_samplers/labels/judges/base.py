@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.labels.tournament import Comparison
 
 Key = tuple[str, str, int]  # prompt_id, heuristic_id, seed
@@ -43,15 +44,15 @@ class Case:
 
     Attributes
     ----------
-    config : a complete config, and `settings`, the part of it that is this judge's.
+    config : what the stage has of the config, and `settings`, the section in it of this kind of judge.
     prompts, candidates : the tables; of the candidates, the columns that the judge's declaration names.
     inputs : paths by name, those that the declaration names.
     output : the table of quality that is to be written; what must outlast a killed job is kept beside it.
     log : the rule's; what others write goes into a file beside it.
     """
 
-    config: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    config: Config
+    settings: Any
     prompts: pd.DataFrame
     candidates: pd.DataFrame
     inputs: Mapping[str, str]
