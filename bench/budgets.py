@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from adaptive_samplers.config.model.generation import AdaptiveBudgets
-
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent / "scripts"))
 
@@ -33,6 +31,7 @@ from adaptive_samplers.budgets import (  # noqa: E402
     read_first_phase,
     worth_of_seeds,
 )
+from adaptive_samplers.config.model.generation import AdaptiveBudgets  # noqa: E402
 from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.grid import Grid  # noqa: E402
 from adaptive_samplers.labels.diversity import label_diversity  # noqa: E402

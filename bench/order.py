@@ -20,6 +20,7 @@ import torch  # noqa: E402 (after the library's place is known)
 from accuracy import real_rows  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from adaptive_samplers.config.model.training import Training  # noqa: E402
 from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.heuristics import apply_on_support, configured_pipeline, pipeline_name  # noqa: E402
 from adaptive_samplers.samplers import ARCHITECTURES, build_sampler  # noqa: E402
@@ -53,7 +54,8 @@ def terms_of(predict: Predict, sketch: DistributionSketch, target: Target, rows:
 def learned(architecture: str, wrap: Wrap, sketch: DistributionSketch, target: Target, steps: int) -> float:
     """The loss on the last fifth of the distributions, after training on the others."""
     rate = ARCHITECTURES[architecture].learning_rate
-    settings = TrainingSettings(learning_rate=rate, batch_size=64, steps=steps, warmup_steps=steps // 10)
+    length = {"batch_size": 64, "steps": steps, "warmup_steps": steps // 10}
+    settings = TrainingSettings.from_config(Training(), seed=0, learning_rate=rate, **length)
     sampler = build_sampler(architecture, {}, seed=0)
     sampler.lowest_log_prob = float(sketch.t.amin())
     optimizer, split = make_optimizer(sampler, settings), len(sketch.t) * 4 // 5
