@@ -4,14 +4,14 @@
 #   snakemake --profile slurm               everything, on a cluster
 #   snakemake --profile ... figures         one target and what it needs
 #
-# Rules are in rules/, one file a stage, in the order data flows. docs/what_reruns.md tells what a change reruns.
+# Rules are in rules/, one file a stage, in the order data flows. docs/what_reruns.md says what a change reruns.
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-# The demo, where nothing else is asked for: a config of one's own is layered over the schema's defaults, not over this.
+# The demo config, used if no other is given: a user's own config is layered over the schema's defaults, not over this.
 # Jobs get the `--configfile` of the Snakemake that started them, and so the same config.
 if not workflow.overwrite_configfiles:
 
@@ -96,7 +96,7 @@ rule all:
         FIGURES,
         TABLES,
         OVERLAP,
-        # Files on the way are asked for too: one that was deleted is made again, with what depends on it.
+        # Intermediate files are requested too: a deleted one is made again, with everything that depends on it.
         INTERMEDIATE,
         f"results/{RUN}/evaluation/comparison.parquet",
         f"results/{RUN}/provenance.json",

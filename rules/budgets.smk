@@ -1,8 +1,8 @@
 # Budgets: the first seeds are labelled, and their labels decide which answers of the later seeds are made. Included
-# where generation.adaptive is enabled; its rules then come before those that make the same files in one phase.
+# if generation.adaptive is enabled; its rules then take precedence over those that make the same files in one phase.
 #
-# No checkpoint: which files there are follows from the config alone, a shard for each seed as ever, and the allocation
-# is an input that says which rows they hold. So dry runs show the whole run, and a shard resumes as any other.
+# No checkpoint: the config alone determines the files, one shard per seed as usual, and the allocation is an input that
+# says which rows they hold. So dry runs show the whole run, and a shard resumes like any other.
 
 FIRST_SEEDS = SEEDS[: CONFIG.generation.adaptive.first_seeds]
 LATER_SEEDS = SEEDS[len(FIRST_SEEDS) :]
@@ -182,7 +182,7 @@ rule allocate_budget:
         "../scripts/allocate_budget.py"
 
 
-# Where a run without budgets, or with another one, has answers in the same files, they are taken over.
+# If a run without budgets, or with a different one, left answers in the same files, they are reused.
 use rule generate_candidates as generate_allocated with:
     input:
         prompts=results("prompts.parquet"),

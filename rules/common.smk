@@ -1,6 +1,5 @@
-# Helpers only: the validated config, the names that follow from it, and what several rules share. Those that are about
-# judges are in judges.smk, those about policies and generations of samplers in
-# policy_sampling.smk.
+# Helpers only: the validated config, the names derived from it, and what several rules share. Helpers for judges are in
+# judges.smk, those for policies and generations of samplers in policy_sampling.smk.
 
 import os
 import re
@@ -11,7 +10,7 @@ from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_ar
 
 LIBRARY = str(Path(workflow.basedir) / "scripts")
 sys.path.insert(0, LIBRARY)
-# Jobs run this library too, also where another version of it is installed: Snakemake puts a script's folder last.
+# Jobs use this copy of the library even if another version is installed: Snakemake puts a script's folder last.
 PYTHON_PATHS = [LIBRARY, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, PYTHON_PATHS))))
 
@@ -33,7 +32,7 @@ from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.stage import installed_copy
 from adaptive_samplers.versions import STAGE_VERSIONS
 
-# In environments that Snakemake makes, jobs have no PYTHONPATH, and find what is installed beside Snakemake first.
+# In environments that Snakemake creates, jobs have no PYTHONPATH and find packages installed next to Snakemake first.
 if workflow.deployment_settings.deployment_method and (copy := installed_copy()):
     raise WorkflowError(
         f"with --sdm, jobs would run the library installed in {copy.parent}, not the one in {LIBRARY}: "
@@ -47,19 +46,19 @@ try:
     if not workflow.deployment_settings.deployment_method:
         require_packages(CONFIG)
 except UserError as error:
-    # Without the traceback, which would tell a user nothing.
+    # Without the traceback, which would not help a user.
     raise WorkflowError(str(error)) from None
 
 RUN = CONFIG.run.name
-# Jobs that load this file again work for the Snakemake that started them, and --nolock leaves no locks.
+# Jobs that load this file again belong to the Snakemake that started them, and --nolock takes no locks.
 if workflow.is_main_process and "--nolock" not in sys.argv:
     sign_in(RUN)
-# Folders of the generations of learned samplers within the run's, each by the same rules; the first one is the run itself.
+# Folders of the generations of learned samplers inside the run's, made by the same rules; the first is the run itself.
 SAMPLER_GENERATIONS = [""] + [
     f"sampler_generation={number}/"
     for number in range(2, CONFIG.sampler_generations.generations + 1)
 ]
-# What does not change between generations is made once.
+# Files that are the same in all generations are made once.
 MODELS_FOLDER = f"results/{RUN}/models"
 
 
@@ -83,27 +82,27 @@ REPLAY_SHARDS = range(CONFIG.training.replay_shards)
 JUDGE_SHARDS = range(CONFIG.labels.quality.shards)
 SEEDS = CONFIG.seeds
 ADAPTIVE_BUDGETS = CONFIG.generation.adaptive.enabled
-# What says which answers were asked for, where that is not all.
+# Says which answers were requested, if not all.
 ALLOCATION = {"allocation": results("allocation.parquet")} if ADAPTIVE_BUDGETS else {}
 
 BASE_MODEL = CONFIG.model.name
 EMBEDDER = CONFIG.labels.embedder.name
-# GPUs that a job with a model in its own process asks for. Rules that run none ask for none, and see none in SLURM.
+# GPUs that a job with a model in its own process asks for. Rules without a model ask for none, and see none in SLURM.
 GPUS = 0 if CONFIG.model.device == "cpu" else 1
 JUDGE = CONFIG.labels.quality.judge
-# The embedded judge is trained by the DAG; every other one is a model of its own, or one behind an endpoint.
+# The embedded judge is trained by the DAG; every other judge has its own model, or one behind an endpoint.
 JUDGE_IS_TRAINED = JUDGE_KINDS[JUDGE.kind].is_trained
 JUDGES = judges_by_name(CONFIG)
 OTHER_JUDGES = [name for name in JUDGES if name != judge_name(JUDGE)]
-# The one to be trained, wherever it stands among the judges.
+# The judge to train, wherever it is in the list.
 TRAINED_JUDGE = JUDGES.get("feature_reward")
-# With several judges, each one's ratings have a table of its own, beside the one that stands for quality.
+# With several judges, each judge's ratings have their own table, next to the one used as quality.
 GATHERED = "quality/{judge}" if OTHER_JUDGES else "quality"
 MODELS = {BASE_MODEL: CONFIG.model, EMBEDDER: CONFIG.labels.embedder}
 MODELS |= {
     name: judge for name, judge in JUDGES.items() if JUDGE_KINDS[judge.kind].has_model
 }
-# Policies are models that nothing but the targets `policy_samples` and `iterations` needs.
+# Policies are models that only the targets `policy_samples` and `iterations` need.
 POLICIES = {policy.name: policy for policy in CONFIG.policy_samples.policies} or {
     BASE_MODEL: CONFIG.model
 }
@@ -114,7 +113,7 @@ TRAINING_SETS = expand(
 )
 SAMPLERS = sampler_names(CONFIG)
 LABELS = ["quality", "diversity", "correctness"]
-# Overlap is a label like the others, but neither scores nor comparisons need it: it is made where the config says so.
+# Overlap is a label like the others, but neither scores nor comparisons need it: it is made only if the config asks.
 OVERLAP = [
     f"results/{RUN}/{part}labels/overlap.parquet"
     for part in ("", "evaluation/")
@@ -186,8 +185,8 @@ wildcard_constraints:
 def stage(name, of=config):
     """A rule's params: its stage's version, and exactly the part of the config that the stage's output depends on.
 
-    What else the stage may read is `unrelated`: params that depend on threads never make a rule run again. `of` is a
-    config in place of the run's, or a function that makes one of the wildcards.
+    Anything else the stage may read is `unrelated`: params that depend on threads never make a rule run again. `of` is
+    a config in place of the run's, or a function that makes one of the wildcards.
     """
     made = of if callable(of) else lambda wildcards: of
     settings = lambda wildcards: slice_of_stage(made(wildcards), name)
@@ -199,7 +198,7 @@ def stage(name, of=config):
 
 
 def whole_config(wildcards, threads):
-    """A param that tells a stage the whole config, and makes no rule run again."""
+    """A param that passes a stage the whole config without ever making a rule run again."""
     return config
 
 
@@ -215,14 +214,14 @@ GENERATION_ENVIRONMENT = f"../envs/{ENGINE.environment}.yaml"
 
 
 def source_of(model):
-    """Where a model comes from, as `fetch_model` wants it: that of a policy may be an adapter and its base."""
+    """Where a model comes from, as `fetch_model` expects it: a policy may be an adapter and its base."""
     if model in MODELS:
         return MODELS[model].source.model_dump()
     return policy_source(POLICIES[model], CONFIG.model)
 
 
 def overlap_inputs():
-    """What overlap reads beside the answers: an index of the corpus, or the tokenizer of the server's index."""
+    """What overlap reads besides the answers: an index of the corpus, or the tokenizer of the server's index."""
     overlap = CONFIG.labels.overlap
     if overlap.kind == "local":
         return {"index": f"results/{RUN}/corpus_index"}
@@ -233,9 +232,8 @@ def overlap_inputs():
 def growing(amount, *models):
     """A resource that grows with each attempt, for jobs that were killed for taking more.
 
-    Of memory, in MB: twice what the files of the inputs `models` take comes on top, of those that there are. They pass
-    through a job's memory, in float32 perhaps, on their way to a GPU. While a model is not fetched, as in a dry run, it
-    counts nothing.
+    For memory, in MB, twice the size of the files of the inputs `models` is added, because models pass through a job's
+    memory, perhaps in float32, on their way to a GPU. A model that is not fetched yet, as in a dry run, counts as zero.
     """
 
     def grown(wildcards, input, attempt):
@@ -248,7 +246,7 @@ def growing(amount, *models):
 
 
 def refuse_running_twice():
-    """Stop before jobs are started that run already, as those of a killed Snakemake do, in SLURM or here."""
+    """Stop before starting jobs that are still running, such as those of a killed Snakemake, in SLURM or here."""
     jobs = list(workflow.dag.needrun_jobs())
     targets = [
         target
@@ -257,7 +255,7 @@ def refuse_running_twice():
     ]
     try:
         refuse_duplicates(Path(workflow.workdir_init), targets)
-        # With --nolock, a job waits for the other one by itself.
+        # With --nolock, the job itself waits for the other one.
         if workflow.execution_settings.lock:
             refuse_living_jobs(log for job in jobs for log in job.log)
     except UserError as error:

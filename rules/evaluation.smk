@@ -7,7 +7,7 @@ rule sample_with_sampler:
         sampler=results("samplers/{architecture}/{weights}_top{top_k}"),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
-        # Kept when it is made again: the answers of a sampler that came out the same are taken over.
+        # Kept when it is made again: the answers of an unchanged sampler are reused.
         update(
             results("evaluation/samplers/{architecture}/{weights}_top{top_k}.parquet")
         ),

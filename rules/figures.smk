@@ -1,8 +1,8 @@
-# Figures (PDF for a paper, PNG for the report) and tables. None of these rules needs a model but the probe.
+# Figures (PDF for a paper, PNG for the report) and tables. Only the probe needs a model.
 
 from adaptive_samplers.figures.declaration import Plot, Shown
 
-# Each figure of a run, once: its rule and the targets that ask for it follow from what stands here.
+# Each figure of a run, once: its rule and the targets that request it are derived from this list.
 PLOTS = [
     Plot(
         name="tradeoff",
@@ -122,7 +122,7 @@ FIGURE_FILES = {
     group: [file for plot in PLOTS if plot.group == group for file in plot.files]
     for group in TABLE_FILES
 }
-# What is a target of its own may be part of every run as well.
+# A figure with its own target may also be part of every run.
 WITH_REPEATED_SAMPLING = CONFIG.evaluation.repeated_sampling.enabled
 GROUPS = ["run", "repeated_sampling"] if WITH_REPEATED_SAMPLING else ["run"]
 FIGURES, TABLES = (
@@ -156,7 +156,7 @@ for plot in PLOTS:
             logs(f"plot_{plot.name}"),
         benchmark:
             benchmarks(f"plot_{plot.name}")
-        # Seconds: on a cluster it runs where Snakemake runs.
+        # Takes seconds: on a cluster it runs where Snakemake runs.
         localrule: True
         conda:
             "../envs/analysis.yaml"

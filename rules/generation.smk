@@ -1,4 +1,4 @@
-# Candidates: every prompt under every heuristic and seed, a shard of the prompts a job; then the check that none is lost.
+# Candidates: every prompt under every heuristic and seed, one shard of prompts per job; then a check that none is lost.
 
 
 rule generate_candidates:
@@ -9,7 +9,7 @@ rule generate_candidates:
         others=answers_of_generation_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
-        # Kept when it is made again: answers that the change does not touch are taken over.
+        # Kept when it is made again: answers that the change does not affect are reused.
         update(results("candidates/seed={seed}/shard={shard}.parquet")),
     log:
         logs("generate_candidates/seed={seed}/shard={shard}"),

@@ -1,8 +1,8 @@
-# Iterative alignment: iteration r samples the policy of iteration r - 1 on prompts of its own, judges, pairs and trains.
+# Iterative alignment: iteration r samples the policy of iteration r - 1 on its own prompts, judges, pairs and trains.
 
 
-# The iteration's answers as a tournament between the samples of each prompt. Where the judge looks at log-probabilities,
-# they are the base model's, not those of the policy that made the answers.
+# The iteration's answers as a tournament between the samples of each prompt. If the judge uses log-probabilities, they
+# are the base model's, not those of the policy that made the answers.
 JUDGED = f"{ITERATION_OF}/{'scored' if JUDGE_IS_TRAINED else 'contestants'}.parquet"
 
 
@@ -14,7 +14,7 @@ localrules:
     summarize_iterations,
 
 
-# Iterations are needed only as far as there are prompts, so what is to be done is looked at again after this.
+# The number of prompts limits the number of iterations, so the DAG is evaluated again after this.
 checkpoint plan_iterations:
     input:
         prompts=results("prompts.parquet"),
@@ -59,7 +59,7 @@ use rule sample_policy as sample_iteration with:
         samplers=POLICY_SAMPLERS,
         model=policy_before,
     output:
-        # Kept when it is made again: samples that the change does not touch are taken over.
+        # Kept when it is made again: samples that the change does not affect are reused.
         update(f"{ITERATION_OF}/shards/shard={{shard}}.parquet"),
     log:
         logs("sample_iteration/iteration={iteration}/shard={shard}"),

@@ -1,15 +1,15 @@
-# Helpers only: what a judge reads, where it works, and what its ratings depend on.
+# Helpers only: what a judge reads, where it runs, and what its ratings depend on.
 
 
 def judge_gpus(judge):
-    """GPUs of a job in which a judge works; one without a model of its own needs none."""
+    """GPUs of a job that runs a judge; a judge without its own model needs none."""
     if not JUDGE_KINDS[judge.kind].has_model:
         return 0
     return ENGINES[judge.engine].gpus_of(judge, judge.device)
 
 
 def judge_environment(judge):
-    """The environment of a job in which a judge works."""
+    """The environment of a job that runs a judge."""
     if not JUDGE_KINDS[judge.kind].has_model:
         return "../envs/labels.yaml"
     return f"../envs/{ENGINES[judge.engine].for_judges.environment}.yaml"
@@ -19,12 +19,12 @@ JUDGE_ENVIRONMENT = judge_environment(JUDGE)
 
 
 def environment_of_judge(wildcards):
-    """The environment of a job in which a judge named by a wildcard works."""
+    """The environment of a job that runs the judge named by a wildcard."""
     return judge_environment(JUDGES[wildcards.judge])
 
 
 def judge_inputs(judge, part):
-    """What judging reads beside prompts and answers, for the answers of one part of the run."""
+    """What judging reads besides prompts and answers, for the answers of one part of the run."""
     paths = {
         "embeddings": results(f"{part}embeddings.parquet"),
         "model": f"{MODELS_FOLDER}/{BASE_MODEL}",
@@ -35,7 +35,7 @@ def judge_inputs(judge, part):
 
 
 def inputs_of_judge(part):
-    """An input function: what a judge named by a wildcard reads beside prompts and answers."""
+    """An input function: what the judge named by a wildcard reads besides prompts and answers."""
     return lambda wildcards: {
         name: path.format(**wildcards)
         for name, path in judge_inputs(JUDGES[wildcards.judge], part).items()
@@ -53,7 +53,7 @@ def judged_by_the_trained_one():
 
 
 def judged_shards(part, suffix):
-    """An input function: what the jobs of a judge wrote; of the first one, where no wildcard names one."""
+    """An input function: what the jobs of a judge wrote; the first judge if no wildcard names one."""
 
     def shards(wildcards):
         named = wildcards.get("judge", judge_name(JUDGE))

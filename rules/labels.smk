@@ -1,4 +1,4 @@
-# Labels: one rule and one table each, side by side, never in a chain.
+# Labels: one rule and one table each, all independent of each other.
 
 
 rule train_judge:

@@ -1,4 +1,4 @@
-# Which architecture can learn which heuristic: the target `learnability`. Its jobs read the sketches that are there.
+# Which architecture can learn which heuristic: the target `learnability`. Its jobs read the existing sketches.
 
 LEARNABLE = {
     pipeline_name(configured_pipeline(steps)): steps

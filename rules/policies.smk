@@ -1,4 +1,4 @@
-# Policies, language models that were trained further: sampled on a slice of the prompts, in the formats of others.
+# Policies, language models that were trained further: sampled on a slice of the prompts, exported for other tools.
 
 
 POLICY_SAMPLES = expand(
@@ -39,7 +39,7 @@ rule sample_policy:
         samplers=POLICY_SAMPLERS,
         model=f"{MODELS_FOLDER}/{{policy}}",
     output:
-        # Kept when it is made again: samples that the change does not touch are taken over.
+        # Kept when it is made again: samples that the change does not affect are reused.
         update(results("policy_samples/{policy}/shards/shard={shard}.parquet")),
     log:
         logs("sample_policy/{policy}/shard={shard}"),

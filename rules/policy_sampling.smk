@@ -1,4 +1,4 @@
-# Helpers only: how policies are sampled, and what iterations begin with, those of policies and those of samplers.
+# Helpers only: how policies are sampled, and what iterations of policies and of samplers start from.
 
 from adaptive_samplers.files import read_json
 
@@ -13,7 +13,7 @@ POLICY_SAMPLERS = learned_folders(CONFIG.policy_samples.sampling)
 
 
 def sampled_policies(samples=None):
-    """The config in which `policy_samples` says how answers are generated, with so many samples for each prompt."""
+    """The config in which `policy_samples` says how answers are generated, with this many samples per prompt."""
     own = config["policy_samples"]
     generation = config["generation"] | {
         key: own[key] for key in ("max_new_tokens", "stop") if own[key] is not None
@@ -22,7 +22,7 @@ def sampled_policies(samples=None):
     return config | {"generation": generation, "policy_samples": own}
 
 
-# Iterations of training: where their files are, and what the first one begins with.
+# Iterations of training: where their files are, and what the first one starts from.
 ITERATION_OF = results("iteration/iteration={iteration}")
 ITERATION = CONFIG.iteration
 TRAINING_DATA = f"{ITERATION_OF}/preferences/{preference_file(ITERATION.format)}"
@@ -67,7 +67,7 @@ def iteration_summary(wildcards):
     return f"results/{RUN}/iteration/summary.json"
 
 
-# Generations of learned samplers: what a later one has from the one before it.
+# Generations of learned samplers: what a later one takes from the previous one.
 SAMPLERS_THAT_COMPETE = CONFIG.sampler_generations.samplers or SAMPLERS
 # Folders of learned samplers among the heuristics of the config.
 CONFIGURED_SAMPLERS = learned_folders(
@@ -78,7 +78,7 @@ CONFIGURED_SAMPLERS = learned_folders(
 
 
 def of_generation_before(wildcards, path):
-    """The same file of the generation of samplers before, in a list; an empty one for the first."""
+    """The same file of the previous generation of samplers, in a list that is empty for the first."""
     if not wildcards.sampler_generation:
         return []
     place = SAMPLER_GENERATIONS.index(wildcards.sampler_generation)
@@ -100,13 +100,13 @@ def competing_samplers(wildcards):
 
 
 def answers_of_generation_before(wildcards):
-    """The same shard's answers in the generation before, which are taken over."""
+    """The same shard's answers in the previous generation, which are reused."""
     path = f"candidates/seed={wildcards.seed}/shard={wildcards.shard}.parquet"
     return of_generation_before(wildcards, path)
 
 
 def heuristics_of_generation(wildcards):
-    """The config in which the samplers of the generation before stand among the pipelines."""
+    """The config with the samplers of the previous generation among the pipelines."""
     folders = samplers_of_generation_before(wildcards)
     own = config["heuristics"]
     pipelines = own["pipelines"] + [[{"learned": folder}] for folder in folders]

@@ -1,4 +1,4 @@
-# Preference data: pairs and labels of single answers, for training by others.
+# Preference data: pairs and labels of single answers, for external trainers.
 
 
 PREFERENCE_TABLES = [
@@ -8,7 +8,7 @@ PREFERENCE_FILES = [
     f"results/{RUN}/preferences/{preference_file(name)}"
     for name in CONFIG.preferences.formats
 ]
-# The judges whose scores these are, and the models of those that have one here: behind an endpoint it is elsewhere.
+# The judges that gave the scores, and the models of those that run here rather than behind an endpoint.
 SCORING_JUDGES = (
     JUDGES if CONFIG.labels.quality.combine == "mean" else {judge_name(JUDGE): JUDGE}
 )

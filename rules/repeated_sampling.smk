@@ -1,5 +1,5 @@
-# What several samples of a prompt are worth: coverage, best of n, votes. A target of its own; where
-# evaluation.repeated_sampling.enabled is true, part of the figures, the tables and the report.
+# What several samples of a prompt are worth: coverage, best of n, votes. It has its own target; if
+# evaluation.repeated_sampling.enabled is true, it is part of the figures, the tables and the report.
 
 
 rule extract_final_answers:

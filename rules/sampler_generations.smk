@@ -1,5 +1,5 @@
-# Generations of learned samplers: each later one is the whole run once more, with the samplers of the one before it among
-# the heuristics. Its rules are those of the run; here is only what puts the generations side by side.
+# Generations of learned samplers: each later one repeats the whole run with the samplers of the previous one among the
+# heuristics. It uses the rules of the run; this file only compares the generations.
 
 SAMPLER_GENERATION_FILES = [
     *expand(

@@ -10,7 +10,7 @@ rule replay_distributions:
         ),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
-        # Kept when it is made again: answers that were replayed before are not read again.
+        # Kept when it is made again: answers already replayed are not read again.
         update(results("sketches/shard={shard}.safetensors")),
     log:
         logs("replay_distributions/shard={shard}"),

@@ -1,8 +1,8 @@
-"""The one exception for what a user can put right."""
+"""The exception for problems that a user can fix."""
 
 
 class UserError(Exception):
-    """A mistake in input that a user can mend.
+    """A mistake in the input that a user can fix.
 
     The message names the file, key or row, says what was wrong with it and what to do. Scripts print it without a
     traceback (see `stage.run_stage`).
@@ -10,4 +10,4 @@ class UserError(Exception):
 
 
 class ConversationRefused(UserError):
-    """A model's chat template cannot write a conversation out; others it may."""
+    """A model's chat template cannot render this conversation, though it may render others."""

@@ -1,8 +1,8 @@
 """How learned samplers compare with every heuristic: means, bootstrap intervals and differences.
 
-A prompt is the unit of sampling. Answers of one prompt are averaged over seeds first, and prompts are
-resampled, the same ones for every sampler, so that differences between samplers are paired (Efron and
-Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+A prompt is the unit of sampling. Answers to one prompt are first averaged over seeds, and prompts are resampled, the
+same ones for every sampler, so that differences between samplers are paired (Efron and Tibshirani, "An Introduction to
+the Bootstrap", 1993, chapter 13).
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means `[resamples, systems]` of `values [prompts, systems]` over resampled prompts, NaN left out.
+    """Means `[resamples, systems]` of `values [prompts, systems]` over resampled prompts, ignoring NaN.
 
     Drawing how often each prompt occurs, not the prompts themselves, makes a resample one matrix product.
     """
@@ -50,7 +50,7 @@ def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
 def intervals(values: np.ndarray, resamples: int, confidence: float, seed: int) -> list[Interval]:
     """One percentile interval per column of `values [prompts, systems]`, paired: the same prompts for every column.
 
-    NaN, a prompt without a value, is left out.
+    NaN, a prompt without a value, is ignored.
     """
     present = np.isfinite(values).sum(axis=0)
     if not len(values):
@@ -74,9 +74,9 @@ def bootstrap_mean(values_by_prompt: pd.DataFrame, resamples: int, confidence: f
     Parameters
     ----------
     values_by_prompt : DataFrame with the columns prompt_id, value
-        One row an answer. Null values are left out; the values of a prompt are averaged first.
+        One row per answer. Null values are ignored; the values of a prompt are averaged first.
     resamples : int
-        How many times the prompts are drawn again.
+        How many times the prompts are resampled.
     confidence : float
         Coverage of the interval, between 0 and 1.
     seed : int
@@ -168,12 +168,12 @@ def paired_differences(
     Parameters
     ----------
     base : str
-        Name of the heuristic that leaves the language model as it is; passed over where the run has none.
+        Name of the heuristic that leaves the language model as it is; ignored if the run has none.
 
     Returns
     -------
     DataFrame
-        Columns name, reference, objective, difference, low, high, n_prompts; a row less where the best
+        Columns name, reference, objective, difference, low, high, n_prompts; one row fewer if the best
         heuristic is the base.
     """
     tables = {"quality": quality, "diversity": diversity, "correctness": correctness}
@@ -197,14 +197,14 @@ def paired_differences(
 
 
 def join_generations(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The tables of generations of learned samplers in one, the first column of which is the generation, from 1."""
+    """The tables of generations of learned samplers in one, whose first column is the generation, from 1."""
     return pd.concat([table.assign(generation=number) for number, table in enumerate(tables, 1)])[
         ["generation", *tables[0].columns]
     ]
 
 
 def best_first(comparison: pd.DataFrame, objective: str) -> list[str]:
-    """Names of all samplers, the best of an objective first and those without a value last."""
+    """Names of all samplers, the best in an objective first and those without a value last."""
     means = comparison[comparison["objective"] == objective].set_index("name")["mean"]
     higher_is_better = OBJECTIVES[objective].higher_is_better
     ordered = means.sort_values(ascending=not higher_is_better, kind="stable", na_position="last").index.tolist()

@@ -1,4 +1,4 @@
-"""What of the library needs more than `pip install .` brings, and an error that says so where it is missing."""
+"""Which parts of the library need more than `pip install .`, and an error that says so if it is missing."""
 
 import sys
 from types import FrameType
@@ -31,7 +31,7 @@ _IMPORT_SYSTEM = {
 
 
 class MissingPackage(UserError, ModuleNotFoundError):
-    """A package is not installed that a part of the library needs; the message names the extra that brings it."""
+    """A package that a part of the library needs is not installed; the message names the extra that provides it."""
 
 
 def extra_with(package: str, module: str) -> str | None:
@@ -44,9 +44,9 @@ def extra_with(package: str, module: str) -> str | None:
 
 
 class _ExtraFinder:
-    """Asked for a module that no other finder has: where this library imports it, it says which extra is missing.
+    """The last finder to be asked for a module: if this library imports it, it says which extra is missing.
 
-    Everybody else's imports, and `importlib.util.find_spec`, go on as if it were not there.
+    Imports by other code, and `importlib.util.find_spec`, are not affected.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
@@ -75,5 +75,5 @@ def _importing_module(frame: FrameType | None) -> str | None:
 
 
 def name_missing_extras() -> None:
-    """From now on, imports that fail in this library for want of an extra raise `MissingPackage`."""
+    """From now on, imports in this library that fail because of a missing extra raise `MissingPackage`."""
     sys.meta_path.append(_ExtraFinder())

@@ -23,11 +23,11 @@ LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")
 
 @contextmanager
 def atomic_output(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it into place only if the block ends without an error.
+    """Yield a temporary path next to `path`; move it into place only if the block ends without an error.
 
-    What is written may be a file or a folder. It is flushed to disk before the rename, so that a crash of the machine
-    leaves either the old content or the whole new one; of a folder, in an unlucky moment, neither. What killed
-    processes left of the same path is deleted.
+    The path may become a file or a folder. It is flushed to disk before the rename, so that a crash of the machine
+    leaves either the old or all of the new content; for a folder, in rare cases, neither. Leftovers of killed processes
+    for the same path are deleted.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def atomic_output(path: Path | str) -> Iterator[Path]:
                 with open(written, "rb") as file:
                     os.fsync(file.fileno())
         if temporary.is_dir() and path.is_dir():
-            # A folder cannot be replaced in one step, and one that is half deleted must not stand at `path`.
+            # A folder cannot be replaced in one step, and a half-deleted one must not be at `path`.
             old = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.old")
             os.replace(path, old)
             os.replace(temporary, path)
@@ -55,9 +55,9 @@ def atomic_output(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def full_disk_explained(path: Path) -> Iterator[None]:
-    """Turn the error of a disk or quota that is full, while `path` is written, into one that tells what to do.
+    """Turn the error of a full disk or quota while writing `path` into one that says what to do.
 
-    Libraries that write for us raise exceptions of their own, hence the look at the text.
+    Libraries that write for us raise their own exceptions, so the message is checked too.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def full_disk_explained(path: Path) -> Iterator[None]:
 
 
 def _delete_left(path: Path) -> None:
-    """Delete what is beside `path` of unfinished writing of it, if who wrote it has ended."""
+    """Delete unfinished output next to `path` if the process that wrote it has ended."""
     pattern = re.compile(rf"\.{re.escape(path.name)}\.([\w-]+)\.(\d+)(?:{re.escape(path.suffix)}|\.old)")
     for beside in path.parent.iterdir():
         if (found := pattern.fullmatch(beside.name)) and _has_ended(found[1], int(found[2]), beside):
@@ -87,14 +87,14 @@ def _delete_left(path: Path) -> None:
 
 def _has_ended(host: str, process: int, written: Path) -> bool:
     if host != _HOST:
-        # It cannot be asked for, but would hardly have done nothing for so long.
+        # The process cannot be checked, but is unlikely to have been idle for so long.
         try:
             newest = max(part.lstat().st_mtime for part in [written, *written.rglob("*")])
         except FileNotFoundError:
             return False
         return time.time() - newest > _LONG_AGO
     if process == os.getpid():
-        return True  # one with the same number, as containers have them
+        return True  # another process with the same number, as in containers
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -116,7 +116,7 @@ def write_json(value: Any, path: Path | str) -> None:
     if isinstance(value, dict):
         value = {**value, CHECKSUM: _checksum(value)}
     with atomic_output(path) as temporary:
-        # Half of a pair, which is no character, becomes its escape in JSON.
+        # A lone surrogate, which is not a character, becomes its escape in JSON.
         temporary.write_text(_as_json(value), encoding="utf-8", errors="backslashreplace")
 
 
@@ -126,7 +126,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If the file is missing or no JSON, or does not hold what was written.
+        If the file is missing, is not JSON, or does not hold what was written.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))

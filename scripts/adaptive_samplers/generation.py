@@ -33,16 +33,16 @@ ROWS_PER_WRITE = 10_000
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What an answer depends on, beside its own key and the model."""
+    """What an answer depends on, besides its own key and the model."""
 
     run_seed: int
-    max_new_tokens: int | dict[str, int]  # one number, or one for each kind of prompt
+    max_new_tokens: int | dict[str, int]  # one number, or one per kind of prompt
     stop: tuple[str, ...]
     dtype: str
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """The settings in a config, or in the slice of it that a rule has."""
+        """The settings in a config, or in the slice of it that a rule gets."""
         limit, stop = config.generation.max_new_tokens, tuple(config.generation.stop)
         by_kind = limit if isinstance(limit, int) else limit.model_dump()
         return cls(config.run.seed, by_kind, stop, config.model.dtype)
@@ -53,7 +53,7 @@ class GenerationSettings:
 
 
 def shard_of(prompts: pd.DataFrame, shard: int, shards: int) -> pd.DataFrame:
-    """The prompts of one shard: a run of neighbours in the order of their ids, so shards in order keep that order."""
+    """The prompts of one shard: consecutive in the order of their ids, so that shards in order keep that order."""
     ordered = prompts.sort_values("prompt_id")
     size, rest = divmod(len(ordered), shards)
     start = shard * size + min(shard, rest)
@@ -89,16 +89,16 @@ def generate(
 ) -> None:
     """Sample every (prompt, heuristic, seed) and write the `candidates` table, ordered by seed, prompt and heuristic.
 
-    Where `rows` are given, only these keys are sampled.
+    If `rows` are given, only these keys are sampled.
 
-    Finished answers are kept in a part file, so that a job that was killed goes on where it stopped. If `output` is
-    there already, or any of the `others`, from the same model and settings, its answers are taken over: a new heuristic
-    costs only its own. Those of a learned sampler that was trained again are not.
+    Finished answers are kept in a part file, so that a killed job continues where it stopped. If `output` or any of the
+    `others` already exists, from the same model and settings, its answers are reused: a new heuristic costs only its
+    own answers. Answers of a learned sampler that was retrained are not reused.
     """
     pipelines = {row.heuristic_id: parse_processors(row.processors) for row in heuristics.itertuples()}
     asked = _asked(prompts, pipelines, seeds, engine, settings, rows)
     fingerprint = content_id([STAGE_VERSIONS["generate_candidates"], engine.name, model_hash, asdict(settings)])
-    # What the weights of learned samplers are, by the heuristics that have any.
+    # Hashes of the weights of learned samplers, by the heuristics that have any.
     weights = {
         name: content_id(hashes) for name, pipeline in pipelines.items() if (hashes := sampler_hashes([pipeline]))
     }
@@ -114,12 +114,12 @@ def generate(
 
 @dataclass
 class _Asked:
-    """What the engine is asked: a key and a request for each row of the table, in its order.
+    """What the engine is asked: a key and a request for each row of the table, in table order.
 
     Attributes
     ----------
-    prompted : by place, of answers that are drawn from a reply, what is asked in the place of the request.
-    refused : by place, why the model cannot be asked.
+    prompted : by index, for answers drawn from a reply, what is asked instead of the request.
+    refused : by index, why the model cannot be asked.
     with_replies : whether the table has a column for replies.
     """
 
@@ -169,7 +169,7 @@ def _asked(
 
 
 def _take_over(part: PartFile, asked: _Asked, earlier: Iterable[dict[str, Any]]) -> set[int]:
-    """Add rows of earlier outputs to the part file, where it lacks them; the places of all that it has then."""
+    """Add rows of earlier outputs that the part file lacks; return the indices of all rows it then has."""
     places = {key: place for place, key in enumerate(asked.keys)}
     done = {places[key] for row in part.rows() if (key := (*row["key"],)) in places}
     for row in earlier:
@@ -182,7 +182,7 @@ def _take_over(part: PartFile, asked: _Asked, earlier: Iterable[dict[str, Any]])
 
 
 def _answer(part: PartFile, asked: _Asked, done: set[int], engine: Engine) -> None:
-    """Have the engine answer what is not done yet. What it cannot be asked, or gives no answer to, has failed."""
+    """Have the engine answer what is not done yet. Requests that cannot be asked or get no answer have failed."""
 
     def fail(place: int, reason: str) -> None:
         part.append({"key": asked.keys[place], **_answer_columns(Completion(place, error=reason))})
@@ -208,7 +208,7 @@ def _answer(part: PartFile, asked: _Asked, done: set[int], engine: Engine) -> No
 
 
 def _encoded(engine: Engine, messages: list[dict[str, str]]) -> tuple[tuple[int, ...], str | None]:
-    """The tokens of a conversation; or none, and why the model cannot be asked."""
+    """The tokens of a conversation, or none and why the model cannot be asked."""
     try:
         return tuple(engine.encode_chat(messages)), None
     except ConversationRefused as error:
@@ -218,7 +218,7 @@ def _encoded(engine: Engine, messages: list[dict[str, str]]) -> tuple[tuple[int,
 def _measure_drawn(part: PartFile, asked: _Asked, engine: Engine) -> None:
     """Add the rows of answers that were drawn from replies again, with their log-probabilities given the plain prompt.
 
-    Of rows with the same key the last one counts.
+    If rows have the same key, the last one counts.
     """
     if not asked.prompted:
         return
@@ -258,7 +258,7 @@ def _earlier_rows(output: Path, fingerprint: str, weights: Mapping[str, str]) ->
             for row in batch.to_pylist():
                 if earlier_weights.get(row["heuristic_id"]) != weights.get(row["heuristic_id"]):
                     continue
-                # A failure is worth another try, but a reply would be the same again.
+                # A failure is worth retrying, but a reply would be the same again.
                 if row["finish_reason"] != "error" or row["error"].startswith(UNPARSED):
                     yield {"key": [row.pop(column) for column in KEY], **row}
     except (OSError, pa.ArrowInvalid, UserError) as error:
@@ -268,7 +268,7 @@ def _earlier_rows(output: Path, fingerprint: str, weights: Mapping[str, str]) ->
 def _write_candidates(
     part: PartFile, asked: _Asked, engine_name: str, made_by: Mapping[str, str], output: Path
 ) -> None:
-    """Bring the part file's rows into order and into Parquet, a part at a time."""
+    """Sort the part file's rows and write them to Parquet, a part at a time."""
     offsets: dict[tuple, int] = {}
     with open(part.path, "rb") as file:
         file.readline()
@@ -307,7 +307,7 @@ def recorded_engines(shards: Sequence[Path]) -> list[dict[str, Any]]:
     Returns
     -------
     list of `{engine, versions}`
-        In the order of shards; `versions` is null where an answer file is older than the record.
+        In the order of shards; `versions` is null if an answer file predates this record.
     """
     found: dict[str, dict[str, Any]] = {}
     for path in shards:

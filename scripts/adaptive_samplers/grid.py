@@ -1,6 +1,6 @@
-"""Keys of answers as whole numbers: their places in the grid of all prompts, heuristics and seeds.
+"""Keys of answers as integers: their indices in the grid of all prompts, heuristics and seeds.
 
-Millions of keys fit in memory as numbers, and an array with an entry a place takes the part of a join.
+Millions of keys fit in memory as numbers, and an array with one entry per index replaces a join.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from adaptive_samplers.tables import KEY
 
 
 class Grid:
-    """Every key there can be, in the order of prompt, heuristic and seed.
+    """Every possible key, in the order of prompt, heuristic and seed.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Grid:
         return int(np.prod(self.shape))
 
     def places(self, keys: pa.RecordBatch | pa.Table | pd.DataFrame) -> np.ndarray:
-        """The place of each key, int64 [N]; -1 for one that is not in the grid."""
+        """The index of each key, int64 [N]; -1 for one that is not in the grid."""
         place = np.zeros(len(keys), dtype=np.int64)
         outside = np.zeros(len(keys), dtype=bool)
         for column, values, size in zip(
@@ -54,7 +54,7 @@ class Grid:
         return place
 
     def keys(self, places: np.ndarray) -> pd.DataFrame:
-        """The keys at some places, as a table of three columns."""
+        """The keys at some indices, as a table of three columns."""
         indices = np.unravel_index(places, self.shape)
         values = (self.prompt_ids, self.heuristic_ids, self.seeds)
         taken = [some.take(pa.array(index)) for some, index in zip(values, indices, strict=True)]
@@ -62,12 +62,12 @@ class Grid:
 
 
 def first_of_their_place(places: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Which of some places come for the first time, bool [N].
+    """Which of some indices occur for the first time, bool [N].
 
     Parameters
     ----------
     places : int64 [N], none of them -1, in the order of their rows.
-    seen : bool, one entry for every place of the grid: those that came before. Brought up to date.
+    seen : bool, one entry for every index of the grid: those that occurred before. Updated in place.
     """
     first = np.zeros(len(places), dtype=bool)
     first[np.unique(places, return_index=True)[1]] = True

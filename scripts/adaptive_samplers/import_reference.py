@@ -28,16 +28,16 @@ from adaptive_samplers.provenance import provenance
 from adaptive_samplers.samplers.base import DEFAULT_LOWEST_LOG_PROB, AdaptiveSampler, build_sampler
 from adaptive_samplers.samplers.registry import ARCHITECTURES
 
-# The reference multiplies by softplus(1) where it has no scaling head; this project by 1. Kept, so that outputs agree.
+# Without a scaling head the reference multiplies by softplus(1), this project by 1. Kept, so that outputs agree.
 REFERENCE_MULTIPLIER = math.log1p(math.e)
 
-# What is no argument of a constructor, but stored beside them.
+# Not constructor arguments, but stored with them.
 RANGE = "lowest_log_prob"
 
 # Parts of a name that wrappers add: torch.compile and data parallelism.
 WRAPPER_PARTS = {"_orig_mod", "module"}
 
-# Under these keys training loops store a state_dict beside other things.
+# Keys under which training loops store a state_dict among other things.
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "sampler_state_dict", "model", "sampler", "module")
 
 
@@ -125,7 +125,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
-            # It warns of pickles that it then refuses; the refusal says enough.
+            # It warns about pickles that it then refuses; the refusal is enough.
             with warnings.catch_warnings(action="ignore"):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -172,7 +172,7 @@ def visible_in_local(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def visible_in_simple(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The constructor's arguments as far as the tensors show them."""
+    """The constructor's arguments that can be inferred from the tensors."""
     return {
         **first_size(tensors, "hidden_dims", "local_mlp.0.bias"),
         "use_dynamic_truncation": has_part(tensors, "truncation_head"),
@@ -180,7 +180,7 @@ def visible_in_simple(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def visible_in_network(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The constructor's arguments as far as the tensors show them."""
+    """The constructor's arguments that can be inferred from the tensors."""
     blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
     return {
         **first_size(tensors, "d_model", "encoder.mlp.down_proj.bias"),
@@ -215,7 +215,7 @@ def matching(
     if missing or unexpected:
         what = [f"{kind} {few(names)}" for kind, names in (("lacks", missing), ("has also", unexpected)) if names]
         raise UserError(f"{checkpoint}: {' and '.join(what)}; check --architecture and {config}")
-    # The reference's two scalars have been written with shape [] and with [1].
+    # The reference has written its two scalars with shape [] and with [1].
     shaped = {
         name: tensor.reshape(()) if expected[name].ndim == 0 and tensor.numel() == 1 else tensor
         for name, tensor in tensors.items()
@@ -243,7 +243,7 @@ def first_line(error: Exception) -> str:
 
 
 def describe(sampler: AdaptiveSampler, output: Path) -> str:
-    """What was imported, where it lies, and how to load it."""
+    """What was imported, where it is, and how to load it."""
     settings = {key: value for key, value in sampler.config.items() if key != "architecture"}
     parameters = sum(parameter.numel() for parameter in sampler.parameters())
     return (

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock that ends with the process that holds it, however that ends."""
+"""One writer at a time: a lock that is released when its holder ends, for whatever reason."""
 
 import errno
 import fcntl
@@ -18,16 +18,16 @@ POLL = 0.5
 
 
 class NoLocksError(Exception):
-    """The file system has no locks; its own words for that."""
+    """The file system has no locks; the message is its own."""
 
 
 @contextmanager
 def only_writer(path: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the lock of the file `path` while the block runs; the lock is on `{path}.lock` beside it.
+    """Hold the lock of the file `path` while the block runs; the lock is on `{path}.lock` next to it.
 
-    It is a POSIX record lock, which NFS passes on to other nodes. The operating system releases it when its holder
-    ends, killed or not; what the lock file says about the holder is for people to read and blocks nobody. On a file
-    system without locks a warning is all that happens.
+    It is a POSIX record lock, which NFS propagates to other nodes. The operating system releases it when its holder
+    ends, killed or not; the lock file's text about the holder is only for people to read. On a file system without
+    locks there is only a warning.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def only_writer(path: Path, patience: float = PATIENCE) -> Iterator[None]:
 
 
 def holder(path: Path) -> str | None:
-    """Who has the lock of the file `path`, in the holder's own words; None if nobody does.
+    """Who holds the lock of the file `path`, as the holder describes itself; None if nobody does.
 
     A lock file that a killed process left is deleted.
 
@@ -63,7 +63,7 @@ def holder(path: Path) -> str | None:
         try:
             if not _locked(descriptor):
                 return _note(descriptor)
-            # If it is another file by now, somebody may have that one.
+            # If it is a different file by now, another process may hold that one.
             if _is_in_place(descriptor, place):
                 place.unlink()
         finally:
@@ -71,7 +71,7 @@ def holder(path: Path) -> str | None:
 
 
 def holders(paths: Iterable[Path], patience: float) -> dict[Path, str]:
-    """Those of the files whose locks are held all the time for `patience` seconds, and by whom.
+    """The files whose locks stay held for `patience` seconds, and by whom.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def _place(path: Path) -> Path:
 
 
 def _locked(descriptor: int) -> bool:
-    """Lock an open file, unless another process has."""
+    """Lock an open file, unless another process holds the lock."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -132,7 +132,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def _is_in_place(descriptor: int, place: Path) -> bool:
-    """Whether the file that was locked is still the one under its name."""
+    """Whether the locked file is still the one at its path."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), os.stat(place))
     return False
@@ -148,7 +148,7 @@ def _sign(descriptor: int) -> None:
     words = [f"process {os.getpid()} on {socket.gethostname()}"]
     words += [f"SLURM job {job}"] if job else []
     words.append(f"since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-    # On a full disk the lock holds without the note.
+    # On a full disk the lock works without the note.
     with suppress(OSError):
         os.truncate(descriptor, 0)
         os.write(descriptor, (", ".join(words) + "\n").encode())

@@ -1,6 +1,6 @@
-"""Which measures answers have: each declared once, with all that tables, scores, comparisons and figures need to know.
+"""The measures of answers, each declared once with everything that tables, scores, comparisons and figures need.
 
-Nothing here needs more than the standard library, so that a config is checked without loading more.
+Only the standard library is needed here, so that checking a config loads nothing more.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ class Measure:
 
     Attributes
     ----------
-    table, column : where it stands. What is made from the columns of the candidates has a name of its own.
+    table, column : where it is. Measures made from the columns of the candidates have their own names.
     name : for a reader.
-    unit : None of a number without one.
+    unit : None for a number without one.
     meaning : what docs/tables.md says of it.
-    higher_is_better : None where neither is. Of diversity, better is more diverse.
+    higher_is_better : None if neither direction is. For diversity, better is more diverse.
     objective : what `evaluation.objectives` calls it; empty where samplers are not compared by it. What answers can be
         scored by, the diversity of them, samplers are always compared by: its default is the column.
     axis : what stands on the axis of a comparison; by default the title, or that lower is better.
@@ -32,7 +32,7 @@ class Measure:
     Raises
     ------
     ValueError
-        If something is missing, or does not go with the rest.
+        If something is missing or inconsistent.
     """
 
     table: str
@@ -75,7 +75,7 @@ class Measure:
 
     @property
     def sign(self) -> float:
-        """What makes more of it better: 1 or -1."""
+        """The sign that makes larger values better: 1 or -1."""
         return 1.0 if self.higher_is_better else -1.0
 
 
@@ -181,7 +181,7 @@ MEASURES = by_column(
 
 
 def measures_of(table: str) -> list[Measure]:
-    """The measures that stand in a table, in the order of its columns."""
+    """The measures in a table, in the order of its columns."""
     return [measure for measure in MEASURES.values() if measure.table == table]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 
 def question_of(messages: str) -> str:
-    """The last thing the user said, of a conversation in JSON: what an answer should be relevant to."""
+    """The last user message of a conversation in JSON: what an answer should be relevant to."""
     return [message["content"] for message in json.loads(messages) if message["role"] == "user"][-1]
 
 

@@ -20,7 +20,7 @@ th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #444; }
 tr.learned td { background: #eef5fb; font-weight: 600; }
 """
-# Control characters, lone surrogates, what is no character, and marks that turn the direction of what follows.
+# Control characters, lone surrogates, noncharacters, and marks that change the text direction.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
     "\ud800-\udfff\ufdd0-\ufdef]"
@@ -28,7 +28,7 @@ _UNSAFE = re.compile(
 
 
 def page(title: str, parts: Sequence[str], path: Path | str, style: str = "") -> None:
-    """Write an HTML page of `parts`, which are HTML already; `style` is CSS beside that of all pages."""
+    """Write an HTML page of `parts`, which are HTML already; `style` is CSS in addition to that of all pages."""
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     with atomic_output(path) as temporary:
         temporary.write_text(
@@ -44,7 +44,7 @@ def visible(text: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[str] = ()) -> str:
-    """An HTML table; numbers with three decimals, nulls as a dash. `classes` has one class a row."""
+    """An HTML table; numbers with three decimals, nulls as a dash. `classes` has one class per row."""
     heads = "".join(f"<th>{visible(column)}</th>" for column in columns)
     lines = []
     for position, row in enumerate(rows):
@@ -65,7 +65,7 @@ def _cell(value: Any) -> str:
 
 
 def comparison_page(comparison: pd.DataFrame, path: Path | str) -> None:
-    """The comparison, best quality first: a column an objective, with its interval."""
+    """The comparison, best quality first: one column per objective, with its interval."""
     objectives = list(dict.fromkeys(comparison["objective"]))
     order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
     found = {(row.name, row.objective): row for row in comparison.itertuples(index=False)}
@@ -87,12 +87,12 @@ def _interval(row: Any) -> str:
 
 
 def judge_page(tournaments: Mapping[str, Any], training: Mapping[str, Any] | None, path: Path | str) -> None:
-    """What is known of the judges, and what their tournaments came to.
+    """What is known about the judges, and the outcome of their tournaments.
 
     Parameters
     ----------
     tournaments : as in `judge_parts`.
-    training : the embedded judge's cross-validated accuracy, weights and limits; None where it is none of the judges.
+    training : the embedded judge's cross-validated accuracy, weights and limits; None if it is not among the judges.
     """
     parts = [] if training is None else _training_parts(training)
     page("The judge", [*parts, "<h2>In this run</h2>", *judge_parts(tournaments)], path)

@@ -1,8 +1,8 @@
-"""Part files: finished rows of a long stage, kept through any end of the process.
+"""Part files: finished rows of a long stage, which survive any end of the process.
 
-A part file is JSON lines beside the stage's output. Its first line holds a fingerprint of everything that a row depends
-on; rows made under another one are never taken up. A line that a kill left half-written is cut off. While one process
-has a part file open no other can: of two jobs that would write the same output, one waits for the other and then fails.
+A part file is JSON lines next to the stage's output. Its first line holds a fingerprint of everything a row depends on;
+rows with a different fingerprint are never reused. A half-written line left by a kill is cut off. Only one process at
+a time can have a part file open: of two jobs that write the same output, one waits for the other and then fails.
 """
 
 import json
@@ -21,7 +21,7 @@ from adaptive_samplers.stage import say
 class PartFile:
     """Append-only rows for the output `path`, kept in `{path}.part` until `remove` is called.
 
-    Another process that has it open is waited for, `patience` seconds long.
+    Waits up to `patience` seconds for another process that has it open.
     """
 
     def __init__(self, path: Path | str, fingerprint: str, patience: float = PATIENCE) -> None:
@@ -63,7 +63,7 @@ class PartFile:
             file.truncate(end)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; once this returns, a kill of the process does not lose it.
+        """Add a row; once this returns, killing the process does not lose it.
 
         Raises
         ------
@@ -86,5 +86,5 @@ class PartFile:
                 yield json.loads(line)
 
     def remove(self) -> None:
-        """Delete the part file, once the output is in place."""
+        """Delete the part file once the output is in place."""
         self.path.unlink()

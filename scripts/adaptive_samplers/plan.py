@@ -1,7 +1,7 @@
-"""What a run will take, before any of it runs: jobs, hours and disk, by assumptions that are stated.
+"""What a run will take, before any of it runs: jobs, hours and disk, under stated assumptions.
 
-Everything here but the count of prompts is arithmetic on a config. The assumptions are round numbers for one GPU with
-80 GB (A100, H100) and were measured on none, except for the bytes of tables, which were measured on the embedded
+Everything here except the count of prompts is arithmetic on a config. The assumptions are round numbers for one GPU
+with 80 GB (A100, H100) and were measured on none, except for the bytes of tables, which were measured on the embedded
 default. So take the hours as an order of magnitude, run one shard, and plan again with what it shows: docs/presets.md
 tells which number follows from which file in `benchmarks/`.
 """
@@ -38,7 +38,7 @@ def _assumed(value: float, meaning: str) -> Any:
     return field(default=value, metadata={"meaning": meaning})
 
 
-# Each engine is declared with its rate, which is an assumption, and so an option, like the others.
+# Each engine declares its rate, which is an assumption and therefore an option, like the others.
 _RATES = {kind.token_rate.assumption: kind.token_rate for kind in ENGINES.values()}
 _EngineRates = make_dataclass(
     "_EngineRates", [(name, float, _assumed(rate.value, rate.meaning)) for name, rate in _RATES.items()], frozen=True
@@ -50,7 +50,7 @@ class Assumptions(_EngineRates):
     """What the estimate takes for granted; the meaning of each, with its unit, is in the field's metadata.
 
     Rates of language models hold for one GPU and 3 billion parameters. A larger model is slower in proportion, a
-    smaller one is taken to be as fast, and several GPUs are so many times as fast. Those of
+    smaller one is taken to be as fast, and n GPUs are n times as fast. Those of
     engines are declared with them.
     """
 
@@ -97,7 +97,7 @@ class Prompts:
         return self.train + self.validation + self.test
 
     def scaled(self, total: float) -> "Prompts":
-        """So many prompts in the same proportions."""
+        """This many prompts in the same proportions."""
         factor = total / self.total
         return Prompts(self.train * factor, self.validation * factor, self.test * factor, self.kinds)
 
@@ -105,7 +105,7 @@ class Prompts:
 def planned_prompts(config: Config, folder: Path) -> tuple[Prompts, int]:
     """How many prompts to plan for, and how many there are now.
 
-    A source that holds fewer prompts than its `limit` is planned to be filled up to it; nothing is filled up where
+    A source that holds fewer prompts than its `limit` is planned to be filled up to it; nothing is filled up if
     `prompts.per_kind` caps the number.
 
     Parameters
@@ -146,7 +146,7 @@ class Estimate:
     counts : what is made, such as `answers`; the names are for people.
     work : by rule, for the rules that take more than minutes at scale.
     disk : by stage, bytes.
-    memory : by rule, bytes that a job holds at least, where that follows from the run's size.
+    memory : by rule, the minimum bytes that a job holds, if they follow from the run's size.
     """
 
     counts: Mapping[str, float]
@@ -156,7 +156,7 @@ class Estimate:
 
 
 def billions_of_parameters(name: str) -> float | None:
-    """The size that a model's name tells, in billions of parameters: `meta-llama/Llama-3.2-3B` has 3; None if none."""
+    """The size in a model's name, in billions of parameters: `meta-llama/Llama-3.2-3B` has 3; None if none."""
     found = re.findall(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", name.rsplit("/", 1)[-1].lower())
     if not found:
         return None
@@ -175,7 +175,7 @@ def estimate(config: Config, prompts: Prompts, assumptions: Assumptions) -> Esti
     return Estimate(counts=run.counts(), work=run.work(), disk=run.disk(), memory=run.memory())
 
 
-# Rules that label all answers, and those that label one of the two phases of adaptive budgets in their place.
+# Rules that label all answers, and those that instead label one of the two phases of adaptive budgets.
 _LABELS_OF_PHASES = {
     "embed_candidates": "embed_budget_phase",
     "label_quality": "label_budget_quality",
@@ -191,7 +191,7 @@ class _Run:
         self.prompts = prompts
         self.assumed = assumptions
         self.generation = config.generation
-        # A judge without a model takes no time to speak of.
+        # A judge without a model takes negligible time.
         judges = judges_by_name(config).values()
         self.judges = [judge for judge in judges if JUDGES[judge.kind].calls(judge)]
         self.gpus = 0 if config.model.device == "cpu" else 1
@@ -268,7 +268,7 @@ class _Run:
             ("", [judge for judge in self.judges if judge is first]),
             ("_by_others", [judge for judge in self.judges if judge is not first]),
         ):
-            # How fast somebody else's server is, nobody can tell from here.
+            # The speed of an external server is unknown.
             known = [judge for judge in judges if JUDGES[judge.kind].has_model]
             if not known:
                 continue
@@ -292,7 +292,7 @@ class _Run:
     def disk(self) -> dict[str, float]:
         a = self.assumed
         answer_bytes = self.answer_tokens * a.bytes_per_token
-        # Answers stand in their shards and once more in the verified table; test answers in the evaluation's tables.
+        # Answers are in their shards and again in the verified table; test answers in the evaluation's tables.
         candidates = (2 * self.answers + self.test_answers + self._sampled()) * answer_bytes
         models = {self.config.model.name: self.config.model}
         models |= {judge.name: judge for judge in self.judges if JUDGES[judge.kind].has_model}
@@ -322,7 +322,7 @@ class _Run:
         return answers * self.prompts.kinds.get("verifiable", 0.0)
 
     def _speed(self, model_name: str) -> float:
-        """How fast a model is, against one of 3 billion parameters."""
+        """The speed of a model relative to one of 3 billion parameters."""
         billions = billions_of_parameters(model_name) or self.assumed.unknown_billions
         return min(1.0, REFERENCE_BILLIONS / billions)
 
@@ -355,9 +355,9 @@ class _Run:
         return groups * comparisons * kind.calls(judge)
 
     def _on_gpus(self, seconds: float, gpus: int | None = None, servers: int = 0) -> Work:
-        """A job with GPUs of its own, or one without, where others keep servers up or a CPU does the work.
+        """A job with its own GPUs, or one without if it uses external servers or a CPU.
 
-        Servers that somebody else keeps up take their own GPUs, however many; one address is counted as one.
+        External servers use their own GPUs, however many; one address counts as one.
         """
         gpus = self.gpus if gpus is None else gpus
         if servers or not gpus:

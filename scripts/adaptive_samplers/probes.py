@@ -38,11 +38,11 @@ def probe_distributions(
     """What happens to the most probable tokens at `count` token-steps of selected test answers.
 
     The steps are spread evenly over the range of entropies that occurs: from steps where the model is nearly sure to
-    steps where it is open. No step is chosen by how well a sampler does there.
+    steps where it is uncertain. No step is chosen by how well a sampler does there.
 
     Returns
     -------
-    One entry a step, in the order of entropies: `question`, `context` (what stands before the token), `chosen_token`,
+    One entry per step, in the order of entropies: `question`, `context` (the text before the token), `chosen_token`,
     `heuristic`, `tokens` (most probable first), `raw`, `target` (their probabilities), `learned` (the same for each
     sampler) and `tail_mass` (the probability of all other tokens under each of them).
 

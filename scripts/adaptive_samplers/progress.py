@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left that stay readable in a log file."""
+"""Progress bars with rate and remaining time that stay readable in a log file."""
 
 import sys
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Prompts from any number of JSON lines or Parquet files, brought into one table.
+"""Prompts from any number of JSON lines or Parquet files, in one table.
 
 A prompt's id is the hash of its messages alone, and its split follows from the id: adding a source, renaming
 a file or reordering lines moves no prompt from one split to another.
@@ -34,7 +34,7 @@ _LONGEST_SHOWN = 300  # characters of a ground truth
 
 @dataclass
 class _Asked:
-    """A prompt, where it stands first, and what rows after it say is its ground truth."""
+    """A prompt, where it first occurs, and the ground truths that later rows give it."""
 
     prompt: dict[str, Any]
     place: str
@@ -55,7 +55,7 @@ def collect_prompts(
     Parameters
     ----------
     sources
-        The files, relative to `base_folder`: JSON lines, or JSON or Parquet by its suffix. In Parquet, a ground truth
+        The files, relative to `base_folder`: JSON lines, or JSON or Parquet by suffix. In Parquet, a ground truth
         that is the text of a JSON list or object is taken as such.
     split
         The share of prompts in `train`, `validation` and `test`; they sum to 1.
@@ -119,7 +119,7 @@ def collect_prompts(
 
 
 def _listed(faults: list[str]) -> str:
-    """Some of the faults, and how to go on without these prompts."""
+    """Some of the faults, and how to continue without these prompts."""
     more = [f"and {len(faults) - SHOWN_FAULTS} more like these"] if len(faults) > SHOWN_FAULTS else []
     remedy = "`prompts.unusable_ground_truths: leave_out` goes on without such prompts, and names them in the log."
     return "\n".join([*faults[:SHOWN_FAULTS], *more, remedy])
@@ -146,7 +146,7 @@ def _unusable(asked: dict[str, _Asked], pool: VerifierPool) -> dict[str, str]:
 def _contradictions(asked: dict[str, _Asked], pool: VerifierPool) -> dict[str, str]:
     """What is wrong with prompts for which rows have different ground truths, by prompt.
 
-    Nobody can tell which row is right, and answers would be called wrong by a mistake in one of them.
+    There is no way to tell which row is right, and a mistake in one of them would make answers count as wrong.
     """
     faults = {}
     for prompt_id, first in asked.items():
@@ -161,7 +161,7 @@ def _contradictions(asked: dict[str, _Asked], pool: VerifierPool) -> dict[str, s
 
 
 def _agree(first: dict[str, Any], other: dict[str, Any], pool: VerifierPool) -> bool:
-    """Whether two rows of a prompt ask for the same, or one of them for nothing."""
+    """Whether two rows of a prompt ask for the same, or one of them asks for nothing."""
     if None in (first["verifier"], other["verifier"]):
         return True
     if first["verifier"] != other["verifier"]:

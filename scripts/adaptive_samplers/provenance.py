@@ -21,7 +21,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit that the workflow is at, with `-dirty` behind it if tracked files were changed; None outside git."""
+    """The workflow's commit, followed by `-dirty` if tracked files were changed; None outside git."""
     command = [
         "git",
         "-C",

@@ -1,4 +1,4 @@
-"""Randomness that depends on an answer's own key alone (not on batch mates, shards, workers or order)."""
+"""Randomness that depends only on an answer's own key (not on the batch, shards, workers or order)."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ def sample_seed(run_seed: int, prompt_id: str, seed: int) -> int:
     """The seed of an answer's uniform numbers, unsigned 64 bits.
 
     The heuristic is not part of it: all heuristics see the same uniform numbers for the same prompt and seed (common
-    random numbers). So their comparison is paired, and answers share the language model's work up to the token
-    where they part.
+    random numbers). So their comparison is paired, and answers share the language model's work up to the token where
+    they diverge.
     """
     return content_number(["sample", run_seed, prompt_id, seed])
 

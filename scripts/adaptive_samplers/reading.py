@@ -1,6 +1,6 @@
-"""The door for files that a user brings: prompts, corpora, pairs for judges, prompts of evaluations.
+"""Reading of user-supplied files: prompts, corpora, pairs for judges, prompts of evaluations.
 
-Whatever is wrong in one of them becomes one sentence that names the file and, where there is one, the row.
+Any error in one of them becomes one sentence that names the file and, if applicable, the row.
 """
 
 import datetime
@@ -29,7 +29,7 @@ class Row:
 
     Attributes
     ----------
-    values : what JSON can say: an object's fields, or where a file holds others, texts, numbers, lists.
+    values : JSON values: an object's fields, or other values that a file holds, such as texts, numbers, lists.
     packed : from Parquet, where a column has one type and nested values may come as JSON text.
     """
 
@@ -51,7 +51,7 @@ def read_rows(path: Path, key: str, others_are_text: bool = False) -> Iterator[R
     Parameters
     ----------
     key : what in the config names the file.
-    others_are_text : whether files with other endings than `.jsonl` and `.ndjson` are text, with a row a line.
+    others_are_text : whether files that do not end in `.jsonl` or `.ndjson` are text, with one row per line.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def read_rows(path: Path, key: str, others_are_text: bool = False) -> Iterator[R
 
 
 def read_objects(path: Path, key: str) -> Iterator[Row]:
-    """The rows of a file each of which must be an object."""
+    """The rows of a file, each of which must be an object."""
     for row in read_rows(path, key):
         if not isinstance(row.values, dict):
             raise row.complain("not a JSON object", "write one object a line")
@@ -103,7 +103,7 @@ def _readable(path: Path, key: str) -> Iterator[None]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a text file that are not empty, each after its place."""
+    """The nonempty lines of a text file, each after its location."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             place = f"{path}, line {number}"
@@ -130,7 +130,7 @@ def _json_row(text: str, place: str) -> Row:
 
 
 def _refuse_surrogates(values: Any, place: str) -> None:
-    """Refuse what JSON can escape and no file can hold: one half of a pair of surrogates."""
+    """Refuse what JSON can escape but no file can hold: a lone surrogate."""
     try:
         json.dumps(values, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -151,7 +151,7 @@ def _document_rows(path: Path) -> Iterator[Row]:
         yield from (_json_row(line, place) for place, line in _lines(path))
         return
     except (ValueError, RecursionError):
-        pass  # told below
+        pass  # reported below
     document = _json_row(text, str(path))
     if isinstance(document.values, list):
         yield from (Row(values, f"{path}, row {number}") for number, values in enumerate(document.values, start=1))
@@ -175,7 +175,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | ValueError]:
-    """The rows of a batch; of one that cannot be told in Python, as text that is not UTF-8, the reason."""
+    """The rows of a batch; for one without a Python form, such as text that is not UTF-8, the reason."""
     try:
         yield from batch.to_pylist()
     except ValueError:
@@ -187,7 +187,7 @@ def _python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | ValueError]
 
 
 def _plain(value: Any, place: str) -> Any:
-    """A value of Parquet as JSON can say it."""
+    """A Parquet value as JSON can represent it."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -206,7 +206,7 @@ def _plain(value: Any, place: str) -> Any:
 
 
 def _number(value: Decimal) -> int | float | str | None:
-    """A decimal as the number that it is; as text where that would lose digits."""
+    """A decimal as a number, or as text if that would lose digits."""
     if value.is_nan():
         return None
     if value == value.to_integral_value():

@@ -1,4 +1,4 @@
-"""Functions by their names, so that what is declared with them loads nothing."""
+"""Functions by their names, so that declarations load nothing."""
 
 import re
 from importlib import import_module

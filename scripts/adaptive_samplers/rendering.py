@@ -1,4 +1,4 @@
-"""Tables for people: of a comparison as plain text, of whatever is measured as CSV and LaTeX, of measures as Markdown.
+"""Tables for people: comparisons as plain text, all measurements as CSV and LaTeX, the measures as Markdown.
 
 LaTeX tables need the package booktabs.
 """
@@ -46,7 +46,7 @@ def _prompts_counted(comparison: pd.DataFrame, objective: str) -> str:
 def render_table(comparison: pd.DataFrame, objectives: Sequence[str], width: int = 100) -> str:
     """The comparison as plain text: a row per sampler, best quality first, learned ones with an asterisk.
 
-    A name that does not fit beside its numbers within `width` columns stands on a line of its own above them.
+    A name that does not fit next to its numbers within `width` columns is on its own line above them.
     Samplers are ordered by the first of the objectives if quality is not among them.
     """
     order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
@@ -113,7 +113,7 @@ def write_latex_table(columns: str, heads: Cells, parts: Sequence[Cells], path: 
 
     Parameters
     ----------
-    columns : how they are aligned, as `tabular` takes it.
+    columns : their alignment, as in `tabular`.
     heads, parts : rows of cells that are LaTeX already; a line is drawn above each part.
     """
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
@@ -152,7 +152,7 @@ def write_tables(comparison: pd.DataFrame, csv_path: Path | str, tex_path: Path 
 def write_learnability(rows: pd.DataFrame, csv_path: Path | str, tex_path: Path | str) -> None:
     """Write how well architectures learn heuristics: every number as CSV, and KL divergences as LaTeX for a paper.
 
-    The LaTeX table has a row per heuristic and a column per architecture, beside that of the raw logits.
+    The LaTeX table has a row per heuristic and a column per architecture, next to that of the raw logits.
     """
     write_csv(rows, csv_path)
     architectures = list(dict.fromkeys(rows["architecture"]))
@@ -171,7 +171,7 @@ MEASURES_END = "<!-- measures: end -->"
 
 
 def with_measures(text: str) -> str:
-    """The text of docs/tables.md with its table of measures made anew."""
+    """The text of docs/tables.md with its table of measures regenerated."""
     rows = [["measure", "table", "unit", "better", "objective", "meaning"], ["---"] * 6]
     better = {None: "", True: "higher", False: "lower"}
     for measure in MEASURES.values():

@@ -16,7 +16,7 @@ from adaptive_samplers.stage import say
 def write_report(config: dict[str, Any], snakefile: Path, output: Path) -> None:
     """Run `snakemake --report` on the figures and tables of the run that `config` describes.
 
-    It runs beside the Snakemake that called, which holds the lock on this folder, and only reads.
+    It runs alongside the calling Snakemake, which holds the lock on this folder, and only reads.
 
     Raises
     ------

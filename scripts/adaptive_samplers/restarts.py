@@ -1,4 +1,4 @@
-"""Starting again what was killed: Snakemake's locks that it left, and its jobs that still run.
+"""Restarting after a kill: the locks that Snakemake left, and its jobs that still run.
 
 Snakemake locks a run by files, which stay when it is killed, and cannot tell afterwards whether it still runs. So every
 Snakemake has a lock here that ends with its process, and every job has one on its log.
@@ -26,7 +26,7 @@ LISTED = 10
 
 
 def sign_in(run: str, patience: float = SNAKEMAKE_ENDS) -> None:
-    """Be known as a Snakemake at work on `run` until this process ends, and delete the locks of one that was killed.
+    """Register as a Snakemake working on `run` until this process ends, and delete the locks of a killed one.
 
     Snakemake's lock files are deleted if they name files of this run and of no other, and no other Snakemake is at
     work on this run. Where one is, or where the file system cannot tell, a line says so; whether that is a reason to
@@ -37,7 +37,7 @@ def sign_in(run: str, patience: float = SNAKEMAKE_ENDS) -> None:
     signed_in = ExitStack()
     signed_in.enter_context(only_writer(mine))
     atexit.register(signed_in.close)
-    # Looked for before the others are: who locks after this has signed in before.
+    # Read before looking for the others: whoever locks after this has registered before.
     left = [path for path in SNAKEMAKE_LOCKS.glob("*.lock") if _runs_of(path) == {run}]
     if not left:
         return
@@ -70,12 +70,12 @@ def _runs_of(lock: Path) -> set[str]:
 
 
 def refuse_living_jobs(logs: Iterable[str], patience: float = JOBS_END) -> None:
-    """Refuse to run what jobs of a killed Snakemake are making at this moment, by the logs of the jobs that are wanted.
+    """Refuse to run what jobs of a killed Snakemake are still making, by the logs of the requested jobs.
 
     Raises
     ------
     UserError
-        If there are such jobs, all the time for `patience` seconds.
+        If there still are such jobs after `patience` seconds.
     """
     try:
         living = holders(map(Path, logs), patience)

@@ -20,8 +20,8 @@ from torch import Tensor
 # model means a logit below this one, and a range of log-probabilities that reached down there would resolve nothing.
 MASKED_BELOW = -1e30
 
-# Others ban tokens by -1e4, or by float16's most negative number. A token that is so many nats less probable than the
-# first has no probability even in float64: a network does not see it, as if it were masked.
+# Others ban tokens with -1e4, or float16's most negative number. A token this many nats less probable than the first
+# has no probability even in float64: a network does not see it, as if it were masked.
 BANNED_DEPTH = 1000.0
 
 # Rows are sketched in blocks of about this many logits, which bounds the memory of the intermediate results.
@@ -76,9 +76,9 @@ class DistributionSketch:
 
     @classmethod
     def from_distinct_values(cls, logits: Tensor) -> "DistributionSketch":
-        """The loss-free sketch: a point for each distinct logit.
+        """The lossless sketch: a point for each distinct logit.
 
-        Worth it where there are few, as among the logits of a model in bfloat16: about 3,000 in a vocabulary of
+        Useful if there are few, as among the logits of a model in bfloat16: about 3,000 in a vocabulary of
         128,000. Arguments, devices and errors are those of `from_logits`; the number of points is that of the row
         with the most.
         """
@@ -126,12 +126,12 @@ class DistributionSketch:
         return self.t.gather(-1, index).squeeze(-1)
 
     def resample(self, top: int, tail: int) -> "DistributionSketch":
-        """A coarser sketch, `[..., top + tail]`: of the points below the first `top`, neighbors are put together.
+        """A coarser sketch, `[..., top + tail]`: of the points below the first `top`, neighbors are merged.
 
         Raises
         ------
         ValueError
-            Fewer than 1 top point or 2 groups are asked for, or more points than there are.
+            Fewer than 1 top point or 2 groups are requested, or more points than there are.
         """
         points = self.t.shape[-1]
         if top < 1 or tail < 2 or top + tail > points:
@@ -152,7 +152,7 @@ class DistributionSketch:
 
 
 def check_rows(largest: Tensor) -> None:
-    """Refuse rows that are no distributions, by the largest element or the log-sum-exp `[B]` of their logits.
+    """Refuse rows that are not distributions, by the largest element or the log-sum-exp `[B]` of their logits.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def sorted_log_probs(logits: Tensor) -> Tensor:
     log_probs, _ = masked_log_softmax(logits)
     if log_probs.device.type != "cpu":
         return log_probs.sort(-1, descending=True).values
-    # NumPy sorts plain numbers with vector instructions, PyTorch with their indices along.
+    # NumPy sorts plain numbers with vector instructions; PyTorch sorts them together with their indices.
     return torch.from_numpy(-np.sort(-log_probs.numpy(), axis=-1))
 
 
@@ -239,7 +239,7 @@ def _sketch_sorted(s: Tensor, top: int, tail: int) -> DistributionSketch:
 
 
 def _group_numbers(t: Tensor, n: Tensor, top: int, tail: int) -> Tensor:
-    """The group of each point: its own place for the first `top`, then places shared evenly among the rest.
+    """The group of each point: its own index for the first `top`, then indices shared evenly among the rest.
 
     What is shared is half probability, half range of log-probabilities: where a distribution is flat, the groups must
     be narrow in probability, and where it is peaked, they must still resolve the range.
@@ -259,10 +259,10 @@ def _group_numbers(t: Tensor, n: Tensor, top: int, tail: int) -> Tensor:
 
 
 def _merge(t: Tensor, n: Tensor, number: Tensor, groups: int) -> DistributionSketch:
-    """Put points `[B, S]` of the same group number together: count and probability are summed."""
+    """Merge points `[B, S]` with the same group number: count and probability are summed."""
     t = t.double().masked_fill(n == 0, -torch.inf)
     counts = torch.zeros(len(t), groups, dtype=torch.float64, device=t.device).scatter_add_(1, number, n)
-    # Relative to the largest of a group, as the probabilities themselves may be too small even for float64.
+    # Relative to the largest of a group, because the probabilities themselves may be too small even for float64.
     largest = torch.full_like(counts, -torch.inf).scatter_reduce_(1, number, t, "amax")
     weights = torch.where(n > 0, n * (t - largest.gather(1, number)).exp(), 0.0)
     means = torch.zeros_like(counts).scatter_add_(1, number, weights) / counts

@@ -48,17 +48,17 @@ def live_jobs(folder: Path) -> list[LiveJob]:
 
 
 def submitted_targets(script: str) -> tuple[str, ...]:
-    """What a batch script makes that Snakemake submitted; empty for another script."""
+    """What a batch script submitted by Snakemake makes; empty for another script."""
     # One word, or several for a group of rules, up to the next option.
     found = re.search(r"\s--target-jobs\s+(.*?)(?=\s--[a-z]|$)", script, re.DOTALL)
     return tuple(shlex.split(found[1])) if found else ()
 
 
 def refuse_duplicates(folder: Path, targets: Iterable[str]) -> None:
-    """Refuse to run what jobs of an earlier Snakemake are making at this moment.
+    """Refuse to run what jobs of an earlier Snakemake are still making.
 
-    Such jobs live on when Snakemake is killed. Duplicates would hold nodes, and GPUs, only to find that the output is
-    being written by another job.
+    Such jobs survive when Snakemake is killed. Duplicates would occupy nodes and GPUs, only to find that another job is
+    writing the output.
 
     Raises
     ------
@@ -77,12 +77,12 @@ def refuse_duplicates(folder: Path, targets: Iterable[str]) -> None:
 
 
 def cancel_jobs(folder: Path, run: str, patience: float = 120.0) -> list[LiveJob]:
-    """Cancel the jobs of a run and wait until they have ended; the jobs that were cancelled.
+    """Cancel the jobs of a run and wait until they have ended; return the cancelled jobs.
 
     Raises
     ------
     UserError
-        If some are still there after `patience` seconds.
+        If some are still running after `patience` seconds.
     """
     cancelled = [job for job in live_jobs(folder) if run in _runs(job)]
     if not cancelled:

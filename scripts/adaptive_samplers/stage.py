@@ -1,4 +1,4 @@
-"""What every rule's script has in common: a log, threads, and errors a person can read."""
+"""What every rule's script has in common: a log, threads, and readable errors."""
 
 import os
 import sys
@@ -15,16 +15,16 @@ from adaptive_samplers.errors import UserError
 
 
 class _Tee:
-    """Writes to the terminal and to the rule's log; as it is no terminal itself, progress comes in lines."""
+    """Writes to the terminal and to the rule's log; it is not a terminal itself, so progress is printed in lines."""
 
     def __init__(self, *streams: TextIO) -> None:
         self.streams = streams
 
     def write(self, text: str) -> int:
-        # Words of a server or an answer may hold what no file takes.
+        # Output of a server or an answer may contain characters that cannot be encoded.
         text = text.encode("utf-8", "backslashreplace").decode()
         for stream in self.streams:
-            # On a full disk the log misses words; the terminal, which comes first, has them.
+            # On a full disk the log loses output; the terminal, which is written first, still gets it.
             with suppress(OSError):
                 stream.write(text)
                 stream.flush()
@@ -45,18 +45,18 @@ def say(message: str) -> None:
 
 
 def installed_copy() -> Path | None:
-    """Where another copy of this library is installed than the one that runs; None where none is (or a link to it)."""
+    """Where a copy of this library other than the running one is installed; None if there is none (or a link to it)."""
     try:
         place = Path(str(metadata.distribution("adaptive-samplers").locate_file("adaptive_samplers")))
     except metadata.PackageNotFoundError:
         return None
-    # What numba compiled stays in the folder when the library is uninstalled.
+    # Numba's compiled files stay in the folder when the library is uninstalled.
     is_copy = (place / "__init__.py").is_file() and not place.samefile(Path(__file__).parent)
     return place if is_copy else None
 
 
 def settings_of(snakemake: Any) -> Config:
-    """The part of the config that a rule's stage may read: what its output depends on, and what no output does."""
+    """The part of the config that a rule's stage may read: what its output depends on, and what affects no output."""
     return typed_config(_merged(snakemake.params.settings, snakemake.params.unrelated))
 
 
@@ -67,30 +67,30 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def _leave_gpus_alone(resources: Any) -> None:
-    """Hide all GPUs from a SLURM job that asked for none: a node that does not fence them off shows those of others."""
+    """Hide all GPUs from a SLURM job that requested none: a node that does not isolate them shows those of others."""
     if "SLURM_JOB_ID" in os.environ and not resources.get("gpu"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def run_stage(main: Callable[[Any], None], snakemake: Any, patience: float | None = None) -> None:
-    """Run a rule's `main(snakemake)` with its log, which one job at a time may write, and its threads.
+    """Run a rule's `main(snakemake)` with its threads and its log, which only one job at a time may write.
 
-    Another job with this log is waited for, `patience` seconds long; None takes `locks.PATIENCE`.
+    Waits up to `patience` seconds for another job with this log; None means `locks.PATIENCE`.
 
-    What it writes to stderr goes to the terminal and to the rule's log. A `UserError` ends the job with its message
-    alone; anything else with its traceback in the log too.
+    Output to stderr goes to the terminal and to the rule's log. A `UserError` ends the job with its message only; any
+    other exception also puts its traceback in the log.
     """
     _leave_gpus_alone(snakemake.resources)
-    # What only wants to say something may live in a server's environment, which lacks this.
+    # Imported here: code that only logs may run in a server's environment, which lacks this.
     from threadpoolctl import threadpool_limits
 
-    # It says something itself.
+    # It prints its own message.
     from adaptive_samplers.locks import PATIENCE, only_writer
 
     log = Path(snakemake.log[0])
     with ExitStack() as stack:
         try:
-            # As long as this job lives, a Snakemake that was started again knows it by this lock.
+            # A restarted Snakemake recognizes a job that is still alive by this lock.
             stack.enter_context(only_writer(log, PATIENCE if patience is None else patience))
             stack.enter_context(redirect_stderr(_Tee(sys.stderr, stack.enter_context(open(log, "w")))))
             stack.enter_context(threadpool_limits(snakemake.threads))

@@ -1,7 +1,7 @@
 """The tables that stages exchange: one schema each, checked on write and on read.
 
 Every table is a Parquet file. A candidate's key is `(prompt_id, heuristic_id, seed)`; labels carry the key and their
-own columns only, and are joined once, when scores are made. A failure is a row with its error, never a neutral value.
+own columns only and are joined once, when scores are made. A failure is a row with its error, never a neutral value.
 """
 
 import os
@@ -23,12 +23,12 @@ from adaptive_samplers.files import atomic_output
 from adaptive_samplers.measures import measures_of
 
 KEY = ["prompt_id", "heuristic_id", "seed"]
-ROWS_IN_MEMORY = 200_000  # of answers with their texts, where those to a prompt must be there together
-ROWS_AT_A_TIME = 10_000  # of tables that are read in parts: of answers about 30 MB
+ROWS_IN_MEMORY = 200_000  # answers with their texts, where all answers to a prompt must be in memory together
+ROWS_AT_A_TIME = 10_000  # of tables that are read in parts: about 30 MB of answers
 BUFFER_SIZE = 2**20  # bytes of a column
-FOOTER_CHECKSUM = "footer_checksum"  # its key in the footer, whose CRC-32 is taken with zeros in its own place
+FOOTER_CHECKSUM = "footer_checksum"  # its key in the footer; the CRC-32 is computed with zeros in its own place
 _NO_CHECKSUM = b"0" * 8
-# In Thrift's compact protocol, the value's field and its length stand between key and value.
+# In Thrift's compact protocol, the value's field and its length are between key and value.
 _FOOTER_CHECKSUM = re.compile(re.escape(FOOTER_CHECKSUM.encode()) + b"\x18\x08([0-9a-f]{8})")
 _KEY_FIELDS = [
     pa.field("prompt_id", pa.string(), nullable=False),
@@ -43,7 +43,7 @@ def _required(name: str, kind: pa.DataType) -> pa.Field:
 
 
 def _measured(table: str) -> list[pa.Field]:
-    """The columns of the measures of a table of labels; `measures` says what they are. Null: there is no value."""
+    """The columns of the measures of a label table, which `measures` defines. Null: there is no value."""
     return [pa.field(measure.column, pa.type_for_alias(measure.type)) for measure in measures_of(table)]
 
 
@@ -92,7 +92,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "quality": pa.schema(
         [
             *_KEY_FIELDS,
-            *_measured("quality")[:2],  # rating and its error, which stand before what they were made of
+            *_measured("quality")[:2],  # rating and its error, which come before what they were computed from
             _required("comparisons", pa.int32()),
             *_measured("quality")[2:],
         ]
@@ -160,7 +160,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             _required("prompt_id", pa.string()),
             pa.field("seed", pa.int64()),  # under which the answers met; null where those of all seeds did
-            _required("number", pa.int32()),  # of the prompt's pairs
+            _required("number", pa.int32()),  # index among the prompt's pairs
             _required("dataset", pa.string()),
             _required("kind", pa.string()),
             _required("split", pa.string()),
@@ -228,8 +228,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "final_answers": pa.schema(
         [
             *_KEY_FIELDS,
-            pa.field("final_answer", pa.string()),  # equal for equivalent answers; null for a text that gives none
-            pa.field("error", pa.string()),  # why it is not known what the text gives
+            pa.field("final_answer", pa.string()),  # equal for equivalent answers; null for a text without one
+            pa.field("error", pa.string()),  # why the text's final answer is not known
         ]
     ),
     "repeated_sampling": pa.schema(
@@ -241,7 +241,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("objective", pa.string()),  # correctness (0 to 1) or reward
             _required("prompts", pa.string()),  # all, verifiable, or final_answer: those whose verifier knows one
             pa.field("judged_by", pa.string()),  # reward or rating; null for methods without a judge
-            _required("n", pa.int64()),  # samples of a prompt; of adaptive_consistency the most
+            _required("n", pa.int64()),  # samples of a prompt; for adaptive_consistency the maximum
             pa.field("samples", pa.float64()),  # drawn, mean over prompts
             pa.field("mean", pa.float64()),
             pa.field("low", pa.float64()),
@@ -279,13 +279,13 @@ SCHEMAS["candidates_with_replies"] = pa.schema(
                     pa.field("finish_reason", pa.string()),  # stop or length
                     pa.field("answers", pa.list_(pa.string())),
                     pa.field("probabilities", pa.list_(pa.float64())),  # sum to 1
-                    pa.field("drawn", pa.int32()),  # the place of the answer that was drawn
+                    pa.field("drawn", pa.int32()),  # index of the answer that was drawn
                 ]
             ),
         ),
     ]
 )
-# Tables that are read as another one, without their further columns.
+# Tables that are read as another one, without their extra columns.
 READ_AS = {"candidates": "candidates_with_replies"}
 
 
@@ -328,9 +328,9 @@ def _check_columns(name: str, columns: Iterable[str]) -> None:
 
 @contextmanager
 def table_writer(name: str, path: Path | str) -> Iterator[pq.ParquetWriter]:
-    """Write the table `name` to a Parquet file part after part, atomically: what is written is not in memory.
+    """Write the table `name` to a Parquet file part by part, atomically: written parts are not kept in memory.
 
-    Every page has a checksum, and so has the footer, which says where pages lie and what they mean.
+    Every page has a checksum, and so does the footer, which says where pages are and what they mean.
     """
     with atomic_output(path) as temporary:
         options = {"compression": "zstd", "write_page_checksum": True}
@@ -359,7 +359,7 @@ def read_table(
     Raises
     ------
     UserError
-        If the file is missing, is no Parquet file, is damaged, or has another schema, as files of another version may.
+        If the file is missing, damaged, not a Parquet file, or has another schema, as files of another version may.
     """
     columns = SCHEMAS[name].names if columns is None else columns
     if prompt_ids is not None:
@@ -378,16 +378,16 @@ def read_table(
 def read_batches(
     name: str, path: Path | str, columns: list[str] | None = None, rows: int = ROWS_AT_A_TIME
 ) -> Iterator[pa.RecordBatch]:
-    """Read the table `name` as `read_table` does, at most some rows at a time: for what does not fit in memory.
+    """Read the table `name` like `read_table`, a limited number of rows at a time, if it does not fit in memory.
 
     Raises
     ------
     UserError
-        As `read_table`; also in mid-file, where its content is damaged.
+        As `read_table`; also partway through a file whose content is damaged.
     """
     left = _check_file(name, path)
     columns = SCHEMAS[name].names if columns is None else columns
-    # Read ahead, as is the default, the whole file would end up in memory.
+    # Reading ahead, the default, would load the whole file into memory.
     options = {"pre_buffer": False, "buffer_size": BUFFER_SIZE, "page_checksum_verification": True}
     with _damage_named(name, path):
         file = pq.ParquetFile(path, **options)
@@ -404,7 +404,7 @@ def read_batches(
 
 
 def read_metadata(name: str, path: Path | str) -> dict[bytes, bytes]:
-    """What was written about the table `name` beside its rows.
+    """The metadata written with the table `name`.
 
     Raises
     ------
@@ -418,10 +418,10 @@ def read_metadata(name: str, path: Path | str) -> dict[bytes, bytes]:
 def parts_of_prompts(
     name: str, path: Path | str, columns: list[str], rows: int = ROWS_IN_MEMORY, by_prompt: bool = False
 ) -> Iterator[pd.DataFrame]:
-    """Read the table `name` in parts that hold all rows of their prompts, and about so many rows.
+    """Read the table `name` in parts of about `rows` rows that hold all rows of their prompts.
 
-    For labels that compare answers to one prompt, whatever the order of the rows. The file is read once for each part.
-    Parts come in the order of their prompts' first rows, or `by_prompt` in that of their ids.
+    For labels that compare the answers to one prompt, in any row order. The file is read once for each part. Parts come
+    in the order of their prompts' first rows, or, if `by_prompt`, of their ids.
 
     Raises
     ------
@@ -443,7 +443,7 @@ def parts_of_prompts(
 
 
 def write_parts(name: str, parts: Iterable[pd.DataFrame], path: Path | str) -> None:
-    """Write the table `name` part after part, atomically: what is not written is not in memory."""
+    """Write the table `name` part by part, atomically: parts not yet written are not in memory."""
     with table_writer(name, path) as writer:
         for part in parts:
             writer.write_table(to_arrow(name, part))
@@ -457,9 +457,9 @@ def without_prompts(batch: pa.RecordBatch, prompt_ids: pa.Array) -> pa.RecordBat
 
 
 def join_tables(name: str, parts: Sequence[Path | str], path: Path | str, without: Collection[str] = ()) -> None:
-    """One table `name` of several, a batch at a time: the rows of one part after those of another.
+    """Concatenate several files of the table `name`, a batch at a time.
 
-    Rows of the prompts `without` are left out. A text that several parts embedded stands in the table once.
+    Rows of the prompts `without` are left out. A text that several parts embedded is in the table once.
 
     Raises
     ------
@@ -481,7 +481,7 @@ def join_tables(name: str, parts: Sequence[Path | str], path: Path | str, withou
 
 
 def _check_file(name: str, path: Path | str) -> int:
-    """Refuse a file that is no Parquet file, is damaged, or has another schema than the table `name`; its rows."""
+    """Refuse a file that is damaged, not Parquet, or has a schema other than that of the table `name`; its rows."""
     schema = SCHEMAS[name]
     with _damage_named(name, path):
         with open(path, "rb") as file:
@@ -502,13 +502,13 @@ def _check_file(name: str, path: Path | str) -> int:
 
 
 def _check_rows(found: int, expected: int) -> None:
-    """Refuse to go on with fewer rows: a page whose header is damaged is passed over by readers."""
+    """Refuse to continue with fewer rows: readers skip a page whose header is damaged."""
     if found != expected:
         raise ValueError(f"{abs(expected - found)} of its rows are lost")
 
 
 def _footer(file: BinaryIO) -> tuple[bytes, int]:
-    """The footer of a Parquet file, and where it starts: its length stands behind it, before the last four bytes."""
+    """The footer of a Parquet file, and where it starts: its length follows it, before the last four bytes."""
     end = file.seek(0, os.SEEK_END) - 8
     if end < 0:
         raise ValueError("it is too short for a Parquet file")

@@ -1,4 +1,4 @@
-"""Named tensors in safetensors files, with a checksum: a file that was damaged on disk is noticed when it is read."""
+"""Named tensors in safetensors files, with a checksum: damage on disk is detected on reading."""
 
 import json
 import zlib
@@ -15,7 +15,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
 
 CHECKSUM = "checksum"
-# The one key of a file's metadata, for safetensors writes several in any order: equal files are to be equal bytes.
+# The only key of a file's metadata: safetensors writes several in any order, and equal files must have equal bytes.
 METADATA = "adaptive_samplers"
 
 
@@ -34,12 +34,12 @@ def load_tensors(
 
     Parameters
     ----------
-    ours : whether the file was written by `save_tensors`; one of somebody else's may be without a checksum.
+    ours : whether the file was written by `save_tensors`; others may have no checksum.
 
     Raises
     ------
     UserError
-        If the file is damaged: it is no safetensors file any more, or does not hold what was written.
+        If the file is damaged: it is no longer a safetensors file, or does not hold what was written.
     """
     with _damage_named(path), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
@@ -56,7 +56,7 @@ def load_some(path: Path | str, names: list[str]) -> tuple[dict[str, Tensor], di
     Raises
     ------
     UserError
-        If the file is no safetensors file, or one of these tensors is not there.
+        If the file is not a safetensors file, or lacks one of these tensors.
     """
     with _damage_named(path), safe_open(path, framework="pt") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

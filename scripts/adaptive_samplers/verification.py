@@ -18,7 +18,7 @@ from adaptive_samplers.stage import say
 from adaptive_samplers.tables import KEY, read_batches, table_writer, without_prompts
 from adaptive_samplers.verbalized.parsing import UNPARSED
 
-LISTED = 1_000  # rows of a kind that are listed; the others are counted
+LISTED = 1_000  # rows of a kind that are listed; the others are only counted
 
 
 @dataclass
@@ -36,11 +36,11 @@ class Rows:
 
 @dataclass
 class Tally:
-    """What was found in the shards, beside the answers themselves."""
+    """What was found in the shards, apart from the answers themselves."""
 
     grid: Grid
-    wanted: np.ndarray | None  # bool, by place in the grid; None where every key is
-    seen: np.ndarray  # bool, by place in the grid
+    wanted: np.ndarray | None  # bool, by index in the grid; None if every key is
+    seen: np.ndarray  # bool, by index in the grid
     incomplete: np.ndarray  # bool, by prompt
     found: int = 0
     duplicated: Rows = field(default_factory=Rows)
@@ -117,7 +117,7 @@ def verify_candidates(
     tolerance_key: str = "generation.tolerance",
     allocation: Path | None = None,
 ) -> None:
-    """Check that every (prompt, heuristic, seed) is there exactly once, and gather the shards into one table.
+    """Check that every (prompt, heuristic, seed) occurs exactly once, and collect the shards into one table.
 
     A prompt with a missing, duplicated or failed answer is incomplete. Incomplete prompts are dropped, whole, if their
     share is within `tolerance`; `report` lists them all, and of each kind of rows the first `LISTED` (and under

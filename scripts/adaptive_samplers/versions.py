@@ -44,7 +44,7 @@ STAGE_VERSIONS = {
     "figures": 3,
     "tables": 3,
 }
-# Stages that do the same as another one with other parts of the config.
+# Stages that do the same as another one, with different parts of the config.
 SAME_AS = {
     "sample_with_sampler": "generate_candidates",
     "sample_policy": "generate_candidates",

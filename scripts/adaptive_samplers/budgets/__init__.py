@@ -1,7 +1,7 @@
-"""Where further answers tell most: heuristics without hope are eliminated, and prompts are given seeds by their worth.
+"""Where further answers are most informative: poor heuristics are eliminated, and seeds are allocated to prompts.
 
 `first_phase` reads the labels of the first seeds, `elimination` finds the heuristics that can go, `allocation` divides
-what is left of the budget among prompts, and `phases` joins the reports of both phases.
+the rest of the budget among prompts, and `phases` joins the reports of both phases.
 """
 
 from adaptive_samplers.budgets.allocation import allocate_budget, divide, worth_of_seeds

@@ -1,4 +1,4 @@
-"""What is left of the budget, divided among prompts: seeds go where another one tells most."""
+"""Divides the rest of the budget among prompts: seeds go where one more is most informative."""
 
 import heapq
 from collections import Counter
@@ -22,7 +22,7 @@ LISTED = 1_000  # prompts that are listed in the report; the table has all
 
 
 def worth_of_seeds(first: FirstPhase, kept: np.ndarray, top: int) -> dict[str, np.ndarray]:
-    """How much the first phase leaves open of each prompt, from the heuristics that stay.
+    """How much the first phase leaves undecided about each prompt, from the heuristics that stay.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def worth_of_seeds(first: FirstPhase, kept: np.ndarray, top: int) -> dict[str, n
         `success_rate`, the share of correct answers (nan without any verdict). `unsettled`, P(the last of the `top`
         heuristics and the next one are in the wrong order), doubled: 0 to 1. `worth`, 0 to 1, and `reason`, which of
         the two it is. With p = (correct + 1) / (verdicts + 2), Laplace's estimate of the success rate, it is the larger
-        of `4 p (1 - p)`, the variance of an answer's verdict as a share of the largest, and `p * unsettled`, for which
-        of the wrong answers is best does not matter. Without verdicts, p is 1.
+        of `4 p (1 - p)`, the variance of an answer's verdict as a share of the largest, and `p * unsettled`, because it
+        does not matter which wrong answer is best. Without verdicts, p is 1.
     """
     verdicts = (~np.isnan(first.correct[:, kept])).sum(axis=(1, 2))
     successes = np.nansum(first.correct[:, kept], axis=(1, 2))
@@ -56,16 +56,16 @@ def worth_of_seeds(first: FirstPhase, kept: np.ndarray, top: int) -> dict[str, n
 def _unsettled(rating: np.ndarray, stderr: np.ndarray, top: int) -> np.ndarray:
     """Twice P(the last of the best `top` and the next one are in the wrong order), from ratings [P, H, S].
 
-    A heuristic's mean rating varies with its answers and with the judge's comparisons. The first shows between seeds,
-    and is taken to be alike for the heuristics of a prompt; the second is the rating's standard error. The larger of
-    the two variances counts, for the first contains the second.
+    A heuristic's mean rating varies with its answers and with the judge's comparisons. The first variance is measured
+    between seeds and assumed equal for the heuristics of a prompt; the second is the rating's standard error. The
+    larger one counts, because the first contains the second.
     """
     known = ~np.isnan(rating)
     seeds = known.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.nansum(rating, axis=2) / seeds
         squares = np.where(known, (rating - mean[..., None]) ** 2, 0).sum(axis=(1, 2))
-        between = squares / np.maximum(seeds - 1, 0).sum(axis=1)  # nan where there is one seed
+        between = squares / np.maximum(seeds - 1, 0).sum(axis=1)  # nan with a single seed
         judged = np.nansum(stderr**2, axis=2) / seeds
         variance = np.fmax(between[:, None], judged) / seeds
     order = np.argsort(np.where(np.isnan(mean), np.inf, -mean), axis=1, kind="stable")
@@ -75,27 +75,27 @@ def _unsettled(rating: np.ndarray, stderr: np.ndarray, top: int) -> np.ndarray:
     means, variances = np.take_along_axis(mean, pair, axis=1), np.take_along_axis(variance, pair, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = (means[:, 0] - means[:, 1]) / np.sqrt(variances.sum(axis=1))
-    # Equal without any variance: the same answers, which no further seed of theirs would tell apart.
+    # Equal without any variance: the same answers, which no further seed would tell apart.
     return np.nan_to_num(2 * norm.sf(distance), nan=0.0)
 
 
 def divide(worth: Sequence[float], first_seeds: int, most: int, groups: int) -> np.ndarray:
-    """How many further seeds each prompt gets: one at a time, always where it lowers the variance of a mean most.
+    """How many further seeds each prompt gets: one at a time, always where it reduces the variance of a mean most.
 
-    A mean over n seeds has a variance in proportion to worth / n, which another seed lowers by worth / (n (n + 1)). As
-    that falls with n, taking the largest again and again minimizes the sum over prompts (Fox 1966, Discrete
-    Optimization via Marginal Analysis). Of equal ones the prompt that stands first gets the seed.
+    The variance of a mean over n seeds is proportional to worth / n, and another seed reduces it by worth / (n (n +
+    1)). Since that decreases with n, always taking the largest minimizes the sum over prompts (Fox 1966, Discrete
+    Optimization via Marginal Analysis). If prompts tie, the first one gets the seed.
 
     Parameters
     ----------
     worth : [P], at least 0.
-    first_seeds : seeds that every prompt has already, at least 1.
+    first_seeds : seeds that every prompt already has, at least 1.
     most : further seeds that a prompt can get.
     groups : seeds to divide, at least 0.
 
     Returns
     -------
-    int [P], 0 to `most`; the sum is `groups`, or less where every prompt has `most`.
+    int [P], 0 to `most`; the sum is `groups`, or less if every prompt has `most`.
     """
     extra = np.zeros(len(worth), dtype=np.int64)
 
@@ -118,7 +118,7 @@ def divide(worth: Sequence[float], first_seeds: int, most: int, groups: int) -> 
 
 
 def budget_in_answers(share: float, prompts: int, heuristics: int, seeds: int) -> int:
-    """A share of all answers there can be to so many prompts, rounded down, as it is written in the config."""
+    """A share of all possible answers to this many prompts, rounded down, as written in the config."""
     return int(Fraction(str(share)) * prompts * heuristics * seeds)
 
 
@@ -131,13 +131,13 @@ def allocate_budget(
     output: Path,
     report: Path,
 ) -> None:
-    """Write the `allocation` table, all rows of the second phase, and a report of how it came about.
+    """Write the `allocation` table, all rows of the second phase, and a report on how it was made.
 
     Training prompts get seeds by `divide`, each under the heuristics that `eliminate` kept of those in `first`. All
-    answers to training prompts, of both phases, are at most `settings.budget` of what every prompt under every
-    heuristic and seed would take. Prompts of the other splits get every heuristic and seed, so that comparisons stay
-    balanced; they are not part of the budget. A training prompt without labels, which was dropped in the first phase,
-    gets nothing.
+    answers to training prompts, of both phases, are at most `settings.budget` times the answers to every prompt under
+    every heuristic and seed. Prompts of the other splits get every heuristic and seed, so that comparisons stay
+    balanced; they are not part of the budget. A training prompt without labels, dropped in the first phase, gets
+    nothing.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def allocate_budget(
 def _rows(
     chosen: pd.DataFrame, survivors: list[str], prompts: pd.DataFrame, heuristics: pd.DataFrame, later: list[int]
 ) -> Iterator[pd.DataFrame]:
-    """The allocation, a part for each seed."""
+    """The allocation, one part per seed."""
     held_out = prompts[prompts["split"] != "train"]
     everyone = pd.DataFrame({"heuristic_id": sorted(heuristics["heuristic_id"])})
     best = pd.DataFrame({"heuristic_id": sorted(survivors)})

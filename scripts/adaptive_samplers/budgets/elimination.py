@@ -1,4 +1,4 @@
-"""Successive elimination: heuristics that are worse than the best with confidence, and good for no kind of prompt."""
+"""Successive elimination of heuristics that are confidently worse than the best and good for no kind of prompt."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from adaptive_samplers.config.model.generation import AdaptiveBudgets
 
 
 def standings(scores: np.ndarray) -> np.ndarray:
-    """The share of the other answers to its prompt and seed that an answer beats, where a tie counts half.
+    """The share of the other answers to its prompt and seed that an answer beats; a tie counts half.
 
     Standings are bounded, and comparable between prompts whatever the scale of scores.
 
     Parameters
     ----------
-    scores : float [P, H, S]; nan takes no part. Minus infinity ties with its like.
+    scores : float [P, H, S]; nan is ignored. Minus infinity ties with minus infinity.
 
     Returns
     -------
-    float [P, H, S] in 0 to 1, nan where the score is, or no other answer has one.
+    float [P, H, S] in 0 to 1, nan where the score is nan or no other answer has one.
     """
     ranks = rankdata(scores, axis=1, nan_policy="omit")
     others = (~np.isnan(scores)).sum(axis=1, keepdims=True) - 1
@@ -30,10 +30,10 @@ def standings(scores: np.ndarray) -> np.ndarray:
 
 
 def top_shares(scores: np.ndarray, kinds: np.ndarray, top: int) -> dict[str, np.ndarray]:
-    """By kind of prompt, in which share of the prompts and seeds each heuristic's answer is one of the `top` best.
+    """By kind of prompt, the share of prompts and seeds where each heuristic's answer is one of the `top` best.
 
-    Answers that tie for the last of these places share what is left of them, so that the shares of all heuristics sum
-    to `top`. Prompts and seeds without an answer that could be selected do not count.
+    Answers that tie for the last places share them, so that the shares of all heuristics sum to `top`. Prompts and
+    seeds without a selectable answer do not count.
 
     Returns
     -------
@@ -55,24 +55,23 @@ def eliminate(first: FirstPhase, settings: AdaptiveBudgets) -> tuple[np.ndarray,
     """Which heuristics can go after the first phase.
 
     One step of successive elimination: a heuristic goes if the bounds say that its mean standing is below that of the
-    best heuristic. Standings are averaged over a prompt's seeds and compared prompt by prompt, for heuristics share the
-    prompts and their random numbers. The bound on the mean of the N differences d is Student's,
+    best heuristic. Standings are averaged over a prompt's seeds and compared prompt by prompt, because heuristics share
+    the prompts and their random numbers. The bound on the mean of the N differences d is Student's,
 
         mean(d) - t(1 - (1 - confidence) / (H - 1), N - 1) std(d) / sqrt(N)  >  0
 
-    so that the truly best heuristic, of H, is eliminated with a probability of at most 1 - confidence, as far as the
-    mean of differences is normally distributed. Hoeffding's bound, of the paper, needs no such assumption, but with
-    tens of prompts it eliminates nothing.
+    so that the truly best heuristic, of H, is eliminated with a probability of at most 1 - confidence, provided that
+    the mean difference is normally distributed. Hoeffding's bound, used in the paper, needs no such assumption, but
+    with tens of prompts it eliminates nothing.
 
-    Whatever the bounds say, a heuristic stays if under any of the weightings its bound does not exclude it, or it is
-    among the `top` best of a prompt and seed in at least `keep_share` of those of any kind of prompt. And at least
-    `keep` stay: those with the smallest differences to the best.
+    A heuristic stays if under any weighting its bound does not exclude it, or if for any kind of prompt it is among the
+    `top` best in at least `keep_share` of the prompts and seeds. At least `keep` stay: those closest to the best.
 
     Returns
     -------
     kept : bool [H]
     evidence : for each heuristic, in the order of the grid, `heuristic_id`, `eliminated`, `reason`, and for each
-        weighting its mean `standing`, how far that is `behind` the best, the `bound` on it (None for the best) and the
+        weighting its mean `standing`, how far it is `behind` the best, the `bound` on that (None for the best) and the
         `top_share` by kind of prompt.
 
     References
@@ -104,7 +103,7 @@ def eliminate(first: FirstPhase, settings: AdaptiveBudgets) -> tuple[np.ndarray,
 
 
 def _behind_the_best(standing: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means over prompts, how far they are behind the best one's, and the lower bound on that: each float [H]."""
+    """Means over prompts, how far they are behind the best one, and the lower bound on that: each float [H]."""
     known = ~np.isnan(standing)
     with np.errstate(invalid="ignore"):
         prompts = np.where(known, standing, 0).sum(axis=2) / known.sum(axis=2)  # [P, H], nan where there is none

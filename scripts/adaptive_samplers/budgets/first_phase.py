@@ -25,10 +25,10 @@ class FirstPhase:
 
     Attributes
     ----------
-    grid : Grid of the keys; every array is in its order. Heuristics that no answer can be selected of are not in it.
+    grid : Grid of the keys; every array is in its order. Heuristics without selectable answers are not in it.
     kinds : array of str [P], of the prompts.
     scores : float [W, P, H, S], under each weighting. Minus infinity where a verifier refused the answer or came to no
-        verdict, and such answers are not selected; nan where it was not rated.
+        verdict; such answers are not selected. nan where it was not rated.
     correct : float [P, H, S], 1 or 0; nan where there is nothing to verify.
     rating, rating_stderr : float [P, H, S], nats.
     """
@@ -50,21 +50,21 @@ def read_first_phase(
     weights: Sequence[Weights],
     correct_only: bool,
 ) -> FirstPhase:
-    """Read the labels of the training prompts; those of other splits must not decide on anything.
+    """Read the labels of the training prompts; those of other splits must not influence any decision.
 
-    The tables are read some rows at a time. A prompt without a single rating, as one that was dropped for a failed
-    answer, is left out; so are heuristics whose answers are drawn from a reply with several, for none is selected.
+    The tables are read some rows at a time. A prompt without any rating, such as one dropped for a failed answer, is
+    left out. So are heuristics whose answers are drawn from a reply with several, because none of these is selected.
 
     Parameters
     ----------
     scores, quality : files of the tables of these names.
     weights : as in `scoring.weights`, W of them.
-    correct_only : whether answers that are not correct are never selected.
+    correct_only : whether only correct answers are ever selected.
 
     Raises
     ------
     UserError
-        If a table cannot be read, or there is no heuristic that answers could be selected of.
+        If a table cannot be read, or no heuristic has selectable answers.
     """
     training = prompts[prompts["split"] == "train"]
     prompted = prompted_heuristics(dict(zip(heuristics["heuristic_id"], heuristics["processors"], strict=True)))

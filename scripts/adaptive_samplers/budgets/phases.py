@@ -1,4 +1,4 @@
-"""The rows that both phases asked for, and their reports joined into one."""
+"""The rows that both phases requested, and their reports joined into one."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from adaptive_samplers.verification import LISTED, allocated_places
 
 
 def asked_places(allocation: Path, grid: Grid, first_seeds: Sequence[int]) -> np.ndarray:
-    """Which keys were asked for in both phases, bool by place: all with the first seeds, and those of the allocation.
+    """Which keys were requested in the two phases, bool by index: all with the first seeds, and the allocation's.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def asked_places(allocation: Path, grid: Grid, first_seeds: Sequence[int]) -> np
 def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What `verify_candidates` found in both phases, as one report; a prompt that both dropped is listed once.
 
-    Of shares, which are each phase's own, the larger one counts.
+    Shares are per phase, and the larger one counts.
     """
     kinds = ["missing", "duplicated", "failed"] + ["unparsed"] * any("unparsed" in report for report in reports)
     shares: dict[str, float] = {}

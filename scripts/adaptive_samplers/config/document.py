@@ -14,13 +14,13 @@ END = "<!-- keys: end -->"
 
 
 def with_key_table(text: str) -> str:
-    """The text of config/README.md with its tables of keys and of heuristics made anew."""
+    """The text of config/README.md with its tables of keys and of heuristics regenerated."""
     families = f"The families of heuristics:\n\n{document_families()}"
     return _between_marks(text, f"{document_keys()}\n\n{families}", "config/README.md")
 
 
 def with_stage_table(text: str) -> str:
-    """The text of docs/what_reruns.md with its table of keys and stages made anew."""
+    """The text of docs/what_reruns.md with its table of keys and stages regenerated."""
     return _between_marks(text, document_stages(), "docs/what_reruns.md")
 
 
@@ -38,14 +38,14 @@ def _between_marks(text: str, tables: str, name: str) -> str:
 
 
 def document_keys() -> str:
-    """A Markdown table of every key: what it may hold, its default, its meaning and the stages that depend on it."""
+    """A Markdown table of every key: its type, its default, its meaning and the stages that depend on it."""
     rows = [["Key", "Allowed", "Default", "Meaning", "What runs again"], ["---"] * 5]
     rows += [[f"`{key.path}`", key.allowed, key.default, key.meaning, _stages(key)] for key in known_keys()]
     return _table(rows)
 
 
 def document_stages() -> str:
-    """A Markdown table of the keys, those on which the same stages depend in one row."""
+    """A Markdown table of the keys, with one row for those on which the same stages depend."""
     rows = [["Keys", "What runs again"], ["---"] * 2]
     for stages, keys in groupby((key for key in known_keys() if not _has_keys(key)), _stages):
         rows.append([", ".join(_without_common_sections(key.path for key in keys)), stages])

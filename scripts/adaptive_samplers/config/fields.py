@@ -1,4 +1,4 @@
-"""What a config's model is made of: sections of keys, each declared once with all that others need to know of it.
+"""The parts of a config's model: sections of keys, each declared once with everything other code needs to know.
 
 From a declaration come the key's type, limits and default, its entry in the JSON schema for editors, its row in the
 tables of config/README.md and docs/what_reruns.md, and whether it is in the `params` of a rule.
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# A default that is none: the key must be given.
+# A default that means there is none: the key must be given.
 REQUIRED: Any = ...
 
 
@@ -16,7 +16,7 @@ class Section(BaseModel):
     """A map of a config. Keys that it does not declare are refused, and nothing changes it.
 
     Scripts get a config of the keys that their stage depends on, and no others: reading another one is an
-    AttributeError that names it, for then the rule's `params` would not know of it.
+    AttributeError that names it; otherwise the rule's `params` would miss it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
@@ -51,7 +51,7 @@ def key(
     description
         One or two sentences, in Markdown.
     default
-        What a config gets that leaves the key out; without one, the key is required.
+        Used if a config leaves the key out; without one, the key is required.
     affects
         The stages whose output depends on the value, by their names in `versions`; they run again when it changes, and
         get it in their `params`. Left out, those of the section around it; an empty tuple means that no output
@@ -59,15 +59,15 @@ def key(
     read_by
         Stages that read the value although their output does not depend on it.
     adds_jobs_of
-        Stages that have further jobs for a further value, while those for the other values stay as they are.
+        Stages that get another job for another value, while the jobs for the other values stay as they are.
     allowed
         The values that a pattern or a free type allows, in words.
     example
-        What to write where a required key is missing.
+        What to write if a required key is missing.
     noun
         What the keys of a map stand for, such as `split`.
     unique
-        Whether every item of a list may be there once only.
+        Whether the items of a list must be distinct.
     path
         Whether the value is a path, or a list of paths, in which `~` stands for the home folder.
     **limits
@@ -95,7 +95,7 @@ def section(
     read_by: tuple[str, ...] = (),
     noun: str | None = None,
 ) -> Any:
-    """Declare a section within another one, which has its keys' defaults where it is left out; as `key` does."""
+    """Declare a section within another one, which has its keys' defaults if it is left out; as `key` does."""
     notes = _notes(affects, read_by, (), None, None, noun, False, False)
     return Field(default_factory=kind, description=description or about(kind), json_schema_extra=notes)
 
@@ -110,7 +110,7 @@ def _notes(
     unique: bool,
     path: bool,
 ) -> dict[str, Any]:
-    """What a key's declaration says beside what pydantic knows of, by its name in the JSON schema."""
+    """What a key declares in addition to what pydantic knows, by its name in the JSON schema."""
     notes = {
         "x-affects": None if affects is None else list(affects),
         "x-read-by": list(read_by) or None,

@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
 @cache
 def known_keys() -> tuple[Key, ...]:
-    """All keys in the order of the model. What a section holds is listed where it is first used."""
+    """All keys in the order of the model. A section's keys are listed where it is first used."""
     return tuple(_keys(config_schema(), "", (), {}))
 
 

@@ -10,19 +10,19 @@ from snakemake.utils import update_config
 
 from adaptive_samplers.errors import UserError
 
-DEMO = "config/config.yaml"  # what the Snakefile reads where no file is named
+DEMO = "config/config.yaml"  # what the Snakefile reads if no file is named
 
 
 def read_layers(paths: Iterable[str]) -> dict[str, Any]:
-    """What config files say together: maps are merged key by key, all else is replaced by the later file.
+    """Merge config files: maps are merged key by key, everything else is replaced by the later file.
 
-    The files are read and merged by Snakemake itself, so that whoever looks at a run's config sees what its rules see.
+    Snakemake itself reads and merges the files, so that the result is the config that the rules see.
     Defaults are not filled in; `load_config` does that.
 
     Raises
     ------
     UserError
-        If a file does not exist, or is no map in YAML or JSON.
+        If a file does not exist, or is not a map in YAML or JSON.
     """
     config: dict[str, Any] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""A config made complete and checked."""
+"""A config, completed and checked."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from adaptive_samplers.errors import UserError
 
 
 def load_config(raw: Mapping[str, Any], base_folder: Path) -> dict[str, Any]:
-    """Check a config and fill in its defaults, those of the schema and no others.
+    """Check a config and fill in the schema's defaults.
 
     Whole numbers come back as `int` and other numbers as `float`, whichever way they were written, so that `1` and
     `1.0` mean the same to Snakemake. Of a model's source, keys that belong to another kind of source are left out:

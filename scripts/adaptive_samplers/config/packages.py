@@ -1,4 +1,4 @@
-"""Packages that few configs need, and that are installed by those who do."""
+"""Packages that few configs need and that only their users install."""
 
 import importlib.util
 import sys
@@ -8,7 +8,7 @@ from adaptive_samplers.errors import UserError
 
 
 def require_packages(config: Config) -> None:
-    """Refuse a config whose jobs, where they run by this interpreter, would lack a package.
+    """Refuse a config whose jobs would lack a package if they run with this interpreter.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is wrong with a config, gathered so that all of it is told at once."""
+"""What is wrong with a config, collected so that everything is reported at once."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ class Problems:
         self._found: dict[KeyPath, str] = {}
 
     def add(self, path: KeyPath, message: str) -> None:
-        """Add what is wrong with the value under a key, unless something is known to be wrong with it."""
+        """Add a problem with the value under a key, unless one is already known."""
         self._found.setdefault(path, message)
 
     def clean(self, *path: str | int) -> bool:

@@ -1,4 +1,4 @@
-"""The schema that the config's model gives, every section spelled out, and the defaults that it fills in."""
+"""The schema from the config's model, with every section spelled out, and the defaults that it fills in."""
 
 import copy
 import os
@@ -20,8 +20,8 @@ Schema = Mapping[str, Any]
 def config_schema() -> Schema:
     """The schema of a whole config.
 
-    It is pydantic's, but for this: every section stands where it is used, with its name under `x-section`; a value that
-    may be null has a list of types; and other alternatives are `oneOf`.
+    It is pydantic's, except that every section is inlined where it is used, with its name under `x-section`; a value
+    that may be null has a list of types; and other alternatives are `oneOf`.
     """
     schema = Config.model_json_schema()
     return _spelled_out(schema, schema["$defs"])
@@ -36,7 +36,7 @@ def _spelled_out(node: Any, sections: Mapping[str, Schema]) -> Any:
     if "$ref" in node:
         name = node["$ref"].removeprefix("#/$defs/")
         return _spelled_out(sections[name], sections) | {"x-section": name} | own
-    # What the schema holds as values, and not as schemas, stays as it is.
+    # Values in the schema that are not schemas stay as they are.
     plain = ("default", "enum", "const", "required", "description", "pattern")
     own = {key: value if key in plain else _of_keyword(key, value, sections) for key, value in own.items()}
     return _alternatives(own)
@@ -49,7 +49,7 @@ def _of_keyword(keyword: str, value: Any, sections: Mapping[str, Schema]) -> Any
 
 
 def _as_choice(part: Schema, sections: Mapping[str, Schema]) -> Schema:
-    """A section that is of a kind as a choice among kinds, even where there is one kind alone."""
+    """A section with a kind as a choice among kinds, even if there is only one."""
     section = sections.get(part.get("$ref", "").removeprefix("#/$defs/"), {})
     if "const" not in section.get("properties", {}).get("kind", {}):
         return part
@@ -107,7 +107,7 @@ def is_type(value: Any, types: Iterable[str]) -> bool:
 
 
 def branch_index(schema: Schema, value: Any) -> int | None:
-    """Which alternative of `oneOf` a value means to be: the one of its `kind`, or else of its type."""
+    """Which alternative of `oneOf` a value is meant to be: the one of its `kind`, or else of its type."""
     for index, branch in enumerate(schema["oneOf"]):
         kind = branch.get("properties", {}).get("kind")
         if kind is None:
@@ -153,7 +153,7 @@ def complete(value: Any, schema: Schema) -> Any:
 
 
 def _complete_map(value: Mapping[Any, Any], schema: Schema) -> dict[str, Any]:
-    # YAML reads keys such as `on` and `1` as other things than text.
+    # YAML does not read keys such as `on` and `1` as text.
     completed = {str(key): complete(item, schema["properties"].get(key, {})) for key, item in value.items()}
     for key, part in schema["properties"].items():
         if key in completed:

@@ -1,4 +1,4 @@
-"""The parts of a config that stages depend on, as the config's model says it."""
+"""The parts of a config that stages depend on, according to the config's model."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -50,7 +50,7 @@ def _picked(
         if is_map and "properties" in part:
             inside = _picked(value[key], part, affects, is_wanted, readers)
             if inside:
-                # Without its kind, nobody could say what a section is of.
+                # Without its kind, the type of a section would be unknown.
                 found[key] = _sorted(inside | ({"kind": value[key]["kind"]} if is_of_a_kind else {}))
         elif is_wanted(affects, readers):
             found[key] = _sorted(value[key])

@@ -18,7 +18,7 @@ def typed_config(config: Mapping[str, Any]) -> Config:
 def typed_section(values: Mapping[str, Any], kind: type[Kind]) -> Kind:
     """Some or all of the checked values of a section; unlike pydantic's own constructors, without defaults for others.
 
-    A section of which nothing is given is there too, so that it is the missing key that is named.
+    A section without any given value is present too, so that an error names the missing key.
     """
     given = {}
     for name, field in kind.model_fields.items():

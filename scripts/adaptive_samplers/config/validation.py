@@ -10,7 +10,7 @@ from adaptive_samplers.config.problems import KeyPath, Problems
 from adaptive_samplers.config.schema import Schema, Validator, branch_index, config_schema, kinds_of
 from adaptive_samplers.config.words import allowed_values, join, show, suggest, type_advice, wrong_type
 
-# Keys that have another name now.
+# Keys that were renamed.
 RENAMED = {
     "sampler_rounds": "sampler_generations",
     "gamma": "training.objective.gamma",
@@ -19,9 +19,9 @@ RENAMED = {
 
 
 def check_schema(config: Mapping[str, Any], problems: Problems) -> None:
-    """Add what is wrong with a config by the schema to the problems."""
+    """Add what is wrong with a config according to the schema to the problems."""
     errors = list(_meant_errors(Validator(config_schema()).iter_errors(config)))
-    # A value of the wrong type breaks other rules too; only the type is worth telling.
+    # A value of the wrong type breaks other rules too; only the type is worth reporting.
     for error in sorted(errors, key=lambda error: error.validator != "type"):
         _translate(error, tuple(error.absolute_path), problems)
 

@@ -8,7 +8,7 @@ from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.model.scoring import Scoring, Weights
 from adaptive_samplers.errors import UserError
 
-PARETO = "pareto"  # takes the place of a weighting's name where the answers are selected by Pareto fronts
+PARETO = "pareto"  # replaces a weighting's name if the answers are selected by Pareto fronts
 _WEIGHT_LABELS = {"a": "diversity", "b": "quality", "c": "correctness"}
 
 
@@ -18,7 +18,7 @@ def weight_name(weights: Weights) -> str:
 
 
 def weightings(scoring: Scoring) -> list[Weights]:
-    """All weightings: those listed, then those of the grid that select anything else.
+    """All weightings: those listed, then those of the grid that select something different.
 
     The grid holds every combination of its values, an empty list counting as 0. Left out are those of zeros only, and
     of those that are multiples of each other, which select the same answers, all but the first.
@@ -42,13 +42,13 @@ def _proportions(weights: Weights) -> tuple[Fraction, ...]:
 
 
 def weight_names(scoring: Scoring) -> list[str]:
-    """The names of all that selects answers: the weightings, then `pareto` if it is asked for."""
+    """The names of all selections of answers: the weightings, then `pareto` if it is requested."""
     names = [weight_name(weights) for weights in weightings(scoring)]
     return [*names, PARETO] if scoring.pareto else names
 
 
 def sampler_names(config: Config) -> list[str]:
-    """What the learned samplers of a config are called in paths: `{architecture}/{weights}_top{k}`."""
+    """The names of a config's learned samplers in paths: `{architecture}/{weights}_top{k}`."""
     return [
         f"{architecture}/{weights}_top{top_k}"
         for architecture, options in config.samplers

@@ -1,4 +1,4 @@
-"""Values, and what the schema allows in their place, in words."""
+"""Values, and what the schema allows instead, in words."""
 
 import difflib
 import json
@@ -69,7 +69,7 @@ def wrong_type(value: Any, schema: Schema) -> str:
 
 
 def type_advice(value: Any, schema: Schema) -> str:
-    """`; write 0.003` or the like where YAML read another type than was meant, or nothing."""
+    """`; write 0.003` or the like if YAML read a type other than the intended one, or nothing."""
     if isinstance(value, int | float) and "string" in types_of(schema):
         return "; put it in quotes"
     if isinstance(value, str) and {"number", "integer"} & set(types_of(schema)):
@@ -99,7 +99,7 @@ def kind_of(value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as it would stand in YAML, shortened."""
+    """A value as written in YAML, shortened."""
     if isinstance(value, str):
         shown = value if len(value) <= 60 else value[:57] + "..."
         return f"'{shown}'"

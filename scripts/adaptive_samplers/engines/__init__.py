@@ -1,4 +1,4 @@
-"""Engines turn requests into completions; all of them draw tokens with our own processors and random numbers."""
+"""Engines turn requests into completions; all draw tokens with our own processors and random numbers."""
 
 from adaptive_samplers.engines.base import Completion, Engine, Request
 

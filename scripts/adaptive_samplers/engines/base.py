@@ -1,4 +1,4 @@
-"""What every engine takes and gives."""
+"""The input and output of every engine."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ class Request:
     prompt_token_ids : tuple of int
         The prompt, chat template applied.
     pipeline : Pipeline
-        What turns raw logits into the logits to draw from.
+        Turns raw logits into the logits to draw from.
     sample_seed : int
         The key of the answer's uniform numbers (see `randomness`).
     max_new_tokens : int
-        The answer is cut after so many tokens.
+        The answer is cut off after this many tokens.
     stop : tuple of str
         Strings that end the answer; the text is cut before them.
     given : tuple of int, or None
-        The answer's tokens, where they are known and only their log-probabilities are asked for: nothing is drawn.
+        The answer's tokens, if they are known and only their log-probabilities are wanted: nothing is drawn.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -38,7 +38,7 @@ class Request:
 
     @classmethod
     def reading(cls, prompt_token_ids: tuple[int, ...], token_ids: Sequence[int]) -> "Request":
-        """What asks for the log-probabilities of a given answer."""
+        """A request for the log-probabilities of a given answer."""
         return cls(prompt_token_ids, (), 0, len(token_ids), given=tuple(token_ids))
 
 
@@ -46,7 +46,7 @@ class Request:
 class Completion:
     """The answer to the request at position `index`.
 
-    `finish_reason` is stop, length or error; an error carries its message and never looks like an empty answer.
+    `finish_reason` is stop, length or error; an error has its message and never looks like an empty answer.
     Log-probabilities are the raw language model's, in nats: `token_logprobs` of each answer token, and `end_logprobs`,
     one longer, of an end-of-turn token before the first answer token and after each.
     """
@@ -61,13 +61,13 @@ class Completion:
 
 
 def cut_before(text: str, stop: Sequence[str]) -> str | None:
-    """The text before the first of the strings that end an answer, or None if none of them is in it."""
+    """The text before the first string that ends an answer, or None if it contains none."""
     places = [text.find(one) for one in stop if one in text]
     return text[: min(places)] if places else None
 
 
 class Engine(Protocol):
-    """Samples answers. An answer depends on its request alone, not on what else is in flight."""
+    """Samples answers. An answer depends only on its request, not on others in flight."""
 
     name: str
 
@@ -89,6 +89,6 @@ class Engine(Protocol):
 
 
 def sampler_hashes(pipelines: Iterable[Pipeline]) -> dict[str, str]:
-    """Hashes of the learned samplers' weights by path: a sampler that was trained again is another one."""
+    """Hashes of the learned samplers' weights by path: a retrained sampler is a different one."""
     paths = {str(step.value) for pipeline in pipelines for step in pipeline if step.name == "learned"}
     return {path: file_sha256(Path(path) / "model.safetensors") for path in sorted(paths)}

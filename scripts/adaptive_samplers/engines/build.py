@@ -10,6 +10,6 @@ from adaptive_samplers.engines.registry import ENGINES
 def build_engine(config: Config, model_folder: Path, log: Path) -> Engine:
     """The engine `generation.engine` with the base model in `model_folder`.
 
-    The output of a server, where the engine starts one, goes into a file beside the rule's `log`.
+    If the engine starts a server, its output goes into a file next to the rule's `log`.
     """
     return ENGINES[config.generation.engine].opened_by(config, model_folder, log)

@@ -1,4 +1,4 @@
-"""One token for every answer: pipelines, states and random numbers are applied in the same way by every engine."""
+"""One token for every answer: every engine applies pipelines, states and random numbers in the same way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from adaptive_samplers.randomness import uniforms
 
 @dataclass
 class Draws:
-    """What the draws of one answer depend on: its pipeline, what that remembers, and its uniform numbers."""
+    """What the draws of one answer depend on: its pipeline, the pipeline's state, and its uniform numbers."""
 
     pipeline: Pipeline
     state: State
@@ -36,7 +36,7 @@ class Draws:
 def draw_tokens(
     log_probs: Tensor, rows: Sequence[int], answers: Sequence[Draws], positions: Sequence[int]
 ) -> tuple[list[int], list[float]]:
-    """Draw the next token of every answer, and bring the states of stateful pipelines up to it.
+    """Draw the next token of every answer, and advance the states of stateful pipelines to it.
 
     Parameters
     ----------

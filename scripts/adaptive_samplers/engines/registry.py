@@ -1,4 +1,4 @@
-"""Which engines there are, and what else needs to know of them. Nothing here loads what they run on."""
+"""Which engines there are, and what the rest of the project needs to know about them. Loads none of their packages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from adaptive_samplers.references import Reference
 
 
 class TokenRate(NamedTuple):
-    """Tokens that an engine generates a second, on one GPU with a model of 3 billion parameters, as `plan` takes it."""
+    """Tokens per second of an engine on one GPU with a model of 3 billion parameters, as `plan` assumes."""
 
     assumption: str
     value: float
@@ -20,8 +20,8 @@ class ForJudges(NamedTuple):
     """How an engine runs the models of judges.
 
     `opened_by` is a function `(settings, folder, log, reads, token_ids)` that returns a context manager with a
-    `Scorer`, for the judge with these settings and its model in `folder`; `labels.judges.asking` tells what it `reads`
-    off it. And `environment` is that of such jobs, a file in `envs`.
+    `Scorer`, for the judge with these settings and its model in `folder`; `labels.judges.asking` says what it `reads`
+    from the model. `environment` is that of such jobs, a file in `envs`.
     """
 
     opened_by: Reference
@@ -30,17 +30,17 @@ class ForJudges(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineKind:
-    """An engine, for those who do not run it.
+    """An engine, as described to code that does not run it.
 
     Attributes
     ----------
-    name : what configs and tables call it. A server has its settings under this key, beside `engine`.
+    name : what configs and tables call it. A server has its settings under this key, next to `engine`.
     opened_by : function `(config, model_folder, log) -> Engine`
-    packages : whose versions tell how its answers were made.
+    packages : whose versions document how its answers were made.
     environment : of jobs that generate, a file in `envs`.
     for_judges : None where it runs no judges.
-    is_server : whether jobs start a server, or use `endpoints` that somebody else keeps up.
-    gpus : GPUs of a job, as a function of its settings (none where it has none).
+    is_server : whether jobs start a server, or use externally run `endpoints`.
+    gpus : GPUs of a job, as a function of its settings (none if it has none).
     token_rate : what a plan assumes.
     """
 
@@ -54,11 +54,11 @@ class EngineKind:
     token_rate: TokenRate
 
     def gpus_of(self, user: Section, device: str) -> int:
-        """GPUs of a job in which it runs the model of `user`, the config's `generation` or a judge, on a device."""
+        """GPUs of a job that runs the model of `user`, the config's `generation` or a judge, on a device."""
         return 0 if device == "cpu" else self.gpus(getattr(user, self.name, None))
 
     def endpoints_of(self, user: Section) -> Sequence[str]:
-        """Servers that somebody else keeps up for `user`."""
+        """Externally run servers for `user`."""
         return getattr(user, self.name).endpoints if self.is_server else ()
 
 

@@ -1,4 +1,4 @@
-"""Generation by SGLang servers: one that the job owns, or endpoints that somebody else keeps up."""
+"""Generation by SGLang servers: one that the job owns, or external endpoints."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,13 +17,13 @@ from adaptive_samplers.serving.service import serve
 
 
 class SGLangEngine:
-    """Samples answers through SGLang; all draws are made by our own processor in the server.
+    """Samples answers through SGLang; our own processor in the server makes all draws.
 
     Parameters
     ----------
     tokenizer : ChatTokenizer
     serve : callable
-        Gives the service while answers are needed: a context manager that yields an `EndpointPool`.
+        Provides the service while answers are needed: a context manager that yields an `EndpointPool`.
     """
 
     name = "sglang"
@@ -71,7 +71,7 @@ class SGLangEngine:
         reason = information.get("finish_reason") or {}
         if reason.get("type") != "stop" or len(records) != len(reply.json["output_ids"]):
             return Completion(index, error=f"the server ended the answer too early: {reason}")
-        # The last token is an end-of-turn token, drawn or put there.
+        # The last token is an end-of-turn token, drawn or appended.
         token_ids = reply.json["output_ids"][:-1]
         text = self.tokenizer.decode(token_ids)
         cut = cut_before(text, request.stop)
@@ -113,7 +113,7 @@ class Payloads(Sequence):
         return {
             "input_ids": list(request.prompt_token_ids),
             "sampling_params": {
-                # One token more than the answer may have: there, the processor measures what ending costs, and ends.
+                # One more token than the answer may have: there the processor measures the cost of ending, and ends.
                 "max_new_tokens": request.max_new_tokens + 1,
                 "temperature": 0.0,
                 "stop_token_ids": self.end_token_ids,
@@ -132,7 +132,7 @@ def _located(pipeline: Pipeline) -> Pipeline:
 
 
 def open_sglang(config: dict[str, Any], model_folder: Path, log: Path) -> SGLangEngine:
-    """The engine with the base model in `model_folder`; a server's output goes into a file beside `log`."""
+    """The engine with the base model in `model_folder`; a server's output goes into a file next to `log`."""
     model, settings = config.model, config.generation.sglang
     tokenizer = ChatTokenizer(model_folder, model.trust_remote_code)
     return SGLangEngine(tokenizer, partial(serve, settings, model, model_folder, log.with_suffix(".server.log")))

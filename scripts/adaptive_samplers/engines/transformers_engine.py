@@ -1,9 +1,9 @@
-"""Generation in process with a Hugging Face causal language model.
+"""In-process generation with a Hugging Face causal language model.
 
-One batch mixes prompts, heuristics and seeds. Two things make it cheap. A prompt is prefilled once, whatever the number
-of its answers. And answers share the language model's work while their tokens agree: heuristics see the same uniform
+One batch mixes prompts, heuristics and seeds. Two things make it cheap. A prompt is prefilled once, however many
+answers it has. And answers share the language model's work while their tokens agree: heuristics see the same uniform
 numbers, so many of them choose the same token, and a row of the batch is a distinct prefix rather than an answer.
-Rows part when their tokens do. Prompts are admitted as others finish, so that the batch stays full.
+Rows split when their tokens differ. Prompts are admitted as others finish, so that the batch stays full.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ READ_AT_ONCE = 8  # given answers; the logits of all their tokens are in memory
 class _Answer:
     """An answer in flight: its request, what it has so far, and the row of the batch that holds its prefix.
 
-    Answers may share a row, but what a pipeline remembers belongs to its answer alone.
+    Answers may share a row, but a pipeline's state belongs to one answer only.
     """
 
     request: Request
@@ -48,7 +48,7 @@ class _Batch:
         self.logits = torch.zeros(0, 0, device=model.device)
 
     def prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        """Add a row for each prompt, behind the rows that are there."""
+        """Add a row for each prompt after the existing rows."""
         length = max(map(len, prompts))
         token_ids = torch.zeros(len(prompts), length, dtype=torch.long)
         mask = torch.zeros(len(prompts), length, dtype=torch.long)
@@ -82,7 +82,7 @@ class _Batch:
         self.logits = self.model.next_logits(step, self.mask, self.cache)
 
     def _select(self, rows: Tensor) -> None:
-        # Columns that are padding for every row that stays are dropped with the rows that needed them.
+        # Columns that are padding in every remaining row are dropped.
         mask = self.mask[rows]
         start = int(mask.any(0).to(torch.uint8).argmax())
         self.mask = mask[:, start:]
@@ -107,7 +107,7 @@ class TransformersEngine:
     ----------
     model : LanguageModel
     batch_size : int
-        How many answers may be in flight at once. It bounds memory; it does not change any answer.
+        How many answers may be in flight at once. It bounds memory and does not change any answer.
     """
 
     name = "transformers"
@@ -130,7 +130,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Yield completions as answers finish. Requests for the same prompt are best placed side by side."""
+        """Yield completions as answers finish. Requests for the same prompt should be adjacent."""
         yield from self._read(requests)
         waiting = deque(self._by_prompt(requests))
         answers: list[_Answer] = []
@@ -201,12 +201,12 @@ class TransformersEngine:
         if drawing:
             self._draw(logprobs, drawing)
         for answer in answers:
-            # An answer that was cut needed this step only for the log-probability of ending after its last token.
+            # A cut-off answer needed this step only for the log-probability of ending after its last token.
             if answer.finished or (
                 answer.cut and len(answer.completion.end_logprobs) > len(answer.completion.token_ids)
             ):
                 yield self._finish(answer)
-        # Answers with the same prefix and the same next token go on as one row.
+        # Answers with the same prefix and the same next token continue as one row.
         children: dict[tuple[int, int], int] = {}
         for answer in answers:
             if not answer.finished:

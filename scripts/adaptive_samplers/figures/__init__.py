@@ -1,6 +1,6 @@
 """The paper's figures: pure functions from tables to matplotlib figures, in one style.
 
-Each module has the function of its name, but for `selection.kept` and those that have several, and `draw(files,
+Each module has the function of its name, except `selection.kept` and those that have several, and `draw(files,
 settings)`, which reads what its rule in rules/figures.smk has as inputs and returns the rule's figures by name.
-`declaration` is what a figure is declared by, and `style.save` writes a figure in every format asked for.
+`declaration` declares figures, and `style.save` writes a figure in every requested format.
 """

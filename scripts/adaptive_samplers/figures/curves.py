@@ -1,4 +1,4 @@
-"""How training went."""
+"""The course of training."""
 
 import math
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def _legend_handles(marks: dict[str, Mark]) -> list[Line2D]:
 def curves(
     curves: Mapping[tuple[str, str], pd.DataFrame], metrics: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> Figure:
-    """Loss and KL by step, a column of panels per weights and a color per architecture.
+    """Loss and KL by step, one column of panels per weights and one color per architecture.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What there is to say of a figure, said once: rules/figures.smk makes the rule, its outputs and the targets of it."""
+"""The declaration of a figure, from which rules/figures.smk makes the rule, its outputs and its targets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ FORMATS = ("pdf", "png")
 
 @dataclass(frozen=True)
 class Shown:
-    """Where the report shows a figure: what it is called, beside which others, and report/{caption}.rst."""
+    """Where the report shows a figure: its name, its group, and report/{caption}.rst."""
 
     label: str
     category: str
@@ -28,11 +28,11 @@ class Plot:
     ----------
     name : the rule's, after `plot_`.
     inputs : files by their names, as a rule's `input` takes them.
-    figures : by the names of their files, where the report shows them; None where it does not.
+    figures : by the names of their files, where the report shows them; None if it does not.
     message : the rule's.
     stage : whose version and config keys the figures depend on.
     drawn_by : the module in `adaptive_samplers.figures` whose `draw` makes them; by default the one of the same name.
-    group : the target that asks for them: `run`, or one that is asked for by itself.
+    group : the target that requests them: `run`, or a separate target.
 
     Raises
     ------
@@ -56,7 +56,7 @@ class Plot:
 
     @property
     def files(self) -> list[str]:
-        """The files of its figures in the folder of a run."""
+        """The files of its figures in a run's folder."""
         return [f"figures/{name}.{form}" for name in self.figures for form in FORMATS]
 
 

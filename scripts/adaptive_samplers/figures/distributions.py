@@ -49,7 +49,7 @@ def _with_rest(probabilities: Sequence[float], tail_mass: float) -> np.ndarray:
 def _draw_panel(axes: Axes, panel: dict[str, Any], marks: dict[str, Mark]) -> None:
     tokens = panel["tokens"]
     tail = panel["tail_mass"]
-    # The rest stands apart from the tokens: it is a sum, not a token.
+    # The rest is drawn apart from the tokens: it is a sum, not a token.
     rows = np.append(np.arange(len(tokens)), len(tokens) + 0.4)
     axes.barh(rows, _with_rest(panel["raw"], tail["raw"]), height=0.86, color=LIGHT_GRAY, zorder=1)
     target = _with_rest(panel["target"], tail["target"])

@@ -1,4 +1,4 @@
-"""How labels are distributed, and how they go together."""
+"""How labels are distributed, and how they correlate."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ from adaptive_samplers.measures import MEASURES
 _COLUMNS = 3
 _KIND_COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, GRAY)
 _WIDEST_CELL, _KEY_WIDTH = 0.6, 4.2  # inches
-_ROW = 0.24  # inches of a kind in a panel
-# Blue below zero, orange-red above it, white between: their lightness differs too, whatever colors a reader sees.
+_ROW = 0.24  # inches per kind in a panel
+# Blue below zero, orange-red above it, white between: their lightness differs too, for color-blind readers.
 _NUMBER = "#555555"
 _SIGNED = LinearSegmentedColormap.from_list("signed", [BLUE, "#FFFFFF", VERMILION])
 
@@ -114,7 +114,7 @@ def label_distributions(distributions: Mapping[str, Mapping[str, Any]], columns:
 def label_correlations(pairs: pd.DataFrame, columns: Sequence[str]) -> Figure:
     """Spearman's correlation of every pair of labels: overall below the diagonal, mean within prompts above it.
 
-    Where either label of a pair is a group's, groups of answers across seeds are what is counted. A dash: not defined.
+    If either label of a pair is a group's, groups of answers across seeds are counted. A dash: not defined.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _span(counts: pd.Series) -> str:
 
 
 def _readable_on(value: float) -> str:
-    """Black, or white where that has the greater contrast with the color of a correlation (WCAG 2.1)."""
+    """Black or white, whichever has more contrast with the color of a correlation (WCAG 2.1)."""
     if math.isnan(value):
         return BLACK
     red, green, blue = (

@@ -10,15 +10,15 @@ from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import LINE_HEIGHT, WIDTH, new_figure, style, text_width
 from adaptive_samplers.files import read_json
 
-# Shares of the raw logits' divergence: what is below the first is as good as learned, above the last nothing is.
+# Shares of the raw logits' divergence: below the first, a heuristic is practically learned; above the last, not at all.
 _BEST, _WORST = 0.003, 1.0
 
 
 def learnability(rows: pd.DataFrame) -> Figure:
     """A heat map: a row per heuristic, a column per architecture, darker where less of the divergence is left.
 
-    A cell tells the KL divergence from the heuristic to the sampler on held-out token-steps, what share that is of the
-    raw logits' own, and, where the heuristic cuts, the overlap of what both keep.
+    A cell shows the KL divergence from the heuristic to the sampler on held-out token-steps, its share of the raw
+    logits' own, and, if the heuristic truncates, the overlap of what both keep.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What repeated sampling is worth: coverage by the number of samples, and ways of choosing among them."""
+"""The value of repeated sampling: coverage by the number of samples, and ways of choosing among them."""
 
 import re
 from typing import Any
@@ -31,7 +31,7 @@ from adaptive_samplers.tables import read_table
 
 _PANEL_HEIGHT = 2.7  # inches
 _LONGEST_LINE = 24  # characters of a name over a panel
-_ENTRY = 1.25  # lines of the key that an entry of one line takes, with the room around it
+_ENTRY = 1.25  # lines of the key that a one-line entry takes, with its spacing
 _BASE, _HEURISTIC, _LEARNED = "base", "heuristic", "learned"
 _SIGNS: dict[str, dict[str, Any]] = {
     _BASE: {"color": BLACK, "marker": "o", "markersize": 4.5},
@@ -142,7 +142,7 @@ def selecting(measured: pd.DataFrame) -> Figure:
                         # Side by side, so that equal curves do not hide each other.
                         samples = curve["samples"] * accuracy["n"].max() ** (_APART * (place - 2))
                         axes.plot(samples, curve["mean"], zorder=3, **({"markersize": 4.5} | sign))
-                        # Of the intervals the one at the most samples: more of them would hide the curves.
+                        # Only the interval at the most samples: more would hide the curves.
                         low, high = curve[["low", "high"]].iloc[-1]
                         axes.plot([samples.iloc[-1]] * 2, [low, high], **_WHISKER, color=sign["color"])
                 _number_axis(axes, accuracy["n"])
@@ -215,7 +215,7 @@ def _key(rows: pd.DataFrame, laws: pd.DataFrame) -> list[Line2D]:
 
 
 def _number_axis(axes: Axes, counts: pd.Series) -> None:
-    """A logarithmic axis with a tick at each number of samples, but for those too near to the next to be read."""
+    """A logarithmic axis with a tick at each number of samples, except those too close to the next to be read."""
     shown: list[int] = []
     for count in sorted(set(counts), reverse=True):
         if not shown or count <= shown[-1] / 1.45:

@@ -28,7 +28,7 @@ _PANEL_WIDTH = 1.25  # inches, at least
 
 
 def _temperature(name: str) -> float:
-    """A pipeline's temperature: the one in its name, and 1 where there is none."""
+    """A pipeline's temperature: the one in its name, or 1 if there is none."""
     found = re.search(r"(?:^|\+)temperature_([0-9.]+(?:e-?[0-9]+)?)", name)
     return float(found[1]) if found else 1.0
 
@@ -88,7 +88,7 @@ def kept(training_sets: Mapping[str, pd.DataFrame], heuristics: pd.DataFrame) ->
             axes.set_title(f"{weights}\nn = {len(training_sets[weights])}", loc="left")
             axes.tick_params(axis="y", length=0)
             axes.tick_params(axis="x", labelbottom=True)
-        grid[0, 0].set_xlim(0, 1.2 * widest)  # room for the number beside the longest bar
+        grid[0, 0].set_xlim(0, 1.2 * widest)  # room for the number next to the longest bar
         grid[0, 0].set_ylim(len(heuristics) - 0.4, -0.6)
         for axes in grid.ravel()[len(shares) :]:
             axes.remove()

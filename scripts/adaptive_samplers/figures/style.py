@@ -1,6 +1,6 @@
 """One style for every figure: sizes, fonts, colors that color-blind readers can tell apart, and saving.
 
-Colors: Okabe and Ito, "Color Universal Design", 2008. Families differ by marker too, so that nothing is told by
+Colors: Okabe and Ito, "Color Universal Design", 2008. Families differ by marker too, so that nothing is shown by
 color alone.
 """
 
@@ -48,7 +48,7 @@ _PARAMETERS = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
-    "text.parse_math": False,  # tokens and names may hold dollar signs
+    "text.parse_math": False,  # tokens and names may contain dollar signs
     "pdf.fonttype": 42,
     "savefig.dpi": 200,
     "svg.hashsalt": "adaptive-samplers",
@@ -110,7 +110,7 @@ def architecture_marks(architectures: Iterable[str]) -> dict[str, Mark]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The style's settings, whatever the user's own are."""
+    """The style's settings, which override the user's own."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_PARAMETERS)
@@ -137,7 +137,7 @@ def save(figure: Figure, stem_path: Path | str, formats: Sequence[str]) -> list[
     for form in formats:
         if form not in _METADATA:
             raise UserError(f"unknown figure format '{form}'; known: {', '.join(_METADATA)}")
-        # Not with_suffix: names such as a0.7_b0.3 hold dots.
+        # Not with_suffix: names such as a0.7_b0.3 contain dots.
         path = stem_path.with_name(f"{stem_path.name}.{form}")
         with style(), atomic_output(path) as temporary:
             figure.savefig(temporary, format=form, metadata=_METADATA[form])

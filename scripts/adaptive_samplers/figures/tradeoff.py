@@ -72,7 +72,7 @@ def _short_names(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _square(center: np.ndarray, reach: float | np.ndarray) -> np.ndarray:
-    """The box (left, bottom, right, top) around `center` that reaches so far to each side."""
+    """The box (left, bottom, right, top) around `center` with these half-widths."""
     return np.concatenate([center - reach, center + reach])
 
 
@@ -84,7 +84,7 @@ def _shared_areas(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _places(point: np.ndarray, scale: float) -> Iterator[list[tuple[np.ndarray, float]]]:
-    """Centers around `point` where a label may stand, with their distance, in rings that go on outward without end."""
+    """Candidate label centers around `point`, with their distance, in rings that continue outward without end."""
     for ring in count():
         radius = scale * (_RINGS[ring] if ring < len(_RINGS) else _RINGS[-1] + 6 * (ring - len(_RINGS) + 1))
         angles = np.arange(16) * math.pi / 8 + math.pi / 4
@@ -102,8 +102,8 @@ def _best_place(
 ) -> tuple[np.ndarray, float]:
     """Center and distance, in pixels, of the label of `points[index]` where it costs least.
 
-    It never comes nearer to another label than `_GAP`: where all near places do, farther ones are tried. A place costs
-    what it covers, what lies outside the frame, its distance, and more if another point is nearer.
+    It never comes nearer to another label than `_GAP`: if all near positions do, farther ones are tried. A position
+    costs what it covers, what is outside the frame, its distance, and more if another point is nearer.
     """
     area = size.prod()
     boxes = np.array([box for box, _ in obstacles])
@@ -124,7 +124,7 @@ def _best_place(
 
 
 def _place_labels(axes: Axes, points: np.ndarray, labels: Sequence[str], obstacles: Obstacles) -> None:
-    """Write each label beside its point where it covers the least and touches no other, the most crowded points first.
+    """Write each label next to its point where it covers least and touches no other, the most crowded points first.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def _key_lines(rows: pd.DataFrame, short: dict[str, str], marks: dict[str, Mark]
 
 
 def _into_columns(lines: Sequence[KeyLine], columns: int) -> list[list[KeyLine]]:
-    """Split the key into at most so many columns, as short as they can be with no heading at the end of one."""
+    """Split the key into a limited number of columns, as short as possible, with no heading at the end of one."""
     for height in range(math.ceil(len(lines) / columns), len(lines) + 1):
         split, rest = [], list(lines)
         while rest:

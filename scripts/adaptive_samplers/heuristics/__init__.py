@@ -1,7 +1,7 @@
 """Sampling heuristics, each defined once, for full vocabularies and for sketches of them.
 
 Every heuristic that we sweep treats the vocabulary as a set, so it needs only the logits in descending order and how
-many tokens share each of them: a `Support`. `definitions` holds the heuristics, a function each.
+many tokens share each of them: a `Support`. `definitions` holds the heuristics, one function each.
 """
 
 from importlib import import_module

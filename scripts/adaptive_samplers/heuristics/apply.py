@@ -13,16 +13,16 @@ from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED
 from adaptive_samplers.heuristics.support import Support
 from adaptive_samplers.sketch import check_rows
 
-# What the steps of an answer's pipeline remember, in the order of steps; most remember nothing.
+# The state of each step of an answer's pipeline, in the order of steps; most are stateless.
 State = tuple[tuple[float, ...], ...]
 
-# Token-steps of recorded answers are computed in blocks of so many.
+# Token-steps of recorded answers are computed in blocks of this size.
 ROWS_AT_ONCE = 4096
 
 
 @cache
 def initial_state(pipeline: Pipeline) -> State:
-    """What a pipeline remembers before the first token."""
+    """A pipeline's state before the first token."""
     return tuple(
         () if step.name == LEARNED else tuple(start(*step.values) for start in HEURISTICS[step.name].start.values())
         for step in pipeline
@@ -30,12 +30,12 @@ def initial_state(pipeline: Pipeline) -> State:
 
 
 def is_stateful(pipeline: Pipeline) -> bool:
-    """Whether what a pipeline does at a token depends on the tokens before it."""
+    """Whether what a pipeline does at a token depends on earlier tokens."""
     return any(initial_state(pipeline))
 
 
 def next_states(pipelines: Sequence[Pipeline], states: Sequence[State], log_probs: Tensor) -> list[State]:
-    """What pipelines remember after a draw.
+    """The states of pipelines after a draw.
 
     Parameters
     ----------
@@ -60,20 +60,20 @@ def next_states(pipelines: Sequence[Pipeline], states: Sequence[State], log_prob
 def apply_on_support(
     t: Tensor, n: Tensor | None, pipelines: Sequence[Pipeline], states: Sequence[State] | None = None
 ) -> Support:
-    """Apply one pipeline a row to sorted supports.
+    """Apply one pipeline per row to sorted supports.
 
-    Rows that take the same heuristic at the same step are computed together, whatever their parameters. All is computed
-    in float64, so that what is kept does not hang on rounding.
+    Rows with the same heuristic at the same step are computed together, whatever their parameters. Everything is
+    computed in float64, so that what is kept does not depend on rounding.
 
     Parameters
     ----------
     t : Tensor [R, S]
         Logits, descending.
     n : Tensor [R, S], or None
-        Counts; None stands for a full vocabulary, one token a point.
+        Counts; None means a full vocabulary, one token per point.
     pipelines : sequence of R pipelines
     states : sequence of R, or None
-        What the pipelines remember; None stands for the first token of an answer.
+        The pipelines' states; None means the first token of an answer.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def apply_on_support(
     support = Support.of(t, n).to(torch.float64)
     states = [initial_state(pipeline) for pipeline in pipelines] if states is None else states
     for step, name, rows in _alike(pipelines):
-        # Indexing copies: where all rows take part, the support itself is used.
+        # Indexing copies: if all rows take part, the support itself is used.
         everything = len(rows) == len(t)
         part = support if everything else support.rows(rows)
         processors = [pipelines[row][step] for row in rows]
@@ -93,7 +93,7 @@ def apply_on_support(
             heuristic = HEURISTICS[name]
             parameters = _columns([processor.values for processor in processors], support.t)
             state = dict(zip(heuristic.start, _columns([states[row][step] for row in rows], support.t), strict=True))
-            # What a network makes of descending logits need not descend.
+            # A network's output for descending logits need not descend.
             if any(before.name == LEARNED for row in rows for before in pipelines[row][:step]):
                 order = part.t.argsort(dim=-1, descending=True, stable=True)
                 changed = heuristic(part.take(order), *parameters, **state).take(order.argsort(-1))
@@ -131,7 +131,7 @@ def _with_rows(support: Support, rows: list[int], part: Support) -> Support:
 
 def _apply_learned(path: str, support: Support) -> Support:
     """A learned sampler on a full vocabulary, or on a sketch."""
-    # Samplers are loaded only where a pipeline has one.
+    # Samplers are loaded only if a pipeline has one.
     from adaptive_samplers.samplers.base import load_sampler
 
     sampler = load_sampler(path, str(support.t.device))
@@ -224,7 +224,7 @@ def sort_logits(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
-    """Apply one pipeline a row to logits over the vocabulary, `[R, V] -> [R, V]` float32.
+    """Apply one pipeline per row to logits over the vocabulary, `[R, V] -> [R, V]` float32.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
 
 
 def draw(t: Tensor, uniforms: Tensor) -> Tensor:
-    """Positions drawn by inverse CDF along sorted supports, one uniform number a row.
+    """Positions drawn by inverse CDF along sorted supports, one uniform number per row.
 
     Along the sorted order the same uniform number gives similar tokens under similar heuristics: common random numbers,
     which make paired comparisons sharper.
@@ -257,5 +257,5 @@ def draw(t: Tensor, uniforms: Tensor) -> Tensor:
     """
     cumulative = torch.exp(t - t.amax(-1, keepdim=True)).cumsum(-1, dtype=torch.float64)
     target = uniforms[:, None].to(cumulative) * cumulative[:, -1:]
-    # `right` passes over points without mass, so that a removed token can never be drawn.
+    # `right` skips points without mass, so that a removed token can never be drawn.
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from adaptive_samplers.config.model.heuristics import GridBlock, Heuristics, Official, Verbalized
 
 OFFICIAL = "official"
-# The default of heuristics.verbalized.template, said again in the schema; a test compares them.
+# The default of heuristics.verbalized.template, repeated in the schema; a test compares them.
 TEMPLATE = """{prompt}
 
 Give {answers} different responses to this, sampled at random from all that you could give. Write each in a tag of its \
@@ -100,7 +100,7 @@ def split_prompted(pipeline: Pipeline) -> tuple[Processor | None, Pipeline]:
 
 
 def prompted_heuristics(processors: Mapping[str, str]) -> set[str]:
-    """Of heuristics, by id with their processors, those under which the model is asked for several answers.
+    """The heuristics, among those given by id with their processors, that ask the model for several answers.
 
     No distribution over next tokens says what their answers are drawn from.
     """

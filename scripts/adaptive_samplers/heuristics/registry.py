@@ -1,4 +1,4 @@
-"""Which heuristics there are, which parameters they take, and what they remember from token to token.
+"""Which heuristics there are, which parameters they take, and their state from token to token.
 
 Nothing here needs torch, so that a config is checked without loading it.
 """
@@ -54,7 +54,7 @@ class Heuristic:
     name : str
         What configs and tables call it.
     transform : function `(support, *parameters, **state) -> support`
-        All parameters and states are tensors `[R, 1]`, one value a row.
+        All parameters and states are tensors `[R, 1]`, one value per row.
     parameters : dict of str to Numbers
         Which numbers each parameter may be, in the order of the function's arguments.
     start : dict of str to function
@@ -63,8 +63,8 @@ class Heuristic:
         The state after a token was drawn with the log-probability `log_prob` [R, 1], in nats, under the distribution
         that it was drawn from: that of the whole pipeline.
     version : int
-        Which definition of the name this is. It is a part of the ids of heuristics, so that no answers of another
-        definition are taken for this one's.
+        Which definition of the name this is. It is part of the ids of heuristics, so that answers of another definition
+        are not mistaken for this one's.
     """
 
     name: str
@@ -102,7 +102,7 @@ def heuristic(
         For a stateful heuristic, the initial value of each of its keyword-only arguments, as a function of the
         parameters. `after_draw` of the result declares how they change.
     version
-        To be raised where the function changes what it does, and only then.
+        To be increased if and only if the function's behavior changes.
     parameters
         Which numbers each of the function's other arguments may be.
 

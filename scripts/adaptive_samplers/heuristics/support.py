@@ -21,14 +21,14 @@ HALVINGS = 26
 
 @dataclass(frozen=True)
 class Support:
-    """One distribution a row.
+    """One distribution per row.
 
     Attributes
     ----------
     t : Tensor [R, S]
-        Logits in nats, up to a constant a row, in descending order; -inf where no token is left.
+        Logits in nats, up to a constant per row, in descending order; -inf where no token is left.
     n : Tensor [R, S]
-        How many tokens of each point are left, whole numbers, float32.
+        How many tokens of each point are left, integers as float32.
     span : pair of Tensors [R, S], or None
         The largest and smallest logit of the tokens that are left at each point; None for a full vocabulary.
     """
@@ -150,18 +150,18 @@ class Support:
         ties = self.t >= self.t.gather(-1, last)
         if self.span is None:
             return self._keep_upper(torch.where(ties, self.n, 0.0))
-        # Of a group it is not known which of its tokens are alike.
+        # Which tokens of a group are equal is not known.
         ties &= ~self._is_group.gather(-1, last)
         return self._keep_upper(torch.where(ties, self.n, (count - upto + self.n).clamp(min=0).minimum(self.n)))
 
     def keep_at_most(self, count: int) -> Support:
-        """Keep the `count` most probable tokens, of equal ones as many as there is room for."""
+        """Keep the `count` most probable tokens, and of equal ones as many as fit."""
         return self._keep_upper((count - self.n.cumsum(-1) + self.n).clamp(min=0).minimum(self.n))
 
     def keep_mass(self, mass: Tensor) -> Support:
         """Keep the fewest most probable tokens that hold the mass `[R, 1]`; always one.
 
-        The rest, which holds no more than 1 less the mass, is summed from the least probable token up: sums from the
+        The rest, which holds no more than 1 minus the mass, is summed from the least probable token up: sums from the
         other end reach 1 before the least probable tokens add to them.
         """
         from_below = self.masses.flip(-1).cumsum(-1)
@@ -239,7 +239,7 @@ class Support:
         return self._left(kept, (torch.minimum(high, ceiling), torch.maximum(low, lowest)))
 
     def _keep_upper(self, kept: Tensor) -> Support:
-        """Keep so many of the tokens of each point, the most probable ones."""
+        """Keep this many of the tokens of each point, the most probable ones."""
         if self.span is None:
             return self._left(kept, None)
         high, low = self.span

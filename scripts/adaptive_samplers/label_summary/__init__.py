@@ -1,7 +1,7 @@
-"""What the labels of a run look like: distributions, correlations and examples, for the report and for a paper.
+"""Descriptions of a run's labels: distributions, correlations and examples, for the report and for a paper.
 
 `values` reads the labels of all answers a table at a time, `distributions` and `correlations` describe them, `examples`
-finds the best and the worst answers, and `summary` puts that together. `page` writes the page of the report.
+finds the best and the worst answers, and `summary` combines them. `page` writes the report's page.
 """
 
 from adaptive_samplers.label_summary.correlations import correlations, write_correlations

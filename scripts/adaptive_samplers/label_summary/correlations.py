@@ -13,11 +13,11 @@ from scipy.stats import rankdata
 from adaptive_samplers.measures import MEASURES
 from adaptive_samplers.rendering import latex_text, write_csv, write_latex_table
 
-FEWEST = 3  # values of both labels, below which there is no correlation
+FEWEST = 3  # pairs of values, below which there is no correlation
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Rank correlation of two arrays without nulls; nan of fewer than `FEWEST` values, or where one does not vary."""
+    """Rank correlation of two arrays without nulls; nan for fewer than `FEWEST` values, or if one does not vary."""
     if len(x) < FEWEST:
         return np.nan
     return float(_grouped_pearson(np.zeros(len(x), dtype=np.int64), rankdata(x), rankdata(y))[0])
@@ -40,11 +40,11 @@ def spearman_by_group(groups: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.nd
 
 
 def _grouped_pearson(codes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson correlation of each group of ranks; nan where one of the two does not vary."""
+    """Pearson correlation of each group of ranks; nan if one of the two does not vary."""
     counts = np.bincount(codes)
     x, y = (values - (np.bincount(codes, values) / counts)[codes] for values in (x, y))
     xx, yy, xy = (np.bincount(codes, product) for product in (x * x, y * y, x * y))
-    varied = (xx > 1e-9) & (yy > 1e-9)  # ranks differ by halves at least
+    varied = (xx > 1e-9) & (yy > 1e-9)  # ranks differ by at least one half
     return np.where(varied, np.clip(xy / np.sqrt(np.where(varied, xx * yy, 1.0)), -1, 1), np.nan)
 
 
@@ -106,7 +106,7 @@ def as_matrix(pairs: pd.DataFrame, columns: list[str]) -> np.ndarray:
 def write_correlations(pairs: pd.DataFrame, columns: list[str], csv_path: Path | str, tex_path: Path | str) -> None:
     """Write correlations for people: every pair and digit as CSV, and the matrix as LaTeX for a paper.
 
-    In the LaTeX table, overall correlations stand below the diagonal and those within prompts above it.
+    In the LaTeX table, overall correlations are below the diagonal and those within prompts above it.
     """
     write_csv(pairs, csv_path)
     numbers = [str(position + 1) for position in range(len(columns))]

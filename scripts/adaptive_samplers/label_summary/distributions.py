@@ -21,11 +21,11 @@ def group_values(values: np.ndarray, seeds: int) -> np.ndarray:
 
 
 def bin_edges(values: np.ndarray) -> np.ndarray:
-    """Edges of the bins that hold all `values`: whole numbers in a small range have a bin each.
+    """Edges of the bins that hold all `values`: integers in a small range have one bin each.
 
     Returns
     -------
-    float [bins + 1]; empty where there are no values.
+    float [bins + 1]; empty if there are no values.
     """
     values = values[np.isfinite(values)]
     if not len(values):
@@ -46,7 +46,7 @@ def distribution(values: np.ndarray, codes: np.ndarray, kinds: Sequence[str]) ->
     Parameters
     ----------
     values : float [N], nan where a label is null.
-    codes : int [N], which of `kinds` each belongs to.
+    codes : int [N], the index in `kinds` of each.
 
     Returns
     -------

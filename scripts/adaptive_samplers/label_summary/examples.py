@@ -12,7 +12,7 @@ BEST, WORST = "best", "worst"
 
 
 class Extreme(NamedTuple):
-    """An answer at one end of the ratings of a kind: its place in the grid, and its rank there, 1 the farthest out."""
+    """An answer at one end of the ratings of a kind: its index in the grid, and its rank, 1 for the most extreme."""
 
     kind: str
     end: str
@@ -23,14 +23,14 @@ class Extreme(NamedTuple):
 def extremes(
     ratings: np.ndarray, prompt_ids: pa.Array, codes: np.ndarray, kinds: Sequence[str], count: int
 ) -> list[Extreme]:
-    """The `count` best and worst rated answers of each kind of prompt, no two of an end to the same prompt.
+    """The `count` best and worst rated answers of each kind of prompt, at most one per prompt at either end.
 
     Ties between prompts go to the smaller hash of the prompt.
 
     Parameters
     ----------
     ratings : float [prompts, answers], nan where there is none.
-    codes : int [prompts], which of `kinds` each prompt is of.
+    codes : int [prompts], the index in `kinds` of each prompt.
     """
     if not ratings.size:
         return []

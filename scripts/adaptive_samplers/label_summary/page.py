@@ -37,12 +37,12 @@ _FINISHED = {"stop": "ended by itself", "length": "cut at the token limit", "err
 
 
 def folded(text: str, characters: int, kind: str = "") -> str:
-    """A block of text as HTML; of a long one the beginning, and all of it on a click.
+    """A block of text as HTML; a long one is folded and opens on a click.
 
     Parameters
     ----------
     characters : how many the whole text had; where that is more than there are, the rest is said to be missing.
-    kind : a CSS class beside `text`.
+    kind : a CSS class in addition to `text`.
     """
     block = f"<div class='text {kind}' dir='auto'>{{}}</div>".format
     missing = characters - len(text)
@@ -70,7 +70,7 @@ def labels_page(
     ----------
     summary : what `summarize_labels` found.
     tournaments : as in `judge_parts`.
-    diversity_measure : the label of diversity that is shown beside an example.
+    diversity_measure : the label of diversity that is shown next to an example.
     figures : PNG files of `distributions` and `correlations`.
     """
     parts = [_overview(summary), "<h2>Distributions</h2>", *_distributions(summary, figures["distributions"])]
@@ -97,7 +97,7 @@ def _figure(path: Path | str, caption: str) -> str:
 
 
 def _wide(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table that scrolls by itself where the window is narrow."""
+    """A table that scrolls by itself in a narrow window."""
     return f"<div class='wide'>{table(columns, rows)}</div>"
 
 
@@ -198,7 +198,7 @@ def _example(example: Mapping[str, Any], diversity_measure: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Two decimals, but whole numbers as such; a dash for what is not known."""
+    """Two decimals, integers without any; a dash for unknown values."""
     if value is None:
         return "\u2013"
     text = f"{value:.0f}" if value == round(value) else f"{value:.2f}"

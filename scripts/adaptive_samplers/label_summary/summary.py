@@ -1,4 +1,4 @@
-"""All that the report says of the labels, from one pass through each table."""
+"""Everything the report says about the labels, from one pass through each table."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from adaptive_samplers.label_summary.values import answer_values, grid_of, label
 from adaptive_samplers.measures import CANDIDATES, LABEL_TABLES, MEASURES, measures_of
 from adaptive_samplers.tables import ROWS_AT_A_TIME
 
-CORRELATED_ANSWERS = 200_000  # above which correlations are of some prompts, all answers to them
+CORRELATED_ANSWERS = 200_000  # above which correlations use only some prompts, with all their answers
 EXAMPLES = 3  # best ones and worst ones of a kind
 LONGEST_TEXT = 20_000  # characters of a text that the summary keeps
 
@@ -67,7 +67,7 @@ def summarize_labels(
     chosen: list[Extreme] = []
     shown: dict[str, np.ndarray] = {}
     strays: dict[str, int] = {}
-    # Ratings first, for they choose the examples, of which the other labels are kept.
+    # Ratings first, because they choose the examples, whose other labels are kept.
     for table in (*(table for table in LABEL_TABLES if table in tables), CANDIDATES):
         columns = [measure.column for measure in measures_of(table)]
         if table == CANDIDATES:
@@ -123,7 +123,7 @@ def _sampled_prompts(grid: Grid, counts: np.ndarray, most: int) -> np.ndarray:
 def _distribution(
     column: str, values: np.ndarray, present: np.ndarray, codes: np.ndarray, kinds: list[str], grid: Grid
 ) -> dict[str, Any]:
-    """The distribution of a label over the answers there are, or over their groups."""
+    """The distribution of a label over the existing answers, or over their groups."""
     unit = "answer"
     if MEASURES[column].of_group:
         unit = "group"
@@ -174,6 +174,6 @@ def _examples(
 
 
 def _cut(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message with at most so many characters, and how many it had."""
+    """A message with a limited number of characters, and how many it had."""
     content = str(message["content"])
     return {"role": str(message["role"]), "content": content[:LONGEST_TEXT], "characters": len(content)}

@@ -1,4 +1,4 @@
-"""Labels as arrays with an entry for every place of the run's grid, read in batches: texts are never in memory.
+"""Labels as arrays with an entry for every index of the run's grid, read in batches: texts are never in memory.
 
 Every reader takes how many `rows` it reads at a time.
 """
@@ -53,7 +53,7 @@ def answer_values(
 
 
 def _means(lists: pa.ListArray) -> np.ndarray:
-    """The mean of each list, float [N]; nan of a list that is empty or null, or holds a null."""
+    """The mean of each list, float [N]; nan if the list is empty or null, or holds a null."""
     rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     numbers = pc.list_flatten(lists).to_numpy(zero_copy_only=False).astype(float)
     counts = np.bincount(rows, minlength=len(lists))
@@ -89,7 +89,7 @@ def label_values(
 def rows_at(
     grid: Grid, name: str, path: Path | str, columns: Sequence[str], places: Collection[int], rows: int = ROWS_AT_A_TIME
 ) -> dict[int, dict[str, Any]]:
-    """Some columns of the rows at a few places, from one pass through the table."""
+    """Some columns of the rows at a few indices, from one pass through the table."""
     wanted = np.array(sorted(places), dtype=np.int64)
     found = {}
     for batch in read_batches(name, path, [*KEY, *columns], rows):

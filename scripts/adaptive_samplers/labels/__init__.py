@@ -1,1 +1,1 @@
-"""Labels of candidate answers: one module a label, each its own table, none depending on another's output."""
+"""Labels of candidate answers: one module and one table per label, none depending on another's output."""

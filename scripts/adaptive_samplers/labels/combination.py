@@ -1,4 +1,4 @@
-"""Several judges: how far their ratings agree, and one table of quality made of them."""
+"""Several judges: how far their ratings agree, and one quality table made from them."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -17,11 +17,11 @@ DECIMALS = 9
 
 
 class Agreement:
-    """How far two judges rate alike, summed up group after group.
+    """How far two judges agree, accumulated group by group.
 
-    A group counts where both judges rated at least two of the same answers: its Kendall's tau-b (nan, and left out of
-    the mean, where a judge rated all of them alike), and whether the two name the same best answer; of several with the
-    same rating, one in common is enough.
+    A group counts if both judges rated at least two of the same answers: its Kendall's tau-b (nan, and left out of the
+    mean, if a judge rated all of them equally), and whether the two name the same best answer; among ties, one in
+    common is enough.
 
     References
     ----------
@@ -38,7 +38,7 @@ class Agreement:
         both = ~np.isnan(one) & ~np.isnan(other)
         if both.sum() < 2:
             return
-        # Equal ratings differ in their last bits.
+        # Equal ratings may differ in their last bits.
         one, other = one[both].round(DECIMALS), other[both].round(DECIMALS)
         self.groups += 1
         self.same_best += bool(((one == one.max()) & (other == other.max())).any())
@@ -55,7 +55,7 @@ class Agreement:
 
 
 def combine_quality(tables: Mapping[str, Path], method: str, output: Path, group: str = "seed") -> dict[str, Any]:
-    """Write one `quality` table of those of several judges, for the same answers.
+    """Combine the `quality` tables of several judges, for the same answers, into one.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def _mean(judged: list[pd.DataFrame], group: str) -> pd.DataFrame:
     ratings = np.column_stack([ratings for ratings, _ in standard])
     variances = np.column_stack([errors for _, errors in standard]) ** 2
     count = (~np.isnan(ratings)).sum(axis=1)
-    with np.errstate(invalid="ignore"):  # of an answer that nobody rated: 0 / 0, which is no number, as it should be
+    with np.errstate(invalid="ignore"):  # 0 / 0 for an answer that nobody rated is nan, as it should be
         mean = np.nansum(ratings, axis=1) / count
         error = np.sqrt(np.where(np.isnan(ratings), 0, variances).sum(axis=1)) / count
     table = judged[0][KEY].copy()
@@ -126,9 +126,9 @@ def _mean(judged: list[pd.DataFrame], group: str) -> pd.DataFrame:
 def standardized(table: pd.DataFrame, group: str = "seed") -> tuple[np.ndarray, np.ndarray]:
     """Ratings [N] less their group's mean over its standard deviation, and standard errors [N] on that scale.
 
-    A group is the answers that met (see `combine_quality`), and only those with a rating count. Judges are sure of
-    themselves to different degrees, and so their ratings have different spreads: after this, each has as much to say.
-    Where all ratings of a group are the same, they are 0, and their errors are left out (nan).
+    A group is the answers that met (see `combine_quality`), and only those with a rating count. Judges differ in
+    confidence, and so in the spread of their ratings: after this, each has the same weight. If all ratings of a group
+    are equal, they are 0, and their errors are left out (nan).
     """
     groups = table.groupby(GROUPS[group])["rating"]
     spread = groups.transform("std", ddof=0)
@@ -139,7 +139,7 @@ def standardized(table: pd.DataFrame, group: str = "seed") -> tuple[np.ndarray, 
 
 
 def combined_report(reports: Mapping[str, dict[str, Any]], method: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of several judges: all that is known of the first, and beside it of each and of them together.
+    """The report on several judges: that of the first, plus what is known of each and of all together.
 
     Parameters
     ----------

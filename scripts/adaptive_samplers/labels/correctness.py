@@ -18,7 +18,7 @@ _SHOWN_CRASHES = 5
 
 @dataclass
 class Tally:
-    """What came of verifying: by verifier, how many answers it scored, the sum of scores, and its failures."""
+    """The outcome of verifying: by verifier, how many answers it scored, the sum of scores, and its failures."""
 
     scored: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ class Tally:
             )
 
     def table(self) -> str:
-        """The counts as text, a line a verifier."""
+        """The counts as text, one line per verifier."""
         names = sorted(self.scored | self.failed)
         if not names:
             return "no prompt has a verifier"
@@ -70,9 +70,8 @@ def label_correctness(
 ) -> Tally:
     """Verify every answer by its prompt's verifier, and write the `correctness` table in the order of the candidates.
 
-    The score is null where the prompt has no verifier, where generation had failed (with its error) and where the
-    verifier crashed, was killed after its time or is missing (with that as the error). Answers are read, verified and
-    written some at a time.
+    The score is null if the prompt has no verifier, if generation failed (with its error) and if the verifier crashed,
+    timed out or is missing (with that as the error). Answers are read, verified and written some at a time.
 
     Parameters
     ----------
@@ -85,13 +84,13 @@ def label_correctness(
     verification
         The user's own verifiers, and the limits of all.
     processes
-        Processes that verify at the same time; the labels do not depend on it.
+        Number of parallel processes; the labels do not depend on it.
 
     Raises
     ------
     UserError
         If more verifiers crashed than `tolerance` allows, a candidate's prompt is unknown, a prompt's verifier is
-        unknown or cannot work on this machine, or a file of the user's cannot be loaded.
+        unknown or cannot work on this machine, or one of the user's files cannot be loaded.
     """
     verification.require(prompts["verifier"].dropna())
     checks = {

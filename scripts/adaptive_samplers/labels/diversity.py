@@ -28,7 +28,7 @@ class Counts(NamedTuple):
     """N-grams of one order in a group of texts."""
 
     text: np.ndarray  # [k], index of a text
-    ngram: np.ndarray  # [k], number of an n-gram that is in it, below `distinct`
+    ngram: np.ndarray  # [k], number of an n-gram in it, below `distinct`
     count: np.ndarray  # [k], how often
     distinct: int
 
@@ -89,7 +89,7 @@ def shared_ngrams(texts: Sequence[str]) -> Overlap:
     if len(texts) < 2:
         return Overlap(np.full(len(texts), np.nan), distinct)
     references = _nearest_lengths(lengths)
-    # Plain lists: sacrebleu goes through them in Python.
+    # Plain lists: sacrebleu iterates over them in Python.
     rows = zip(matched.T.tolist(), totals.T.tolist(), lengths.tolist(), references.tolist(), strict=True)
     scores = [BLEU.compute_bleu(*row, smooth_method="exp", effective_order=True).score for row in rows]
     return Overlap(np.array(scores) / 100.0, distinct)
@@ -105,7 +105,7 @@ def _counts(words: Sequence[Sequence[str]], lengths: np.ndarray) -> Iterator[Cou
     numbers: dict[str, int] = {}
     word = np.array([numbers.setdefault(word, len(numbers)) for text in words for word in text], dtype=np.int64)
     text = np.repeat(np.arange(len(words)), lengths)
-    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(word))  # words from a place to its text's end
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(word))  # words from an index to its text's end
     place, ngram, distinct = np.arange(len(word)), word, len(numbers)
     for order in range(1, MAX_NGRAM_ORDER + 1):
         if order > 1:
@@ -133,7 +133,7 @@ def _nearest_lengths(lengths: np.ndarray) -> np.ndarray:
     """For each text, the length of another one that is nearest to its own; of two equally near ones the shorter."""
     ordered = np.sort(lengths)
     place = np.searchsorted(ordered, lengths)
-    # The neighbors in order, where the text itself is left out: its equals stand next to it.
+    # The neighbors in sorted order, without the text itself: texts of equal length are next to it.
     shorter = np.where(place > 0, ordered[place - 1], np.iinfo(np.int64).min // 2)
     next_place = np.minimum(place + 1, len(ordered) - 1)
     longer = np.where(place + 1 < len(ordered), ordered[next_place], np.iinfo(np.int64).max // 2)
@@ -179,12 +179,12 @@ def similarity_entropy(vectors: np.ndarray) -> float:
 
 
 def compression_ratio(texts: Sequence[str]) -> float:
-    """Bytes of the texts, a line each, over the bytes that zlib makes of them; lower is more diverse.
+    """Bytes of the texts, one per line, over their bytes compressed by zlib; lower is more diverse.
 
     Returns
     -------
-    A number above 0, which grows with the length of texts and their number: compare like with like. Nan where there
-    is no text but empty ones.
+    A number above 0, which grows with the length of texts and their number: compare like with like. Nan if all texts
+    are empty.
 
     References
     ----------
@@ -200,7 +200,7 @@ def label_diversity(candidates: pd.DataFrame, embeddings: pd.DataFrame) -> tuple
     """The diversity table: one row per candidate, from groups of equal prompt and heuristic across seeds.
 
     Self-BLEU is the answer's own; the other measures are the group's, repeated on its rows. Failed answers are left
-    out of their group and get null values. `group_size` counts the answers that were compared; where it is below 2
+    out of their group and get null values. `group_size` counts the answers that were compared; if it is below 2
     there is nothing to compare, and all values are null. An empty answer is an answer and counts.
 
     Parameters

@@ -28,14 +28,14 @@ def embed_texts(
     ----------
     texts : strings; repeated ones are embedded once, and the empty string is a text like any other.
     model_folder : folder of the model, complete with tokenizer and pooling.
-    device : torch's name of a device, such as `cpu` or `cuda`.
+    device : torch's device name, such as `cpu` or `cuda`.
     batch_size : texts embedded at once.
     trust_remote_code : whether code that comes with the model may run.
 
     Returns
     -------
-    The embeddings table: `text_id` and the unit-length `vector` (float32), sorted by `text_id`. Where the model gives
-    an empty text the zero vector, that is what stands there.
+    The embeddings table: `text_id` and the unit-length `vector` (float32), sorted by `text_id`. If the model gives an
+    empty text the zero vector, it is kept.
 
     Raises
     ------
@@ -46,8 +46,7 @@ def embed_texts(
     ----------
     Reimers and Gurevych (2019), Sentence-BERT.
     """
-    # Texts of like length share a batch, so little of it is padding; the text itself settles the order of the
-    # rest.
+    # Texts of similar length share a batch, so that there is little padding; ties are ordered by the text itself.
     unique = sorted(set(texts), key=lambda text: (len(text), text))
     vectors: list[np.ndarray] = []
     if unique:
@@ -94,7 +93,7 @@ def _load_model(folder: Path, device: str, trust_remote_code: bool):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; the embedder must be fetched before texts are embedded")
     check_model(folder)
-    # Imported here: reading embeddings must not cost the seconds that loading torch does.
+    # Imported here: reading embeddings must not take the seconds of loading torch.
     from sentence_transformers import SentenceTransformer
 
     try:
@@ -106,12 +105,12 @@ def _load_model(folder: Path, device: str, trust_remote_code: bool):
 
 
 def read_embeddings(path: Path | str, texts: Collection[str] | None = None) -> pd.DataFrame:
-    """The embeddings table, or what it has of some texts; what it takes in memory is little but these vectors.
+    """The embeddings table, or its rows for some texts; little more than these vectors is in memory.
 
     Raises
     ------
     UserError
-        If the file cannot be read as one.
+        If the file cannot be read as an embeddings table.
     """
     text_ids: list[str] = []
     vectors: list[np.ndarray] = []

@@ -20,12 +20,12 @@ KEPT_REASONS = 20
 def label_quality(
     candidates: pd.DataFrame, judge: Judge, tournament: Tournament, tolerance: float, seed: int
 ) -> tuple[pd.DataFrame, dict]:
-    """Rate every answer within its (prompt, seed), or where `tournament` has `group: prompt` within its prompt.
+    """Rate every answer within its (prompt, seed), or within its prompt if `tournament` has `group: prompt`.
 
     `judge` knows the answers as they are given, or in the latter case as `under_one_seed` gives them.
 
-    Answers with the same text that ended alike are one player, and share its rating: no judge can tell them apart.
-    Heuristics that draw with the same random numbers often give such answers, and comparisons are dear.
+    Answers with the same text and the same ending are one player and share its rating: no judge can tell them apart.
+    Heuristics that draw with the same random numbers often give such answers, and comparisons are expensive.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def label_quality(
         )
     ratings = ratings.rename(columns={"heuristic_id": "player"})
     rated = answered.merge(ratings, on=["prompt_id", "player", "seed"], validate="many_to_one")
-    # Where all answers are the same, their one player meets nobody, and yet they are known to be equally good.
+    # If all answers are the same, their one player meets nobody, but they are known to be equally good.
     met = rated.groupby(["prompt_id", "seed"])["player"]
     rated.loc[(met.transform("nunique") == 1) & (met.transform("size") > 1), ["rating", "rating_stderr"]] = 0.0
     rated["rating"] -= rated.groupby(["prompt_id", "seed"])["rating"].transform("mean")
@@ -70,24 +70,24 @@ def label_quality(
 
 
 def under_one_seed(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The same answers as if all were given under seed 0, so that those to a prompt meet in one tournament.
+    """The same answers as if all had seed 0, so that those to a prompt meet in one tournament.
 
-    What their seeds were stands behind their heuristics' ids.
+    Their original seeds are appended to their heuristics' ids.
     """
     ids = candidates["heuristic_id"] + " " + candidates["seed"].astype(str)
     return candidates.assign(heuristic_id=ids, seed=0)
 
 
 def under_own_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """What `under_one_seed` did, undone."""
+    """The inverse of `under_one_seed`."""
     ids = table["heuristic_id"].str.rsplit(" ", n=1, expand=True)
     return table.assign(heuristic_id=ids[0], seed=ids[1].astype(np.int64))
 
 
 def merge_summaries(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `label_quality` says of several shards, as if it had been one.
+    """The report of `label_quality` on several shards, as if they were one.
 
-    Counts are summed, but for `most_byes`, of which the largest counts; means are weighted by judged comparisons.
+    Counts are summed, except `most_byes`, which is the maximum; means are weighted by judged comparisons.
     """
     return _merged(summaries, [summary["calls"] - summary["failed"] for summary in summaries])
 

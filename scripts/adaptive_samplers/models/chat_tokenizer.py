@@ -1,4 +1,4 @@
-"""What a language model's folder says without its weights: tokens, chat template, end-of-turn tokens, context."""
+"""What a language model's folder gives without its weights: tokens, chat template, end-of-turn tokens, context."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -12,7 +12,7 @@ from adaptive_samplers.models.fetch import check_model
 
 
 class ChatTokenizer:
-    """The tokenizer of a causal language model, with what else is needed to ask it for an answer.
+    """The tokenizer of a causal language model, with everything else needed to ask it for an answer.
 
     Parameters
     ----------
@@ -70,14 +70,14 @@ class ChatTokenizer:
             return self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=True, return_dict=False
             )
-        except Exception as error:  # a template is a program of the model's, and may raise anything
+        except Exception as error:  # a template is code from the model, and may raise anything
             roles = ", ".join(message["role"] for message in messages)
             raise ConversationRefused(
                 f"the model's chat template refuses a conversation of the roles {roles} ({error})"
             ) from error
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of a text as it would stand in an answer."""
+        """The token ids of a text as part of an answer."""
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def encode_answer(self, text: str) -> list[int]:

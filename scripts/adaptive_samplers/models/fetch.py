@@ -1,4 +1,4 @@
-"""Where models come from: a Python package that carries one, the Hugging Face hub, or a local folder.
+"""Where models come from: a Python package that contains one, the Hugging Face hub, or a local folder.
 
 Whatever the source, a model becomes a folder with its files and a `provenance.json` that names the source, the
 licence, and the SHA-256 of every file. Downloads and conversions are kept in one cache folder, so that runs and clones
@@ -19,9 +19,9 @@ from adaptive_samplers.files import atomic_output, read_json, write_json
 from adaptive_samplers.hashing import content_id, file_sha256
 from adaptive_samplers.provenance import versions
 
-# Raise it when the files that a conversion writes would differ.
+# To be increased when the files that a conversion writes would differ.
 CONVERSION_VERSION = 1
-# What a model folder of this project has beside the model; Snakemake's file, linked, would change with both folders.
+# Files of a model folder besides the model; Snakemake's file, if linked, would change in both folders.
 NOT_OF_A_MODEL = ("provenance.json", ".snakemake_timestamp")
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")  # endings of files with weights
 
@@ -94,7 +94,7 @@ def model_hash(folder: Path | str) -> str:
 
 
 def check_model(folder: Path | str, weights: bool = True) -> None:
-    """Compare the files of a fetched model with their hashes on record; of a folder without a record nothing is known.
+    """Compare the files of a fetched model with their recorded hashes; a folder without a record is not checked.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def convert_gguf(path: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    # A model loaded from GGUF refuses to be saved; its weights in a plain model of the same config do not.
+    # A model loaded from GGUF cannot be saved; its weights in a plain model of the same config can.
     config = copy.deepcopy(quantized.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -274,7 +274,7 @@ def _from_adapter(source: dict[str, Any], folder: Path) -> dict[str, Any]:
         model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
         model = PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
         model.save_pretrained(folder)
-        # Where the adapter brings its tokenizer, its chat template counts.
+        # If the adapter has its own tokenizer, its chat template is used.
         tokenizer = adapter if (adapter / "tokenizer_config.json").is_file() else base
         AutoTokenizer.from_pretrained(tokenizer, local_files_only=True).save_pretrained(folder)
     except (OSError, ValueError, RuntimeError) as error:
@@ -297,7 +297,7 @@ def _link_tree(source: Path, target: Path) -> None:
         copied = target / path.relative_to(source)
         copied.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # The hub's cache holds links to its blobs: it is the file that counts.
+            # The hub's cache holds links to its blobs: the link's target is what counts.
             os.link(path.resolve(), copied)
         except OSError:
             shutil.copy2(path, copied)

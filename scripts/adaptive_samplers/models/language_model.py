@@ -24,7 +24,7 @@ class LanguageModel(ChatTokenizer):
     dtype : str
         float32, bfloat16 or float16.
     device : str
-        `auto` takes a GPU where there is one.
+        `auto` takes a GPU if there is one.
     trust_remote_code : bool
         Whether Python files of the model folder may run.
     """
@@ -120,5 +120,5 @@ class LanguageModel(ChatTokenizer):
 
 
 def choose_device(device: str) -> str:
-    """`auto` becomes cuda where a GPU is there, else cpu."""
+    """`auto` becomes cuda if there is a GPU, else cpu."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -1,4 +1,4 @@
-"""A shell command that ends with whom it works for: killed or not, a job leaves no training behind."""
+"""A shell command that ends with its owner: even a killed job leaves no training running."""
 
 import subprocess
 import sys

@@ -1,9 +1,9 @@
-"""The training command of a config: the words that stand in it, and what they are replaced with. Needs no package."""
+"""The training command of a config: the placeholders in it and what replaces them. Needs no package."""
 
 import shlex
 from collections.abc import Mapping
 
-# What every command must be told, or it would train nothing that the iteration can use.
+# What every command must be given; otherwise the iteration could not use what it trains.
 REQUIRED_WORDS = ("data", "model", "output")
 
 

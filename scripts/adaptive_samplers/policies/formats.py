@@ -1,6 +1,6 @@
-"""Samples of a policy in the formats of those who read them: JSON lines, AlpacaEval, lm-evaluation-harness.
+"""Samples of a policy in the formats of the tools that read them: JSON lines, AlpacaEval, lm-evaluation-harness.
 
-All are written a row at a time from the `policy_samples` table, and are the same bytes whenever they are made again.
+All are written a row at a time from the `policy_samples` table, and are byte-identical whenever they are made again.
 """
 
 import hashlib
@@ -20,21 +20,21 @@ from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import read_batches
 
 Row = dict[str, Any]
-FILES_AT_A_TIME = 500  # open ones; systems allow a process about a thousand
+FILES_AT_A_TIME = 500  # open at once; systems allow a process about a thousand
 
 
 def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str, Any], folder: Path) -> None:
     """Write a `policy_samples` table into `folder`, in every format.
 
-    - `samples.jsonl`: a line a sample, with `prompt_id`, `sample_id`, the `prompt` as a list of messages, the
+    - `samples.jsonl`: one line per sample, with `prompt_id`, `sample_id`, the `prompt` as a list of messages, the
       `instruction` as text and the `output`; `generator`, `dataset`, `split` and `type` are named as in HALOs.
     - `alpaca_eval/sample_{sample_id}.json`: a list of `{instruction, output, generator, dataset}`, one answer to each
       prompt, which is what AlpacaEval takes for the outputs of one model.
-    - `lm_eval/samples_{dataset}.jsonl`: a line a prompt in the layout in which lm-evaluation-harness logs samples.
+    - `lm_eval/samples_{dataset}.jsonl`: one line per prompt in the layout of lm-evaluation-harness's sample logs.
 
     Parameters
     ----------
-    prompts : the `prompts` table; of the samples' prompts at least.
+    prompts : the `prompts` table, with at least the samples' prompts.
     generation : how answers were made, for the lines of lm-evaluation-harness: `max_new_tokens` (a number, or one for
         each kind of prompt), `stop` and `sampling`.
     """
@@ -46,10 +46,10 @@ def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str,
 
 
 def instructions(messages: Sequence[str]) -> list[str]:
-    """Conversations, each given as JSON, as a text each: the question, or where there are more, all turns with roles.
+    """Conversations in JSON, each as one text: the question, or if there are more turns, all of them with roles.
 
-    A system message is no turn, and is left out, so that answers join those that others gave to the same question.
-    Readers tell prompts apart by this text: where conversations differ by system messages alone, those stand in front.
+    A system message is not a turn and is left out, so that answers match those that others gave to the same question.
+    Readers tell prompts apart by this text: if conversations differ only in system messages, these are put in front.
     """
     conversations = [json.loads(text) for text in messages]
     turns = [written_out([message for message in found if message["role"] != "system"]) for found in conversations]
@@ -130,7 +130,7 @@ def _write_lm_eval(samples: Path, asked: Mapping[str, Row], generation: Mapping[
 def _task_file(folder: Path, task: str) -> Path:
     path = folder / f"samples_{re.sub(r'[^A-Za-z0-9._-]', '_', task)}.jsonl"
     if path.exists():
-        # Names of two datasets that differ in other characters alone.
+        # Two datasets whose names differ only in other characters.
         digest = hashlib.sha256(task.encode()).hexdigest()[:8]
         path = path.with_name(f"{path.stem}_{digest}.jsonl")
     return path
@@ -169,7 +169,7 @@ def _lm_eval_line(number: int, prompt: Row, answers: list[Row], generation: Mapp
     }
 
 
-# What writes each format, by its file or folder.
+# The writer of each format, by its file or folder.
 FORMATS = {"samples.jsonl": _write_json_lines, "alpaca_eval": _write_alpaca_eval, "lm_eval": _write_lm_eval}
 
 

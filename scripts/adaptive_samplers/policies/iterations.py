@@ -1,4 +1,4 @@
-"""Iterations of alignment: which prompts each takes, and how the samples of a prompt meet in one tournament."""
+"""Iterations of alignment: which prompts each takes, and how a prompt's samples meet in one tournament."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from adaptive_samplers.tables import SCHEMAS, read_batches, table_writer
 def plan_iterations(
     prompts: pd.DataFrame, splits: Sequence[str], skip: int, size: int, most: int | None
 ) -> list[dict[str, int]]:
-    """The iterations, `{iteration, prompts}` each: at most so many (None: any number), until the prompts end.
+    """The iterations, each `{iteration, prompts}`: at most this many (None: no limit), until the prompts run out.
 
     Raises
     ------
@@ -32,9 +32,9 @@ def plan_iterations(
 
 
 def contestants(heuristics: pd.DataFrame, samples: int) -> pd.DataFrame:
-    """The `heuristics` table in which every sample of a policy is a contestant of its own.
+    """The `heuristics` table in which every sample of a policy is its own contestant.
 
-    Tournaments and pairs compare answers to a prompt under one seed; a policy's samples differ in the seed alone. So
+    Tournaments and pairs compare answers to a prompt under one seed, but a policy's samples differ only in the seed. So
     each becomes the answer of a contestant, and all of a prompt's samples meet.
     """
     (row,) = heuristics.to_dict("records")
@@ -48,10 +48,10 @@ def _contestant(heuristic_id: str, number: int) -> str:
 
 
 def as_contestants(candidates: Path, output: Path) -> None:
-    """Write verified samples as the `candidates` of `contestants`, all with the seed 0.
+    """Write verified samples as the `candidates` of `contestants`, all with seed 0.
 
-    Log-probabilities are left out: the engine's differ in their last digits with what else was in flight, as they do
-    after a kill, and an iteration's files are to be the same bytes whatever happened on the way.
+    Log-probabilities are left out: the engine's vary in the last digits with the other requests in flight, for example
+    after a kill, and an iteration's files must be byte-identical whatever happened along the way.
     """
     with table_writer("candidates", output) as writer:
         for batch in read_batches("candidates", candidates):
@@ -73,7 +73,7 @@ def _as_contestants(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def summarize_iterations(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """What each iteration did: prompts, samples, pairs, what the judge thought of them, and the policy's hash."""
+    """What each iteration did: prompts, samples, pairs, the judge's opinion of them, and the policy's hash."""
     return [_summary(number, folder) for number, folder in enumerate(folders, start=1)]
 
 

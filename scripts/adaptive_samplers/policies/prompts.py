@@ -8,9 +8,9 @@ from adaptive_samplers.errors import UserError
 
 
 def slice_prompts(prompts: pd.DataFrame, splits: Sequence[str], skip: int, limit: int | None) -> pd.DataFrame:
-    """The prompts of some splits from place `skip` on, at most `limit` (None: all), in the order of their ids.
+    """The prompts of some splits after the first `skip`, at most `limit` (None: all), in the order of their ids.
 
-    Ids are hashes, so every slice is a random part of the prompts; slices that follow one another are disjoint.
+    Ids are hashes, so every slice is a random part of the prompts; consecutive slices are disjoint.
 
     Raises
     ------

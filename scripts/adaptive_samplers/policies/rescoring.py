@@ -1,4 +1,4 @@
-"""Answers of a policy as the base model sees them, for a judge that looks at the base model's log-probabilities."""
+"""Answers of a policy as the base model sees them, for a judge that uses the base model's log-probabilities."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.tables import SCHEMAS, read_batches, table_writer
 
-ROWS = 1_000  # read at once
+ROWS = 1_000  # read at a time
 
 
 def rescore(candidates: Path, model: LanguageModel, policy: ChatTokenizer, batch_size: int, output: Path) -> None:
@@ -18,7 +18,7 @@ def rescore(candidates: Path, model: LanguageModel, policy: ChatTokenizer, batch
     Raises
     ------
     UserError
-        If the policy has other tokens than the model.
+        If the policy's tokens differ from the model's.
     """
     if policy.tokenizer.get_vocab() != model.tokenizer.get_vocab():
         raise UserError(

@@ -1,4 +1,4 @@
-"""The samples of a policy: how they are drawn, and one table of them with what they answer."""
+"""The samples of a policy: how they are drawn, and one table of them with their prompts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ ANSWER_COLUMNS = ["text", "finish_reason", "token_ids", "token_logprobs", "sampl
 
 
 def sampling_heuristics(steps: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The `heuristics` table of one row that a chain of steps makes, as `policy_samples.sampling` has it."""
+    """The `heuristics` table with one row for a chain of steps, as given in `policy_samples.sampling`."""
     return pd.DataFrame(expand_heuristics(Heuristics(pipelines=[steps])))
 
 
 def gather_policy_samples(candidates: Path, prompts: pd.DataFrame, policy: str, output: Path) -> None:
-    """Write the `policy_samples` table: the verified answers, a prompt's together, ordered by prompt and sample.
+    """Write the `policy_samples` table: the verified answers, grouped by prompt and ordered by prompt and sample.
 
     A sample's id is the seed of its answer, 0 to n - 1. The answers are read some prompts at a time.
     """

@@ -1,4 +1,4 @@
-"""An iteration's training: the command of the config is run, and the folder that it leaves becomes the next policy."""
+"""An iteration's training: the config's command is run, and the folder that it leaves becomes the next policy."""
 
 import os
 import shutil
@@ -28,21 +28,21 @@ SHOWN_LINES = 30  # of the log of a command that failed
 
 
 def training_seed(run_seed: int, number: int) -> int:
-    """The seed of an iteration's training, at least 0 and below 2^31, which every library takes."""
+    """The seed of an iteration's training, at least 0 and below 2^31, which every library accepts."""
     return content_number(["train", run_seed, number]) % 2**31
 
 
 def train_policy(command: str, words: Mapping[str, str | int], output: Path, log: Path, threads: int) -> None:
-    """Run a training command; the folder `output` is there when it has succeeded, and only then.
+    """Run a training command; the folder `output` exists if and only if it has succeeded.
 
     Parameters
     ----------
-    command : of the config; `{output}` in it is a folder that does not exist yet, beside `output`.
-    words : what the other words in the command are replaced with. Each is an environment variable too (see
-        `command.variable`). Paths should be absolute, for a command may go elsewhere. The folder `scratch`, if there
-        is one, is made, and deleted once the command has succeeded.
+    command : of the config; `{output}` in it is a folder next to `output` that does not exist yet.
+    words : what replaces the other placeholders in the command. Each is also an environment variable (see
+    `command.variable`). Paths should be absolute, because a command may change folders. The folder `scratch`, if
+    given, is created, and deleted once the command has succeeded.
     log : what the command writes to stdout and stderr goes there.
-    threads : of each process of the command, for libraries that ask OpenMP.
+    threads : of each process of the command, for libraries that use OpenMP.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def train_policy(command: str, words: Mapping[str, str | int], output: Path, log
     output.parent.mkdir(parents=True, exist_ok=True)
     with only_writer(output):
         for left in output.parent.glob(f".{output.name}.*"):
-            # Of jobs that were killed. Whoever holds the lock knows that nobody writes there any more.
+            # Left by killed jobs. While we hold the lock, nobody else writes there.
             shutil.rmtree(left, ignore_errors=True)
         if "scratch" in words:
             Path(words["scratch"]).mkdir(parents=True, exist_ok=True)
@@ -71,12 +71,12 @@ def train_policy(command: str, words: Mapping[str, str | int], output: Path, log
 def _run(command: str, words: Mapping[str, str | int], threads: int, stream: int) -> int:
     environment = {**os.environ, **{variable(word): str(value) for word, value in words.items()}}
     environment["OMP_NUM_THREADS"] = str(threads)
-    # What puts this library before all that is installed is for the workflow's own jobs (rules/common.smk).
+    # The variable that puts this library before installed ones is only for the workflow's own jobs (rules/common.smk).
     paths = environment.pop("PYTHONPATH", "").split(os.pathsep)
     if paths := [path for path in paths if path not in ("", str(LIBRARY))]:
         environment["PYTHONPATH"] = os.pathsep.join(paths)
     attendant = [sys.executable, "-c", ATTEND, str(LIBRARY), str(os.getpid()), command]
-    # A group of its own, which a kill of this process takes with it.
+    # Its own process group, which is killed with this process.
     return subprocess.call(
         attendant, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True
     )
@@ -107,7 +107,7 @@ def _check_checkpoint(folder: Path, log: Path) -> None:
 
 
 def adopt_policy(checkpoint: Path, base: Path, license_name: str, name: str, folder: Path) -> None:
-    """Make a model folder, with its provenance, of what training left; an adapter is merged into `base`."""
+    """Make a model folder, with its provenance, from the output of training; an adapter is merged into `base`."""
     source = {"kind": "folder", "path": str(checkpoint)}
     if is_adapter(checkpoint):
         source = {"kind": "adapter", "adapter": source, "base": {"kind": "folder", "path": str(base)}}

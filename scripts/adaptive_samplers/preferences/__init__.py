@@ -1,13 +1,13 @@
-"""Preference data from answers and their labels: pairs for DPO and its kin, and labels of single answers for KTO's.
+"""Preference data from answers and their labels: pairs for DPO and similar methods, single labels for KTO and similar.
 
 `answers` brings answers to one score and says which cannot be used; `pairing`, `rejection` and `feedback` choose pairs
-and labels among them; `dataset` does all of it for a run, `formats` writes what trainers read, and `card` describes it.
+and labels among them; `dataset` does this for a whole run, `formats` writes trainers' files, and `card` describes them.
 """
 
 from importlib import import_module
 from typing import Any
 
-# Loaded on first use: rules ask `formats` for the names of files, where what writes them need not be installed.
+# Loaded on first use: rules ask `formats` for file names where the packages that write them may not be installed.
 _HOMES = {
     "answers": ("CANDIDATE_COLUMNS", "REASONS", "chosen_heuristics", "score_column", "scored_answers"),
     "card": ("dataset_card",),

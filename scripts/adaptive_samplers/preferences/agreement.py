@@ -1,4 +1,4 @@
-"""Whether the winners of pairs are what a verifier, which the judge knows nothing of, finds the more correct ones."""
+"""Whether the winners of pairs are more correct according to a verifier, whose verdicts the judge does not know."""
 
 from math import sqrt
 from statistics import NormalDist
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 def agreement(pairs: pd.DataFrame, seed: int, resamples: int = RESAMPLES, confidence: float = CONFIDENCE) -> dict:
     """The share of verifiable pairs whose winner is the more correct one.
 
-    A pair is verifiable where both answers have a verdict and the verdicts differ.
+    A pair is verifiable if both answers have a verdict and the verdicts differ.
 
     Parameters
     ----------
@@ -28,7 +28,8 @@ def agreement(pairs: pd.DataFrame, seed: int, resamples: int = RESAMPLES, confid
     dict
         `pairs`; `verifiable`; `agreeing`; `share`, with `low` and `high` of Wilson's interval, as if pairs were
         independent (J. Am. Stat. Assoc. 22, 1927); and `by_prompt`, the mean over prompts of the share, with its
-        interval by bootstrap over prompts, for pairs of one prompt are not. Null where no pair is verifiable.
+        bootstrap
+        interval over prompts, because pairs of one prompt are not independent. Null if no pair is verifiable.
     """
     chosen, rejected = (pairs[f"correctness_{side}"].astype(float) for side in ("chosen", "rejected"))
     verifiable = chosen.notna() & rejected.notna() & (chosen != rejected)
@@ -53,7 +54,7 @@ def _plain(value: Any) -> Any:
 
 
 def wilson(successes: int, trials: int, confidence: float) -> tuple[float, float] | tuple[None, None]:
-    """Wilson's score interval of a share; nulls without a trial."""
+    """Wilson's score interval of a share; nulls without trials."""
     if not trials:
         return None, None
     z = NormalDist().inv_cdf((1 + confidence) / 2)

@@ -1,4 +1,4 @@
-"""Answers with one score each, comparable inside a group, and why some cannot be used."""
+"""Answers with one score each, comparable within a group, and why some cannot be used."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ from adaptive_samplers.hashing import content_id
 from adaptive_samplers.preferences.settings import PreferenceSettings
 from adaptive_samplers.tables import KEY
 
-CANDIDATE_COLUMNS = [*KEY, "text", "finish_reason"]  # what is needed of the candidates
-# Why an answer cannot be used; of several reasons, the first.
+CANDIDATE_COLUMNS = [*KEY, "text", "finish_reason"]  # needed from the candidates
+# Why an answer cannot be used; if there are several reasons, the first.
 REASONS = {
     "failed": "it ended in an error",
     "unrated": "the judge gave it no score",
@@ -45,14 +45,14 @@ def chosen_heuristics(heuristics: pd.DataFrame, wanted: Sequence[str] | None) ->
 def score_column(quality: pd.DataFrame, settings: PreferenceSettings) -> str:
     """The column of the `quality` table that ranks answers, `reward` or `rating`.
 
-    A judge's reward says the same of an answer whatever it met, so it compares answers to one prompt under all seeds. A
-    rating is relative to the answers in the same tournament, and has the mean 0 there. Where each seed has its own, it
-    says which answer stood out more among those of its seed, not which is better.
+    A judge's reward for an answer does not depend on its opponents, so it compares answers to one prompt under all
+    seeds. A rating is relative to the answers in the same tournament, where its mean is 0. If each seed has its own
+    tournament, it says which answer stood out more among those of its seed, not which is better.
 
     Raises
     ------
     UserError
-        If the judge gave no reward where one is needed.
+        If the judge gave no reward although one is needed.
     """
     has_reward = bool(quality["reward"].notna().any())
     column = settings.score if settings.score != "auto" else "reward" if has_reward else "rating"
@@ -81,20 +81,20 @@ def scored_answers(
     candidates : DataFrame
         The columns `CANDIDATE_COLUMNS`, with all answers to each prompt.
     quality : DataFrame
-        The key and `column`; rows of other answers do no harm.
+        The key and `column`; rows of other answers are ignored.
     correctness : DataFrame or None
         The key, `verifier` and `score`.
     column : of `score_column`.
-    slope : by how much the score grows with each character of an answer, which is taken out; see `length_slope`.
+    slope : how much the score grows with each character of an answer, which is subtracted; see `length_slope`.
 
     Returns
     -------
     DataFrame
         The key, `text`, `finish_reason`, `length` (characters), `score`, `correctness` (0 to 1, null where there is
         nothing to verify) and `reason`, one of `REASONS`; null for those that can be used. Of answers in a group whose
-        texts differ in white space alone, the one with the smallest hash of its key can, with the mean of their scores.
+        texts differ only in white space, the one with the smallest hash of its key can, with the mean of their scores.
     """
-    # Of millions of labels, few are of these prompts: merging them all would take most of the time.
+    # Of millions of labels, few belong to these prompts: merging them all would take most of the time.
     prompts = candidates["prompt_id"].unique()
     quality = quality[quality["prompt_id"].isin(prompts)]
     answers = candidates[CANDIDATE_COLUMNS].merge(quality[[*KEY, column]], on=KEY, how="left", validate="one_to_one")
@@ -125,7 +125,7 @@ def scored_answers(
 
 
 def words_of(text: str) -> str:
-    """What two texts that differ in white space alone have in common: a pair of them teaches nothing else."""
+    """Equal for texts that differ only in white space, since a pair of them would teach nothing else."""
     return " ".join(text.split())
 
 
@@ -151,7 +151,7 @@ def _without_duplicates(answers: pd.DataFrame, group: list[str]) -> pd.DataFrame
 
 
 def length_slope(parts: Iterable[pd.DataFrame], settings: PreferenceSettings) -> float:
-    """By how much an answer's score grows with each of its characters: least squares, with a level for each group.
+    """How much an answer's score grows with each of its characters: least squares, with an intercept per group.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The card of a data set of preferences: what the Hugging Face hub shows, and what a reader must know to trust it."""
+"""The card of a preference data set: what the Hugging Face hub shows, and what a reader must know to trust it."""
 
 import html
 import json
@@ -16,11 +16,11 @@ from adaptive_samplers.preferences.dataset import CONTAMINATED, NO_PAIR
 from adaptive_samplers.preferences.formats import FORMATS, file_name
 from adaptive_samplers.preferences.settings import PreferenceSettings
 
-TABLES = ("pairs.parquet", "answers.parquet")  # no names of the card: `datasets` reads one kind of file from a folder
+TABLES = ("pairs.parquet", "answers.parquet")  # not named in the card: `datasets` reads one kind of file from a folder
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "1M<n<10M"
 _CODE = re.compile(r"`[^`]+`")
-_NOT_ON_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line ends, and what is no text
+_NOT_ON_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line ends, and non-text
 
 
 def dataset_card(
@@ -37,7 +37,7 @@ def dataset_card(
     provenance: Mapping[str, Any],
     files: Sequence[Path],
 ) -> str:
-    """The text of `README.md` beside the data: YAML that the hub reads, then Markdown.
+    """The text of `README.md` next to the data: YAML that the hub reads, then Markdown.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def dataset_card(
     prompts : the `prompts` table.
     heuristics : the rows of the `heuristics` table that took part.
     models : what each model's `provenance.json` holds, by what the model was for.
-    judges : of each judge whose scores these are `kind`, and what there is of `name`, `pairs` and `model`.
-    engines : of each engine that answered `engine` and `versions`, null where they were not recorded.
+    judges : for each judge whose scores are used, `kind` and, if present, `name`, `pairs` and `model`.
+    engines : for each engine that answered, `engine` and `versions`, null if they were not recorded.
     provenance : versions and commit of the code that made the data.
     files : the data, in the card's folder.
     """
@@ -219,7 +219,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """What a cell shows, on one line: code as it is, of anything else the letters, never markup."""
+    """What a cell shows, on one line: code as it is, anything else as plain letters, never markup."""
     text = _CODE.fullmatch(str(value))
     return (_one_line(text[0]) if text else plain(str(value))).replace("|", "\\|")
 

@@ -1,4 +1,4 @@
-"""Preference pairs and labels of single answers, of a whole run."""
+"""Preference pairs and labels of single answers for a whole run."""
 
 import json
 from collections import Counter
@@ -57,14 +57,14 @@ def preference_pairs(answers: pd.DataFrame, settings: PreferenceSettings, seed: 
     answers : DataFrame
         `scored_answers`, with all answers to each prompt; the order of its rows does not matter.
     settings : PreferenceSettings
-    seed : the run's seed. What is drawn at random for a group depends on it and on the group's key alone.
+    seed : the run's seed. Random draws for a group depend only on it and on the group's key.
 
     Returns
     -------
     Pairs
         In the order of prompts and seeds. `seed` of a pair or of a dropped group is the one under which its answers
-        met; None where those of all seeds did. A pair of texts that a prompt's other seeds gave before, in whichever
-        order and with whatever white space, is not given again.
+        met; None if those of all seeds did. A pair of texts already given under another seed of the prompt, in either
+        order and with any white space, is not given again.
     """
     ranked = answers.sort_values(KEY, ignore_index=True)
     usable, reasons = ranked["reason"].isna().to_numpy(), ranked["reason"].to_numpy()
@@ -96,7 +96,7 @@ def _only(key: Any) -> Any:
 
 
 def _in_hashed_order(places: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Places in an order that favors no heuristic, for answers with the same score."""
+    """Indices in an order that favors no heuristic, for answers with the same score."""
     ids = [content_id([columns["prompt_id"][i], columns["heuristic_id"][i], int(columns["seed"][i])]) for i in places]
     return places[np.argsort(ids)]
 
@@ -104,7 +104,7 @@ def _in_hashed_order(places: np.ndarray, columns: Mapping[str, np.ndarray]) -> n
 def _pairs_of_group(
     places: np.ndarray, columns: Mapping[str, np.ndarray], settings: PreferenceSettings, key: tuple
 ) -> tuple[np.ndarray, str | None]:
-    """Places of better and worse answers, int [pairs, 2], and why there are none."""
+    """Indices of better and worse answers, int [pairs, 2], and why there are none."""
     none = np.empty((0, 2), dtype=np.int64)
     if len(places) < 2:
         return none, "too_few"
@@ -121,7 +121,7 @@ def _pairs_of_group(
         places, scores, ranking, verdicts = places[kept], scores[kept], ranking[kept], verdicts[kept]
     allowed = np.ones((len(places), len(places)), dtype=bool)
     if settings.length_control == "ratio":
-        # An empty answer counts as one character, or its ratio to any other would be infinite.
+        # An empty answer counts as one character; otherwise its ratio to any other would be infinite.
         lengths = np.maximum(columns["length"][places].astype(float), 1)
         longer = np.maximum(lengths[:, None], lengths[None, :])
         allowed &= longer <= settings.length_ratio * np.minimum(lengths[:, None], lengths[None, :])
@@ -167,14 +167,14 @@ def make_preferences(
 ) -> dict[str, Any]:
     """Write the tables `preference_pairs` and `preference_answers`, and what was dropped.
 
-    Pairs are made for the prompts of every split, for `agreement` to have more of them; only those of the settings'
+    Pairs are made for the prompts of every split, so that `agreement` has more of them; only those of the settings'
     splits are written.
 
     Parameters
     ----------
     prompts : the `prompts` table.
     heuristics : rows of the `heuristics` table whose answers take part.
-    quality, correctness : label tables; None where nothing was verified.
+    quality, correctness : label tables; None if nothing was verified.
     candidates : gives the columns `CANDIDATE_COLUMNS` in parts, each with all answers to its prompts, in the order of
         prompts. It is called once, and once more for each of `length_control: regress` and `threshold_scope: all`.
     contaminated : of `contaminated_prompts`; these prompts are not exported.
@@ -256,7 +256,7 @@ def make_preferences(
 
 
 def _threshold(parts: Iterable[pd.DataFrame], exported: set[str], settings: PreferenceSettings) -> float | None:
-    """The number that all scores are compared with; None where each group has its own."""
+    """The number that all scores are compared with; None if each group has its own."""
     if settings.threshold == "fixed":
         return settings.threshold_value
     if settings.threshold_scope == "group":
@@ -271,8 +271,8 @@ def _labels(
 ) -> pd.Series:
     """True or False for the answers that are labelled, null for others.
 
-    A text that a prompt's answers have under several seeds, with whatever white space, is labelled once. Against its
-    own group's mean or median, a group of one text or one score says nothing.
+    A text that several of a prompt's seeds give, with any white space, is labelled once. A group with one text or one
+    score says nothing relative to its own mean or median.
     """
     usable = answers[answers["reason"].isna()]
     if threshold is None:

@@ -1,4 +1,4 @@
-"""Prompts that share a run of words with those of an evaluation, which a model must not be trained on."""
+"""Prompts that share a run of words with an evaluation, which a model must not be trained on."""
 
 import difflib
 import json
@@ -16,7 +16,7 @@ from adaptive_samplers.hashing import content_number
 from adaptive_samplers.reading import Row, read_rows
 
 WORD = re.compile(r"\w+")
-# Where a prompt stands in others' files: the first of these that a row has.
+# The key of the prompt in external files: the first of these that a row has.
 TEXT_KEYS = (
     *("messages", "prompt", "instruction", "question", "text"),
     *("conversations", "conversation", "turns", "problem", "query", "instructions", "questions", "prompts", "texts"),
@@ -34,7 +34,7 @@ class Overlap(NamedTuple):
 
 
 def runs_of_words(text: str, count: int) -> set[str]:
-    """All runs of so many words, in lower case and without punctuation; of a shorter text, all of its words."""
+    """All runs of this many words, in lower case and without punctuation; for a shorter text, all of its words."""
     words = WORD.findall(text.lower())
     if len(words) < count:
         return {" ".join(words)} if words else set()
@@ -46,7 +46,7 @@ def contaminated_prompts(
 ) -> dict[str, Overlap]:
     """The prompts that share a run of `count` words with a text of an evaluation.
 
-    A text with fewer words counts as shared where the other one has exactly these words. System messages, which many
+    A text with fewer words counts as shared if the other one has exactly these words. System messages, which many
     prompts have in common, are not looked at. Memory grows with `prompts` alone, by a hash for each of their runs:
     evaluations pass through.
 
@@ -58,7 +58,7 @@ def contaminated_prompts(
     Returns
     -------
     dict
-        Of each such prompt the first shared run, in the order of evaluations and then of the alphabet.
+        For each such prompt the first shared run, ordered by evaluation and then alphabetically.
     """
     ids = prompts["prompt_id"].to_numpy()
     hashes, owners = _hashed_runs(prompts["messages"], count)
@@ -74,7 +74,7 @@ def contaminated_prompts(
 
 
 def _hashed_runs(conversations: Iterable[str], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The hashes of all runs of conversations in JSON, uint64 in ascending order, and the place of each one's owner."""
+    """The hashes of all runs of conversations in JSON, uint64 in ascending order, and the index of each one's owner."""
     hashes, owners = array("Q"), array("q")
     for place, messages in enumerate(conversations):
         runs = {run for text in said(json.loads(messages)) for run in runs_of_words(text, count)}
@@ -90,7 +90,7 @@ def said(messages: Sequence[dict[str, str]]) -> list[str]:
 
 
 def split_texts(prompts: pd.DataFrame, split: str) -> Iterator[tuple[str, str]]:
-    """The texts of one split of the `prompts` table, with its name: evaluations of the run's own."""
+    """The texts of one split of the `prompts` table, with its name: the run's own evaluations."""
     for messages in prompts["messages"][prompts["split"] == split]:
         yield from ((f"{split} split", text) for text in said(json.loads(messages)))
 
@@ -100,7 +100,7 @@ def evaluation_texts(path: Path | str) -> Iterator[tuple[str, str]]:
 
     JSON lines, JSON or Parquet, with the prompt under the first of `TEXT_KEYS` that a row has: a text, a list of texts,
     or a conversation of `{role, content}` or `{from, value}`. A JSON document may hold its rows in a list, under a name
-    (`{"data": [...]}`), by id, or in columns. Any other file is text, a prompt a line.
+    (`{"data": [...]}`), by id, or in columns. Any other file is text, one prompt per line.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def _rows_of(value: Any, place: str) -> Iterator[Row]:
     else:
         is_by_id = all(isinstance(part, dict) for part in value.values())
         for name, part in parts.items():
-            # Beside lists of rows, an object may tell of the file.
+            # Besides lists of rows, an object may have metadata of the file.
             if is_by_id or isinstance(part, list) or any(_row_texts(part)):
                 yield from _rows_of(part, f"{place}, {name}")
 
@@ -146,14 +146,14 @@ def _is_texts_by_id(value: dict[str, Any]) -> bool:
 
 
 def _row_texts(value: Any) -> Iterator[str]:
-    """The texts of a row: all of it if that is a text or a list of some, else what is under the first key for texts."""
+    """The texts of a row: all of it if it is a text or a list of texts, else the value of the first key for texts."""
     if isinstance(value, dict):
         value = next((value[key] for key in TEXT_KEYS if value.get(key) is not None), None)
     yield from _texts(value)
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts of a prompt: itself, its messages but for the system's, the texts in a list or a column."""
+    """All texts of a prompt: itself, its messages except the system's, the texts in a list or a column."""
     if isinstance(value, str):
         yield from [value] * bool(value.strip())
     elif isinstance(value, list):

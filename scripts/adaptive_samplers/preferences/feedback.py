@@ -1,4 +1,4 @@
-"""Feedback on single answers: desirable or not, by a threshold of the score."""
+"""Feedback on single answers: desirable or not, by a threshold on the score."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ def binary_labels(
     Parameters
     ----------
     scores : Series of float [N], none of them NaN.
-    threshold : `fixed`, which is `value`; or `mean` or `median`, of the answer's group.
+    threshold : `fixed`, which is `value`; or the `mean` or `median` of the answer's group.
     groups : [N], the group of each answer; None: all are one group.
 
     Returns

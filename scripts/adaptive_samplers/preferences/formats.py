@@ -17,7 +17,7 @@ def _assistant(text: str) -> list[Row]:
 
 
 def _origin(row: Row) -> Row:
-    """What tells a file's splits apart, and one prompt's rows from another's; trainers pass over it."""
+    """What distinguishes a file's splits and the rows of different prompts; trainers ignore it."""
     return {"prompt_id": row["prompt_id"], "split": row["split"]}
 
 
@@ -69,7 +69,7 @@ def _simpo(pairs: Path, answers: Path) -> Iterator[Row]:
 
 def _halos_pairwise(pairs: Path, _: Path) -> Iterator[Row]:
     for row in _rows("preference_pairs", pairs):
-        # Which one is shown first must say nothing, and must not change from one export to the next.
+        # The order must carry no information, and must not change from one export to the next.
         first_wins = content_number(["halos", row["prompt_id"], row["number"]]) % 2
         sides = ("chosen", "rejected") if first_wins else ("rejected", "chosen")
         yield {
@@ -98,12 +98,12 @@ def _halos_binary(_: Path, answers: Path) -> Iterator[Row]:
 
 
 def _halos_split(split: str) -> str:
-    """HALOs knows two splits, and reads what is not `train` as what it evaluates on."""
+    """HALOs knows two splits, and evaluates on everything that is not `train`."""
     return "train" if split == "train" else "test"
 
 
 class Format(NamedTuple):
-    """Its rows, from the tables of pairs and answers; who reads it; whether it is one JSON list, not JSON lines."""
+    """Its rows, from the tables of pairs and answers; its readers; whether it is one JSON list, not JSON lines."""
 
     rows: Callable[[Path, Path], Iterator[Row]]
     reader: str
@@ -147,7 +147,7 @@ def _labelled(answers: Path) -> Iterator[Row]:
 
 
 def _rows(name: str, path: Path) -> Iterator[Row]:
-    from adaptive_samplers.tables import read_batches  # rules ask for the files' names, where pyarrow need not be
+    from adaptive_samplers.tables import read_batches  # rules ask for file names where pyarrow may be missing
 
     for batch in read_batches(name, path):
         yield from batch.to_pylist()

@@ -34,8 +34,8 @@ def _neighbors(margins: np.ndarray, allowed: np.ndarray, _: np.random.Generator)
     return np.stack([better, better + 1], axis=1)
 
 
-# Each takes [n, n] of answers from best to worst: the score of the row's less the column's, and whether they may be a
-# pair, of which at least one may. It gives [pairs, 2].
+# Each takes two [n, n] arrays of answers from best to worst: the row's score minus the column's, and whether they may
+# be a pair, true at least once. It returns [pairs, 2].
 PAIRINGS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
     "best_worst": _best_worst,
     "best_random": _best_random,
@@ -68,8 +68,8 @@ def pair_answers(
     - `smallest_margin`: the pair whose scores differ least.
     - `neighbors`: each answer and the next one in the order of scores.
 
-    Of all of them only pairs whose scores differ by more than `margin`, and that are `allowed`. Between answers with
-    the same score, and pairs with the same margin, the earlier one in `scores` goes first.
+    All give only pairs whose scores differ by more than `margin` and that are `allowed`. Between answers with the same
+    score, and pairs with the same margin, the earlier one in `scores` goes first.
 
     Parameters
     ----------
@@ -77,12 +77,12 @@ def pair_answers(
     margin : 0 or more.
     allowed : bool [N, N]; whether the row's answer may win over the column's. None: it may.
     generator : needed for `best_random` and `most`.
-    most : pairs kept at most, drawn from all.
+    most : maximum number of pairs kept, drawn from all.
 
     Returns
     -------
     int array [pairs, 2]
-        Places of the better and of the worse answer in `scores`.
+        Indices of the better and of the worse answer in `scores`.
     """
     scores = np.asarray(scores, dtype=float)
     order = np.argsort(-scores, kind="stable")

@@ -1,4 +1,4 @@
-"""Statistical rejection sampling: answers as if drawn from the policy that the reward would make optimal.
+"""Statistical rejection sampling: answers as if drawn from the policy that is optimal for the reward.
 
 Liu et al., "Statistical Rejection Sampling Improves Preference Optimization" (2023), section 3.3.
 """
@@ -9,8 +9,8 @@ import numpy as np
 def accepted(scores: np.ndarray, beta: float, generator: np.random.Generator, samples: int | None = None) -> np.ndarray:
     """Which of a group's answers are accepted, each with probability exp((score - largest score) / beta).
 
-    The best answer is always accepted. Without `samples` there is one pass over the answers. With it passes go on among
-    those not yet accepted, the largest score being theirs, until so many are, as in the paper's algorithm 1.
+    The best answer is always accepted. Without `samples` there is one pass over the answers. Otherwise passes continue
+    over those not yet accepted, with their largest score, until `samples` are accepted, as in the paper's algorithm 1.
 
     Parameters
     ----------

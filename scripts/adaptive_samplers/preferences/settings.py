@@ -1,4 +1,4 @@
-"""How preferences are made of answers."""
+"""How preferences are made from answers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ class PreferenceSettings:
     splits : of prompts that are exported.
     group : `seed`, where the answers to a prompt under one seed meet, or `prompt`, where those of all seeds do.
     score : `reward`, `rating`, or `auto`: the reward where the judge has one.
-    correctness : what a verifier has to say: `ignore`, `agree` or `first`.
-    finished_only : leave out answers that were cut at the limit of tokens.
+    correctness : the role of the verifier: `ignore`, `agree` or `first`.
+    finished_only : leave out answers that were cut off at the token limit.
     pairing : one of `PAIRINGS`.
-    margin : how much the score of the better answer must be above the other's, at least by more than this.
-    most_pairs : kept at most of a group; None keeps all.
+    margin : the score of the better answer must exceed the other's by more than this.
+    most_pairs : maximum number kept per group; None keeps all.
     rejection_beta : of statistical rejection sampling, in units of the score; None accepts all answers.
     rejection_samples : answers to accept of each group; None makes one pass.
     length_control : `none`, `ratio` or `regress`.
-    length_ratio : characters of a pair's longer answer over those of the shorter one, at most.
-    threshold : what a desirable answer's score reaches: `fixed`, `mean` or `median`.
+    length_ratio : maximum ratio of the characters of a pair's longer answer to those of the shorter one.
+    threshold : what a desirable answer's score must reach: `fixed`, `mean` or `median`.
     threshold_value : with `fixed`.
     threshold_scope : mean or median of the `group`, or of `all` exported answers.
     rated : which answers the judge's ratings compare, those under a `seed` or to a `prompt`.
@@ -50,12 +50,12 @@ class PreferenceSettings:
 
     @classmethod
     def from_config(cls, preferences: Preferences, splits: Iterable[str], rated: str = "seed", **others: Any) -> Self:
-        """The settings in a config, but for what is said otherwise.
+        """The settings in a config, with the given exceptions.
 
         Parameters
         ----------
         preferences : the section of the config.
-        splits : the splits of the prompts; an iteration of policies has its own.
+        splits : the splits of the prompts; a policy iteration has its own.
         rated : `labels.quality.tournament.group`.
         others : fields that do not come from the config.
         """

@@ -1,10 +1,10 @@
-"""What many samples of one prompt are worth, and how to choose among them; usable alone, on arrays.
+"""The value of many samples of one prompt, and how to choose among them; usable separately, on arrays.
 
 - how often at least one of k samples is right: `pass_at_k`, `fit_power_law`;
 - the sample that a judge prefers: `best_of_n`;
 - the answer that most samples give: `majority_vote`, and how many samples it takes: `adaptive_consistency`.
 
-`measure` applies all of them to the answers of an evaluation, `report` shows what came out.
+`measure` applies all of them to the answers of an evaluation, `report` shows the results.
 """
 
 from adaptive_samplers.repeated_sampling.best_of_n import best_of_n

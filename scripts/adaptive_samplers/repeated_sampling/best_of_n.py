@@ -44,7 +44,7 @@ def best_of_n(scores: ArrayLike, values: ArrayLike, n: int) -> np.ndarray:
     # share[m]: of the subsets of n that lie within m of the samples.
     share = np.exp(log_share_without(size, size - np.arange(size + 1), n))
     with np.errstate(invalid="ignore"):
-        # Samples with equal scores share what falls to them together. A NaN is equal to nothing: 0 / 0.
+        # Samples with equal scores split their joint share. NaN equals nothing: 0 / 0.
         chosen = (share[not_higher] - share[lower]) / (not_higher - lower)
     expected = (chosen * values).sum(axis=-1)
     return np.where(np.isnan(scores).any(axis=-1), np.nan, expected)

@@ -30,7 +30,7 @@ def log_share_without(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
     with np.errstate(divide="ignore"):
         for step in range(int(fewer.max(initial=0))):
             ratio = np.where(step < fewer, more / np.maximum(n - step, 1), 0.0)
-            # Where c + k > n a ratio passes 1 after it has been 1: by then the sum is minus infinity.
+            # If c + k > n a ratio exceeds 1 after it has been 1: by then the sum is minus infinity.
             total += np.log1p(-np.minimum(ratio, 1.0))
     return total
 

@@ -33,8 +33,8 @@ def majority_vote(
     weights : array [N], optional
         Of the votes, 0 or more, such as a judge's: the answer with the largest sum is elected.
     subsets, seed : int
-        Without weights the expectation is exact. With them it is so where the samples have at most so many subsets;
-        otherwise it is the mean over so many of them, drawn with this seed.
+        Without weights the expectation is exact. With them it is exact if the samples have at most this many subsets;
+        otherwise it is the mean over this many of them, drawn with this seed.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def majority_vote(
 
 
 def _subsets(size: int, n: int, most: int, seed: int) -> np.ndarray:
-    """All subsets of `n` as positions `[subsets, n]`, or, where there are more than `most`, so many drawn ones."""
+    """All subsets of `n` as positions `[subsets, n]`, or, if there are more than `most`, that many drawn ones."""
     if math.comb(size, n) <= most:
         return np.array(list(combinations(range(size), n)))
     drawn = np.random.default_rng(seed).random((most, size))
@@ -114,7 +114,7 @@ def _binomial(votes: ArrayLike, count: int, share: float) -> np.ndarray:
 
 
 def _times(polynomial: np.ndarray, drawn: np.ndarray, most: int, n: int) -> np.ndarray:
-    """`polynomial [n + 1, T]` times the votes of one more answer, at most `most` of them; with just so many it ties."""
+    """`polynomial [n + 1, T]` times the votes of one more answer, at most `most` of them; exactly `most` ties."""
     product = np.zeros((n + 1, polynomial.shape[1] + 1))
     for votes in range(min(most, n) + 1):
         tied = int(votes == most)

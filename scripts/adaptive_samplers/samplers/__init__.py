@@ -1,6 +1,6 @@
 """Adaptive samplers: tiny permutation-equivariant networks from logits to the logits to sample from.
 
-`definitions` declares the architectures, each with all that others need to know of it.
+`definitions` declares the architectures, each with everything that other code needs to know about it.
 """
 
 from importlib import import_module
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: figures and configs read declarations without torch.
+    # Loaded on first use: figures and configs read the declarations without torch.
     if name in ARCHITECTURES:
         return ARCHITECTURES[name].sampler_class
     if name in __all__:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config"  # its key in the metadata of the weights
 
-# The range of a sampler that does not say what it was trained on, and of a new one. Of 1,000 distributions of the
-# embedded model, none reaches below -48 nats.
+# The range of a sampler without a recorded training range, and of a new one. None of 1,000 distributions of the
+# embedded model reaches below -48 nats.
 DEFAULT_LOWEST_LOG_PROB = -50.0
 
 
@@ -60,13 +60,13 @@ class AdaptiveSampler(
     declares it under its class name, which `config.json` carries as `architecture`, together with the
     arguments of its constructor and with `lowest_log_prob`, where the range ends that it was trained on.
 
-    Below that range it is not asked. Tokens there keep their distances in the raw logits, and all are raised by as much
-    as the sampler raises the token that it raises least. So none gets more than its share under the raw logits, none
-    gets above a token in the range, and their order stays. Servers ban tokens by such logits.
+    It is not evaluated below that range. Tokens there keep their distances in the raw logits, and all are raised by as
+    much as the token that the sampler raises least. So none gets more than its share under the raw logits or rises
+    above a token in the range, and their order is kept. Servers ban tokens with such logits.
 
     Attributes
     ----------
-    stride : for a decoding step, the architecture is evaluated on every so many knots of the grid, and the smooth
+    stride : for a decoding step, the architecture is evaluated on every `stride`-th knot of the grid, and the smooth
         part of its output carried to the others by cubics; docs/measurements.md has what was measured.
     """
 
@@ -74,7 +74,7 @@ class AdaptiveSampler(
 
     def __init__(self) -> None:
         super().__init__()
-        # The mixin has gathered the constructor's arguments by now; it writes this dictionary as config.json.
+        # The mixin has collected the constructor's arguments by now; it writes this dictionary as config.json.
         name, arguments = type(self).__name__, self._hub_mixin_config or {}
         if name in ARCHITECTURES:
             ARCHITECTURES[name].check(arguments)
@@ -121,7 +121,7 @@ class AdaptiveSampler(
         inside = t.clamp(min=self.lowest_log_prob)
         function = self.smooth_and_truncation(inside, n.where(t > t.amax(-1, keepdim=True) - BANNED_DEPTH, 0))
         output = truncate(*function)
-        # As `portable.bounds` has it: by how much the point is raised that is raised least.
+        # As in `portable.bounds`: the smallest amount by which a point is raised.
         raised = (output - inside).amin(-1, keepdim=True)
         return output.where(t >= self.lowest_log_prob, t + raised), is_sound(*function)
 
@@ -155,7 +155,7 @@ class AdaptiveSampler(
     def _on_every_token(self, logits: Tensor) -> Tensor:
         """The output logits `[B, V]` by the architecture's value at each token, in the type of its parameters."""
         kept, masked, _ = mask_and_check(logits)
-        # PyTorch's own, as published samplers were trained and run with, and not the more accurate one.
+        # PyTorch's own, with which published samplers were trained and run, and not the more accurate one.
         log_probs = kept.log_softmax(-1).to(self._dtype)
         log_probs = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
         output, sound = self._bounded(log_probs, (~masked).to(log_probs))
@@ -176,7 +176,7 @@ class AdaptiveSampler(
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw a token for each row of `logits` `[..., V]`: token ids `[...]`, int64.
 
-        One uniform number a row and the inverse of the cumulative distribution. No output logits are stored.
+        One uniform number per row and the inverse of the cumulative distribution. No output logits are stored.
 
         Raises
         ------
@@ -191,7 +191,7 @@ class AdaptiveSampler(
 
     @torch.inference_mode()
     def _at_knots(self, logits: Tensor) -> tuple[Condensed, Tensor, Tensor, Tensor]:
-        """Condense logits `[B, V]` and evaluate the architecture at the knots, as `spread` and `draw` want it."""
+        """Condense logits `[B, V]` and evaluate the architecture at the knots, as `spread` and `draw` expect."""
         dtype = self._dtype
         condensed = passes_for(logits.device).condense(logits, INTERVALS, self.lowest_log_prob)
         sketch = on_every(self.stride, condensed.sketch)
@@ -199,7 +199,7 @@ class AdaptiveSampler(
         return condensed, between(self.stride, smooth), scale, threshold
 
     def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`smooth_and_truncation` where no gradients are wanted; for an architecture that has a quicker way then."""
+        """`smooth_and_truncation` without gradients, which an architecture may implement faster."""
         return self.smooth_and_truncation(t, n)
 
     def as_logits_processor(self) -> "LogitsProcessor":
@@ -214,7 +214,7 @@ class AdaptiveSampler(
         return AdaptiveLogitsProcessor(self)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        # The mixin writes config.json; repeated beside the weights, it is covered by their checksum.
+        # The mixin writes config.json; the copy next to the weights is covered by their checksum.
         save_tensors(self.state_dict(), save_directory / "model.safetensors", {CONFIG: _canonical(self.config)})
 
     @classmethod
@@ -276,7 +276,7 @@ class AdaptiveSampler(
 
 
 def _weights_file(model_id: str, options: dict[str, Any]) -> Path:
-    """Where the weights lie, fetched from the hub if need be. Only safetensors: a pickle can run code."""
+    """Where the weights are, fetched from the hub if necessary. Only safetensors: a pickle can run code."""
     folder = Path(model_id)
     if folder.is_dir():
         if not (folder / "model.safetensors").is_file():
@@ -294,7 +294,7 @@ def _canonical(config: dict[str, Any]) -> str:
 
 
 def check_weights(tensors: dict[str, Tensor], sampler: AdaptiveSampler, path: Path) -> None:
-    """Refuse tensors read from `path` that are no numbers, or do not fit the sampler.
+    """Refuse tensors read from `path` that are not finite, or do not fit the sampler.
 
     Raises
     ------
@@ -342,5 +342,5 @@ def build_sampler(architecture: str, config: dict[str, Any], seed: int) -> Adapt
 
 @lru_cache(maxsize=8)
 def load_sampler(path: str, device: str) -> AdaptiveSampler:
-    """A saved sampler, read once a process: engines apply it at every token."""
+    """A saved sampler, read once per process: engines apply it at every token."""
     return AdaptiveSampler.from_pretrained(path).to(device)

@@ -1,6 +1,6 @@
-"""The architectures, a declaration each; the classes are in modules of their own, which need torch.
+"""The architectures, one declaration each; the classes are in separate modules, which need torch.
 
-Colors are of Okabe and Ito, as in `figures.style`. docs/add_an_architecture.md tells how to add one.
+Colors are from Okabe and Ito, as in `figures.style`. docs/add_an_architecture.md explains how to add one.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class SimpleDistributionAwareTransform(Options):
 
 @architecture(
     "adaptive_samplers.samplers.network",
-    learning_rate=0.003,  # it does not bear the rate that suits the others
+    learning_rate=0.003,  # it does not tolerate the rate that suits the others
     color="#D55E00",
     marker="^",
     # Published networks have a multiplier, and saved ones may be as small as can be.

@@ -9,7 +9,7 @@ from adaptive_samplers.samplers.base import AdaptiveSampler, SwiGLU
 class LocalProbabilityTransform(AdaptiveSampler):
     """`y = logp + SwiGLU(logp)`, then a truncation whose scale and threshold are two plain parameters.
 
-    It sees nothing of the rest of the distribution, so it can express temperature and epsilon sampling, and
+    It does not see the rest of the distribution, so it can express temperature and epsilon sampling, and
     not the heuristics whose cut depends on the other tokens.
 
     Parameters

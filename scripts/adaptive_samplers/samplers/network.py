@@ -10,7 +10,7 @@ from torch.nn.functional import elu, softplus
 
 from adaptive_samplers.samplers.base import AdaptiveSampler, SwiGLU
 
-# As in the definition of the architecture; it keeps the quotient of linear attention finite.
+# As in the architecture's definition; it keeps the quotient of linear attention finite.
 ATTENTION_EPSILON = 1e-6
 
 
@@ -113,7 +113,7 @@ class SamplingNetwork(AdaptiveSampler):
         h = self.encoder(t)
         for block in self.blocks:
             h = block(h, n)
-        # A sum rather than a matrix product, which over a whole vocabulary in float32 loses 5e-3 in the output.
+        # A sum rather than a matrix product, which costs 5e-3 of accuracy over a whole vocabulary in float32.
         context = (n[..., None] * h).sum(1) / n.sum(-1, keepdim=True)
         features = torch.cat([h, context[:, None].expand_as(h)], dim=-1)
         smooth = t + self.transformation_head(features).squeeze(-1)
@@ -125,7 +125,7 @@ class SamplingNetwork(AdaptiveSampler):
         return smooth, scale, threshold
 
     def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # Somebody may have put another function in the definition's place, for example one of torch.compile.
+        # The method may have been replaced, for example by torch.compile.
         defined_here = getattr(self.smooth_and_truncation, "__func__", None) is SamplingNetwork.smooth_and_truncation
         in_numba = _numba_network()
         if in_numba is None or not defined_here or t.device.type != "cpu" or t.dtype != torch.float32:
@@ -135,8 +135,8 @@ class SamplingNetwork(AdaptiveSampler):
 
 @cache
 def _numba_network() -> ModuleType | None:
-    """The module with this architecture in numba, imported when first wanted, or None where numba is missing."""
+    """The module with this architecture in numba, imported on first use, or None if numba is missing."""
     try:
         return import_module("adaptive_samplers.samplers.passes.numba_network")
-    except ImportError:  # the passes, which need numba as well, have warned of it
+    except ImportError:  # the passes, which also need numba, have warned about it
         return None

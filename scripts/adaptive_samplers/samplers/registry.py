@@ -1,4 +1,4 @@
-"""Which architectures there are, and all that others need to know of each.
+"""Which architectures there are, and what other code needs to know about each.
 
 Nothing here needs torch: a config is checked and figures are drawn without loading it. The class of an architecture is
 loaded when first used.
@@ -51,7 +51,7 @@ class Architecture:
     learning_rate : float
         The highest learning rate in the target `learnability`.
     color, marker : str
-        How figures draw it: `#` and six hexadecimal digits, and a marker of matplotlib.
+        How figures draw it: `#` and six hexadecimal digits, and a matplotlib marker.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Architecture:
 
     @cached_property
     def sampler_class(self) -> type[AdaptiveSampler]:
-        """The class itself. Raises TypeError if it does not take the arguments that are declared."""
+        """The class itself. Raises TypeError if it does not take the declared arguments."""
         found = getattr(import_module(self.module), self.name)
         taken = {name: argument.default for name, argument in inspect.signature(found).parameters.items()}
         defaults = {name: field.default for name, field in self.options.model_fields.items()}
@@ -82,7 +82,7 @@ class Architecture:
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raises UserError if the constructor does not take these arguments together; those left out have defaults."""
         self.check_each(arguments)
-        # Not validated again, for the constructor may allow more than a config does.
+        # Not validated again, because the constructor may allow more than a config does.
         options = {name: arguments[name] for name in self.options.model_fields if name in arguments}
         for name, problem in self.options.model_construct(**options).problems():
             raise UserError(f"{self.name}: {name}: {problem}")
@@ -98,7 +98,7 @@ class Architecture:
 
 
 def _is_allowed(value: Any, allowed: Numbers | type[bool]) -> bool:
-    """Whether an argument may have this value; a truth value is no number, and 2.0 is no whole one."""
+    """Whether an argument may have this value; a bool is not a number, and 2.0 is not an integer."""
     if allowed is bool or isinstance(value, bool):
         return allowed is bool and isinstance(value, bool)
     return isinstance(value, int if allowed.whole else int | float) and value in allowed

@@ -10,7 +10,7 @@ from adaptive_samplers.samplers.base import AdaptiveSampler, SwiGLU
 class SimpleDistributionAwareTransform(AdaptiveSampler):
     """`y = logp + SwiGLU([silu(Linear(logp)), largest logp, entropy])`, then a truncation.
 
-    The two statistics suffice for min-p and eta sampling beside what the local sampler expresses.
+    The two statistics suffice for min-p and eta sampling, in addition to what the local sampler can express.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Scores and training sets: labels joined once, brought to one scale, and the best answers kept.
 
 `scores` joins and scales (`normalization`), `training_sets` keeps the best by a weighted sum or by Pareto fronts
-(`pareto`), and `summary` says what could not be kept and why, and how each heuristic fared.
+(`pareto`), and `summary` says what could not be kept and why, and how each heuristic did.
 """
 
 from adaptive_samplers.selection.normalization import METHODS, SCOPES, normalize, z_score

@@ -7,13 +7,13 @@ import pandas as pd
 
 METHODS = ("zscore", "robust", "rank")
 SCOPES = ("global", "dataset", "prompt")
-# What makes a normal distribution's standard deviation of its median and its mean absolute deviation.
+# Factors from a normal distribution's median and mean absolute deviation to its standard deviation.
 _FROM_MEDIAN_DEVIATION = 1.4826
 _FROM_MEAN_DEVIATION = 1.2533
 
 
 def z_score(values: pd.Series) -> pd.Series:
-    """`(value - mean) / standard deviation`; 0 for nulls and where all values are equal."""
+    """`(value - mean) / standard deviation`; 0 for nulls and if all values are equal."""
     return normalize(values, None, "zscore")
 
 
@@ -22,7 +22,7 @@ def normalize(values: pd.Series, groups: np.ndarray | None, method: str) -> pd.S
 
     - `zscore`: `(value - mean) / standard deviation`.
     - `robust`: `(value - median) / (1.4826 MAD)`, where MAD is the median of the distances to the median. Where it is
-      0, since more than half of the values are equal, `1.2533` times the mean of these distances takes its place
+      0, because more than half of the values are equal, `1.2533` times the mean of these distances is used instead
       (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993), so that rare values still count.
     - `rank`: the z-score of the ranks, with the mean rank for equal values.
 
@@ -45,7 +45,7 @@ def normalize(values: pd.Series, groups: np.ndarray | None, method: str) -> pd.S
 
     if method == "rank":
         values = values.rank() if groups is None else values.groupby(groups, sort=False).rank()
-    # Rounding can give equal values a deviation of 1e-17, and z-scores of 1 with it.
+    # Rounding can give equal values a deviation of 1e-17, and thus z-scores of 1.
     spreads = over(values, "max") > over(values, "min")
     if method == "robust":
         center = over(values, "median")

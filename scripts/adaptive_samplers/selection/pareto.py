@@ -1,4 +1,4 @@
-"""Answers that no other one beats in both quality and diversity: fronts, and whom to take first from a front."""
+"""Answers that no other one beats in both quality and diversity: fronts, and which to take first from a front."""
 
 from bisect import bisect_left
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def fronts(points: np.ndarray) -> np.ndarray:
-    """The number of each point's Pareto front, 1 for points that no other dominates.
+    """The number of each point's Pareto front, 1 for non-dominated points.
 
     One point dominates another if it is at least as large in both coordinates and larger in one. Front n holds what
     is not dominated once the fronts before it are taken away (non-dominated sorting; Deb et al., A Fast and Elitist
@@ -23,8 +23,8 @@ def fronts(points: np.ndarray) -> np.ndarray:
     """
     numbers = np.empty(len(points), dtype=np.int64)
     order = np.lexsort((-points[:, 1], -points[:, 0]))
-    # Of each front the last point, negated, second coordinate first: it dominates what comes later exactly if it is
-    # smaller. Those of later fronts are larger, so that the first front that takes a point is found by bisection.
+    # The last point of each front, negated, second coordinate first: it dominates a later point exactly if it is
+    # smaller. Later fronts have larger ones, so bisection finds the first front that can take a point.
     lasts: list[tuple[float, float]] = []
     for row, (first, second) in zip(order.tolist(), (-points[order]).tolist(), strict=True):
         last = (second, first)
@@ -38,7 +38,7 @@ def fronts(points: np.ndarray) -> np.ndarray:
 
 
 def spread_order(points: np.ndarray, reference: np.ndarray, count: int) -> list[int]:
-    """The points of one front in the order in which each adds most area to what is dominated already.
+    """The points of one front in the order in which each adds most to the dominated area.
 
     The area is that between the points and `reference` (hypervolume; Zitzler and Thiele, 1998), picked greedily
     (Guerreiro et al., Greedy Hypervolume Subset Selection in Low Dimensions, 2016). The first is a compromise, also in
@@ -47,7 +47,7 @@ def spread_order(points: np.ndarray, reference: np.ndarray, count: int) -> list[
 
     Parameters
     ----------
-    points : float [N, 2], none of which dominates another. Of those that add as much, the first is taken.
+    points : float [N, 2], none of which dominates another. If several add the same area, the first is taken.
     reference : float [2], not above any point: where the area begins.
     count : how many to pick, at most.
 
@@ -63,7 +63,7 @@ def spread_order(points: np.ndarray, reference: np.ndarray, count: int) -> list[
         row = int(added.argmax())
         picked.append(row)
         left[row] = False
-        # Of two points on a front, one is above in the first coordinate and below in the second.
+        # Of two points on a front, one is larger in the first coordinate and smaller in the second.
         for axis, other in ((0, 1), (1, 0)):
             covers = points[row, other] >= points[:, other]
             below[covers, axis] = np.maximum(below[covers, axis], points[row, axis])

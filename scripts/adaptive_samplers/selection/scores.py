@@ -23,9 +23,8 @@ def score_candidates(
 ) -> pd.DataFrame:
     """Join the labels and normalize each, over all answers of the run or in groups.
 
-    A label that is null says nothing: it is 0 when normalized, the middle. An answer is `correct` when its verifier
-    gave it the full score: one whose verifier came to no verdict is not, and only where the prompt has no verifier is
-    it null.
+    A null label is neutral: it is normalized to 0, the middle. An answer is `correct` if its verifier gave it the full
+    score. It is not correct if the verifier came to no verdict, and null only if the prompt has no verifier.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def weighted_score(scores: pd.DataFrame, weights: dict[str, float]) -> pd.Series
 
 
 def refuse_repeated(places: np.ndarray, seen: np.ndarray, file: str, grid: Grid) -> None:
-    """Raise UserError if a place comes twice, or was `seen` before; brings `seen` up to date."""
+    """Raise UserError if an index occurs twice, or was `seen` before; updates `seen`."""
     repeated = places[~first_of_their_place(places, seen)]
     if len(repeated):
         raise UserError(
@@ -91,7 +90,7 @@ def refuse_repeated(places: np.ndarray, seen: np.ndarray, file: str, grid: Grid)
 
 
 def _groups(grid: Grid, places: np.ndarray, prompts: pd.DataFrame, scope: str) -> np.ndarray | None:
-    """The group of the answer at each place, int [N]; None where there is one group."""
+    """The group of the answer at each index, int [N]; None if there is one group."""
     if scope == "global":
         return None
     prompt = places // (grid.shape[1] * grid.shape[2])

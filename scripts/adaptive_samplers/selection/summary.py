@@ -1,4 +1,4 @@
-"""What selection made of the answers: which could not be selected and why, and how each heuristic fared."""
+"""The outcome of selection: which answers could not be selected and why, and how each heuristic did."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from adaptive_samplers.measures import LABELS
 from adaptive_samplers.selection.training_sets import Candidates, not_correct, present_and_finished
 from adaptive_samplers.tables import KEY, SCHEMAS
 
-# Why an answer could not be selected; of several reasons, the first.
+# Why an answer could not be selected; if there are several reasons, the first.
 REASONS = {
     "incomplete": "it is not among the verified answers, for its prompt has missing, repeated or failed ones",
     "failed": "it ended in an error",
@@ -23,7 +23,7 @@ REASONS = {
 }
 SUMMARIZED = [*KEY, "kind", *LABELS, *(f"z_{label}" for label in LABELS), "correct"]  # columns of the scores
 ALL_KINDS = "all"
-NOT_ASKED = -1  # in place of a reason: nobody asked for the answer, as adaptive budgets leave some out
+NOT_ASKED = -1  # instead of a reason: the answer was not requested, as adaptive budgets skip some
 
 
 def filtering_reasons(
@@ -34,17 +34,17 @@ def filtering_reasons(
     prompted: Collection[str] = (),
     asked: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Why the answer to each key could not be selected, by place in the grid of all keys that were asked for.
+    """Why the answer to each key could not be selected, by index in the grid of all requested keys.
 
     Parameters
     ----------
-    prompted : the ids of heuristics whose answers are drawn from replies, of those in the grid.
-    asked : bool by place, where not every key of the grid was asked for.
+    prompted : the ids of the grid's heuristics whose answers are drawn from replies.
+    asked : bool by index, if not every key of the grid was requested.
 
     Returns
     -------
     int8 array
-        0 where it could be selected, else n for the n-th of `REASONS`; `NOT_ASKED` where it was not asked for.
+        0 if it could be selected, else n for the n-th of `REASONS`; `NOT_ASKED` if it was not requested.
     """
     present, finished = present_and_finished(candidates, grid)
     places = grid.places(scores)
@@ -64,7 +64,7 @@ def filtering_reasons(
 
 
 def filtered_answers(grid: Grid, reasons: np.ndarray) -> pa.Table:
-    """The `filtered` table: a row for each answer that could not be selected, in the order of the key."""
+    """The `filtered` table: a row for each answer that could not be selected, in key order."""
     places = np.flatnonzero(reasons > 0)
     names = pa.DictionaryArray.from_arrays(pa.array(reasons[places] - 1, pa.int8()), pa.array(list(REASONS)))
     keys = pa.Table.from_pandas(grid.keys(places), preserve_index=False)
@@ -78,8 +78,8 @@ def filtering_report(grid: Grid, reasons: np.ndarray, prompts: pd.DataFrame) -> 
     -------
     dict
         `answers`: by kind of prompt, and for `all`, how many were `expected`, are `selectable`, and were filtered for
-        each reason; `prompted` is there only if any were. `groups`: how many prompts and seeds were asked for.
-        `empty_groups`: of those without an answer to select from, `{prompt_id, seed, kind, split}` and how many answers
+        each reason; `prompted` is present only if any were. `groups`: how many prompts and seeds were requested.
+        `empty_groups`: for those without a selectable answer, `{prompt_id, seed, kind, split}` and how many answers
         have each reason.
     """
     found = prompts.set_index("prompt_id").loc[grid.prompt_ids.to_pylist()]
@@ -119,7 +119,7 @@ def marginals(
     ----------
     scores : DataFrame
         The columns `SUMMARIZED` of the `scores` table.
-    selectable : bool [N], which of the scores' rows could be selected. The means are over these.
+    selectable : bool [N], which rows of the scores could be selected. The means are over these.
     training_sets : mapping
         From the name of the weights and `top_k` to the weights of its score, and the heuristics of its rows with their
         prompts' `kind`.
@@ -149,7 +149,7 @@ def marginals(
 
 
 def _with_all_kinds(counts: pd.DataFrame) -> pd.DataFrame:
-    """Counts or sums by heuristic and kind, and those of all kinds together before them."""
+    """Counts or sums by heuristic and kind, preceded by those of all kinds together."""
     together = counts.groupby(level="heuristic_id").sum()
     together.index = pd.MultiIndex.from_product([together.index, [ALL_KINDS]], names=counts.index.names)
     return pd.concat([together, counts])

@@ -1,4 +1,4 @@
-"""Training sets: of each prompt and seed the best answers, by a weighted sum or by Pareto fronts."""
+"""Training sets: the best answers of each prompt and seed, by a weighted sum or by Pareto fronts."""
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -17,7 +17,7 @@ from adaptive_samplers.selection.scores import refuse_repeated, weighted_score
 from adaptive_samplers.tables import KEY, SCHEMAS
 
 SCORED = [*KEY, "split", "quality", "z_quality", "z_diversity", "z_correctness", "correct"]  # what selection needs
-ANSWER = ["prompt_token_ids", "token_ids", "finish_reason"]  # columns of what an answer is
+ANSWER = ["prompt_token_ids", "token_ids", "finish_reason"]  # columns of an answer's content
 # The score that Pareto selection's answers have in the table; it does not choose them.
 PARETO_WEIGHTS = {"diversity": 1.0, "quality": 1.0, "correctness": 0.0}
 _PARETO = ["z_quality", "z_diversity"]
@@ -35,15 +35,15 @@ def select_training_set(
 ) -> pd.DataFrame:
     """The `top_k` best answers for each prompt and seed, with the heuristic that made each.
 
-    Best is the weighted score or, without weights, Pareto selection of quality against diversity: front by front
-    (`fronts`), and in a front in the order of `spread_order`, where the area begins at the lowest quality and diversity
-    among the answers to the prompt and seed. A null label is 0, the middle, there too.
+    The best have the highest weighted score or, without weights, come first in Pareto selection of quality against
+    diversity: front by front (`fronts`), and within a front in the order of `spread_order`, where the area begins at
+    the lowest quality and diversity among the answers to the prompt and seed. A null label is 0, the middle, here too.
 
-    Answers that were drawn from a reply with several are never kept: there is no distribution over next tokens that a
-    sampler could learn from them.
+    Answers drawn from a reply with several are never kept: they give no distribution over next tokens that a sampler
+    could learn.
 
-    Under heuristics that saw the same random numbers, the same answer often comes several times with the same score.
-    Such ties are broken by a hash of the answer's key, which favors no heuristic.
+    Heuristics that use the same random numbers often give the same answer with the same score. Such ties are broken by
+    a hash of the answer's key, which favors no heuristic.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ def select_training_set(
         The columns `SCORED` of the `scores` table.
     candidates : function of a list of columns
         Yields these columns of the `candidates` table in parts. It is called twice: for how answers ended, and for the
-        tokens of those that are kept; the tokens of all are never in memory.
+        tokens of the kept ones; the tokens of all are never in memory together.
     weights : `{diversity, quality, correctness}`; None for Pareto selection.
     correct_only : bool
-        Keep only correct answers where there is something to verify.
+        Keep only correct answers if there is something to verify.
 
     Raises
     ------
     UserError
-        If nothing is left to train on, or an answer comes twice.
+        If nothing is left to train on, or an answer occurs twice.
     """
     grid = Grid.around(scores)
     places = grid.places(scores)
@@ -85,14 +85,14 @@ def select_training_set(
 
 
 def not_correct(scores: pd.DataFrame) -> np.ndarray:
-    """Which answers a verifier did not find correct, bool [N]: not those that had nothing to verify."""
+    """Which answers a verifier did not find correct, bool [N]; False for those with nothing to verify."""
     return ~scores["correct"].fillna(True).to_numpy(dtype=bool)
 
 
 def present_and_finished(candidates: Candidates, grid: Grid) -> np.ndarray:
-    """Which keys have a row, and which one that did not fail, bool [2, places of the grid].
+    """Which keys have a row, and which have one that did not fail, bool [2, size of the grid].
 
-    Raises UserError if an answer comes twice.
+    Raises UserError if an answer occurs twice.
     """
     seen, finished = np.zeros((2, len(grid)), dtype=bool)
     for batch in candidates([*KEY, "finish_reason"]):
@@ -105,7 +105,7 @@ def present_and_finished(candidates: Candidates, grid: Grid) -> np.ndarray:
 
 
 def _best_by_score(table: pd.DataFrame, top_k: int) -> pd.DataFrame:
-    # Only ties with one of the best matter, so only their hashes are worked out.
+    # Only ties with one of the best matter, so only their hashes are computed.
     groups = table.groupby(["prompt_id", "seed"])["score"]
     table = _with_ties(table[groups.rank(method="min", ascending=False) <= top_k])
     table = table.sort_values(["prompt_id", "seed", "score", "tie"], ascending=[True, True, False, True])
@@ -114,7 +114,7 @@ def _best_by_score(table: pd.DataFrame, top_k: int) -> pd.DataFrame:
 
 
 def _best_by_fronts(table: pd.DataFrame, top_k: int) -> pd.DataFrame:
-    # Worked out group by group, in the order of groups.
+    # Computed group by group, in the order of groups.
     table = table.sort_values(["prompt_id", "seed"], kind="stable", ignore_index=True)
     points = table[_PARETO].to_numpy()
     numbers, lowest = np.empty(len(table), dtype=np.int64), np.empty_like(points)
@@ -122,7 +122,7 @@ def _best_by_fronts(table: pd.DataFrame, top_k: int) -> pd.DataFrame:
         numbers[group] = fronts(points[group])
         lowest[group] = points[group].min(axis=0)
     table = table.assign(front=numbers, lowest_quality=lowest[:, 0], lowest_diversity=lowest[:, 1])
-    # As many as stand before a front; those of later fronts have no chance.
+    # The number of points before a front; those of later fronts have no chance.
     before = table.groupby(["prompt_id", "seed"])["front"].rank(method="min") - 1
     table = _with_ties(table[before < top_k]).sort_values(["prompt_id", "seed", "front", "tie"], ignore_index=True)
     points, lowest = table[_PARETO].to_numpy(), table[["lowest_quality", "lowest_diversity"]].to_numpy()
@@ -148,7 +148,7 @@ def _with_ties(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tokens(candidates: Candidates, grid: Grid, places: pd.Series) -> pd.DataFrame:
-    """The tokens of the answers at some places, and how they ended."""
+    """The tokens of the answers at some indices, and how they ended."""
     wanted = np.zeros(len(grid), dtype=bool)
     wanted[places] = True
     parts = []

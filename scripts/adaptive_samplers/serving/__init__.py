@@ -1,5 +1,5 @@
-"""Language models behind a server: SGLang started by the job itself, or endpoints that somebody else keeps up.
+"""Language models behind a server: SGLang started by the job itself, or external endpoints.
 
-`service.serve` is the way in. `launch` and `processor` run in the server's own environment, which has SGLang and little
-of what the project needs elsewhere; so nothing is imported here.
+`service.serve` is the entry point. `launch` and `processor` run in the server's own environment, which has SGLang but
+few of the project's other dependencies, so nothing is imported here.
 """

@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     key = os.environ.get(ENDPOINT_KEY_VARIABLE)
     if not key:
-        # The processor travels as a pickle, which this server loads: whoever can speak to it can run code in it.
+        # The processor is sent as a pickle, which this server loads: anyone who can reach it can run code in it.
         raise UserError(f"set {ENDPOINT_KEY_VARIABLE} to a random key, here and where the jobs run")
     check_has_sglang(sys.executable)
     device = choose_device(options.device)

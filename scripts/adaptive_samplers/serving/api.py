@@ -1,7 +1,7 @@
-"""A model that somebody serves to many behind an OpenAI-compatible API, here or anywhere in the world.
+"""A model behind a shared OpenAI-compatible API, local or remote.
 
-Beside what every pool of endpoints does: requests keep to a rate, a server that asks to wait is waited for, and what
-would go wrong with every request alike ends the run at once. The key comes from the environment and goes nowhere else.
+In addition to what every pool of endpoints does, requests are rate-limited, a server's request to wait is honored, and
+an error that every request would meet ends the run at once. The key comes from the environment and is not stored.
 """
 
 import os
@@ -15,9 +15,9 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.serving.pace import Pace
 from adaptive_samplers.serving.pool import Endpoint, EndpointPool, Reply
 
-ATTEMPTS = 6  # of a request that met a passing trouble: rate limits pass within half a minute or so
-GIVE_UP_AFTER = 20  # requests in a row given up: no later one will fare better
-# Refusals that every other request would meet as well, and what to do about them.
+ATTEMPTS = 6  # of a request after transient errors: rate limits pass within about half a minute
+GIVE_UP_AFTER = 20  # consecutive requests given up: later ones would fail too
+# Refusals that every other request would meet too, and what to do about them.
 REFUSED = {
     401: "the key is refused: see {key}",
     402: "the account has no money left",
@@ -29,12 +29,12 @@ REFUSED = {
 
 @dataclass
 class Api:
-    """The server, as a pool sees it: there as long as it says anything at all.
+    """The server, as a pool sees it: alive as long as it replies at all.
 
     Attributes
     ----------
-    url : its address, up to what the paths of requests are added to.
-    headers : what goes with every request.
+    url : its address, to which the paths of requests are appended.
+    headers : sent with every request.
     session : requests.Session
     """
 
@@ -43,7 +43,7 @@ class Api:
     session: requests.Session = field(repr=False)
 
     def is_alive(self) -> bool:
-        """Whether it replies, with whatever."""
+        """Whether it replies at all."""
         try:
             self.session.get(f"{self.url}/models", headers=self.headers, timeout=10)
         except requests.RequestException:
@@ -51,11 +51,11 @@ class Api:
         return True
 
     def revive(self) -> bool:
-        """Whether it is there: nothing here can bring it back."""
+        """Whether it is up: nothing here can restart it."""
         return self.is_alive()
 
     def succeeded(self) -> None:
-        """Nothing to remember."""
+        """Does nothing."""
 
 
 class ApiPool(EndpointPool):
@@ -68,7 +68,7 @@ class ApiPool(EndpointPool):
     key_variable : str or None
         The environment variable that holds the key; None sends none.
     concurrency : int
-        Requests under way at once.
+        Concurrent requests.
     timeout : float
         Seconds that a request may take.
     requests_per_second : float or None
@@ -91,7 +91,7 @@ class ApiPool(EndpointPool):
             )
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         super().__init__([], concurrency, timeout, attempts=ATTEMPTS)
-        # The way out of a cluster is often a proxy; but a key of another's, from ~/.netrc, is none of ours.
+        # A cluster often needs a proxy to the outside, but credentials from ~/.netrc must not be used.
         self._session.trust_env = True
         self._session.auth = lambda request: request
         self.endpoints.append(Api(url.rstrip("/"), headers, self._session))
@@ -99,13 +99,13 @@ class ApiPool(EndpointPool):
         self._given_up = 0
 
     def run(self, path: str, payloads: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Reply]]:
-        """Send every payload to `path` and yield its place with the reply, as replies come.
+        """Send every payload to `path` and yield its index with the reply, as replies arrive.
 
         Raises
         ------
         UserError
             As `EndpointPool.run`; also if the server refuses the key, the address or the model, or if `GIVE_UP_AFTER`
-            requests in a row had to be given up. What was answered was yielded before.
+            consecutive requests had to be given up. Earlier replies were yielded before.
         """
         for index, reply in super().run(path, payloads):
             self._given_up = self._given_up + 1 if reply.error is not None and reply.status is None else 0
@@ -126,5 +126,5 @@ class ApiPool(EndpointPool):
         return Reply(reply.json, self._without_key(reply.error), reply.status)
 
     def _without_key(self, text: str | None) -> str | None:
-        # Some servers repeat it in what they say is wrong with it.
+        # Some servers repeat the key in their error message.
         return text.replace(self._key, "[key]") if text and self._key else text

@@ -1,8 +1,8 @@
 """Run SGLang's server in this process: `python -m adaptive_samplers.serving.launch [SGLang's arguments]`.
 
-Beside what SGLang's own command does: the API key comes from the environment, where neither `ps` nor a log shows it;
-with `--end-with PID` the server ends with the process of that number, whatever way that ends; and with `--socket FD` it
-listens on a socket that it inherits, bound before it started, so that nobody else can take its port while it loads.
+In addition to what SGLang's own command does: the API key comes from the environment, where neither `ps` nor a log
+shows it; with `--end-with PID` the server ends with that process, however it ends; and with `--socket FD` it listens
+on an inherited socket, bound before it started, so that nobody else can take its port while it loads.
 """
 
 import argparse
@@ -22,14 +22,14 @@ def end_with(owner: int) -> None:
     def watch() -> None:
         while os.getppid() == owner:
             time.sleep(0.5)
-        # SGLang's processes are in this group, and a kill leaves nothing to hang.
+        # SGLang's processes are in this group, and killing it leaves nothing hanging.
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
     threading.Thread(target=watch, name="end-with-owner", daemon=True).start()
 
 
 def listen_on(bound: socket.socket) -> None:
-    """Have uvicorn, by which SGLang serves, take this socket for its port, with one process or several."""
+    """Make uvicorn, SGLang's web server, use this socket for its port, with one process or several."""
     import uvicorn
 
     port, bind, serve = bound.getsockname()[1], uvicorn.Config.bind_socket, uvicorn.Server.serve

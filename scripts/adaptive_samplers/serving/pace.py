@@ -1,16 +1,16 @@
-"""How requests follow each other: so many a second, not before a server is ready, and later after each failure."""
+"""The pace of requests: a limited rate, the waits that servers ask for, and longer pauses after each failure."""
 
 import threading
 import time
 
 import requests
 
-FIRST_PAUSE = 1.0  # seconds before the second attempt; doubled with each one more
-LONGEST_PAUSE = 60.0  # seconds, also where the server asks for more
+FIRST_PAUSE = 1.0  # seconds before the second attempt; doubled with each further one
+LONGEST_PAUSE = 60.0  # seconds, even if the server asks for more
 
 
 class Pace:
-    """Lets so many pass a second, whichever thread they come from."""
+    """Lets a fixed number pass per second, over all threads."""
 
     def __init__(self, per_second: float) -> None:
         self._interval = 1.0 / per_second
@@ -27,7 +27,7 @@ class Pace:
 
 
 def retry_after(reply: requests.Response) -> float:
-    """Seconds that the server asks to wait; 0 where it says nothing, or a date."""
+    """Seconds that the server asks to wait; 0 if it gives none, or a date."""
     try:
         return max(0.0, float(reply.headers.get("Retry-After", 0)))
     except ValueError:
@@ -35,5 +35,5 @@ def retry_after(reply: requests.Response) -> float:
 
 
 def pause_after(attempts: int, asked: float, first: float) -> float:
-    """Seconds to wait after so many failed attempts: `first`, doubled with each one more, or as the server asked."""
+    """Seconds to wait after failed attempts: `first`, doubled with each further one, or as the server asked."""
     return min(LONGEST_PAUSE, max(first * 2 ** (attempts - 1), asked))

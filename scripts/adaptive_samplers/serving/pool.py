@@ -1,8 +1,8 @@
-"""Many requests to one or more endpoints: concurrent under a limit, retried where that can help, and none lost.
+"""Many requests to one or more endpoints: limited concurrency, retries where they can help, and none lost.
 
-What can pass is told from what cannot. A request that the server refuses fails at once. One that timed out, or met a
-server that was too busy, is sent again, later each time. Those that were under way when a server died go to the next
-one; a request that was there at two deaths is sent alone, so that if it is what kills servers, it alone is given up.
+Transient errors are told apart from permanent ones. A request that the server refuses fails at once. One that timed
+out, or met a busy server, is sent again after growing pauses. Requests in flight when a server died go to the next one;
+a request that was in flight at two deaths is sent alone, so that if it kills servers, only it is given up.
 """
 
 import heapq
@@ -19,9 +19,9 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.serving.pace import FIRST_PAUSE, pause_after, retry_after
 from adaptive_samplers.stage import say
 
-ATTEMPTS = 4  # of a request that met a passing trouble
+ATTEMPTS = 4  # of a request after transient errors
 SECONDS_BETWEEN_CHECKS = 1.0
-BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers that may pass
+BUSY = {408, 425, 429, 500, 502, 503, 504}  # transient HTTP statuses
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Reply:
 
     json: Any = None
     error: str | None = None
-    status: int | None = None  # of HTTP, where the server refused the request
+    status: int | None = None  # of HTTP, if the server refused the request
 
 
 class Endpoint(Protocol):
@@ -44,17 +44,17 @@ class Endpoint(Protocol):
         ...
 
     def revive(self) -> bool:
-        """Try to bring it back after a failure; whether it is there again. Raises UserError where that is hopeless."""
+        """Try to restart it after a failure; whether it is up again. Raises UserError if that is hopeless."""
         ...
 
     def succeeded(self) -> None:
-        """Told after each request that it answered."""
+        """Called after each request that it answered."""
         ...
 
 
 @dataclass
 class _Row:
-    """A request on its way."""
+    """A request in flight."""
 
     index: int
     attempts: int = 0
@@ -63,21 +63,21 @@ class _Row:
 
 @dataclass
 class _State:
-    """What is going on at one endpoint."""
+    """The state of one endpoint."""
 
     endpoint: Endpoint
     in_flight: int = 0
-    is_down: bool = True  # until it was looked at
+    is_down: bool = True  # until it is checked
     was_up: bool = False
     next_check: float = 0.0
 
 
 class _Died(Exception):
-    """The connection broke: the server is gone, or was never there."""
+    """The connection broke: the server is gone, or was never up."""
 
 
 class _Busy(Exception):
-    """A trouble that may pass, and for how many seconds the server asks to be left alone."""
+    """A transient error, and how many seconds the server asks to wait."""
 
     def __init__(self, reason: str, seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -86,19 +86,19 @@ class _Busy(Exception):
 
 @dataclass
 class EndpointPool:
-    """Sends requests to whichever endpoint has the fewest under way.
+    """Sends requests to the endpoint with the fewest in flight.
 
     Attributes
     ----------
     endpoints : list of Endpoint
     concurrency : int
-        Requests under way at once, over all endpoints.
+        Concurrent requests over all endpoints.
     timeout : float
         Seconds that a request may take.
     patience : float
-        Seconds for which all endpoints may be gone before the run is given up.
+        Seconds for which all endpoints may be down before the run is given up.
     attempts : int
-        How often a request that meets a passing trouble is sent in all.
+        How often a request that meets transient errors is sent in total.
     """
 
     endpoints: list[Endpoint]
@@ -110,20 +110,20 @@ class EndpointPool:
 
     def __post_init__(self) -> None:
         self._session = requests.Session()
-        # Proxies are for the world outside; and one connection is kept for each request that may be under way.
+        # Proxies are for outside addresses. One connection is kept for each possible concurrent request.
         self._session.trust_env = False
         adapter = requests.adapters.HTTPAdapter(pool_connections=64, pool_maxsize=self.concurrency)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
     def run(self, path: str, payloads: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Reply]]:
-        """Send every payload to `path` and yield its place with the reply, as replies come.
+        """Send every payload to `path` and yield its index with the reply, as replies arrive.
 
         Raises
         ------
         UserError
-            If no endpoint can be reached for longer than `patience`, or a server of one's own dies again and again
-            without an answer. Requests without a reply are then neither answers nor failures.
+            If no endpoint can be reached for longer than `patience`, or the job's own server dies repeatedly without
+            answering. Requests without a reply are then neither answers nor failures.
         """
         waiting = [_Row(index) for index in reversed(range(len(payloads)))]
         later: list[tuple[float, int, _Row]] = []  # a heap by time; the number breaks ties
@@ -172,7 +172,7 @@ class EndpointPool:
                     state.endpoint.succeeded()
                     yield row.index, reply
         finally:
-            # Those under way end by themselves, at the latest when their server does.
+            # Requests in flight end by themselves, at the latest when their server does.
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _next(self, waiting: list[_Row], alone: list[_Row], flying: dict, is_more_later: bool) -> _Row | None:
@@ -191,7 +191,7 @@ class EndpointPool:
         return min(there, key=lambda state: state.in_flight) if there else None
 
     def _look_after(self, states: list[_State]) -> None:
-        """Bring back endpoints that are down; give up where all stay away for too long."""
+        """Restart endpoints that are down; give up if all stay down for too long."""
         self._revive([state for state in states if state.is_down])
         if any(state.in_flight or not state.is_down for state in states):
             return
@@ -209,11 +209,11 @@ class EndpointPool:
     @staticmethod
     def _revive(states: list[_State]) -> None:
         for state in states:
-            # Its requests must have failed first, or their failures would be taken for those of the next server.
+            # Its requests must have failed first; otherwise their failures would count against the next server.
             asked = time.monotonic()
             if state.in_flight == 0 and asked >= state.next_check:
                 state.is_down = not state.endpoint.revive()
-                # Nothing is sent meanwhile: a machine that does not even refuse is asked more rarely.
+                # Nothing is sent meanwhile: a machine that does not even refuse is checked less often.
                 answered = time.monotonic()
                 state.next_check = answered + min(60, max(5 * SECONDS_BETWEEN_CHECKS, 20 * (answered - asked)))
                 if state.was_up and not state.is_down:

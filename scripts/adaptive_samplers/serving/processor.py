@@ -1,10 +1,9 @@
 """What an SGLang server runs at every token: the one logits processor behind all heuristics and learned samplers.
 
-All that varies travels in a request's `custom_params`: the pipeline, the key of its uniform numbers, the longest answer
-and what ends it. The processor draws the token itself and leaves it as the only one with a finite logit, so that
-SGLang's own sampling has nothing left to decide. What it measured goes back with the answer, as the raw
-log-probabilities of each token and of ending there; and so does its own failure, for an exception here would end the
-server for everybody.
+A request's `custom_params` hold everything that varies: the pipeline, the key of its uniform numbers, the longest
+answer and what ends it. The processor draws the token itself and leaves it as the only one with a finite logit, so that
+SGLang's own sampling has nothing to decide. Its measurements are returned with the answer: the raw log-probabilities of
+each token and of ending there. So are its failures, because an exception here would end the server for all requests.
 """
 
 import json
@@ -32,12 +31,12 @@ class PipelineProcessor:
     """Draws the next token of every request that carries it; SGLang calls it with the logits of these requests."""
 
     def __call__(self, logits: Tensor, custom_param_list: Sequence[Mapping[str, Any]] | None = None) -> Tensor:
-        """All logits minus infinity but that of the drawn token, `[R, V]`."""
+        """All logits minus infinity except that of the drawn token, `[R, V]`."""
         parameters = custom_param_list or []
         try:
             tokens = _step(logits, parameters)
         except Exception:
-            # One at a time, so that what is wrong with one request does not touch the others.
+            # One at a time, so that an error in one request does not affect the others.
             tokens = [_alone(logits[row : row + 1], parameters[row]) for row in range(len(logits))]
         output = torch.full_like(logits, -torch.inf)
         output[torch.arange(len(tokens)), torch.tensor(tokens)] = 0.0
@@ -45,7 +44,7 @@ class PipelineProcessor:
 
 
 def serialized() -> str:
-    """The processor as SGLang takes it: a reference by name, which the server resolves by importing this module."""
+    """The processor as SGLang expects it: a reference by name, which the server resolves by importing this module."""
     return json.dumps({"callable": pickle.dumps(PipelineProcessor).hex()})
 
 
@@ -58,7 +57,7 @@ def request_parameters(
     sampler_hashes: Mapping[str, str],
     given: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """The `custom_params` of a request; `given` are the answer's tokens where nothing is to be drawn."""
+    """The `custom_params` of a request; `given` are the answer's tokens if nothing is to be drawn."""
     return {
         "processors": json.dumps([step.describe() for step in pipeline]),
         "sample_seed": sample_seed,
@@ -85,7 +84,7 @@ def _step(logits: Tensor, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
     if any(_ends(one) != ends for one in parameters):
         raise ValueError("requests with different end-of-turn tokens are drawn one at a time")
     end_log_probs = torch.logsumexp(log_probs[:, ends], dim=-1).tolist()
-    tokens = [ends[0]] * len(parameters)  # of an answer that was cut: this step only measures what ending there costs
+    tokens = [ends[0]] * len(parameters)  # for a cut-off answer, this step only measures the log-probability of ending
     chosen: list[float | None] = [None] * len(parameters)
     left = [row for row, one in enumerate(parameters) if not _is_complete(one)]
     for row in left:
@@ -115,7 +114,7 @@ def _place(parameters: Mapping[str, Any]) -> int:
 
 
 def _is_complete(parameters: Mapping[str, Any]) -> bool:
-    """Whether the answer is as long as it may be, or has a string in it that ends it."""
+    """Whether the answer has its maximum length, or contains a string that ends it."""
     if _place(parameters) >= parameters["max_new_tokens"]:
         return True
     if not parameters["stop"] or not _place(parameters):
@@ -141,7 +140,7 @@ _parsed = lru_cache(maxsize=4096)(parse_processors)
 
 
 def _check_samplers(hashes: Mapping[str, str]) -> None:
-    """See to it that learned samplers are the ones that the request means, also where one was trained again."""
+    """Make sure that learned samplers are the ones that the request means, even if one was retrained."""
     for path, expected in hashes.items():
         with _LOADING:
             if _LOADED.get(path) == expected:
@@ -156,11 +155,11 @@ def _check_samplers(hashes: Mapping[str, str]) -> None:
 
 
 def _record(parameters: Mapping[str, Any], record: Any) -> None:
-    """Send something back with the token that is drawn now."""
+    """Return something with the token that is drawn now."""
     request = parameters["__req__"]
     information = request.customized_info or {}
     records = information.setdefault(FIELD, [])
-    # A request that the server had to put back draws its last token again.
+    # A request that the server had to retract draws its last token again.
     del records[_place(parameters) :]
     records.append(record)
     request.customized_info = information

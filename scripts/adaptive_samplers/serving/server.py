@@ -1,4 +1,4 @@
-"""Servers as a pool sees them: one that this job owns, and one that somebody else keeps up."""
+"""Servers as a pool sees them: one that this job owns, and an external one."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ LOOPBACK = "127.0.0.1"
 ENDPOINT_KEY_VARIABLE = "ADAPTIVE_SAMPLERS_ENDPOINT_KEY"
 STARTS_WITHOUT_AN_ANSWER = 4
 LIBRARY = Path(__file__).resolve().parents[2]  # what makes adaptive_samplers importable
-# What a server says of itself as the version of its weights: it can import the processor, and has this model for this.
+# A server reports this as the version of its weights: it can import the processor, and serves this model and task.
 MARK = "adaptive_samplers-1-{kind}-{model_hash}"
 
 
@@ -57,20 +57,20 @@ def server_arguments(
         arguments.append("--trust-remote-code")
     if device == "cpu":
         arguments += ["--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch"]
-        # As it is, an idle server keeps a core busy, and takes most of the memory for its cache.
+        # By default, an idle server keeps a core busy and uses most of the memory for its cache.
         arguments += ["--sleep-on-idle", "--max-total-tokens", "65536"]
     return [*arguments, *extra]
 
 
 def server_environment(device: str) -> dict[str, str]:
-    """The environment of a server: it finds our processor, asks no hub, and does not fight its neighbors for cores."""
+    """The environment of a server: it finds our processor, queries no hub, and does not compete for cores."""
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
     environment["HF_HUB_OFFLINE"] = "1"
-    # A server asks itself whether it is ready, with its key: a proxy is for the world outside.
+    # A server checks its own readiness over HTTP, with its key: a proxy is for outside addresses.
     for name in ("no_proxy", "NO_PROXY"):
         environment[name] = ",".join(filter(None, [os.environ.get(name), LOOPBACK, "localhost"]))
-    # As asked for in `server_arguments`: what the model makes of a position beyond its last is never read.
+    # For the context length in `server_arguments`: the model's output at a position beyond its last is never read.
     environment["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
     if device == "cpu":
         environment["SGLANG_USE_CPU_ENGINE"] = "1"
@@ -85,7 +85,7 @@ def is_healthy(url: str, headers: dict[str, str], timeout: float) -> bool:
 
 
 def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response | None:
-    """The answer, or None if there is none. Proxies are for the world outside, and are passed by."""
+    """The answer, or None if there is none. Proxies are bypassed."""
     with requests.Session() as session:
         session.trust_env = False
         try:
@@ -97,8 +97,8 @@ def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response
 def bind_twice() -> tuple[socket.socket, socket.socket]:
     """Two sockets on a free port of the loopback interface: one to listen on, and one that holds the port meanwhile.
 
-    Linux lets only sockets of the same user share a port, and only if all of them agree. So for as long as one of the
-    two is open, no other user can take the port: neither while a server loads, nor when it has died.
+    Linux lets only sockets of the same user share a port, and only if all of them agree. So as long as one of the two
+    is open, no other user can take the port, neither while a server loads nor after it has died.
     """
     sockets: list[socket.socket] = []
     port = 0
@@ -120,8 +120,8 @@ def bind_twice() -> tuple[socket.socket, socket.socket]:
 class OwnServer:
     """A server on this machine's loopback, behind a random key, that ends with this process.
 
-    Nobody else on the machine can stand in for it, and so receive the key and the requests, or give answers of their
-    own: it listens on a socket that was bound before it started, and this process holds the port until the end.
+    Nobody else on the machine can impersonate it to receive the key and the requests or to give other answers: it
+    listens on a socket that was bound before it started, and this process holds the port until the end.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class OwnServer:
         SGLang's, without host, port and key.
     device : str
     log : Path
-        Where its output goes; the key is struck out.
+        Where its output goes, with the key redacted.
     start_timeout : float
         Seconds that loading may take.
     """
@@ -203,17 +203,17 @@ class OwnServer:
         return f"The end of its log, {self.log}:\n{''.join(self._last_lines)}"
 
     def is_alive(self) -> bool:
-        """Whether it runs and answers; one that hangs does not."""
+        """Whether it runs and answers; a hanging server does not."""
         running = self._process is not None and self._process.poll() is None
         return running and is_healthy(self.url, self.headers, timeout=30)
 
     def revive(self) -> bool:
-        """Start it anew unless it is well.
+        """Restart it unless it is healthy.
 
         Raises
         ------
         UserError
-            If it died several times without having answered anything.
+            If it died several times without answering anything.
         """
         if self.is_alive():
             return True
@@ -233,9 +233,9 @@ class OwnServer:
         self._unanswered_starts = 0
 
     def stop(self) -> None:
-        """End it with all of its processes, and let go of its port."""
+        """End it with all of its processes, and release its port."""
         if self._process is not None:
-            # There is nothing that it could save, and a kill leaves none of its processes behind.
+            # It has nothing to save, and a kill leaves none of its processes behind.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -247,7 +247,7 @@ class OwnServer:
 
 @dataclass
 class OtherServer:
-    """A server that somebody else keeps up, started by `python -m adaptive_samplers.serving`."""
+    """An external server, started by `python -m adaptive_samplers.serving`."""
 
     url: str
     mark: str
@@ -258,12 +258,12 @@ class OtherServer:
         return is_healthy(self.url, self.headers, timeout=30)
 
     def revive(self) -> bool:
-        """Whether it is there, with the model and the processor that are needed.
+        """Whether it is up, with the required model and processor.
 
         Raises
         ------
         UserError
-            If another model is there, a server that does not know our processor, or the key is refused.
+            If it serves another model, does not know our processor, or refuses the key.
         """
         response = _ask(f"{self.url}/model_info", self.headers, timeout=10)
         if response is None:
@@ -281,7 +281,7 @@ class OtherServer:
         return response.ok and self.is_alive()
 
     def succeeded(self) -> None:
-        """Nothing to remember."""
+        """Does nothing."""
 
 
 def check_has_sglang(python: str) -> None:

@@ -1,4 +1,4 @@
-"""What a job needs of a service: a pool of endpoints with a model, for as long as it works."""
+"""What a job needs from a service: a pool of endpoints with a model, for as long as it runs."""
 
 import os
 import sys
@@ -33,7 +33,8 @@ def serve(
     """A pool of endpoints that serve the model in `folder`.
 
     Without `endpoints` in the settings, the server is this job's own: it starts on a free port of the loopback
-    interface, behind a random key, is started again when it dies, and ends with the job whatever way the job ends.
+    interface,
+    behind a random key, is restarted when it dies, and ends with the job, however that ends.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def serve(
     folder : Path
         Its folder, as the rule `fetch_model` makes it.
     log : Path
-        Where the output of a server of one's own goes.
+        Where the output of the job's own server goes.
     kind : str
         `generate`, or `embedding` for a model that scores texts.
 

@@ -1,4 +1,4 @@
-"""Which architecture can learn which heuristic: each learns each alone, on recorded distributions of the real model."""
+"""Which architecture can learn which heuristic: each pair is trained alone, on recorded distributions of the model."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def learn_heuristic(
     settings: TrainingSettings,
     checkpoint: Path,
 ) -> dict[str, Any]:
-    """Train one architecture to do what one heuristic does, and measure it on the prompts of the test split.
+    """Train one architecture to imitate one heuristic, and measure it on the prompts of the test split.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def learn_heuristic(
     pipeline : Pipeline
         The heuristic.
     checkpoint : Path
-        Folder in which training is taken up after a kill.
+        Folder from which training resumes after a kill.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def learn_heuristic(
     Raises
     ------
     UserError
-        If there is no answer of one of the splits.
+        If one of the splits has no answer.
     """
     processors = json.dumps([step.describe() for step in pipeline])
     asked = answers.drop_duplicates("answer_id").assign(processors=processors)
@@ -86,9 +86,9 @@ def learn_heuristic(
 def kept_overlap(sampler: AdaptiveSampler, steps: TokenSteps) -> float | None:
     """Mean overlap (intersection over union, counted in tokens) of what a heuristic keeps and what a sampler keeps.
 
-    A sampler removes nothing outright. A token counts as kept if it has at least half of the odds against the most
-    probable token that it has in the raw distribution. This is meant for heuristics that only cut: the result is None
-    where the heuristic cuts nothing, or changes the odds of what it keeps.
+    A sampler removes nothing outright. A token counts as kept if its odds against the most probable token are at least
+    half of those in the raw distribution. This is meant for heuristics that only truncate: the result is None if the
+    heuristic truncates nothing, or changes the odds of what it keeps.
     """
     overlaps = []
     for start in range(0, len(steps), BATCH_SIZE):

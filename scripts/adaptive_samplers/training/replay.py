@@ -1,4 +1,4 @@
-"""Replay: selected answers read once by the base language model, every token-step kept as a sketch.
+"""Replay: the base language model reads the selected answers once, and every token-step is kept as a sketch.
 
 All training runs (architectures, weights, top k) read these sketches; none needs the language model again.
 """
@@ -30,9 +30,9 @@ from adaptive_samplers.training.trainer import TokenSteps
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 SPLITS = get_args(Split)
-BATCH_SIZE = 8  # answers read at once
-PARTS = 10  # times that a job saves what it has
-IN_MEMORY = 2**30  # bytes of token-steps; more lie in a temporary file that is mapped into memory
+BATCH_SIZE = 8  # answers per batch
+PARTS = 10  # how often a job saves its progress
+IN_MEMORY = 2**30  # bytes of token-steps; more go into a memory-mapped temporary file
 ANSWER_ID_BYTES = 8  # of `selection.answer_id`
 
 
@@ -58,7 +58,7 @@ class SketchShard:
     sketch: DistributionSketch
 
     def span(self, answer: int) -> slice:
-        """The token-steps of an answer, by its place."""
+        """The token-steps of an answer, by its index."""
         return slice(int(self.starts[answer]), int(self.starts[answer + 1]))
 
     def take_over(self, earlier: "SketchShard") -> np.ndarray:
@@ -73,7 +73,7 @@ class SketchShard:
         return np.array([place is not None for place in found], dtype=bool)
 
     def only(self, answers: np.ndarray) -> "SketchShard":
-        """A copy with some of the answers, by their places."""
+        """A copy with some of the answers, by index."""
         lengths = self.starts.diff()[answers]
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
         places = torch.arange(int(starts[-1])) + (self.starts[:-1][answers] - starts[:-1]).repeat_interleave(lengths)
@@ -126,9 +126,9 @@ def answers_of_shard(training_sets: Sequence[pd.DataFrame], shard: int, shards: 
 def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: int, tail: int, path: Path) -> None:
     """Sketch every token-step of `answers` into the shard at `path`.
 
-    The steps of an answer are its tokens and, where it ended by itself, the choice to end. Sketches that the
-    file holds already, made by the same model with the same numbers of points, are taken over; so are those in
-    `{path}.part.*`, where a job that is killed leaves what it had.
+    The steps of an answer are its tokens and, if it ended by itself, the choice to end. Sketches already in the file,
+    made by the same model with the same numbers of points, are reused; so are those in `{path}.part.*`, where a killed
+    job leaves its progress.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: in
         shard.chosen_log_probs[span][: len(tokens)] = log_probs.gather(1, tokens[:, None]).squeeze(1).cpu()
         unsaved.append(new[position])
         if len(unsaved) * PARTS >= len(new) and read < len(new):
-            # Only what is new, for it is copied on its way to the disk.
+            # Only the new ones, because they are copied on their way to disk.
             parts.append(Path(f"{path}.part.{shard.answer_ids[unsaved[0]]}"))
             shard.only(np.array(unsaved)).save(parts[-1], fingerprint)
             unsaved = []
@@ -208,7 +208,8 @@ def steps_of_splits(answers: pd.DataFrame, shards: Sequence[Path]) -> dict[str, 
 
 
 def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenSteps:
-    """The token-steps of a training set with their targets: what the answer's own heuristic makes of the raw logits.
+    """The token-steps of a training set with their targets: the raw logits as transformed by the answer's own
+    heuristic.
 
     Raises
     ------
@@ -259,10 +260,9 @@ def _steps_of_shard(shard: SketchShard, wanted: Mapping[str, list[str]]) -> Toke
 
 
 def _room(tensors: int, *shape: int) -> list[Tensor]:
-    """Room for so many float32 tensors of a shape: in memory, or mapped into it where that would be much.
+    """Space for a number of float32 tensors of a shape: in memory, or memory-mapped if large.
 
-    What is mapped lies in files in the folder for temporary files, which have no name any more and so go with the
-    process, whatever ends it.
+    Mapped files are in the temporary folder and already unlinked, so they disappear with the process, however it ends.
     """
     size = math.prod(shape)
     if 4 * size * tensors <= IN_MEMORY:
@@ -270,7 +270,7 @@ def _room(tensors: int, *shape: int) -> list[Tensor]:
     mapped = []
     for _ in range(tensors):
         with NamedTemporaryFile(prefix="token_steps.") as file, full_disk_explained(Path(file.name)):
-            # A mapped file that finds the disk full kills its process; so all of the room is taken here.
+            # Writing to a mapped file on a full disk kills the process, so all of the space is allocated here.
             os.posix_fallocate(file.fileno(), 0, 4 * size)
             mapped.append(torch.from_file(file.name, shared=True, size=size).reshape(shape))
     return mapped

@@ -27,9 +27,8 @@ def train_on_training_set(
 ) -> None:
     """Train on the prompts of the train split, stop early on the validation split, measure on the test split.
 
-    Checkpoints lie in `{output}.checkpoint` and stay there. A job that was killed goes on where it stopped, and one
-    that runs again with the same token-steps and settings, because another training set made a shard grow, ends at
-    once.
+    Checkpoints are in `{output}.checkpoint` and stay there. A killed job continues where it stopped. One that runs
+    again with the same token-steps and settings, because another training set made a shard grow, ends at once.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Training a sampler on sketched token-steps: deterministic by seed, resumed without a trace after a kill."""
+"""Training a sampler on sketched token-steps: deterministic by seed, resumed exactly after a kill."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ class TokenSteps:
     ----------
     t : log-probabilities at the support points in nats, `[N, S]` float32.
     n : how many tokens each point stands for, `[N, S]` float32.
-    target : the logits that a heuristic makes of `t`, minus infinity where it keeps nothing, `[N, S]` float32.
+    target : a heuristic's logits for `t`, minus infinity where it keeps nothing, `[N, S]` float32.
     kept : how many of the tokens at each point the heuristic keeps, `[N, S]` float32.
     """
 
@@ -83,14 +83,14 @@ class TrainingSettings:
     Attributes
     ----------
     learning_rate : highest learning rate of AdamW, reached after the warm-up.
-    batch_size : token-steps a step.
-    steps : optimizer steps; the learning rate falls to 0 by a cosine until then.
-    warmup_steps : steps over which the learning rate rises linearly.
-    objective : what to train for: the `kind`, one of `OBJECTIVES`, and its options.
+    batch_size : token-steps per step.
+    steps : optimizer steps; the learning rate decays to 0 along a cosine until then.
+    warmup_steps : steps over which the learning rate increases linearly.
+    objective : the `kind`, one of `OBJECTIVES`, and its options.
     weight_decay : of the weight matrices; biases, norms and single parameters have none.
     gradient_clip : largest norm of the gradient.
     evaluate_every : steps between validations; a checkpoint is written at each.
-    patience : validations in a row without a better loss before training stops; None never stops early.
+    patience : consecutive validations without a better loss before training stops; None never stops early.
     precision : `float32`, or `bfloat16` for the matrix products of the forward and backward pass; weights, losses
         and validations are float32 either way.
     seed : fixes the order of the token-steps.
@@ -110,7 +110,7 @@ class TrainingSettings:
 
     @classmethod
     def from_config(cls, training: Training, seed: int, **others: Any) -> "TrainingSettings":
-        """What the config's `training` says of it, but for what is said otherwise."""
+        """The settings in the config's `training`, with the given exceptions."""
         if "objective" not in others:
             others["objective"] = training.objective.model_dump()
         names = cls.__dataclass_fields__.keys() - {"seed", *others}
@@ -125,7 +125,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training ends with.
+    """The result of training.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class TrainingResult:
     best_step : the step at which they were measured.
     best_loss : their validation loss.
     last_step : the last step done, smaller than `steps` after early stopping.
-    curves : rows of `step`, `split`, `loss` and whatever else the objective measures, and `learning_rate`, in the
+    curves : rows of `step`, `split`, `loss` and anything else the objective measures, and `learning_rate`, in the
         order of steps.
     """
 
@@ -146,7 +146,7 @@ class TrainingResult:
 
 @dataclass
 class TrainingProgress:
-    """All that a run is, beside weights and optimizer: what a checkpoint stores as JSON."""
+    """The state of a run besides weights and optimizer: what a checkpoint stores as JSON."""
 
     fingerprint: str
     step: int = 0
@@ -170,10 +170,10 @@ def train(
     folder: Path,
     log: Callable[[Row], None] | None = None,
 ) -> TrainingResult:
-    """Train `sampler` in place, on the device where it is; it takes over the range of the log-probabilities.
+    """Train `sampler` in place, on its device; it adopts the range of the log-probabilities.
 
-    A checkpoint in `folder/checkpoint` that stems from the same data, settings and initial weights is taken up where
-    it ends, and training then gives what it would have given without the interruption; any other is replaced.
+    A checkpoint in `folder/checkpoint` from the same data, settings and initial weights is resumed, and training then
+    gives the same result as without the interruption; any other is replaced.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def train(
 def lowest_log_prob(steps: TokenSteps) -> float:
     """The smallest log-probability of a token in token-steps, nats. Banned tokens are not counted."""
     lowest = 0.0
-    # Token-steps may be larger than memory.
+    # Token-steps may not fit in memory.
     for start in range(0, len(steps), STEPS_AT_ONCE):
         t, n = steps.t[start : start + STEPS_AT_ONCE], steps.n[start : start + STEPS_AT_ONCE]
         lowest = min(lowest, float(t.masked_fill((n <= 0) | (t < -BANNED_DEPTH), 0.0).amin()))
@@ -295,7 +295,7 @@ def learning_rate_at(step: int, settings: TrainingSettings) -> float:
 
 
 def make_optimizer(sampler: AdaptiveSampler, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW that decays weight matrices only: it would pull a bias or a truncation threshold off its place."""
+    """AdamW that decays weight matrices only: decay would shift a bias or a truncation threshold."""
     parameters = list(sampler.parameters())
     return torch.optim.AdamW(
         [
@@ -309,7 +309,7 @@ def make_optimizer(sampler: AdaptiveSampler, settings: TrainingSettings) -> torc
 class BatchOrder:
     """Which token-steps each step takes: one permutation after another, each a function of seed and epoch.
 
-    Nothing is drawn along the way, so the order after a resume needs no stored state.
+    The order is not drawn step by step, so resuming needs no stored state.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
@@ -369,7 +369,7 @@ def curve_row(step: int, split: str, learning_rate: float, terms: Any) -> Row:
 
 
 def report(rows: list[Row], writer: SummaryWriter, log: Callable[[Row], None] | None) -> None:
-    """Send rows of the curves to TensorBoard and to `log`; stop if the loss is no number any more."""
+    """Send rows of the curves to TensorBoard and to `log`; stop if the loss is no longer a number."""
     for row in rows:
         if not math.isfinite(row["loss"]):
             raise UserError(
@@ -394,7 +394,7 @@ def run_fingerprint(
     validation_steps: TokenSteps,
     settings: TrainingSettings,
 ) -> str:
-    """A hash of all that a run's outcome follows from."""
+    """A hash of everything that determines a run's outcome."""
     weights = blake2b()
     for tensor in sampler.state_dict().values():
         weights.update(tensor.contiguous().cpu().numpy().data)
@@ -434,7 +434,7 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     best_weights: dict[str, Tensor],
 ) -> TrainingProgress | None:
-    """Restore a run into `sampler`, `optimizer` and `best_weights`; None if there is none to take up."""
+    """Restore a run into `sampler`, `optimizer` and `best_weights`; None if there is none to resume."""
     if not path.is_file():
         return None
     tensors, metadata = load_tensors(path, device_of(sampler))
@@ -451,7 +451,7 @@ def load_checkpoint(
             best_weights[name].copy_(tensor)
         else:
             key, name = name.split(".", 1)
-            # AdamW counts its steps on the CPU wherever the parameters are.
+            # AdamW keeps its step counts on the CPU, wherever the parameters are.
             optimizer.state[parameters[name]][key] = tensor.cpu() if key == "step" else tensor
     sampler.load_state_dict(weights)
     return state

@@ -1,4 +1,4 @@
-"""From a prompt to the question for several answers, and from the reply to the one answer that is drawn."""
+"""From a prompt to the request for several answers, and from the reply to the one answer that is drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adaptive_samplers.verbalized.parsing import UNPARSED, parse_verbalized, sam
 if TYPE_CHECKING:
     from adaptive_samplers.config.model.heuristics import Verbalized
 
-# What a reply takes beside its answers: numbers, tags and the like, tokens an answer.
+# What a reply takes besides its answers, such as numbers and tags: tokens per answer.
 FORMAT_TOKENS = 32
 
 
@@ -30,7 +30,7 @@ class Reply:
     text : all that the model wrote.
     finish_reason : stop or length.
     answers, probabilities : the distinct answers, and their probabilities, which sum to 1.
-    drawn : the place of the answer that was drawn; None where there is none.
+    drawn : the index of the answer that was drawn; None if there is none.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Asking:
     Attributes
     ----------
     answers : how many it is asked for.
-    max_new_tokens : of the whole reply; None: so many times the longest answer, and `FORMAT_TOKENS` for each.
+    max_new_tokens : of the whole reply; None: `answers` times the longest answer, and `FORMAT_TOKENS` for each.
     template : what it is asked, with `{prompt}` and `{answers}`.
     """
 
@@ -72,16 +72,16 @@ class Asking:
     def messages(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
         """A conversation whose last message, the user's, asks for several answers."""
         *before, last = messages
-        # The prompt last: braces in it are its own.
+        # The prompt last, so that braces in it are not replaced.
         asked = self.template.replace("{answers}", str(self.answers)).replace("{prompt}", last["content"])
         return [*before, {**last, "content": asked}]
 
     def limit(self, longest_answer: int) -> int:
-        """The longest reply, in tokens, where an answer may have `longest_answer`."""
+        """The longest reply, in tokens, if an answer may have `longest_answer`."""
         return self.max_new_tokens or self.answers * (longest_answer + FORMAT_TOKENS)
 
     def read(self, completion: Completion, sample_seed: int) -> Reply:
-        """The answers in a reply, and which of them is drawn: by a uniform number of the sample's own.
+        """The answers in a reply, and which of them is drawn by the sample's own uniform number.
 
         Answers that the template itself holds, in the form that it shows, are echoes and are left out.
         """
@@ -89,7 +89,7 @@ class Asking:
         found = parse_verbalized(completion.text, cut=completion.finish_reason == "length")
         found = [(text, probability) for text, probability in found if same_text(text) not in echoes]
         total = math.fsum(probability for _, probability in found)
-        # Where only echoes had any probability, the others are equally likely.
+        # If only echoes had any probability, the others are equally likely.
         probabilities = [p / total if total else 1 / len(found) for _, p in found]
         return Reply(
             completion.text,
@@ -106,8 +106,8 @@ class PromptedRequest:
 
     Attributes
     ----------
-    plain : what asks for the answer as any other one is asked for; it bounds the answer.
-    sent : what asks for the reply.
+    plain : the ordinary request for an answer; it bounds the answer.
+    sent : the request for the reply.
     """
 
     asking: Asking
@@ -117,7 +117,7 @@ class PromptedRequest:
     @classmethod
     def of(cls, asking: Asking, plain: Request, prompt_token_ids: tuple[int, ...]) -> Self:
         """From the plain request, and the prompt that asks for several answers."""
-        # Strings that end an answer do not end a reply: they cut the answer that is drawn.
+        # Strings that end an answer do not end a reply: they cut off the answer that is drawn.
         limit = asking.limit(plain.max_new_tokens)
         return cls(asking, plain, replace(plain, prompt_token_ids=prompt_token_ids, max_new_tokens=limit, stop=()))
 
@@ -143,7 +143,7 @@ def drawn_place(probabilities: Sequence[float], number: float) -> int:
     """The place that a uniform number in [0, 1) draws by the inverse CDF, in the order in which they are given."""
     sums = list(accumulate(probabilities))
     target = number * sums[-1]
-    # Rounding may bring the target up to the sum of all.
+    # Rounding may raise the target to the total sum.
     return next((place for place, reached in enumerate(sums) if reached > target), sums.index(sums[-1]))
 
 

@@ -1,4 +1,4 @@
-"""Answers with probabilities, read from a reply in which a language model wrote several of them.
+"""Answers with probabilities, parsed from a language model's reply with several of them.
 
 Models keep to a format more or less. Read are JSON, strict or nearly so; XML-like tags, also unclosed ones; and lists
 whose items state a probability. Of several readings of a reply the one with most probabilities counts.
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-# How the error of an answer begins whose reply held none: the model's doing, and nothing was lost.
+# Start of the error of an answer whose reply held none: the model's fault, and nothing was lost.
 UNPARSED = "no answer in the reply"
 
 
@@ -23,7 +23,7 @@ class Probability(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer and its probability, None where it has none that can be read."""
+    """An answer and its probability, None if it has no readable one."""
 
     text: str
     probability: Probability | None
@@ -59,13 +59,13 @@ def parse_verbalized(reply: str, cut: bool = False) -> list[tuple[str, float]]:
 
 
 def same_text(text: str) -> str:
-    """What answers that count as the same one have in common."""
+    """A key that is equal for answers that count as the same."""
     return " ".join(text.split()).casefold()
 
 
 def probabilities(stated: Sequence[Probability | None]) -> list[float]:
     """Numbers of one reply, brought to probabilities that sum to 1 (see `parse_verbalized`)."""
-    # Beside numbers above 1, those without a percent sign are taken for percentages too.
+    # Next to numbers above 1, those without a percent sign count as percentages too.
     plain = [one.value for one in stated if one is not None and not one.percent]
     scale = 0.01 if any(value > 1 for value in plain) else 1.0
     values = [None if one is None else one.value * (0.01 if one.percent else scale) for one in stated]
@@ -157,7 +157,7 @@ _DECODER = json.JSONDecoder(strict=False)
 
 
 def _from_json(text: str, cut: bool) -> Iterator[Answer]:
-    """The objects and lists in a text, whatever stands around them; of one that is cut off, what is whole inside."""
+    """The objects and lists in a text, whatever surrounds them; if one is cut off, its complete parts."""
     end = 0
     for match in re.finditer(r"[\[{]", text):
         if match.start() < end:
@@ -257,7 +257,7 @@ def _from_tags(text: str, cut: bool) -> Iterator[Answer]:
 
 # Lists
 
-_SHARE = r"(?:[01]?[.,]\d+|\d{1,3}(?:[.,]\d+)?\s*%)"  # what is a probability without being called one
+_SHARE = r"(?:[01]?[.,]\d+|\d{1,3}(?:[.,]\d+)?\s*%)"  # a probability without a label
 _MARKERS = (
     re.compile(
         r"^[ \t]*(?P<bold>\*\*)?(?:#+[ \t]*)?(?:(?:answer|response|option)[ \t]*#?)?\d{1,3}[ \t]*[.):](?!\d)"
@@ -269,7 +269,7 @@ _MARKERS = (
 )
 _STATEMENTS = (
     re.compile(rf"\A[(\[]?(?P<number>{_SHARE})[)\]]?\s*[:|–—-]?\s*"),
-    # Called one, and standing apart: a sentence may speak of a probability of 0.3 too.
+    # Labelled and set apart: a sentence may mention a probability of 0.3 too.
     re.compile(
         r"(?:\A|[(\[\n,;:|–—-])[ \t]*(?:\*\*)?(?:\b(?:probability|prob|likelihood|confidence)\b|\bp(?=\s*[:=]))"
         r"(?:\*\*|\s|\bof\b|\bis\b|[:=~≈])*(?P<number>[\d.,]+(?:e-?\d+)?(?:\s*%|\s*/\s*\d+)?)"
@@ -293,7 +293,7 @@ def _from_list(text: str, cut: bool) -> Iterator[Answer]:
 
 
 def _item(body: str) -> Answer:
-    """An item of a list, and the probability that stands in it, before it or behind it."""
+    """An item of a list, and the probability in it, before it or after it."""
     body = body.strip()
     for statement in _STATEMENTS:
         match = statement.search(body)

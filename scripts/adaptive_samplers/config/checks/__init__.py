@@ -1,4 +1,4 @@
-"""The checks that a schema cannot express; they look only at values with which nothing is wrong so far."""
+"""The checks that a schema cannot express; they look only at values without known problems."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

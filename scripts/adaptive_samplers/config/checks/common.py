@@ -1,4 +1,4 @@
-"""What the checks share: places in a config, and files that should be there."""
+"""What the checks share: places in a config, and files that should exist."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ def at(config: Any, path: Iterable[str | int]) -> Any:
 
 
 def judges(config: dict, problems: Problems) -> list[KeyPath]:
-    """The places of the judges with which nothing is wrong so far."""
+    """The places of the judges without known problems."""
     others = at(config, (*QUALITY, "others")) if problems.clean(*QUALITY, "others") else []
     places: list[KeyPath] = [JUDGE, *((*QUALITY, "others", i) for i in range(len(others)))]
     return [place for place in places if problems.clean(*place)]

@@ -1,4 +1,4 @@
-"""Checks of heuristics, which type their settings on the way."""
+"""Checks of heuristics, which also convert their settings to the right types."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -61,7 +61,7 @@ def _check_verbalized(entries: Any, problems: Problems, base_folder: Path) -> No
 
 
 def _meets_other_seeds(config: dict, problems: Problems) -> bool:
-    """Whether an answer meets those under other seeds, so that one heuristic is enough for a tournament."""
+    """Whether answers under different seeds meet, so that one heuristic is enough for a tournament."""
     place: KeyPath = ("labels", "quality", "tournament")
     if not (problems.clean(*place) and problems.clean("seeds")):
         return False

@@ -1,4 +1,4 @@
-"""Checks of what a run takes in: prompts, files, verifiers and models."""
+"""Checks of a run's inputs: prompts, files, verifiers and models."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.config.words import join, show, suggest
 from adaptive_samplers.policies.sources import policy_source
 
-# Said again here, for not every environment that reads the config has what verifiers import; a test compares.
+# Repeated here, because not every environment that reads the config has the verifiers' imports; a test compares.
 VERIFIERS = ("code", "exact", "instructions", "math", "numeric", "reasoning_gym", "regex")
 
 

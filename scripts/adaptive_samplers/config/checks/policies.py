@@ -80,7 +80,7 @@ def _check_test_split(config: dict, splits: KeyPath, problems: Problems) -> None
 
 
 def _without_rewards(quality: Mapping[str, Any]) -> str | None:
-    """Why the table of quality has no rewards; None where it has them."""
+    """Why the quality table has no rewards; None if it has them."""
     if quality["combine"] == "mean":
         return "labels.quality.combine is mean, which gives no rewards"
     if quality["judge"]["kind"] in COMPARING_KINDS:

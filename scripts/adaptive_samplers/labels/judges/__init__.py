@@ -1,1 +1,1 @@
-"""Judges: what says which of two answers is better. `base` tells what they have in common, `build` makes one."""
+"""Judges say which of two answers is better. `base` defines what they have in common, `build` makes one."""

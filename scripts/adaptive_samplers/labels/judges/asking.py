@@ -1,4 +1,4 @@
-"""Judges that ask a model: one in a folder, which an engine runs, or one that somebody else keeps up."""
+"""Judges that ask a model: one in a folder, which an engine runs, or an external one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,9 +17,9 @@ from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.stage import say
 from adaptive_samplers.versions import STAGE_VERSIONS
 
-# What the answers of a judge's model depend on, beside its files.
+# What the answers of a judge's model depend on, besides its files.
 CALL_SETTINGS = ("kind", "engine", "dtype", "labels")
-# Tokens of a context that SGLang keeps for itself; they stay free in process too, so that the same calls fail.
+# Context tokens that SGLang reserves; they are reserved in process too, so that the same calls fail.
 RESERVED_TOKENS = 8
 
 JudgeMaker = Callable[..., Judge]  # of settings, prompts, candidates, calls and encoder
@@ -28,17 +28,17 @@ JudgeMaker = Callable[..., Judge]  # of settings, prompts, candidates, calls and
 def ask_model(
     case: Case, make: JudgeMaker, reads: str, tokens: Callable[[ChatTokenizer, Encoder], Sequence[int]]
 ) -> AbstractContextManager[Judge]:
-    """A judge that asks its model in a folder, by the engine of its settings.
+    """A judge that asks its model in a folder through the engine of its settings.
 
     Parameters
     ----------
     case : Case
     make : callable
-        Makes the judge of settings, prompts, candidates, calls and encoder.
+        Makes the judge from settings, prompts, candidates, calls and encoder.
     reads : str
-        What is read off the model: `rewards`, or the log-probabilities of `labels` or of continuations, `likelihoods`.
+        What is read from the model: `rewards`, or the log-probabilities of `labels` or of continuations, `likelihoods`.
     tokens : callable
-        Which tokens' probabilities as the next one are read.
+        Which tokens' next-token probabilities are read.
     """
     settings, folder = case.settings, Path(case.inputs["judge_model"])
     tokenizer = ChatTokenizer(folder, settings.trust_remote_code)
@@ -66,8 +66,8 @@ def asking(
     ----------
     case, make : as in `ask_model`.
     source : what the answers of the model depend on.
-    encoder : makes of a conversation what the scorer reads.
-    max_length, open_scorer : as `Calls` takes them.
+    encoder : turns a conversation into what the scorer reads.
+    max_length, open_scorer : as in `Calls`.
     """
     fingerprint = content_id([STAGE_VERSIONS["label_quality"], *source])
     with PartFile(case.output, fingerprint) as part, Calls(open_scorer, part, max_length) as calls:

@@ -1,4 +1,4 @@
-"""What every judge offers, and the judges that rate each answer alone."""
+"""The interface of every judge, and the judges that rate each answer alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ Key = tuple[str, str, int]  # prompt_id, heuristic_id, seed
 class Judge(Protocol):
     """Says of two answers to the same prompt and seed which one is better.
 
-    A failed call is no opinion: its outcome is nan, and its reason is kept.
+    A failed call is not an opinion: its outcome is nan, and its reason is kept.
 
     Attributes
     ----------
-    rewards : mapping from an answer's key to the judge's scalar; empty where a judge only compares.
+    rewards : mapping from an answer's key to the judge's scalar; empty if the judge only compares.
     failures : (what could not be judged, why), in the order in which it happened.
     """
 
@@ -34,7 +34,7 @@ class Judge(Protocol):
         ...
 
     def measured(self) -> dict[str, Any]:
-        """What is known of the judge itself after its work, for the report: at least its `kind`."""
+        """What is known about the judge itself after its work, for the report: at least its `kind`."""
         ...
 
 
@@ -44,11 +44,11 @@ class Case:
 
     Attributes
     ----------
-    config : what the stage has of the config, and `settings`, the section in it of this kind of judge.
+    config : the stage's slice of the config, and `settings`, its section for this kind of judge.
     prompts, candidates : the tables; of the candidates, the columns that the judge's declaration names.
     inputs : paths by name, those that the declaration names.
-    output : the table of quality that is to be written; what must outlast a killed job is kept beside it.
-    log : the rule's; what others write goes into a file beside it.
+    output : the quality table to write; what must survive a killed job is kept next to it.
+    log : the rule's; output of other programs goes into a file next to it.
     """
 
     config: Config
@@ -66,8 +66,8 @@ class RewardJudge:
     Parameters
     ----------
     rewards : the rewards of the answers that could be rated.
-    reasons : of the answers that could not, why.
-    details : what `measured` returns beside the counts.
+    reasons : why the others could not be rated.
+    details : what `measured` returns besides the counts.
     """
 
     def __init__(self, rewards: Mapping[Key, float], reasons: Mapping[Key, str], details: Mapping[str, Any]) -> None:

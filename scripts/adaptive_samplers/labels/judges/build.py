@@ -26,10 +26,10 @@ def open_judge(
     output: Path,
     log: Path,
 ) -> AbstractContextManager[Judge]:
-    """The judge `labels.quality.judge`, with the answers it is to judge, for a `with` block.
+    """The judge `labels.quality.judge` with the answers to judge, for a `with` block.
 
-    Calls of a judge's model are kept in a part file beside `output` until the block ends without an error, so that
-    `output` should be written in it. The output of a server, where one is started, goes into a file beside `log`.
+    Calls of a judge's model are kept in a part file next to `output` until the block ends without an error, so `output`
+    should be written inside it. If a server is started, its output goes into a file next to `log`.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Calls of a judge's model: each made once, and kept as soon as it is answered.
+"""Calls of a judge's model: each is made once, and kept as soon as it is answered.
 
-A call is what the model reads, and what comes back is a few numbers. What reads it, a model in this process or a
-server, is a `Scorer`.
+A call is what the model reads, and its result is a few numbers. A `Scorer` reads it: a model in this process or a
+server.
 """
 
 import math
@@ -19,13 +19,13 @@ BLOCK = 4096
 
 
 class Continuation(NamedTuple):
-    """Token ids of which those from the place `start` on are to be scored, given all before them; it is at least 1."""
+    """Token ids of which those from index `start` on are scored, given all before them; `start` is at least 1."""
 
     token_ids: tuple[int, ...]
     start: int
 
 
-# Token ids to their end, token ids of which some are scored, or text for a model that makes token ids of it elsewhere.
+# Token ids to be read to their end, token ids of which some are scored, or text for a model that tokenizes elsewhere.
 Question = Sequence[int] | Continuation | str
 
 
@@ -47,21 +47,21 @@ class Scorer(Protocol):
     """Reads questions, all of one kind."""
 
     def score(self, questions: Sequence[Any]) -> Iterator[tuple[int, Result]]:
-        """Yield the place of each question with its result, in any order."""
+        """Yield the index of each question with its result, in any order."""
         ...
 
 
 class Calls:
-    """Answers calls, each distinct one once; a job that was killed finds its answers in the part file.
+    """Answers calls, each distinct one once; a killed job finds its answers in the part file.
 
-    Failures are not kept: they are worth another try. A context manager; the scorer is opened when it is first needed.
+    Failures are not kept: they are worth retrying. A context manager; the scorer is opened when it is first needed.
 
     Parameters
     ----------
     open_scorer : callable
-        Gives the scorer while it is needed: a context manager that yields a `Scorer`.
+        Provides the scorer while it is needed: a context manager that yields a `Scorer`.
     part : PartFile
-        Open; its fingerprint covers the model and all that changes its answers.
+        Open; its fingerprint covers the model and everything that changes its answers.
     max_length : int or None
         Longer questions (in tokens) are not sent.
     """
@@ -85,7 +85,7 @@ class Calls:
         self._stack.close()
 
     def measured(self) -> dict[str, int]:
-        """`calls_made` of the model, and `calls_found` in the part file of a job that was killed."""
+        """`calls_made` of the model, and `calls_found` in the part file of a killed job."""
         return {"calls_made": self._made, "calls_found": self._found}
 
     def answer(self, calls: Iterable[Call], total: int, description: str) -> Iterator[Result]:

@@ -35,7 +35,7 @@ class Encoder:
         return self._encode(messages, add_generation_prompt=False)
 
     def continuation(self, messages: Messages, reply: str) -> Call:
-        """A conversation, and a reply of the model's whose tokens are to be scored."""
+        """A conversation, and a reply of the model whose tokens are to be scored."""
         call = self.question(messages)
         if call.error is not None:
             return call
@@ -45,7 +45,7 @@ class Encoder:
     def _encode(self, messages: Messages, **options: bool) -> Call:
         try:
             token_ids = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options)
-        except Exception as error:  # a template is a program of the model's, and may raise anything
+        except Exception as error:  # a template is code from the model, and may raise anything
             return Call(error=f"the model's chat template refuses the conversation ({error})")
         return Call(token_ids)
 

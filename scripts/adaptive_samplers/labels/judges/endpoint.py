@@ -1,4 +1,4 @@
-"""A pairwise judge's model behind an OpenAI-compatible endpoint: asked by text, read off its reply."""
+"""A pairwise judge's model behind an OpenAI-compatible endpoint: asked in text, with the answer read from its reply."""
 
 import math
 import re
@@ -18,12 +18,12 @@ from adaptive_samplers.labels.judges.served import ServedScorer
 from adaptive_samplers.serving.api import ApiPool
 from adaptive_samplers.serving.pool import EndpointPool
 
-# What the model's replies depend on, as it has no files here.
+# What the model's replies depend on, because it has no files here.
 CALL_SETTINGS = {"kind", "model", "labels", "max_tokens", "top_logprobs", "request"}
 
 
 class TextEncoder:
-    """Questions as text: the model behind an endpoint has a chat template of its own."""
+    """Questions as text: the model behind an endpoint has its own chat template."""
 
     def question(self, messages: Messages) -> Call:
         """A conversation of one message."""
@@ -32,7 +32,7 @@ class TextEncoder:
 
 
 def open_endpoint(case: Case) -> AbstractContextManager[PairwiseJudge]:
-    """The judge, for a model that somebody else keeps up."""
+    """The judge, for an externally served model."""
     settings = case.settings
 
     def open_scorer() -> AbstractContextManager[ServedScorer]:
@@ -69,15 +69,15 @@ def endpoint_labels(pool: EndpointPool, settings: EndpointSettings) -> ServedSco
 def label_values(reply: Any, labels: Sequence[str]) -> tuple[float, ...]:
     """Log-probabilities of the two labels, in nats, from the reply to a chat completion.
 
-    Those of the first token, where it comes with its most probable alternatives and a label is among them; with or
-    without white space around it. A label that is not listed gets the most that it can have: what the last one listed
-    has, and no more than all that are listed leave. Otherwise the reply's text must be one label, or name just one of
-    them; it has 0, and the other `NEVER`.
+    They are those of the first token, if it comes with its most probable alternatives and these include a label, with
+    or without surrounding white space. A label that is not listed gets its upper bound: the probability of the last one
+    listed, and no more than the listed ones leave. Otherwise the reply's text must be one label, or name just one of
+    them; that one gets 0, and the other `NEVER`.
 
     Raises
     ------
     KeyError, IndexError, TypeError, ValueError
-        If the reply is no chat completion, or names no label or both.
+        If the reply is not a chat completion, or names no label or both.
     """
     choice = reply["choices"][0]
     tokens = (choice.get("logprobs") or {}).get("content") or []

@@ -1,8 +1,8 @@
 """The embedded judge: a Bradley-Terry reward model over four features of an answer.
 
-It needs no model of its own: the base language model's log-probabilities were recorded while generating, and
-the embedder's cosine comes from the embeddings that diversity needs anyway. It learns what to make of them
-from pairs of a written answer and a corrupted one.
+It needs no model of its own: the base language model's log-probabilities were recorded during generation, and the
+embedder's cosine comes from the embeddings that diversity needs anyway. It learns their weights from pairs of a written
+answer and a corrupted one.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -98,7 +98,7 @@ def open_feature_reward(case: Case) -> AbstractContextManager[RewardJudge]:
 def feature_reward_judge(
     reward: FeatureReward, prompts: pd.DataFrame, candidates: pd.DataFrame, embeddings: pd.DataFrame, decode: Decode
 ) -> RewardJudge:
-    """The trained judge with the answers it is to judge; one with a feature that is no number cannot be judged."""
+    """The trained judge with the answers to judge; an answer with a non-finite feature cannot be judged."""
     answered = candidates[candidates["finish_reason"] != "error"]
     keys = list(answered[KEY].itertuples(index=False, name=None))
     rewards = reward.reward(features_of(prompts, answered, embeddings, decode))

@@ -1,4 +1,4 @@
-"""What the embedded judge knows of an answer: four features, from what generation recorded and from embeddings."""
+"""What the embedded judge knows about an answer: four features, from generation records and embeddings."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ def _last_sentence_end(text: str) -> int | None:
 
 
 def distinct_2(text: str) -> float:
-    """Different pairs of neighbouring words over all such pairs (Li et al., 2016); 1 below two words."""
+    """Distinct pairs of adjacent words over all such pairs (Li et al., 2016); 1 below two words."""
     words = text.split()
     pairs = list(pairwise(words))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
@@ -107,7 +107,7 @@ def answer_features(
 def token_ends(token_ids: Sequence[int], finish_reason: str, decode: Decode) -> list[int]:
     """The offset in the answer's text at which each token ends.
 
-    Only answers that were cut at the token limit are trimmed, so only theirs are worked out; for the others each is 0.
+    Only answers cut off at the token limit are trimmed, so only theirs are computed; for the others each is 0.
     """
     if finish_reason != "length":
         return [0] * len(token_ids)
@@ -115,7 +115,7 @@ def token_ends(token_ids: Sequence[int], finish_reason: str, decode: Decode) -> 
 
 
 def texts_to_embed(prompts: pd.DataFrame, candidates: pd.DataFrame, decode: Decode) -> set[str]:
-    """Every text that labels need a vector of: prompts, answers, and answers trimmed for the judge."""
+    """Every text whose vector labels need: prompts, answers, and answers trimmed for the judge."""
     texts = {question_of(messages) for messages in prompts["messages"]}
     for row in candidates.itertuples():
         if row.finish_reason != "error":
@@ -125,7 +125,7 @@ def texts_to_embed(prompts: pd.DataFrame, candidates: pd.DataFrame, decode: Deco
 
 
 def judged_text(row: tuple, decode: Decode) -> str:
-    """What the judge sees of an answer: all of it, or up to its last sentence where it was cut at the token limit."""
+    """What the judge sees of an answer: all of it, or up to its last sentence if it was cut off at the token limit."""
     return trim_to_sentence(row.text, token_ends(row.token_ids, row.finish_reason, decode), row.finish_reason)[0]
 
 

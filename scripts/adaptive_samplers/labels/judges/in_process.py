@@ -1,7 +1,7 @@
 """A judge's model in this process, on CPU or GPU.
 
-Sequences that begin alike are read together, and what they share is read once. The rest is padded on the right: in a
-model that looks back only, nothing sees the padding, so every token keeps its own position and no mask is needed.
+Sequences with a common prefix are read together, and the prefix is read once. The rest is padded on the right: in a
+causal model nothing sees the padding, so every token keeps its own position and no mask is needed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,18 +19,18 @@ from adaptive_samplers.labels.judges.calls import Continuation, Result, Scorer
 from adaptive_samplers.models.fetch import check_model
 from adaptive_samplers.models.language_model import choose_device
 
-# What fewer tokens have in common is read with each sequence: a pass of its own would cost more.
+# A shorter common prefix is read with each sequence: a separate pass would cost more.
 SHORTEST_PREFIX = 16
 
 
 class _InProcessScorer:
-    """Reads batches of sequences with a Hugging Face model; what it reads off is its subclass's."""
+    """Reads batches of sequences with a Hugging Face model; subclasses define what is read from it."""
 
     auto_class: Any
 
     def __init__(self, folder: Path | str, settings: ModelJudgeSettings, token_ids: Sequence[int] = ()) -> None:
         check_model(folder)
-        self.token_ids = list(token_ids)  # whose probabilities as the next token are read
+        self.token_ids = list(token_ids)  # whose next-token probabilities are read
         self.batch_size = settings.batch_size
         self.device = torch.device(choose_device(settings.device))
         try:
@@ -44,7 +44,7 @@ class _InProcessScorer:
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: the judge's model could not be loaded from it ({error})") from error
         if loading["missing_keys"]:
-            # They would be random numbers.
+            # They would be randomly initialized.
             missing = sorted(loading["missing_keys"])[0]
             raise UserError(
                 f"{folder}: the model lacks the weights '{missing}', so it is no {settings.kind} judge; name "
@@ -54,8 +54,8 @@ class _InProcessScorer:
 
     @torch.inference_mode()
     def score(self, sequences: Sequence[Any]) -> Iterator[tuple[int, Result]]:
-        """Yield the place of each sequence with its result, batch by batch."""
-        # In this order, neighbors begin alike.
+        """Yield the index of each sequence with its result, batch by batch."""
+        # In this order, neighbors share prefixes.
         order = sorted(range(len(sequences)), key=lambda place: sequences[place])
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
@@ -70,12 +70,12 @@ class _InProcessScorer:
                 yield place, Result(tuple(row))
 
     def _read(self, batch: Sequence[Sequence[int]]) -> Tensor:
-        """What the model says at the end of each sequence `[B, values]`."""
+        """The model's output at the end of each sequence `[B, values]`."""
         inputs, lengths, _ = self._prefilled(batch, shared_prefix(batch))
         return self._read_off(lengths[:, None] - 1, inputs)
 
     def _prefilled(self, batch: Sequence[Sequence[int]], shared: int) -> tuple[dict[str, Any], Tensor, int]:
-        """The model's inputs once it has read the first `shared` tokens, common to all; and how they are made up.
+        """The model's inputs after it has read the first `shared` tokens, common to all, and their layout.
 
         Returns
         -------
@@ -113,13 +113,13 @@ class RewardScorer(_InProcessScorer):
             )
 
     def _read_off(self, last: Tensor, inputs: dict[str, Any]) -> Tensor:
-        # Not the model's own pooling, which takes a last token that is also its padding token for padding.
+        # Not the model's own pooling, which mistakes a last token that equals its padding token for padding.
         hidden = self.model.base_model(**inputs).last_hidden_state
         return self.model.score(torch.take_along_dim(hidden, last[..., None], dim=1).squeeze(1))
 
 
 class LabelScorer(_InProcessScorer):
-    """A causal language model: log-probabilities, in nats, of some tokens as the next one."""
+    """A causal language model: next-token log-probabilities, in nats, of some tokens."""
 
     auto_class = AutoModelForCausalLM
 
@@ -131,7 +131,7 @@ class LabelScorer(_InProcessScorer):
 class LikelihoodScorer(_InProcessScorer):
     """A causal language model: log-probabilities, in nats, mean of each continuation's tokens, and of ending after it.
 
-    Where a continuation is empty, the end's stands for the mean too.
+    If a continuation is empty, that of the end is used for the mean too.
     """
 
     auto_class = AutoModelForCausalLM
@@ -142,7 +142,7 @@ class LikelihoodScorer(_InProcessScorer):
         # The token before a continuation predicts its first one, so it is read with it.
         first = min(continuation.start for continuation in batch) - 1
         inputs, lengths, before = self._prefilled(sequences, min(shared_prefix(sequences), first))
-        # Logits of a whole vocabulary are large: only those from there on are made.
+        # Logits of a whole vocabulary are large: only those from there on are computed.
         kept = inputs["input_ids"].shape[1] - (first - before)
         logits = self.model(**inputs, logits_to_keep=kept).logits
         rows = []
@@ -162,12 +162,12 @@ SCORERS = {"rewards": RewardScorer, "labels": LabelScorer, "likelihoods": Likeli
 def open_in_process(
     settings: ModelJudgeSettings, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
 ) -> AbstractContextManager[Scorer]:
-    """The scorer of what a judge reads off its model; nothing writes a log."""
+    """The scorer of what a judge reads from its model; nothing writes a log."""
     return nullcontext(SCORERS[reads](folder, settings, token_ids))
 
 
 def shared_prefix(batch: Sequence[Sequence[int]]) -> int:
-    """With how many common tokens the sequences of a sorted batch begin; each keeps at least one of its own."""
+    """The length of the common prefix of a sorted batch of sequences; each keeps at least one token of its own."""
     first, last = batch[0], batch[-1]
     limit = min(map(len, batch)) - 1
     return next((place for place in range(limit) if first[place] != last[place]), limit)

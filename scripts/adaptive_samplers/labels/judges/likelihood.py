@@ -43,9 +43,9 @@ def likelihood_judge(
       weight of `answer` it makes the pointwise mutual information of prompt and answer, a token;
     - `question`: the mean log-probability of the question's tokens, as a reply to the answer.
 
-    Where there is no token, in an empty answer, the end is all that was said, so its log-probability is the mean. An
-    answer cut at the token limit is judged up to its last complete sentence: it would not end elsewhere. What has the
-    weight 0 is not asked for: an answer takes one call, and one more each for `unconditional` and `question`.
+    An empty answer has no token but the end, so the end's log-probability is the mean. An answer cut off at the token
+    limit is judged up to its last complete sentence, because it would not end elsewhere. Terms with weight 0 are not
+    requested: an answer takes one call, and one more each for `unconditional` and `question`.
 
     References
     ----------
@@ -56,7 +56,7 @@ def likelihood_judge(
     kinds = likelihood_calls(settings)
     conversations = {row.prompt_id: json.loads(row.messages) for row in prompts.itertuples()}
     questions = dict(zip(prompts["prompt_id"], prompts["messages"].map(question_of), strict=True))
-    # By prompt, so that those who share one are near each other.
+    # By prompt, so that answers that share one are near each other.
     answered = candidates[candidates["finish_reason"] != "error"].sort_values(KEY)
 
     def encoded() -> Iterator[Call]:

@@ -20,12 +20,12 @@ from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.messages import written_out
 from adaptive_samplers.tables import KEY
 
-# Nats: of a label that was not given, where a reply tells no probabilities. Makes an outcome of 0 or 1.
+# Nats: for a label that was not given, if a reply has no probabilities. Makes an outcome of 0 or 1.
 NEVER = -100.0
 
 
 class QuestionEncoder(Protocol):
-    """Makes of a conversation what the model reads."""
+    """Turns a conversation into what the model reads."""
 
     def question(self, messages: Messages) -> Call:
         """A conversation up to where the model's reply begins."""
@@ -35,10 +35,9 @@ class QuestionEncoder(Protocol):
 class PairwiseJudge:
     """P(a is better) from the probabilities of two labels as the model's next token, normalized over the two.
 
-    With `order: both`, each comparison is asked twice, with either answer first, and the two are averaged: a
-    preference for a position then cancels, and P(a, b) + P(b, a) = 1. With `order: one`, each is asked once, in the
-    order in which it comes: a tournament balances who is first, and else draws it by lot. Two answers with the same
-    text are equal without a call.
+    With `order: both`, each comparison is asked twice, with either answer first, and the two are averaged: a position
+    bias then cancels, and P(a, b) + P(b, a) = 1. With `order: one`, each is asked once, in the given order: a
+    tournament balances who is first, and draws lots otherwise. Two answers with the same text are equal without a call.
 
     Parameters
     ----------
@@ -46,7 +45,7 @@ class PairwiseJudge:
         The config's `labels.quality.judge`.
     prompts, candidates : tables
     calls : Calls
-        With a scorer that gives the log-probabilities of the two labels, that of the first answer's first.
+        With a scorer that gives the log-probabilities of the two labels, the first answer's first.
     encoder : Encoder or TextEncoder
         Whichever the scorer reads.
 
@@ -104,7 +103,7 @@ class PairwiseJudge:
                 yield self.encoder.question([{"role": "user", "content": text}])
 
     def _outcome(self, comparison: Comparison, shown: Sequence[Result]) -> float:
-        """The probability that the first answer is better, from the results of its one call or its two."""
+        """The probability that the first answer is better, from the results of one call or two."""
         for result in shown:
             if result.error is not None:
                 prompt_id, seed = comparison.group
@@ -125,7 +124,7 @@ class PairwiseJudge:
         return (straight + 1 - turned) / 2
 
     def measured(self) -> dict[str, Any]:
-        """The judge's position bias, how often it contradicts itself, and what its calls came to.
+        """The judge's position bias, how often it contradicts itself, and the counts of its calls.
 
         `position_bias` is the mean probability of the answer shown first, less one half: 0 for a judge that does not
         care. `orders_disagree` is the share of comparisons in both orders that name different winners. `label_mass` is
@@ -155,7 +154,7 @@ def open_pairwise(case: Case) -> AbstractContextManager[PairwiseJudge]:
 
 
 def fill_template(template: str, prompt: str, answers: tuple[str, str], labels: Sequence[str]) -> str:
-    """The template with its placeholders filled in, all at once: what an answer holds is never taken for one."""
+    """The template with all placeholders filled in at once: text in an answer is never taken for one."""
     values = dict(zip(PLACEHOLDERS, [prompt, *answers, *labels], strict=True))
     return re.sub("|".join(f"{{{name}}}" for name in values), lambda found: values[found.group()[1:-1]], template)
 

@@ -1,6 +1,6 @@
-"""Which judges there are, and what else needs to know of them. Nothing here loads what they run on.
+"""Which judges there are, and what the rest of the project needs to know about them. Loads none of their packages.
 
-docs/add_a_judge.md tells how to add one.
+docs/add_a_judge.md explains how to add one.
 """
 
 from collections.abc import Callable
@@ -9,25 +9,25 @@ from typing import Any
 
 from adaptive_samplers.references import Reference
 
-# What a likelihood judge says of an answer, and the calls that tell: `answer` and `end` are read off the same one.
+# What a likelihood judge measures, and the calls that it takes: `answer` and `end` are read from the same one.
 LIKELIHOOD_CALLS = {"answer": "answer", "end": "answer", "unconditional": "unconditional", "question": "question"}
-# What judges may read beside prompts and answers; rules/judges.smk has the paths: embeddings of the answers, the base
+# What judges may read besides prompts and answers; rules/judges.smk has the paths: embeddings of the answers, the base
 # model (for its tokenizer), what the DAG trained, and a model of the judge's own.
 INPUTS = ("embeddings", "model", "judge", "judge_model")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeKind:
-    """A judge, for those who do not open it.
+    """A judge, as described to code that does not open it.
 
     Attributes
     ----------
     name : what the config calls it, as `kind`.
     opened_by : function `(case)` that returns a context manager with the `Judge`; see `Case`.
     compares : whether it is asked about two answers, and not about each alone. Only the latter gives rewards.
-    inputs : what it reads beside prompts and answers, of `INPUTS`.
-    columns : what it reads of the answers beside text and finish_reason.
-    calls : calls of a model for each answer, or for each comparison, by its settings.
+    inputs : what it reads besides prompts and answers, from `INPUTS`.
+    columns : columns of the answers that it reads besides text and finish_reason.
+    calls : model calls per answer, or per comparison, by its settings.
     """
 
     name: str
@@ -49,7 +49,7 @@ class JudgeKind:
 
     @property
     def has_model(self) -> bool:
-        """Whether it has a model of its own, which is fetched and run here."""
+        """Whether it has its own model, which is fetched and run here."""
         return "judge_model" in self.inputs
 
 
@@ -59,7 +59,7 @@ def likelihood_calls(judge: Any) -> list[str]:
 
 
 def orders_asked(judge: Any) -> int:
-    """In how many orders a judge that compares is shown two answers."""
+    """In how many orders a comparing judge is shown two answers."""
     return 2 if judge.order == "both" else 1
 
 

@@ -1,4 +1,4 @@
-"""Judging by a reward model: a sequence classifier with one label, called once for every answer."""
+"""Judging by a reward model: a sequence classifier with one label, called once per answer."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def scalar_judge(
     Skywork-Reward-V2.
     """
     conversations = dict(zip(prompts["prompt_id"], prompts["messages"], strict=True))
-    # By prompt, so that those who share one are near each other.
+    # By prompt, so that answers that share one are near each other.
     answered = candidates[candidates["finish_reason"] != "error"].sort_values(KEY)
 
     def encoded() -> Iterator[Call]:

@@ -15,7 +15,7 @@ from adaptive_samplers.serving.service import serve
 
 
 class ServedScorer:
-    """Sends each question as a request of its own.
+    """Sends each question as its own request.
 
     Parameters
     ----------
@@ -23,11 +23,11 @@ class ServedScorer:
     path : str
         Where the requests go.
     options : dict
-        What each of them holds beside the question.
+        What each of them holds besides the question.
     values_of : callable
-        Reads the numbers off a reply to a question; raises where it holds something else.
+        Reads the numbers from a reply to a question; raises if it holds something else.
     asked : callable
-        What a request holds of its question.
+        The part of a request that depends on its question.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class ServedScorer:
         self.asked = asked
 
     def score(self, questions: Sequence[Question]) -> Iterator[tuple[int, Result]]:
-        """Yield the place of each question with its result, as replies come."""
-        # Neighbors begin alike, so that the server finds most of a prompt in its cache.
+        """Yield the index of each question with its result, as replies arrive."""
+        # Neighbors share prefixes, so the server finds most of a prompt in its cache.
         order = sorted(range(len(questions)), key=lambda place: questions[place])
         payloads = [{**self.options, **self.asked(questions[place])} for place in order]
         for index, reply in self.pool.run(self.path, payloads):
@@ -65,7 +65,7 @@ class ServedScorer:
 def open_served(
     settings: ModelJudgeSettings, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
 ) -> Iterator[ServedScorer]:
-    """The scorer of what a judge reads off its model, by SGLang."""
+    """The scorer of what a judge reads from its model, by SGLang."""
     with serve(settings.sglang, settings, folder, log, "embedding" if reads == "rewards" else "generate") as pool:
         yield SCORERS[reads](pool, token_ids)
 
@@ -91,14 +91,14 @@ def served_labels(pool: EndpointPool, label_ids: Sequence[int]) -> ServedScorer:
 def served_likelihoods(pool: EndpointPool, end_ids: Sequence[int]) -> ServedScorer:
     """Log-probabilities, in nats: mean of each continuation's tokens, and of one of the tokens `end_ids` after them.
 
-    Where a continuation is empty, the end's stands for the mean too.
+    If a continuation is empty, that of the end is used for the mean too.
     """
 
     def likelihood(reply: Any, continuation: Continuation) -> tuple[float, ...]:
         # The first entry is for the token before the continuation, whose own value the server leaves out.
         entries = reply["meta_info"]["input_token_logprobs"][1:]
         wanted = continuation.token_ids[continuation.start :]
-        # SGLang calls the last token of the vocabulary 0, as it does what stands for images.
+        # SGLang replaces the last token of the vocabulary by 0, as it does with image placeholders.
         same = [found in (token_id, 0) for (_, found, *_), token_id in zip(entries, wanted, strict=False)]
         if len(entries) != len(wanted) or not all(same):
             raise ValueError("its log-probabilities are of other tokens than were asked for")
@@ -115,7 +115,7 @@ SCORERS = {"rewards": served_rewards, "labels": served_labels, "likelihoods": se
 
 
 def _next_token(token_ids: Sequence[int]) -> dict[str, Any]:
-    """What asks for the log-probabilities of some tokens as the next one, and for those of the tokens read."""
+    """Request options for the next-token log-probabilities of some tokens, and those of the tokens read."""
     return {
         "sampling_params": {"max_new_tokens": 1, "temperature": 0},
         "return_logprob": True,

@@ -1,4 +1,4 @@
-"""Overlap of answers with a reference corpus: which spans of tokens occur there word for word.
+"""Overlap of answers with a reference corpus: which spans of tokens occur there verbatim.
 
 The corpus is an index on disk, made from any text (`index`), or one of infini-gram's behind its HTTP API
 (`infinigram`). How an answer is put together from spans of it is the same for both (`matching`, `table`).

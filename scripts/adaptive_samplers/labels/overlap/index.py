@@ -46,15 +46,14 @@ def tokenize_corpus(documents: Iterable[str], tokenizer_folder: Path | str) -> I
 
     tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
     for document in progress(documents, description="tokenizing the corpus", unit="document"):
-        # `verbose` off: a document longer than the model's context is no mistake here.
+        # `verbose` off: a document longer than the model's context is fine here.
         yield tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def build_index(documents: Iterable[Sequence[int]], folder: Path | str, vocab_size: int) -> dict:
     """Write the suffix-array index of a tokenized corpus into `folder`, all of it or nothing.
 
-    Documents are kept apart by a token of their own, with id `vocab_size`, so that no match runs from one
-    into the next.
+    Documents are separated by an extra token with id `vocab_size`, so that no match crosses into the next one.
 
     Parameters
     ----------

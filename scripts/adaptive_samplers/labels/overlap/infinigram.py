@@ -1,7 +1,7 @@
 """Infini-gram's HTTP API: how often a span occurs in a corpus of up to trillions of tokens.
 
-Each distinct question is asked once: replies are kept in a file that all runs share. Questions are sent no faster than
-the server's keepers would like, and again, later each time, where a trouble may pass. What is not answered raises; it
+Each distinct question is asked once: replies are kept in a file that all runs share. Questions are rate-limited as the
+server's operators ask, and sent again after growing pauses if an error is transient. An unanswered question raises; it
 is never a count of 0.
 """
 
@@ -21,11 +21,11 @@ from adaptive_samplers.serving.pace import FIRST_PAUSE, Pace, pause_after, retry
 from adaptive_samplers.serving.pool import BUSY
 
 ATTEMPTS = 5
-GIVE_UP_AFTER = 20  # questions in a row without an answer: the server is gone
+GIVE_UP_AFTER = 20  # consecutive questions without an answer: the server is gone
 
 
 class LookupFailed(Exception):
-    """The server gave no answer to a question, for the reason that the message tells."""
+    """The server did not answer a question, for the reason in the message."""
 
 
 class ReplyCache:
@@ -58,14 +58,14 @@ class ReplyCache:
         self._connection.close()
 
     def get(self, url: str, index: str, question: str) -> Any:
-        """The reply as it was put, or None."""
+        """The stored reply, or None."""
         found = self._run(
             "SELECT reply FROM replies WHERE url = ? AND corpus = ? AND question = ?", url, index, question
         )
         return json.loads(found[0][0]) if found else None
 
     def put(self, url: str, index: str, question: str, reply: Any) -> None:
-        """Keep a reply, which JSON can hold and which is not None."""
+        """Store a reply, which must be JSON-serializable and not None."""
         self._run("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", url, index, question, json.dumps(reply))
 
     def _run(self, statement: str, *values: str) -> list[tuple]:
@@ -96,7 +96,7 @@ class InfinigramClient:
     cache : ReplyCache
         Open.
     first_wait : float
-        Seconds before a failed request is sent again; doubled each time.
+        Seconds before a failed request is retried; doubled each time.
 
     References
     ----------
@@ -184,7 +184,7 @@ class InfinigramClient:
 
 
 def _read(reply: requests.Response, wanted: str) -> tuple[Any, str]:
-    """The value `wanted` of a reply, and what is wrong with it; an error of the server's own may pass like another."""
+    """The value `wanted` of a reply, and what is wrong with it; a server's internal error may be transient too."""
     try:
         content = reply.json()
     except requests.JSONDecodeError:

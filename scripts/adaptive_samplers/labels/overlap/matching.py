@@ -1,4 +1,4 @@
-"""How answers are put together from spans of a corpus, whatever tells which spans occur in it."""
+"""How answers are composed of spans of a corpus, whatever looks up the spans."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,10 +10,10 @@ Contains = Callable[[list[int]], bool]
 def match_lengths(token_ids: Sequence[int], contains: Contains) -> np.ndarray:
     """For each position, how many tokens from there on occur in the corpus as one span (int32 [n]).
 
-    What occurs without its first token may be longer than with it, but never shorter, so a single pass finds all
-    lengths: the end of a match only moves forward. It moves in steps that double, and so does the start towards the
-    first place from which the next token can be reached. New text takes about two look-ups a token; text that is copied
-    takes about two times the binary logarithm of its length a copy.
+    Without its first token, a match may get longer but never shorter, so a single pass finds all lengths: the end of a
+    match only moves forward. It moves in doubling steps, and so does the start towards the first index from which the
+    next token can be reached. New text takes about two look-ups per token; copied text takes about two times the binary
+    logarithm of its length per copy.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def match_lengths(token_ids: Sequence[int], contains: Contains) -> np.ndarray:
 
 
 def _last_true(holds: Callable[[int], bool], known: int, limit: int) -> int:
-    """The largest place from `known` to `limit` where `holds` is true; it is at `known`, and never again once false."""
+    """The largest index from `known` to `limit` where `holds` is true; true at `known`, and never again once false."""
     # Steps of 1, 1, 2, 4 ...: most matches of new text are short, and a first step of 2 would often be one too many.
     step, moved = 1, 0
     while known + step <= limit and holds(known + step):

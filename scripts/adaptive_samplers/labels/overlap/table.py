@@ -22,7 +22,7 @@ Row = tuple[float | None, int | None, int | None, str | None]
 def label_overlap(
     parts: Iterable[pd.DataFrame], tracer: Tracer, minimum_match: int, tolerance: float
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """How much of each answer is put together from spans of the corpus.
+    """How much of each answer is composed of spans of the corpus.
 
     `coverage` is the share of tokens in greedy segments of at least `minimum_match` matched tokens (null for an answer
     without tokens), `breaks` the number of greedy segments, unmatched tokens included, and `longest_match` the longest

@@ -20,7 +20,7 @@ from adaptive_samplers.models.fetch import cache_folder
 
 CACHE_FILE = "infinigram.sqlite"
 MOST_THREADS = 32
-# Words, a number, punctuation: tokenizers that are not the same differ on it.
+# Words, a number, punctuation: different tokenizers give different results for it.
 SAMPLE = "Tokenizers of 1,024 kinds can't agree; the quick brown fox jumps over 37 lazy dogs, extraordinarily."
 
 
@@ -88,7 +88,7 @@ class InfinigramTracer:
     encode : callable or None
         Token ids of a text by the index's tokenizer, without special tokens; None where the answers' own ids are its.
     threads : int
-        Answers that are traced at a time.
+        Answers that are traced concurrently.
     """
 
     def __init__(
@@ -159,13 +159,13 @@ def open_tracer(overlap: OverlapSettings, inputs: Mapping[str, Any]) -> Iterator
         pace = server.requests_per_second
         client = InfinigramClient(server.url, server.index, pace, server.timeout, cache)
         refuse_other_tokenizer(client, encode, str(inputs["tokenizer"]))
-        # An answer asks one question after the other: so many at a time keep up the pace if each reply takes a second.
+        # An answer asks its questions in sequence: this many at a time keep up the rate if each reply takes a second.
         threads = max(1, min(MOST_THREADS, math.ceil(pace)))
         yield InfinigramTracer(client, encode if server.tokenizer else None, threads)
 
 
 def refuse_other_tokenizer(client: InfinigramClient, encode: Callable[[str], list[int]], name: str) -> None:
-    """Stop where token ids would mean other words to the index: every count would be of something else.
+    """Stop if token ids mean other words to the index: every count would be wrong.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def refuse_other_tokenizer(client: InfinigramClient, encode: Callable[[str], lis
             f"labels.overlap.infinigram: the index '{client.index}' at {client.url} cannot be asked: {error}. Look at "
             "the address and the index's name, and whether this machine reaches the network"
         ) from error
-    # The server may take a text as one that follows others, with a space before it.
+    # The server may treat a text as a continuation, with a space before it.
     if theirs not in (encode(SAMPLE), encode(f" {SAMPLE}")):
         raise UserError(
             f"labels.overlap.infinigram.tokenizer: the tokenizer in {name} is not that of the index '{client.index}': "

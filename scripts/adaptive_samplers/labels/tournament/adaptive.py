@@ -1,4 +1,4 @@
-"""The adaptive schedule: the comparisons that tell most, until it is settled who is in the top."""
+"""The adaptive schedule: the most informative comparisons, until it is settled who is in the top."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from adaptive_samplers.labels.tournament.group import Comparison, Group
 from adaptive_samplers.labels.tournament.pairing import default_rounds
 from adaptive_samplers.labels.tournament.ratings import SPREAD, Parts, log_likelihood, newton, without_position
 
-# So many outcomes as noisy as coins are believed in before a judge's own noise is measured.
+# The prior counts as this many outcomes as noisy as coins, before a judge's own noise is measured.
 NOISE_PRIOR = 10.0
 # The share of the information sought that is about who is in the top; the rest is about every rating alike.
 ABOUT_THE_TOP = 0.5
@@ -22,10 +22,10 @@ DRAWS = 1000
 class Adaptive:
     """Each round, the comparisons expected to narrow the ratings most, above all at the boundary of the top.
 
-    What is known of the ratings is a normal distribution: Laplace's approximation around the maximum of the
+    The posterior of the ratings is a normal distribution: Laplace's approximation around the maximum of the
     Bradley-Terry likelihood with a normal prior. The likelihood is scaled by the dispersion of the outcomes, as a
-    quasi-likelihood: a judge whose probabilities agree with each other tells more than one that tosses coins with them.
-    A comparison of i and j is expected to reduce
+    quasi-likelihood: a judge with consistent probabilities is more informative than one that tosses coins with them. A
+    comparison of i and j is expected to reduce
 
         sum_l u_l Var(r_l),   u_l = (1 - a) / n + a q_l (1 - q_l) / sum q (1 - q),   a = 1/2,
 
@@ -41,7 +41,7 @@ class Adaptive:
         quarter of the calls of a Swiss tournament in both.
     top : players whose names are to be found, without their order.
     confidence : between 0 and 1; None spends the whole budget.
-    correct_position : take what being shown first is worth out of the outcomes, as the ratings do.
+    correct_position : remove the worth of being shown first from the outcomes, as the ratings do.
 
     References
     ----------
@@ -68,7 +68,7 @@ class Adaptive:
             return []
         doubt = membership * (1 - membership)
         importance = (1 - ABOUT_THE_TOP) / count + ABOUT_THE_TOP * doubt / max(doubt.sum(), 1e-12)
-        # Where comparisons tell the same, above all before the first one, lot decides.
+        # Equally informative comparisons, as before the first one, are drawn by lot.
         lots = 1 + 1e-6 * random.random((count, count))
         pairs = most_telling(
             covariance,
@@ -103,7 +103,7 @@ def default_comparisons(count: int) -> int:
 def posterior(
     first: Sequence[int], second: Sequence[int], outcomes: Sequence[float], count: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """What outcomes tell of `count` ratings: their mean [n], covariance [n, n], and the outcomes' dispersion.
+    """What outcomes say about `count` ratings: their mean [n], covariance [n, n], and the outcomes' dispersion.
 
     The dispersion is 1 for outcomes as noisy as coins with the fitted probabilities, and less for more consistent ones.
     """
@@ -130,7 +130,7 @@ def posterior(
     chance = expit(ratings[first] - ratings[second])
     weight = np.maximum(chance * (1 - chance), 1e-12)
     variance = covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]
-    # Each outcome has already drawn the fit towards itself by the share weight * variance.
+    # Each outcome has already pulled the fit towards itself by the share weight * variance.
     free = len(won) - float(weight @ variance)
     dispersion = (NOISE_PRIOR + float(((won - chance) ** 2 / weight).sum())) / (NOISE_PRIOR + free)
     return *fit(ratings, dispersion), dispersion
@@ -163,14 +163,14 @@ def information(ratings: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def most_telling(covariance, spread, weight, met, number):
-    """Up to `number` pairs [m, 2], one after the other that which reduces the weighted variances most.
+    """Up to `number` pairs [m, 2], each the one that reduces the weighted variances most after those before it.
 
     Parameters
     ----------
     covariance : C [n, n].
     spread : C U C [n, n], with the importance of each player on U's diagonal.
     weight : [n, n], the information of an outcome.
-    met : [n, n], the pairs that are not to be taken.
+    met : [n, n], the pairs to exclude.
     """
     covariance, spread, met = covariance.copy(), spread.copy(), met.copy()
     count = len(covariance)

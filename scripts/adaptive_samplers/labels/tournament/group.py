@@ -52,7 +52,7 @@ class Group:
         self.rematches = 0
 
     def ask(self, one: int, other: int) -> Comparison:
-        """First goes who was first less often against this opponent, then overall, then by lot."""
+        """The player who was first less often goes first: against this opponent, then overall, then by lot."""
         surplus_here = self.shown_first[one, other] - self.shown_first[other, one]
         surplus = self._surplus(one) - self._surplus(other)
         lot = self.random.integers(2) * 2 - 1
@@ -84,7 +84,7 @@ class Group:
         return bool((self.met[np.triu_indices(len(self.players), k=1)] == 0).any())
 
     def parts(self) -> int:
-        """Into how many parts, between which nothing was judged, the players with a judged comparison fall."""
+        """How many connected components the judged comparisons form among the players that have any."""
         wins = self.wins()
         games = wins + wins.T
         judged = games.sum(axis=1) > 0

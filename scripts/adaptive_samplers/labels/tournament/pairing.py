@@ -1,4 +1,4 @@
-"""The pairs of one Swiss round: like with like, and nobody twice where that can be avoided."""
+"""The pairs of one Swiss round: players of similar standing, without rematches if possible."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ TRIALS = 1000
 
 
 def default_rounds(count: int) -> int:
-    """Rounds of a Swiss tournament when none are configured: log2(players) rounded up, and one more."""
+    """Rounds of a Swiss tournament if none are configured: log2(players) rounded up, plus one."""
     return math.ceil(math.log2(count)) + 1 if count > 1 else 0
 
 
@@ -50,7 +50,7 @@ def _pair_all(ranked: Sequence[int], met: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _pair_from_the_top(ranked: Sequence[int], met: np.ndarray) -> list[tuple[int, int]] | None:
-    """Give each player, from the top, the nearest opponent not met yet; go back where the rest cannot be paired.
+    """Give each player, from the top, the nearest opponent not met yet; backtrack if the rest cannot be paired.
 
     None if there is no such round, or none was found within `TRIALS`.
     """
@@ -78,7 +78,7 @@ def _pair_from_the_top(ranked: Sequence[int], met: np.ndarray) -> list[tuple[int
 def _pair_with_fewest_rematches(ranked: Sequence[int], met: np.ndarray) -> list[tuple[int, int]]:
     """The round with the fewest earlier meetings in all, and among such rounds the least distance in rank."""
     count = len(ranked)
-    # One meeting more weighs more than all squared distances in rank together.
+    # One more meeting outweighs all squared distances in rank together.
     meeting_cost = count**3
     graph = networkx.Graph()
     for one in range(count):

@@ -47,10 +47,10 @@ def run_tournaments(
     compare : gets the comparisons of a round and returns P(first beats second) for each, or nan where the call failed.
         A failed call is not an outcome: it is left out of the ratings and of `comparisons`, and counted.
     schedule : `swiss`, `round_robin` or `adaptive`; see `Swiss`, `RoundRobin` and `Adaptive`.
-    rounds : Swiss rounds; None takes log2(players) rounded up, and one more.
+    rounds : Swiss rounds; None takes log2(players) rounded up, plus one.
     regularization : choix's alpha, above 0; see `bradley_terry`.
     seed : the run's seed.
-    correct_position : take out of every outcome what being shown first is worth in its group; see `without_position`.
+    correct_position : remove from every outcome the worth of being shown first in its group; see `without_position`.
     adaptive : `comparisons`, `top` and `confidence` of the adaptive schedule; None takes `ADAPTIVE`.
 
     Returns
@@ -82,8 +82,8 @@ def run_tournaments(
         "adaptive": lambda: Adaptive(**settings, correct_position=correct_position),
     }[schedule]()
     states = [Group(key, groups[key], seed) for key in sorted(groups)]
-    # The systems are so small that more than one thread makes them slower, and busy neighbors much slower. The judge
-    # keeps its own.
+    # The systems are so small that more than one thread slows them down, and much more on a busy machine. The judge
+    # keeps its own threads.
     outcomes = _play(states, planner, compare)
     with threadpool_limits(limits=1, user_api="blas"):
         rated = [
@@ -118,7 +118,7 @@ def run_tournaments(
 
 
 def _play(states: list[Group], schedule: Schedule, compare: Compare) -> np.ndarray:
-    """Play until every group is done; the outcomes of all calls, in the order in which they were asked for."""
+    """Play until every group is done; the outcomes of all calls, in the order of the requests."""
     everything, playing, number = [np.empty(0)], states, 0
     while playing:
         with threadpool_limits(limits=1, user_api="blas"):
@@ -149,7 +149,7 @@ def _checked_outcomes(outcomes: np.ndarray, expected: int, round_number: int) ->
 
 
 def _rate(group: Group, regularization: float, correct_position: bool) -> tuple[list[tuple], float | None]:
-    """A row for each player, and what being shown first was worth, if that was asked for and can be told."""
+    """A row for each player, and the worth of being shown first, if it was requested and can be estimated."""
     count = len(group.players)
     outcomes, worth = group.outcomes, None
     if correct_position and len(outcomes):

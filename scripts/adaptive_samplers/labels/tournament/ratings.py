@@ -9,12 +9,11 @@ from scipy.special import expit, log_expit, logit
 
 LUCE_ITERATIONS = 10_000
 NEWTON_STEPS = 100
-# Share of the trace by which a curvature is raised that cannot be factored.
+# Share of the trace added to a curvature that cannot be factored.
 RAISED = 1e-10
-# Convergence is quadratic: after a step this small, what is left is near its square.
+# Convergence is quadratic: after a step this small, the remaining error is near its square.
 NEWTON_TOLERANCE = 1e-5
-# What is believed of a rating, and of what being shown first is worth, before any outcome: normal around 0 with these
-# standard deviations, in nats.
+# Priors of a rating and of the worth of being shown first: normal around 0 with these standard deviations, in nats.
 SPREAD = 3.0
 POSITION_SPREAD = 10.0
 # The closest to 0 or 1 that an outcome is taken for when position is taken out of it: float32's resolution near 1.
@@ -31,7 +30,7 @@ def bradley_terry(wins: np.ndarray, regularization: float) -> tuple[np.ndarray, 
 
         sum_ij wins[i, j] log sigmoid(r_i - r_j) + alpha n sum_i log softmax(r)_i
 
-    with n players: as if each player had, beside its comparisons, been chosen alpha n times from among all n. The
+    with n players: as if each player had, besides its comparisons, been chosen alpha n times from among all n. The
     standard errors are the square roots of the diagonal of the pseudo-inverse of this function's negative Hessian,
 
         L + alpha n^2 (diag(s) - s s^T),   s = softmax(r),
@@ -61,7 +60,7 @@ def bradley_terry(wins: np.ndarray, regularization: float) -> tuple[np.ndarray, 
     def penalized(ratings: np.ndarray) -> Parts:
         return _chosen_from_all(ratings, regularization * count, likelihood(ratings))
 
-    # Luce spectral ranking once through is near the maximum; Newton's method ends there; and choix has the last word.
+    # One pass of Luce spectral ranking gets near the maximum, Newton's method reaches it, and choix does the last step.
     start = newton(penalized, choix.lsr_pairwise_dense(wins, alpha=regularization))
     ratings = choix.ilsr_pairwise_dense(
         wins, alpha=regularization, initial_params=start - start.mean(), max_iter=LUCE_ITERATIONS
@@ -76,7 +75,7 @@ def bradley_terry(wins: np.ndarray, regularization: float) -> tuple[np.ndarray, 
 def without_position(
     first: Sequence[int], second: Sequence[int], outcomes: Sequence[float], count: int
 ) -> tuple[np.ndarray, float]:
-    """The outcomes of comparisons asked in one order each, less what being shown first is worth in this group.
+    """The outcomes of comparisons asked in one order each, minus the worth of being shown first in this group.
 
     Its worth b, in nats, is fitted together with ratings that are normal around 0 with standard deviation `SPREAD`:
     P(i, shown first, beats j) = sigmoid(r_i - r_j + b). It is then taken from every outcome's log-odds. An outcome of
@@ -142,7 +141,7 @@ def log_likelihood(
 
 
 def _chosen_from_all(ratings: np.ndarray, times: float, outcomes: Parts) -> Parts:
-    """`outcomes` as if beside them each player had been chosen `times` times from among all; with a mean of 0."""
+    """`outcomes` as if in addition each player had been chosen `times` times from among all; with a mean of 0."""
     count = len(ratings)
     value, gradient, curvature = outcomes
     shifted = ratings - ratings.max()
@@ -158,7 +157,7 @@ def _chosen_from_all(ratings: np.ndarray, times: float, outcomes: Parts) -> Part
 
 
 def _solve(curvature: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """The inverse curvature times `gradient`; where rounding leaves no inverse, the curvature is raised a little."""
+    """The inverse curvature times `gradient`; if rounding leaves no inverse, the curvature is raised a little."""
     try:
         factor = cho_factor(curvature, check_finite=False)
     except LinAlgError:
@@ -167,14 +166,14 @@ def _solve(curvature: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 
 
 def newton(objective: Callable[[np.ndarray], Parts], start: np.ndarray) -> np.ndarray:
-    """Where the concave `objective` is largest, by Newton's method with halved steps where a whole one overshoots."""
+    """The maximizer of the concave `objective`, by Newton's method with halved steps if a full one overshoots."""
     at = start
     value, gradient, curvature = objective(at)
     for _ in range(NEWTON_STEPS):
         step = _solve(curvature, gradient)
         promised, share = float(gradient @ step), 1.0
         found = objective(at + step)
-        # The slack is rounding's: at the maximum, no step can be seen to gain.
+        # The slack allows for rounding: at the maximum, no step shows a gain.
         while found[0] < value + 1e-4 * share * promised - 1e-12 * abs(value) and share > 1e-6:
             share /= 2
             found = objective(at + share * step)

@@ -1,4 +1,4 @@
-"""Who meets whom: all pairs at once, or Swiss rounds. The adaptive schedule has a module of its own."""
+"""Who meets whom: all pairs at once, or Swiss rounds. The adaptive schedule is in its own module."""
 
 from typing import Protocol
 
@@ -21,7 +21,7 @@ class RoundRobin:
 
 
 class Swiss:
-    """Each round pairs players of like standing who have not met, where that is possible.
+    """Each round pairs players of similar standing who have not met, if possible.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Swiss:
         rounds = default_rounds(count) if self.rounds is None else self.rounds
         if number >= rounds or not group.pairs_left():
             return []
-        # Soft wins less half the games: the order of summed wins, without punishing a bye or a failed call.
+        # Soft wins minus half the games: the order of summed wins, without penalizing a bye or a failed call.
         wins = group.wins()
         standing = (wins - wins.T).sum(axis=1) / 2
         lot = group.random.permutation(count)

@@ -1,8 +1,7 @@
-"""Which of the code in an answer is its solution.
+"""Which code in an answer is its solution.
 
-People's harnesses take the first block or the last one, and so score what stands around a solution: output, usage, a
-command to run it. Here the tests say what is looked for, and of the blocks that have it the last one counts, as of
-answers in words.
+Common harnesses take the first or last block, and so score what surrounds a solution: output, usage, a command to run
+it. Here the tests say what to look for, and the last block that has it counts, as for answers in words.
 """
 
 import ast
@@ -13,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-# A fence of Markdown, which may stand in a list or a quotation, and may have a language behind it.
+# A Markdown fence, which may be in a list or a quotation, and may be followed by a language.
 _OPENING = re.compile(r"(?P<indent>[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?)(?P<fence>`{3,}|~{3,})[ \t]*(?P<about>[^`\n]*)")
 _PYTHON = re.compile(r"\{?\.?(?:python|py|ipython|sage)[\d.]*\b", re.IGNORECASE)
 _DEFINITION = re.compile(r"^(?:async +)?(?:def|class) +(\w+)|^(\w+) *(?::[^=\n]+)?=[^=]", re.MULTILINE)
@@ -22,7 +21,7 @@ _WRITING = re.compile(r"\bprint *\(|\bstdout\b")
 
 
 class _Block(NamedTuple):
-    """A block of an answer: its code, and whether it is said to be Python, is said to be nothing, or else."""
+    """A block of an answer: its code, and whether it is labelled as Python, unlabelled, or labelled otherwise."""
 
     code: str
     is_python: bool
@@ -30,7 +29,7 @@ class _Block(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """The names that code defines at its top, and those that it uses from elsewhere."""
+    """The names that code defines at its top level, and those that it uses from elsewhere."""
 
     defined: frozenset[str]
     used: frozenset[str]
@@ -100,7 +99,7 @@ def _is_code(text: str) -> bool:
 
 def _parsed(code: str) -> ast.Module | None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes that Python does not know
+        warnings.simplefilter("ignore")  # about escapes that Python does not know
         try:
             return ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -108,7 +107,7 @@ def _parsed(code: str) -> ast.Module | None:
 
 
 def _signs(ground_truth: dict[str, Any]) -> list[Callable[[str], bool]]:
-    """What tells the block that the tests are for, the most telling first."""
+    """Criteria for the block that the tests are for, the strongest first."""
     if "cases" in ground_truth:
         writes = lambda code: bool(_WRITING.search(code))  # noqa: E731
         if any(case["input"].strip() for case in ground_truth["cases"]):
@@ -117,7 +116,7 @@ def _signs(ground_truth: dict[str, Any]) -> list[Callable[[str], bool]]:
     if "calls" in ground_truth:
         wanted = {ground_truth["function"]}
     else:
-        # Tests in order: what one of them defines, the next ones may use.
+        # Tests in order: later ones may use what earlier ones define.
         wanted = set(_names("\n".join(ground_truth["tests"])).used)
     return [lambda code: bool(wanted & _names(code).defined)]
 

@@ -165,7 +165,7 @@ def _message(sandbox: Sandbox) -> dict[str, Any]:
 
 def _same_lines(found: str, expected: str) -> bool:
     """Whether two texts have the same lines, apart from the spaces at their ends."""
-    # One after another, for as a list the lines of what code prints may take all memory.
+    # One by one, because a list of all printed lines could exhaust the memory.
     return all(line == other for line, other in zip_longest(_lines(found), _lines(expected)))
 
 
@@ -179,7 +179,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _same(found: Any, expected: Any) -> bool:
-    """Whether two JSON values are equal; true is not 1, and floats need agree to a relative 1e-9 only."""
+    """Whether two JSON values are equal; true is not 1, and floats need only agree to a relative 1e-9."""
     if isinstance(found, bool) or isinstance(expected, bool):
         return found is expected
     if isinstance(found, float) or isinstance(expected, float):
@@ -187,7 +187,7 @@ def _same(found: Any, expected: Any) -> bool:
             return False
         if abs(found) == math.inf or abs(expected) == math.inf or found != found or expected != expected:
             return repr(found) == repr(expected)
-        # As fractions, for a whole number may be too large to become a float.
+        # As fractions, because an integer may be too large for a float.
         first, second = Fraction(found), Fraction(expected)
         return abs(first - second) <= max(abs(first), abs(second)) / 10**9
     if isinstance(found, list) and isinstance(expected, list):

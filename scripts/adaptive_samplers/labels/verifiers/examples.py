@@ -10,14 +10,14 @@ from typing import Any
 _TRIED = 2_000
 _CHARACTERS = "a0 -\né_A"
 _AROUND = ("", " ", "a", "\n")
-# What looks around or back: whether it holds, the pieces alone do not tell.
+# Lookarounds and backreferences: the pieces alone do not say whether they hold.
 _UNDECIDED = {codes.ASSERT, codes.ASSERT_NOT, codes.GROUPREF, codes.GROUPREF_IGNORE, codes.GROUPREF_EXISTS}
 
 
 def example_of(pattern: str, match_whole: bool = False) -> str | None:
     """A text that a pattern matches; None if there is none, as for "$5".
 
-    Of patterns that look around or back, or are very long, "" stands for a text that may exist.
+    For patterns with lookarounds or backreferences, or very long ones, "" stands for a text that may exist.
     """
     tree = parser.parse(pattern, re.IGNORECASE)
     if _looks_around(tree):

@@ -1,14 +1,14 @@
-"""Where in a text the answer stands: after the thinking, in the last box, or behind the last "answer is"."""
+"""Where the answer is in a text: after the thinking, in the last box, or after the last "answer is"."""
 
 import re
 
-# Reasoning models think between such tags; where the prompt opened them, the answer has the closing one alone.
+# Reasoning models think between such tags; if the prompt opened them, the answer has only the closing one.
 _THINKING = r"(?:think|thinking|thought|reasoning)"
 _CLOSING = re.compile(rf"</{_THINKING}>", re.IGNORECASE)
 _OPEN = re.compile(rf"<{_THINKING}>.*", re.DOTALL | re.IGNORECASE)
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# What may stand between the parts of one answer: "$1$ and $2$", "\boxed{1}, \boxed{2}", "x = \boxed{1}$ or $x = ...".
+# What may be between the parts of one answer: "$1$ and $2$", "\boxed{1}, \boxed{2}", "x = \boxed{1}$ or $x = ...".
 _JOINT = re.compile(
     r"[\s$\\()\[\]]*(?:[,;]\s*(?:\\text\{)?(?:and|or)?|(?:\\text\{)?\s*(?:and|or))[\s}$\\()\[\]]*(?:[a-z]\w*\s*=\s*)?",
     re.IGNORECASE,
@@ -19,7 +19,7 @@ _MARK = re.compile(r"(?<!#)####(?=[^\w\n#]*\d)|answers?\s*(?:\*\*)?\s*(?:is|are|
 
 
 def without_thinking(text: str) -> str:
-    """What a text says after all sections of thinking; of one that never ended thinking nothing is left."""
+    """The text after all thinking sections; empty if the thinking never ended."""
     ends = [found.end() for found in _CLOSING.finditer(text)]
     return _OPEN.sub("", text[ends[-1] :] if ends else text)
 
@@ -48,7 +48,7 @@ def joined(text: str, parts: list[tuple[int, str, int]], only_words: bool = Fals
         if between is None or (only_words and not re.search("and|or", between.group(), re.IGNORECASE)):
             break
         contents.append(content)
-    # Said twice, an answer is still one.
+    # An answer given twice is still one answer.
     return ", ".join(dict.fromkeys(reversed(contents)))
 
 
@@ -75,7 +75,7 @@ def statement(text: str) -> str | None:
 
 
 def solution(text: str) -> str:
-    """The answer of a worked solution: what its last box holds, or what stands behind its `####`; else all of it."""
+    """The answer of a worked solution: what its last box holds, or what follows its `####`; else all of it."""
     box = last_box(text)
     if box is not None:
         return box

@@ -1,7 +1,7 @@
-"""Formulas in texts: where the answer's formula stands, how it is read, and whether all of it was read.
+"""Formulas in texts: where the answer's formula is, how it is read, and whether all of it was read.
 
-What a formula means is math-verify's business, which reads the inside of a box well. What it takes for the formula of
-a text, and drops of it, is not left to it: of "2\\sqrt{3}" without dollar signs it reads the 2.
+math-verify interprets a formula, and reads the inside of a box well. Finding the formula in a text is not left to it,
+because it may drop a part: from "2\\sqrt{3}" without dollar signs it reads the 2.
 """
 
 import re
@@ -22,12 +22,12 @@ _WORD = re.compile(
     r"(?<![\\A-Za-z{])(?:[A-Za-z]{4,}|(?:[Yy]es|[Nn]o|[Oo]dd|[Aa]ll|DNE)(?![A-Za-z]))(?:\s+[A-Za-z]{2,})*(?![A-Za-z}])"
 )
 
-# Units stand behind a number and do not change it. Words that do change it are no units.
+# Units follow a number and do not change it. Words that do change it are not units.
 _SHORT_UNITS = (
     "cm|mm|km|dm|nm|kg|mg|ml|mL|cl|kL|ft|in|yd|mi|lbs?|oz|hrs?|mins?|secs?|ms|mph|kmh|kph|deg|rad|cups?|days?|gal|sq|cu|"
     "cents?|Hz|kW|kJ|mol|atm|AU|USD|EUR"
 )
-# Of single letters those that stand for units; x and n are variables.
+# Single letters that are units; x and n are variables.
 _UNIT_WORD = rf"(?:[A-Za-z]{{4,}}|(?:{_SHORT_UNITS})(?![A-Za-z])|[mgshlLJNWVAKCFtd°µΩ](?![A-Za-z]))\.?"
 _UNITS = rf"{_UNIT_WORD}(?:[\s/*]*{_UNIT_WORD})*"
 _POWER = r"(?:\s*\^\s*\{?\s*[-0-9]+\s*\}?|[²³])?"
@@ -50,14 +50,14 @@ _SIMPLER = [
     (re.compile(r"(?<![\d.])(\d+)\s+(\d+)\s*/\s*(\d+)(?!\d)"), r"\1\\frac{\2}{\3}"),  # 3 1/2
     (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?|\.\d+)[eE]([-+]?\d+)(?!\w)"), r"\1 \\cdot 10^{\2}"),
     (re.compile(r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}"), lambda found: _repeating(*found.groups())),
-    # A number in another base is another number, which sympy has no form for.
+    # A number in another base is a different number, for which sympy has no form.
     (re.compile(r"(?<![\w.])(\d+)\s*_\s*\{?\s*(\d+)\s*\}?(?!\w)"), r"\1\\text{base\2}"),
     (re.compile(r"\\langle\b"), "("),
     (re.compile(r"\\rangle\b"), ")"),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?(?:\s|\\text)*\{?\s*[CF]\b\}?"), ""),  # degrees of heat
 ]
 _ELLIPSIS = re.compile(r"\\[lc]?dots\b|\.\.\.|…")
-# "12 13" is no formula, and would be read as a sum.
+# "12 13" is not a formula, and would be read as a sum.
 _SIDE_BY_SIDE = re.compile(r"(?:^|[-+*/=(\[,])\s*\d+(?:[.,]\d+)*\s+\d")
 _DROPPED = re.compile(r"\\(?:left|right|[bB]ig+[lr]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])")
 
@@ -83,7 +83,7 @@ def answer_formula(text: str) -> str | None:
 
 
 def _bare(text: str) -> str:
-    """A formula without what people put around it: delimiters, bold, a full stop."""
+    """A formula without its surroundings: delimiters, bold, a full stop."""
     text = text.strip()
     while True:
         shorter = text.strip("*_` \n").removesuffix(".").removesuffix(",").strip()
@@ -103,7 +103,7 @@ def _last_formula(text: str) -> str | None:
     parts = []
     for found in _DELIMITED.finditer(text):
         content = next(filter(None, found.groups()))
-        # Prose between two amounts of money is no formula.
+        # Prose between two amounts of money is not a formula.
         if found["d"] is None or not re.search(r"(?<!\\)[A-Za-z]{4,}", _COMMAND.sub("", _outside_text(content))):
             parts.append((found.start(), content.strip(), found.end()))
     bare = _bare_formulas(text, parts)
@@ -112,7 +112,7 @@ def _last_formula(text: str) -> str | None:
     return joined(text, parts)
 
 
-# A word, or what stands in brackets without words.
+# A word, or brackets without words.
 _WORDS = re.compile(r"(?:[(\[{](?:(?![A-Za-z]{2})[^()\[\]{}\n])*[)\]}]|\S)+")
 _OPERATORS = re.compile(r"[-+*/=<>^|·×÷≤≥≠≈]+|\\(?:times|cdot|div|leq?|geq?|neq?|pm|approx|cup|cap)")
 _FUNCTIONS = ("sin", "cos", "tan", "log", "ln", "sqrt", "pi")
@@ -164,7 +164,7 @@ def _core(word: re.Match[str]) -> str:
 
 def _looks_like_formula(word: str) -> bool:
     plain = _COMMAND.sub("", _outside_text(word))
-    # Letters right behind a number may be its unit.
+    # Letters right after a number may be its unit.
     letters = re.findall(r"[A-Za-z]+", re.sub(r"(?<=\d)[A-Za-z]+$", "", plain))
     return bool(re.search(r"\d|\\[A-Za-z]", word)) and all(len(part) == 1 or part in _FUNCTIONS for part in letters)
 

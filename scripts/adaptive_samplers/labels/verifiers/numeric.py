@@ -29,7 +29,7 @@ _NUMBER = re.compile(
 _LARGEST_EXPONENT = 1_000
 _LONGEST = 1_000  # characters
 
-# Commands that may stand beside a number without making it a part of something larger.
+# Commands that may be next to a number without making it part of something larger.
 _APART = (
     "text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed|fbox|approx|implies|to|leq?|geq?|neq?|equiv|therefore|"
     "quad|qquad|left|right|begin|end|[lc]?dots|Rightarrow|rightarrow|longrightarrow|because"

@@ -58,7 +58,7 @@ def _task(ground_truth: Any) -> tuple[str, dict[str, Any]]:
 
 
 def final_answer(answer: str, ground_truth: dict[str, Any]) -> str | None:
-    """What of a text is scored: equal numbers are the same text, other answers are compared as `exact` does."""
+    """The scored part of a text: equal numbers are the same text, other answers are compared as in `exact`."""
     expected = _task(ground_truth)[1].get("answer")
     given = _given(answer, expected)
     return (final_number(given) if _is_number(expected) else None) or normalized(given) or None
@@ -84,7 +84,7 @@ def _given(answer: str, expected: str | None) -> str:
     if _is_number(expected):
         number = answer_number(answer)
         if number is not None:
-            # Some scorers compare texts: 0.5 must be the 0.50 that they know.
+            # Some scorers compare texts: 0.5 must be written as the 0.50 that they expect.
             return expected if number == whole_number_of(expected) else number_text(number)
     stated = statement(answer)
     return (stated if stated else answer).strip().rstrip(".")

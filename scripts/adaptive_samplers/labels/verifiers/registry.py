@@ -1,4 +1,4 @@
-"""Verifiers by name: those that come with the project, and files of the user's own beside them."""
+"""Verifiers by name: those that come with the project, and the user's own files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from adaptive_samplers.labels.verifiers.sandbox import Limits
 if TYPE_CHECKING:
     from adaptive_samplers.config.model.labels import Correctness
 
-# What a verifier says of an answer: a score, 0 (wrong) to 1 (right), and a detail for a reader.
+# A verifier's result for an answer: a score, 0 (wrong) to 1 (right), and a detail for a reader.
 Verdict = tuple[float, str]
-# The answer that a text gives, in a form that equivalent answers share; None if it gives none. The ground truth tells
-# what form an answer has, and nothing else.
+# The answer that a text gives, in a form that equivalent answers share; None if it gives none. The ground truth
+# determines only the form of an answer.
 FinalAnswer = Callable[[str, Any], str | None]
 # Answers in a ground truth's own words, each of which must be right.
 OwnWords = Callable[[Any], list[str]]
@@ -32,7 +32,7 @@ def _nothing() -> None:
 
 
 def _no_words(ground_truth: Any) -> list[str]:
-    """For verifiers whose ground truths tell of an answer without being one."""
+    """For verifiers whose ground truths describe an answer without being one."""
     return []
 
 
@@ -40,7 +40,7 @@ def _no_words(ground_truth: Any) -> list[str]:
 class Verifier:
     """A verifier: call it with an answer's text and the prompt's ground truth. An empty answer scores 0.
 
-    What stands in `<think>` is no part of an answer.
+    Text in `<think>` is not part of an answer.
 
     Attributes
     ----------
@@ -51,14 +51,14 @@ class Verifier:
     load
         Imports what the function needs, so that the time it takes does not count as the first answer's.
     require
-        Raises a UserError where this verifier cannot work on this machine.
+        Raises a UserError if this verifier cannot work on this machine.
     final_answer
         Takes a text and the ground truth, and returns the answer that the text gives (see `FinalAnswer`). None where
         the verifier looks at more of a text than an answer in it, so that there is nothing to vote on.
     own_words
         Takes a ground truth that passed the check, and returns the answers that say just that.
     sees_thinking
-        Whether the function gets what stands in `<think>` too.
+        Whether the function gets the text in `<think>` too.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Verifier:
         Raises
         ------
         Exception
-            What the check raises, or a ValueError that tells what was read.
+            What the check raises, or a ValueError that says what was read.
         """
         self.check(ground_truth)
         for words in self.own_words(ground_truth):
@@ -104,7 +104,7 @@ class Verifier:
 
 @dataclass(frozen=True)
 class Verification:
-    """How answers are verified, as `labels.correctness` says.
+    """How answers are verified, as given in `labels.correctness`.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Verification:
 
     @classmethod
     def from_settings(cls, settings: Correctness) -> Verification:
-        """Of the config's section `labels.correctness`."""
+        """From the config's section `labels.correctness`."""
         return cls(
             own=tuple((own.name, own.path) for own in settings.verifiers),
             timeout=settings.timeout,
@@ -161,7 +161,7 @@ class Verification:
                 VERIFIERS[name].require()
 
     def seconds(self, name: str) -> float:
-        """The seconds that this verifier may take for an answer; the code's own limit comes first."""
+        """The seconds that this verifier may take for an answer; the code's own limit takes effect first."""
         return max(self.timeout, self.code.seconds + 10) if name == "code" else self.timeout
 
 
@@ -199,7 +199,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _own_verifier(name: str, path: Path) -> Verifier:
-    """The verifier of a user's file: its `verify(text, ground_truth)` returns a score, or a score and a detail."""
+    """The verifier in a user's file: its `verify(text, ground_truth)` returns a score, or a score and a detail."""
     if not path.is_file():
         raise UserError(
             f"{path}: there is no such file, for the verifier '{name}'; correct labels.correctness.verifiers"

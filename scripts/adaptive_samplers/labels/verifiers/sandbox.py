@@ -1,7 +1,7 @@
-"""Code of strangers in a sandbox: a process with no network, no files but Python's, and limits on all it takes.
+"""Untrusted code in a sandbox: a process without network, with only Python's files and limits on all resources.
 
-Linux only. The sandbox is made of namespaces and a filter of system calls, so that nothing need be installed and nobody
-need be root: where the system forbids ordinary users to create namespaces, `check_sandbox` says so and nothing is
+Linux only. The sandbox uses namespaces and a system call filter, so that nothing needs to be installed and nobody needs
+to be root: if the system forbids ordinary users to create namespaces, `check_sandbox` says so and nothing is
 executed. The code sees the Python installation, read-only, and an empty folder in memory that ends with it; it sees no
 other process, no network, no key, none of this process's environment. When its time is over, or its first process
 ends, the kernel kills every process that it started. Whatever the code does to itself or to its sandbox, once it runs,
@@ -37,7 +37,7 @@ _START_SECONDS = 60.0
 _OWN_PROCESSES = 2
 _MEGABYTE = 2**20
 _LONGEST_ERROR = 300
-# Of what code sends: as Python's objects it may take thirty times as much.
+# Of data that the code sends: as Python objects it may take thirty times as much.
 LONGEST_MESSAGE = 4 * _MEGABYTE
 
 
@@ -48,7 +48,7 @@ class Limits:
     Attributes
     ----------
     seconds : wall-clock time in all; no process may take more processor time either.
-    memory_mb : address space of each process; beside it no memory can be had.
+    memory_mb : address space of each process; no other memory is available.
     processes : processes and threads at once.
     disk_mb : size of a file, of all files together, and of what is printed.
     """
@@ -64,7 +64,7 @@ class SandboxError(RuntimeError):
 
 
 class TimeLimit(Exception):
-    """The code's time is over."""
+    """The code ran out of time."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class Finished:
 
 @functools.cache
 def check_sandbox() -> None:
-    """Build a sandbox once, to know that it can be.
+    """Build a sandbox once, to check that it is possible.
 
     Raises
     ------
     UserError
-        Where the system cannot: it is not Linux, or forbids ordinary users to create namespaces.
+        If the system cannot: it is not Linux, or forbids ordinary users to create namespaces.
     """
     if not sys.platform.startswith("linux"):
         raise UserError(
@@ -158,12 +158,12 @@ def _end(control: socket.socket, process: subprocess.Popen) -> None:
 
 @functools.cache
 def _server(process: int) -> _Server:
-    """The server of this process: one that it had before a fork belongs to the other."""
+    """The server of this process: one from before a fork belongs to the parent."""
     return _Server()
 
 
 class Sandbox:
-    """One answer's code, running; a context that kills all of it at its end.
+    """One answer's running code; a context manager that kills all of it at the end.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ class Sandbox:
             raise ValueError(f"a message that cannot be read: {type(error).__name__}") from error
 
     def _next(self, length: int) -> bytes | None:
-        """So many bytes of what is sent; None if it ends before. However they trickle, the time is over when it is."""
+        """This many bytes of what is sent; None if it ends before. The deadline holds however slowly they arrive."""
         parts = bytearray()
         while len(parts) < length:
             part = self._read(self._channel.fileno(), length - len(parts))
@@ -268,7 +268,7 @@ class Sandbox:
     def status(self) -> int:
         """The exit status, waited for; that of a killed process where the sandbox ended as a whole. TimeLimit."""
         written = self._read(self._status)
-        # Once the code runs, its end is its own doing.
+        # Once the code runs, it is responsible for its own end.
         return written[0] if written else 128 + signal.SIGKILL
 
     def _read(self, descriptor: int, most: int = 2**16) -> bytes:
@@ -288,7 +288,7 @@ class Sandbox:
         return left
 
     def close(self) -> None:
-        """Kill every process of the sandbox and wait until the last is gone."""
+        """Kill every process of the sandbox and wait until the last one is gone."""
         try:
             self._server.end(self._number)
         finally:
@@ -330,7 +330,7 @@ def run_program(code: str, stdin: str, limits: Limits, deadline: float) -> Finis
 
 
 def error_in(message: Any) -> str | None:
-    """The error that a message tells of, shortened; None if it tells of none. Whatever the code may have written."""
+    """The error that a message reports, shortened; None if it reports none. The code may have written anything."""
     if not isinstance(message, dict) or "error" not in message:
         return None
     error = message["error"]
@@ -338,7 +338,7 @@ def error_in(message: Any) -> str | None:
 
 
 def _others_that_count() -> int:
-    """Tasks that the limit on processes counts beside a sandbox's own: before Linux 5.14 all of the same user's."""
+    """Tasks that the limit on processes counts besides a sandbox's own: before Linux 5.14 all of the same user's."""
     version = re.match(r"(\d+)\.(\d+)", platform.release())
     if os.geteuid() == 0 or (version and tuple(map(int, version.groups())) >= (5, 14)):
         return 0
@@ -352,7 +352,7 @@ def _others_that_count() -> int:
 
 @functools.cache
 def _python_folders() -> list[str]:
-    """The folders that this Python lives in, and those of the libraries that it has loaded, outside the system's."""
+    """The folders of this Python and of the libraries that it has loaded, outside the system's."""
     real = os.path.realpath(sys.executable)
     folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.dirname(real))}
     folders |= {os.path.realpath(folder) for folder in folders}

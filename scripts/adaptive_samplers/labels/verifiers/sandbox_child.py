@@ -1,7 +1,7 @@
 """What runs inside the sandbox: builds it around itself, then executes the answer's code. Only `sandbox` starts it.
 
-It is a script of the standard library alone. A server with an empty environment waits for requests, so that Python
-starts once; its argument is the filter of system calls (see `sandbox_filter`), in hexadecimal. For each request it
+The script uses only the standard library. A server with an empty environment waits for requests, so that Python starts
+once; its argument is the filter of system calls (see `sandbox_filter`), in hexadecimal. For each request it
 forks the launcher, which leaves this machine's namespaces; that forks process 1 of the new ones, with whose end the
 kernel kills everything in them; and that forks the answer's process.
 """
@@ -30,7 +30,7 @@ SECCOMP_MODE_FILTER = 2
 CAPABILITY_VERSION = 0x20080522
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
 INNER_USER = 1000
-# From here on users are nobody's: neither people's, nor services', nor containers'. Where they are missing: lower ones.
+# User ids from here on belong to no person, service or container. If they are missing, lower ones are used.
 NO_USERS, LOW_NO_USERS = 0x70000000, 30_000
 WORK = "/sandbox"
 STAGING = "/tmp"
@@ -53,7 +53,7 @@ def send(channel: socket.socket, message: Any) -> None:
 
 
 def receive(channel: socket.socket) -> Any:
-    """The next message; None at the end of the stream. ValueError if it is no message."""
+    """The next message; None at the end of the stream. ValueError if it is not a message."""
     header = _read(channel, 4)
     if header is None:
         return None
@@ -75,7 +75,7 @@ def _read(channel: socket.socket, length: int) -> bytes | None:
 
 
 def check(result: int, action: str) -> None:
-    """Raise what the C library says about a call that failed."""
+    """Raise the C library's error for a failed call."""
     if result != 0:
         raise Unavailable(f"{action}: {os.strerror(ctypes.get_errno())}")
 
@@ -87,7 +87,7 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, options
 
 
 def leave_namespaces() -> None:
-    """Leave this machine's network, processes and mounts; who is not root needs a user namespace for that."""
+    """Leave this machine's network, processes and mounts; without root this needs a user namespace."""
     spaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     user, group = os.geteuid(), os.getegid()
     if user == 0:
@@ -111,7 +111,7 @@ def build_root(visible: list[str], disk_bytes: int) -> None:
         if os.path.islink(path):
             links[path] = os.readlink(path)
         elif os.path.exists(path):
-            # Opened now, for the staging folder may hide it.
+            # Opened now, because the staging folder may hide it.
             folders[path] = os.open(path, os.O_PATH)
     mount("tmpfs", STAGING, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
     for path, descriptor in folders.items():
@@ -136,7 +136,7 @@ def build_root(visible: list[str], disk_bytes: int) -> None:
 
 
 def _bind(descriptor: int, path: str) -> None:
-    """Show what a descriptor stands for at the same path of the new root, with what is mounted in it."""
+    """Mount a descriptor's file or folder at the same path of the new root, with what is mounted in it."""
     target, source = STAGING + path, f"/proc/self/fd/{descriptor}"
     is_folder = os.path.isdir(source)
     os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)
@@ -169,7 +169,7 @@ def drop_privileges(number: int) -> None:
         try:
             become(NO_USERS + number)
         except OSError:
-            # A container has not all numbers.
+            # A container may not have all numbers.
             become(LOW_NO_USERS + number % LOW_NO_USERS)
     else:
         header = struct.pack("Ii", CAPABILITY_VERSION, 0)
@@ -210,7 +210,7 @@ def limit_resources(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_SIGPENDING, 1024),
         (resource.RLIMIT_MSGQUEUE, 0),
     ]:
-        # Who asked may be under a stricter one.
+        # The caller may have a stricter one.
         _, hard = resource.getrlimit(what)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (value, value))

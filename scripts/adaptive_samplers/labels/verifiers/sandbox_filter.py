@@ -1,4 +1,4 @@
-"""Which calls of the kernel an answer's code may make: a filter of seccomp(2), in its bytes.
+"""Which system calls an answer's code may make: a seccomp(2) filter, as bytes.
 
 Numbers of calls below 424 are each architecture's own, and no more are given out: of those, calls are refused by name
 that reach out of a sandbox (keys, locks, other processes' memory), pass its limits (memory that belongs to no process),
@@ -18,7 +18,7 @@ _X32_CALLS = 0x40000000  # from here on on x86_64: calls of programs with pointe
 _REFUSED: dict[str, tuple[int | None, int | None]] = {
     # Other processes.
     **{"ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272)},
-    # What outlives the sandbox, is seen outside of it or delays others: keys, locks, watches, write-backs.
+    # What outlives the sandbox, is visible outside it or delays others: keys, locks, watches, write-backs.
     **{"add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219)},
     **{"flock": (73, 32), "sync": (162, 81), "syncfs": (306, 267), "io_setup": (206, 0)},
     **{
@@ -30,7 +30,7 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     # Memory that no limit counts.
     **{"shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180)},
     **{"memfd_create": (319, 279)},
-    # Namespaces, mounts, and files by other ways than their path.
+    # Namespaces, mounts, and access to files other than by path.
     **{"unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41)},
     **{"chroot": (161, 51), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265)},
     # Parts of the kernel that are large, rarely needed, or old.
@@ -80,7 +80,7 @@ def sandbox_filter(machine: str | None = None) -> bytes:
         raise ValueError(f"processors of the kind {machine} are not provided for")
     architecture, column = _MACHINES[machine]
     not_permitted = _ERROR | errno.EPERM
-    # A program of another architecture has other numbers.
+    # A program for another architecture has other numbers.
     program = [_load(_ARCHITECTURE), *_unless(_EQUAL, architecture, _KILL), _load(_NUMBER)]
     if machine == "x86_64":
         program += _if(_AT_LEAST, _X32_CALLS, _KILL)
@@ -110,7 +110,7 @@ def sandbox_filter(machine: str | None = None) -> bytes:
 
 
 def _call(number: int, argument: int, judgement: list[bytes]) -> list[bytes]:
-    """What to do at a call, by the lower half of one of its arguments, all that the kernel reads of it."""
+    """What to do at a call, by the lower half of one of its arguments, which is all that the kernel reads."""
     inside = [_argument(argument), *judgement, _load(_NUMBER)]
     return [_jump(_EQUAL, number, 0, len(inside)), *inside]
 

@@ -1,4 +1,4 @@
-"""`exact` and `regex`: facts, told from a text by the words in it."""
+"""`exact` and `regex`: facts, recognized in a text by its words."""
 
 import re
 import unicodedata
@@ -54,7 +54,7 @@ _BRACKETS = "()[]"
 def normalized(text: str) -> str:
     """`text` without case, spaces and outer punctuation, such as brackets around all of it or a single one.
 
-    The point of .5 and the brackets of f(x) or [0, 1) are no outer punctuation.
+    The point of .5 and the brackets of f(x) or [0, 1) are not outer punctuation.
     """
     words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     while True:

@@ -1,7 +1,7 @@
 """A process that verifies answers for `pool`, which kills it when an answer takes too long.
 
-It reads requests from its standard input and writes replies where its standard output was, a line of JSON each; what
-verifiers print goes to the standard error.
+It reads requests from its standard input and writes replies to the original standard output, one line of JSON each;
+verifiers' own output goes to standard error.
 """
 
 import ctypes
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """Do not outlive the stage, if that is killed while a verifier hangs."""
+    """Do not outlive the stage if it is killed while a verifier hangs."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -78,7 +78,7 @@ def _verdict(verifier: Verifier, kind: str, text: str, ground_truth: str | None)
 
 
 def _writable(text: str) -> str:
-    """A text that a table can hold: halves of pairs, which are no characters, are written out."""
+    """A text that a table can hold: lone surrogates, which are not characters, are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -90,7 +90,7 @@ def _final_answer(verifier: Verifier, text: str, ground_truth: Any) -> str | Non
     if answer is None:
         return None
     answer = _writable(answer)
-    # Cut, two long answers could pass for the same one.
+    # If cut, two long answers could look the same.
     return answer if len(answer) <= _LONGEST_TEXT else f"hash {content_id(answer)}"
 
 

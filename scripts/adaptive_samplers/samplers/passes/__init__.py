@@ -1,6 +1,6 @@
 """Passes over the vocabulary for one decoding step: condense logits, spread a function of them, draw a token.
 
-What lies between is a network on a few knots; these passes are all that costs anything per token.
+Between them is a network on a few knots; only these passes have a cost per token.
 """
 
 import logging
@@ -17,15 +17,15 @@ __all__ = ["Condensed", "KnotGrid", "passes_for"]
 
 logger = logging.getLogger(__name__)
 
-# The modules that serve one kind of device faster than plain PyTorch, and the package that each needs. They are
-# imported when first wanted, as both packages are slow to import and may be missing.
+# The modules that are faster than plain PyTorch on one kind of device, and the package that each needs. They are
+# imported on first use, because both packages are slow to import and may be missing.
 FAST_PASSES = {"cpu": ("numba_passes", "numba"), "cuda": ("triton_passes", "triton")}
 
 
 def passes_for(device: torch.device) -> ModuleType:
     """The module whose `condense`, `spread` and `draw` serve this device best.
 
-    Where the package that it needs cannot be imported, it is the one in plain PyTorch, and a warning is logged once.
+    If its package cannot be imported, it is the one in plain PyTorch, and a warning is logged once.
     """
     return _passes_for_kind(device.type)
 

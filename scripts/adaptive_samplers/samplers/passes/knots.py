@@ -1,4 +1,4 @@
-"""The knots on which a sampler is evaluated for one decoding step, and what is known of a distribution there."""
+"""The knots on which a sampler is evaluated for one decoding step, and a distribution's sketch on them."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adaptive_samplers.sketch import DistributionSketch
 
-# Intervals between neighboring knots: so many that a trained network's output is as good as linear in between.
+# Intervals between neighboring knots: enough that a trained network's output is almost linear in between.
 INTERVALS = 2048
 
 # Where logits reach further below the largest than this, in nats, three quarters of the intervals cover the first
@@ -17,11 +17,11 @@ INTERVALS = 2048
 REACH = 40.0
 NEAR_SHARE = 0.75
 
-# Logits that differ by less than this, in nats, are taken for equal: intervals a nat must stay a finite number.
+# Logits that differ by less than this, in nats, count as equal: the intervals per nat must stay finite.
 NARROWEST = 1e-20
 
-# A function on the knots that reaches beyond this is none to sample from: weights have overflowed, and float32 would
-# not tell tokens apart. The row keeps its raw logits.
+# A function on the knots that exceeds this cannot be sampled from: weights have overflowed, and float32 would not tell
+# tokens apart. The row keeps its raw logits.
 LARGEST_OUTPUT = 1e6
 
 
@@ -37,8 +37,8 @@ class KnotGrid:
     intervals : number of intervals between neighboring knots.
     largest : the largest logit, `[B]` float32.
     split : how far below it the coarse part begins, in nats, `[B]` float32.
-    near : intervals a nat above the split, `[B]` float32.
-    far : intervals a nat below it, `[B]` float32.
+    near : intervals per nat above the split, `[B]` float32.
+    far : intervals per nat below it, `[B]` float32.
     """
 
     intervals: int
@@ -51,11 +51,11 @@ class KnotGrid:
     def between(cls, intervals: int, largest: Tensor, smallest: Tensor, lowest: float = -math.inf) -> "KnotGrid":
         """Knots from the largest to the smallest logit that is not masked, both `[B]`, and no deeper than `-lowest`.
 
-        What is less probable than `lowest`, a log-probability in nats, lies on the last knot or between the last ones.
+        Tokens less probable than `lowest`, a log-probability in nats, are on the last knot or between the last ones.
         """
         depth = (largest - smallest).double().clamp(max=-lowest)
         wide = depth > REACH
-        # Where all logits are equal, every token lies on the first knot.
+        # If all logits are equal, every token is on the first knot.
         evenly = torch.where(depth > NARROWEST, intervals / depth, 0.0)
         split = torch.where(wide, REACH, depth)
         near = torch.where(wide, NEAR_SHARE * intervals / REACH, evenly)
@@ -63,15 +63,15 @@ class KnotGrid:
         return cls(intervals, largest, split.float(), near.float(), far.float())
 
     def position(self, logits: Tensor) -> Tensor:
-        """Where logits `[B, V]` lie among the knots, `[B, V]` in `[0, intervals]`."""
+        """Positions of logits `[B, V]` among the knots, `[B, V]` in `[0, intervals]`."""
         depth, split = self.depth(logits), self.split[:, None]
         position = depth.minimum(split) * self.near[:, None] + (depth - split).clamp(min=0) * self.far[:, None]
-        # Not `clamp`, which leaves what is no number as it is: that would be no place among the knots.
+        # Not `clamp`, which keeps NaN: that would not be a position among the knots.
         return torch.where(position < self.intervals, position, self.intervals).clamp(min=0)
 
     def depth(self, logits: Tensor) -> Tensor:
-        """How far logits `[B, V]` are below the largest, nats; finite also where a token is masked."""
-        # Infinity times 0 would be no number.
+        """How far logits `[B, V]` are below the largest, nats; finite even where a token is masked."""
+        # Infinity times 0 would be NaN.
         return (self.largest[:, None] - logits).clamp(max=torch.finfo(torch.float32).max)
 
     def knots(self) -> Tensor:
@@ -107,14 +107,14 @@ class Condensed:
     def from_sums(
         cls, grid: KnotGrid, tokens: Tensor, moved: Tensor, log_total: Tensor, lowest: float = -math.inf
     ) -> "Condensed":
-        """Put together what a pass over the vocabulary has summed.
+        """Combine the sums of a pass over the vocabulary.
 
         Parameters
         ----------
         grid : where the knots are.
         tokens : tokens in each interval, `[B, intervals + 1]` float64; the last column has those on the last knot.
         moved : sum of how far they lie from the knot above them, in intervals, of the same shape.
-        log_total : log-sum-exp of the logits less the largest of them, `[B]` float64.
+        log_total : log-sum-exp of the logits minus the largest of them, `[B]` float64.
         lowest : the smallest log-probability that the sampler was trained on, nats.
         """
         counts = tokens - moved + moved.roll(1, dims=1)
@@ -138,15 +138,15 @@ def on_every(stride: int, sketch: DistributionSketch) -> DistributionSketch:
 
 
 def between(stride: int, values: Tensor) -> Tensor:
-    """Values on every `stride`-th knot carried to all knots, such that lines between these follow the cubics."""
+    """Values on every `stride`-th knot interpolated to all knots, such that lines between these follow the cubics."""
     place, weight = _interpolation((values.shape[1] - 1) * stride, stride, values.device)[0]
     return (values.float()[:, place] * weight).sum(-1)
 
 
 @cache
-@torch.inference_mode(False)  # what is kept must be of use in training too
+@torch.inference_mode(False)  # cached tensors must be usable in training too
 def _interpolation(intervals: int, stride: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
-    """From every `stride`-th knot to all, and its transpose: cubics, less what lines between knots overestimate.
+    """From every `stride`-th knot to all, and its transpose: cubics, minus what lines between knots overestimate.
 
     On the mean over an interval, a line is above a convex function by a twelfth of the second difference.
     """
@@ -159,10 +159,10 @@ def _interpolation(intervals: int, stride: int, device: torch.device) -> tuple[t
 
 
 def _sparse_rows(matrix: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The columns and values of what is not 0 in each row of a matrix, filled up with zeros.
+    """The columns and values of the nonzero elements in each row of a matrix, padded with zeros.
 
-    As a whole, the matrix would have to come from memory at every token: it does not fit into a processor's caches
-    beside what a language model leaves there.
+    The dense matrix would have to be read from memory at every token: it does not fit into a processor's caches next to
+    the language model's data.
     """
     order = (matrix == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, : int((matrix != 0).sum(1).max())]
     return order.to(device), matrix.gather(1, order).float().to(device)

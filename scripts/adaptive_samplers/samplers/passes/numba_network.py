@@ -1,10 +1,10 @@
-"""`SamplingNetwork.smooth_and_truncation` compiled for the CPU by numba, one row of points after the other.
+"""`SamplingNetwork.smooth_and_truncation` compiled for the CPU by numba, one row of points at a time.
 
-At one row, PyTorch spends most of its time on starting a hundred and fifty small operations, not on their arithmetic.
+For one row, PyTorch spends most of its time launching a hundred and fifty small operations, not on arithmetic.
 
 Values are held feature by feature, `[features, S]`, so that inner loops run along the points: they are vectorized
 whatever the network's width, only sums over the points go across a vector, and the weights are read as PyTorch stores
-them. They come as one tape: those of a layer begin where those of the layer before it end.
+them. They form one tape: those of a layer begin where those of the previous layer end.
 """
 
 import math
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from adaptive_samplers.samplers.passes.numba_passes import ONE, OPTIONS, ZERO, exp, for_each_row
 
-# PyTorch's default, and the one of `network.LinearAttention`: numba compiles both into the code.
+# PyTorch's default, and that of `network.LinearAttention`: numba compiles both into the code.
 NORM_EPSILON = np.float32(1e-5)
 ATTENTION_EPSILON = np.float32(1e-6)
 
 
 @njit(**OPTIONS)
 def _multiply(weight, bias, x, out):
-    """`out = weight @ x + bias`, four outputs by four inputs at a time, so that what is loaded is used four times."""
+    """`out = weight @ x + bias`, four outputs by four inputs at a time, so that each load is used four times."""
     outputs, inputs = weight.shape
     for j in range(outputs):
         for s in range(x.shape[1]):
@@ -52,7 +52,7 @@ def _multiply(weight, bias, x, out):
 
 @njit(**OPTIONS)
 def _linear(weights, place, x, out):
-    """Apply the linear layer at this place of the tape; the place where the next one begins."""
+    """Apply the linear layer at this position of the tape; return where the next one begins."""
     outputs, inputs = out.shape[0], x.shape[0]
     bias = place + outputs * inputs
     _multiply(weights[place:bias].reshape((outputs, inputs)), weights[bias : bias + outputs], x, out)
@@ -157,10 +157,10 @@ def _evaluate(weights, n_blocks, n_heads, d_model, inner, multiplier, t, n, smoo
     truncation and scale; the last is negative where there is none and `multiplier` holds instead.
     """
     points = t.size
-    # Below a point's own features stands the context, as the transformation head wants it.
+    # The context follows a point's own features, as the transformation head expects.
     features, update = np.empty((2 * d_model, points), np.float32), np.empty((d_model, points), np.float32)
     h = features[:d_model]
-    # Not a plain 0, for which numba would compile everything once more.
+    # Not a plain 0, for which numba would compile everything again.
     place = _swiglu(weights, np.int64(0), t.reshape((1, points)), inner[0], h)
     for _ in range(n_blocks):
         place = _attention(weights, place, h, n, n_heads, update)
@@ -189,11 +189,11 @@ def _evaluate(weights, n_blocks, n_heads, d_model, inner, multiplier, t, n, smoo
 
 @dataclass(frozen=True)
 class _Network:
-    """What `_evaluate` wants to know of a network.
+    """What `_evaluate` needs to know about a network.
 
     Attributes
     ----------
-    addresses : where its parameters lay when this was made.
+    addresses : of its parameters when this was made.
     parameters : the same memory as arrays, in the order of evaluation. They see what is written into it, by
         whatever means, and keep it from being used for anything else, so that an address means one parameter.
     sizes : number of blocks, number of heads, width, and the inner widths of the SwiGLU layers.
@@ -217,12 +217,12 @@ class _Network:
         return cls(addresses, parameters, (len(network.blocks), n_heads, len(layers[2].bias), inner))
 
 
-# Beside the networks and not in them, so that they are copied and saved without it.
+# Kept outside the networks, so that they are copied and saved without it.
 _networks: WeakKeyDictionary[nn.Module, _Network] = WeakKeyDictionary()
 
 
 def _described(network: nn.Module) -> _Network:
-    """The network's description, made anew where one of its parameters lies elsewhere than before."""
+    """The network's description, remade if one of its parameters has moved."""
     addresses = _addresses(network)
     known = _networks.get(network)
     if known is None or known.addresses != addresses:
@@ -231,7 +231,7 @@ def _described(network: nn.Module) -> _Network:
 
 
 def _addresses(module: nn.Module) -> list[int]:
-    """Where the parameters of a module and of those in it lie. `Module.parameters` takes five times as long."""
+    """The addresses of a module's parameters, recursively. `Module.parameters` takes five times as long."""
     modules = [module]
     for outer in modules:
         if outer._modules:

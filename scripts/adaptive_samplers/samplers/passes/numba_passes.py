@@ -1,4 +1,4 @@
-"""The passes over the vocabulary compiled for the CPU by numba: each token is read once a pass and nothing is stored.
+"""The passes over the vocabulary compiled for the CPU by numba: each token is read once per pass and nothing is stored.
 
 They agree with `portable` up to rounding. A row is cut into blocks that stay in the first-level cache; within a block,
 one loop does the arithmetic on vectors and another the table look-ups, because a loop with both is not vectorized.
@@ -22,7 +22,7 @@ BLOCK = 2048
 FRACTION_BITS = 19
 FRACTION = 1 << FRACTION_BITS
 COUNT_BITS = 40
-# One table would make every token wait for the one before it, as neighbors often fall into the same interval.
+# One table would make every token wait for the previous one, because neighbors often fall into the same interval.
 TABLES = 4
 
 FLOOR = np.float32(MASKED_BELOW)
@@ -32,11 +32,11 @@ MINUS_INFINITY, NOT_A_NUMBER = np.float32(-np.inf), np.float32(np.nan)
 MINUS_INFINITY_IN_ORDER = np.int32(MINUS_INFINITY.view(np.int32) ^ np.int32(0x7FFFFFFF))
 BANNED = np.float32(BANNED_DEPTH)
 LARGEST = np.float32(LARGEST_OUTPUT)
-# Where the exponential function of float32 ends.
+# Below this the float32 exponential function underflows.
 LOWEST_EXPONENT = np.float32(-87.3)
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
-# What is compiled is kept on disk beside its source and made again when that file changes, but not when only a function
+# Compiled code is cached on disk next to its source and remade when that file changes, but not when only a function
 # of another file does that was compiled into it: after a change here, touch numba_network.py too.
 # Reordered sums are what lets a loop be vectorized; nothing here relies on infinities or NaN being ruled out.
 OPTIONS = {
@@ -175,7 +175,7 @@ def _condense_row(row, intervals, largest, split, near, far, tokens, moved):
 def _place_block(block, last, place, numbers, values):
     largest, split, near, far = place[0], place[1], place[2], place[3]
     for i in range(block.size):
-        # Finite also where a token is masked: infinity times 0 would be no number, and no place in a table.
+        # Finite even where a token is masked: infinity times 0 would be NaN, which is not an index into a table.
         depth = largest - max(block[i], FLOOR)
         position = _position(depth, split, near, far, last)
         interval = np.int32(position)
@@ -270,7 +270,7 @@ def _draw_row(row, place, knots, truncation, uniform):
     reference = largest.max()
     for number in range(blocks):
         masses[number] *= np.exp(np.float64(largest[number]) - np.float64(reference))
-    # Where rounding leaves the sum short of the target, it is the last one that still adds to the sum.
+    # If rounding leaves the sum short of the target, it is the last one that still adds to the sum.
     target = uniform * masses.sum()
     running, before, chosen = 0.0, 0.0, 0
     for number in range(blocks):

@@ -11,7 +11,7 @@ from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
 
 def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Condensed:
-    """Log-sum-exp, range and histogram of logits `[B, V]`, with so many intervals between knots.
+    """Log-sum-exp, range and histogram of logits `[B, V]`, with a number of intervals between knots.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def spread(logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, 
 def draw(
     logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor, uniforms: Tensor
 ) -> Tensor:
-    """Token ids `[B]` by the inverse of the cumulative distribution along the ids, one uniform number `[B]` a row."""
+    """Token ids `[B]` by the inverse of the cumulative distribution along the ids, one uniform number `[B]` per row."""
     output = spread(logits, condensed, smooth, scale, threshold)
     cumulative = (output - output.amax(-1, keepdim=True)).double().exp().cumsum(-1)
     total = cumulative[:, -1:]

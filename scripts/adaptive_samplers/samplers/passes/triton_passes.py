@@ -30,7 +30,7 @@ BLOCK = tl.constexpr(1024)
 # Programs of a batch that read logits: enough to hide the memory's latency on the largest devices, and no more than
 # necessary, as each has to know the row's grid first.
 PROGRAMS = 1024
-# Tables of counts a row. One alone would make the programs of a row wait for each other.
+# Tables of counts per row. A single one would make the programs of a row wait for each other.
 TABLES = 8
 # Knots that one program condenses.
 TILE = tl.constexpr(128)
@@ -55,7 +55,7 @@ NOT_A_NUMBER = tl.constexpr(float("nan"))
 
 @triton.jit
 def _load_block(row_of_logits, block, vocabulary):
-    """Ids and logits of a block's tokens; minus infinity behind the end of the vocabulary."""
+    """Ids and logits of a block's tokens; minus infinity past the end of the vocabulary."""
     token = block * BLOCK + tl.arange(0, BLOCK)
     return token, tl.load(row_of_logits + token, mask=token < vocabulary, other=-INFINITY).to(tl.float32)
 
@@ -74,7 +74,7 @@ def _extremes_kernel(
     for block in range(share, tl.cdiv(vocabulary, BLOCK), SPLITS):
         _, value = _load_block(logits + row * row_stride, block, vocabulary)
         kept = value > FLOOR
-        # NaN fails every comparison. As infinity it survives the maximum, and spoils the row as it should.
+        # NaN fails every comparison. As infinity it survives the maximum, and invalidates the row as it should.
         high = tl.maximum(high, tl.where(kept, value, tl.where(value <= FLOOR, -INFINITY, INFINITY)))
         low = tl.minimum(low, tl.where(kept, value, INFINITY))
     tl.store(largest + row * SPLITS + share, tl.max(high, axis=0))
@@ -83,7 +83,7 @@ def _extremes_kernel(
 
 @triton.jit
 def _grid_between(largest, smallest, lowest, INTERVALS: tl.constexpr):
-    """See `KnotGrid.between`. All is NaN in a row that is no distribution."""
+    """See `KnotGrid.between`. Everything is NaN in a row that is not a distribution."""
     largest = tl.where((largest > FLOOR) & (largest < INFINITY), largest, NOT_A_NUMBER)
     depth = (largest - smallest).to(tl.float64)
     depth = tl.where(depth > -lowest, -lowest, depth)
@@ -98,11 +98,11 @@ def _grid_between(largest, smallest, lowest, INTERVALS: tl.constexpr):
 @triton.jit
 def _place(value, largest, split, near, far, INTERVALS: tl.constexpr):
     """Which tokens count, how far they are below the largest, in which interval they lie, and where in it (0 to 1)."""
-    # Nothing compares with the NaN that a row that is no distribution has for its largest logit.
+    # Comparisons fail with NaN, the largest logit of a row that is not a distribution.
     kept = (value > FLOOR) & (value <= largest)
     depth = tl.where(kept, largest - value, 0.0)
     position = tl.minimum(depth, split) * near + tl.maximum(depth - split, 0.0) * far
-    # A place among the knots whatever the numbers are: no comparison holds with what is none.
+    # A valid position among the knots whatever the numbers are: comparisons with NaN are false.
     position = tl.where(kept & (position > 0), tl.where(position < INTERVALS, position, INTERVALS), 0.0)
     interval = tl.minimum(position.to(tl.int32), INTERVALS - 1)
     return kept, depth, interval, position - interval.to(tl.float32)
@@ -294,7 +294,7 @@ def _pick_kernel(
         INTERVALS,
     )  # fmt: skip
     weight, reference = _weights(output)
-    # Sums in another order may leave a little less than nothing; a token without weight must not be met by it.
+    # Sums in another order may leave slightly less than zero, which must not select a token without weight.
     left = tl.maximum(target - before, 0.0) * tl.exp((highest - reference).to(tl.float64))
     token, _ = _pick(weight.to(tl.float64), left, tl.arange(0, BLOCK))
     tl.store(drawn + row, tl.where(total > 0, block * BLOCK + token, -1).to(tl.int64))
@@ -323,7 +323,7 @@ def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Conde
             counts, grid, sums, blocks, t, n, floor, lowest,
             TABLES=tables, WIDTH=width, INTERVALS=intervals, BLOCKS=triton.next_power_of_2(blocks),
         )  # fmt: skip
-    # To look at a result, the host has to wait for it, which no graph can hold.
+    # To read a result, the host has to wait for it, which a graph cannot contain.
     if not (logits.is_cuda and torch.cuda.is_current_stream_capturing()):
         check_rows(largest.amax(-1))
     return Condensed(KnotGrid(intervals, *grid), floor, DistributionSketch(t, n))
@@ -344,7 +344,7 @@ def spread(logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, 
 def draw(
     logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor, uniforms: Tensor
 ) -> Tensor:
-    """See `portable.draw`; the token of a row that is no distribution is -1."""
+    """See `portable.draw`; the token of a row that is not a distribution is -1."""
     logits = _with_adjacent_tokens(logits)
     rows, vocabulary = logits.shape
     splits, blocks = _splits(rows, vocabulary), triton.cdiv(vocabulary, BLOCK.value)
@@ -366,7 +366,7 @@ def _with_adjacent_tokens(logits: Tensor) -> Tensor:
 
 
 def _splits(rows: int, vocabulary: int) -> int:
-    """How many programs share a row. Powers of two, as each number is compiled on its own."""
+    """How many programs share a row. Powers of two, because each number is compiled separately."""
     blocks = triton.cdiv(vocabulary, BLOCK.value)
     return triton.next_power_of_2(min(blocks, triton.cdiv(PROGRAMS, rows)))
 

@@ -1,6 +1,6 @@
-"""The training objectives, a declaration each, and the kinds of data that they need.
+"""The training objectives, one declaration each, and the kinds of data that they need.
 
-docs/add_a_training_objective.md tells how to add one.
+docs/add_a_training_objective.md explains how to add one.
 """
 
 from adaptive_samplers.config.fields import Section, key

@@ -1,4 +1,4 @@
-"""The truncated-logits loss: stay close to the target where it lives, keep off what it cut away."""
+"""The truncated-logits loss: stay close to the target on its support, and avoid what it cut away."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LossTerms(NamedTuple):
 
 
 def loss(options: Imitation, predict: Predict, batch: TokenSteps) -> LossTerms:
-    """The loss of what is predicted for a batch of token-steps."""
+    """The loss of the predictions for a batch of token-steps."""
     return truncated_logits_loss(predict(batch.t, batch.n), batch.target, batch.n, batch.kept, options.gamma)
 
 
@@ -41,7 +41,7 @@ def truncated_logits_loss(
     Parameters
     ----------
     predicted_logits : finite logits at the support points, `[B, S]`.
-    target_logits : the heuristic's logits there; of no meaning where it kept nothing, `[B, S]`.
+    target_logits : the heuristic's logits there; meaningless where it kept nothing, `[B, S]`.
     n : how many tokens each point stands for, `[B, S]`; all ones for a whole vocabulary.
     kept : how many of them survive the heuristic, `[B, S]`.
     gamma : weight of the truncated mass.

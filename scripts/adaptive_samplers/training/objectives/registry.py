@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     # Logits [B, S] of a sampler at support points `t` with counts `n`.
     Predict = Callable[[Tensor, Tensor], Tensor]
-    # A predictor and a batch to a named tuple of means over the batch, of which `loss` is what training lowers.
+    # From a predictor and a batch to a named tuple of means over the batch, of which training minimizes `loss`.
     Loss = Callable[[Predict, Any], Any]
 
 
@@ -30,7 +30,7 @@ class Data:
     Attributes
     ----------
     name : str
-        By which objectives ask for it.
+        By which objectives request it.
     description : str
         What it is, in a sentence.
     reader : str
@@ -59,7 +59,7 @@ class Objective:
         What configs call it: the name of its module.
     module : str
         The module that holds `loss`, a function `(options, predict, batch)` that returns a named tuple of means over
-        the batch: `loss`, and what else is worth a curve.
+        the batch: `loss`, and anything else worth plotting.
     options : type of Section
         Its options, with limits and defaults.
     data : Data
@@ -77,7 +77,7 @@ class Objective:
         return import_module(self.module).loss
 
     def __call__(self, **options: Any) -> Loss:
-        """The loss with these options. Raises pydantic's ValidationError if it does not take them."""
+        """The loss with these options. Raises pydantic's ValidationError if it does not accept them."""
         return partial(self.loss, self.options(**options))
 
 
@@ -86,7 +86,7 @@ OBJECTIVES: dict[str, Objective] = {}
 
 
 def data(name: str, description: str, *, reader: str) -> None:
-    """Declare a kind of data; see `Data`. Raises TypeError if there is no such reader's module, or one of its name."""
+    """Declare a kind of data; see `Data`. Raises TypeError if the reader's module is missing, or the name is taken."""
     if name in DATA or not description or find_spec(reader.rpartition(".")[0]) is None:
         raise TypeError(f"data '{name}' lacks a description, the module of {reader}, or a name of its own")
     DATA[name] = Data(name, description, reader)
