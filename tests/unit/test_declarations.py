@@ -1,6 +1,5 @@
 """What is declared of architectures and training objectives is complete, and agrees with the code and the config."""
 
-import importlib
 import inspect
 import subprocess
 import sys
@@ -103,8 +102,7 @@ def test_configs_take_what_is_declared():
 def test_objectives_have_a_loss_and_data(name):
     declared = OBJECTIVES[name]
     assert inspect.signature(declared()).parameters.keys() == {"predict", "batch"}
-    module, _, reader = declared.data.reader.rpartition(".")
-    assert callable(getattr(importlib.import_module(module), reader))
+    assert callable(declared.data.reader.load())
 
 
 LOSS = "adaptive_samplers.training.objectives.registry"  # a module that there is
@@ -139,7 +137,7 @@ def test_what_an_objective_lacks_is_named_when_it_is_declared(options, module, n
     with pytest.raises(TypeError, match=f"objective {words}"):
         objective(module, needs=needs)(options)
     with pytest.raises(TypeError, match="data 'dreams' lacks"):
-        data("dreams", "What is dreamt.", reader="adaptive_samplers.training.dreams.read")
+        data("dreams", "What is dreamt.", reader="training.dreams:read")
     assert set(OBJECTIVES) == known
 
 

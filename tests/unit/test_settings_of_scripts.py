@@ -6,6 +6,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.slices import slice_of_stage, unrelated_slice
-from adaptive_samplers.config.typed import typed_config
+from adaptive_samplers.stage import settings_of
 from support import REPOSITORY
 
 Keys = tuple[str, ...]
@@ -111,11 +112,11 @@ def test_a_script_reads_what_its_rule_holds(stage, script, good_config, config_f
         if isinstance(node, ast.FunctionDef):
             reader.visit(node)
     config = load_config(good_config, config_folder)
-    settings, unrelated = slice_of_stage(config, stage), unrelated_slice(config, stage)
+    params = SimpleNamespace(settings=slice_of_stage(config, stage), unrelated=unrelated_slice(config, stage))
+    settings = settings_of(SimpleNamespace(params=params))
     for keys in sorted(reader.read):
-        holding = [typed_config(part) for part in (settings, unrelated)]
-        errors = [error for value in holding if (error := missing(value, keys))]
-        assert len(errors) < 2, f"{script} reads {'.'.join(keys)}: {errors[0]}"
+        error = missing(settings, keys)
+        assert error is None, f"{script} reads {'.'.join(keys)}: {error}"
 
 
 def missing(value: Any, keys: Keys) -> str | None:

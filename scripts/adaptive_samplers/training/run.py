@@ -36,7 +36,7 @@ def train_on_training_set(
         If no answer of one of the splits was selected.
     """
     settings = TrainingSettings.from_config(training, seed)
-    steps = OBJECTIVES[settings.objective["kind"]].data.read(training_set, sketches)
+    steps = OBJECTIVES[settings.objective["kind"]].data.reader(training_set, sketches)
     sampler = build_sampler(architecture, options.model_dump(), seed)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     result = train(sampler.to(choose_device("auto")), steps["train"], steps["validation"], settings, checkpoint)

@@ -9,7 +9,7 @@ from adaptive_samplers.training.objectives.registry import data, objective
 data(
     "targets",
     "Sketches of an answer's distributions, each with what the answer's own heuristic makes of it.",
-    reader="adaptive_samplers.training.replay.steps_of_splits",
+    reader="training.replay:steps_of_splits",
 )
 
 

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from adaptive_samplers.config.fields import Section
+from adaptive_samplers.references import Reference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,20 +34,15 @@ class Data:
         By which objectives request it.
     description : str
         What it is, in a sentence.
-    reader : str
-        Module and name of a function `(training_set, sketch_shards) -> {split: data}`. Data have a length, `t` and `n`
+    reader : Reference
+        A function `(training_set, sketch_shards) -> {split: data}`. Data have a length, `t` and `n`
         [N, S] (log-probabilities in nats and counts, as of sketches), `select(index, device)`, which gives some of
         them, and `fingerprint()`, a hash of the content; see `trainer.TokenSteps`.
     """
 
     name: str
     description: str
-    reader: str
-
-    def read(self, *sources: Any) -> dict[str, Any]:
-        """The data of each split."""
-        module, _, function = self.reader.rpartition(".")
-        return getattr(import_module(module), function)(*sources)
+    reader: Reference
 
 
 @dataclass(frozen=True)
@@ -86,10 +82,13 @@ OBJECTIVES: dict[str, Objective] = {}
 
 
 def data(name: str, description: str, *, reader: str) -> None:
-    """Declare a kind of data; see `Data`. Raises TypeError if the reader's module is missing, or the name is taken."""
-    if name in DATA or not description or find_spec(reader.rpartition(".")[0]) is None:
-        raise TypeError(f"data '{name}' lacks a description, the module of {reader}, or a name of its own")
-    DATA[name] = Data(name, description, reader)
+    """Declare a kind of data; see `Data`. Raises TypeError if the reader is missing, or the name is taken."""
+    if name in DATA or not description:
+        raise TypeError(f"data '{name}' lacks a description, or a name of its own")
+    try:
+        DATA[name] = Data(name, description, Reference(reader))
+    except TypeError as error:
+        raise TypeError(f"data '{name}' lacks its reader: {error}") from error
 
 
 def objective(module: str, *, needs: str) -> Callable[[type[Section]], type[Section]]:
