@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -178,16 +178,18 @@ class Comparison:
         return bool(self.missing or self.left_over or self.different or self.rows_lost or self.rows_doubled)
 
 
-def compare(undisturbed: Path, killed: Path) -> Comparison:
-    """Compare the files of two folders, byte by byte, and of those that are tables the rows."""
-    expected, found = (
-        {
-            str(path.relative_to(folder)): path
-            for path in folder.rglob("*")
-            if path.is_file() and not NOT_COMPARED.keys() & set(path.relative_to(folder).parts)
-        }
-        for folder in (undisturbed, killed)
-    )
+def files_of(folder: Path) -> dict[str, Path]:
+    """The files of a folder that are compared, by their paths in it."""
+    return {
+        str(path.relative_to(folder)): path
+        for path in folder.rglob("*")
+        if path.is_file() and not NOT_COMPARED.keys() & set(path.relative_to(folder).parts)
+    }
+
+
+def compare(expected: Mapping[str, Path], killed: Path) -> Comparison:
+    """Compare the files of a folder with those of an undisturbed run, byte by byte, and of tables the rows."""
+    found = files_of(killed)
     result = Comparison(
         missing=sorted(expected.keys() - found.keys()), left_over=sorted(found.keys() - expected.keys())
     )
@@ -270,7 +272,7 @@ def main() -> int:
         cells = [number, kill.job.rule, f"{kill.share:.0%}", f"{kill.job.seconds:.0f}"]
         cells += ["; ".join(kill.running) or "nothing", ", ".join(kill.unfinished) or "nothing"]
         print("|", " | ".join(map(str, cells)), "|", flush=True)
-    result = compare(undisturbed.folder / "results", work.folder / "results")
+    result = compare(files_of(undisturbed.folder / "results"), work.folder / "results")
     print(f"\n{options.kills} kills in {time.monotonic() - began:.0f} s; of {result.rows_compared} rows in tables")
     print(f"  lost {result.rows_lost}, doubled {result.rows_doubled}")
     print(f"{result.same} files are the same, byte by byte")

@@ -109,6 +109,7 @@ class Workflow:
     snakemake: tuple[str, ...] = ("-m", "snakemake")  # what Python runs
     snakefile: Path = REPOSITORY / "Snakefile"
     started: list[subprocess.Popen] = field(default_factory=list)
+    made: Mapping[str, Path] = field(default_factory=dict)  # the results of the first run, when others are added to it
 
     def command(self, *arguments: str, config: dict[str, Any] | None = None) -> list[str]:
         """A Snakemake command line; `config` is laid over the base config, the smoke preset."""
@@ -212,6 +213,14 @@ def whole_rows(part: Path) -> dict[tuple, list[int]]:
         return {}
     whole = part.read_text().rpartition("\n")[0]
     return {tuple(row["key"]): row["token_ids"] for row in map(json.loads, whole.splitlines()[1:])}
+
+
+def freeze_generation(part: Path, process: subprocess.Popen) -> tuple[int, dict[tuple, list[int]]]:
+    """Stop a generation in its midst, by the part file that it writes: its process, and the answers it has finished."""
+    wait_until(lambda: whole_rows(part), 300, process)
+    number = int(re.match(r"process (\d+) on ", Path(f"{part}.lock").read_text())[1])
+    os.kill(number, signal.SIGSTOP)
+    return number, whole_rows(part)
 
 
 def answers(path: Path) -> dict[tuple, list[int]]:

@@ -10,6 +10,7 @@ import pytest
 from adaptive_samplers.config.model.generation import SGLang
 from adaptive_samplers.models.fetch import cache_folder, fetch_model
 from adaptive_samplers.models.language_model import LanguageModel
+from kill_runs import files_of
 from support import REPOSITORY, SMOKE, Workflow, absent, working_directory
 
 
@@ -19,6 +20,7 @@ def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     finished = working_directory(tmp_path_factory.mktemp("pipeline") / "work")
     done = finished.run()
     assert done.returncode == 0, done.stdout[-5000:]
+    finished.made = files_of(finished.folder / "results")
     return finished
 
 

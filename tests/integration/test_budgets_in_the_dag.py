@@ -1,9 +1,6 @@
 """Adaptive budgets in the DAG: two phases, nothing made twice, a second phase that survives a kill, a balanced test."""
 
-import os
 import re
-import signal
-import time
 
 import numpy as np
 import pandas as pd
@@ -11,7 +8,7 @@ import pytest
 
 from adaptive_samplers.files import read_json
 from adaptive_samplers.tables import KEY, read_table
-from support import tiny_run, wait_until, whole_rows
+from support import freeze_generation, tiny_run
 from tiny_judges import write_judge
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.model, pytest.mark.fault]
@@ -68,13 +65,8 @@ def test_the_second_phase_goes_on_after_a_kill(work):
     assert done.returncode == 0, done.stdout[-5000:]
     part = work.folder / f"{SHARD}.part"
     process = work.start(SHARD)
-    wait_until(lambda: whole_rows(part), 300, process)
-    number = int(re.match(r"process (\d+) on ", (part.parent / f"{part.name}.lock").read_text())[1])
-    os.kill(number, signal.SIGSTOP)
-    kept = whole_rows(part)
+    _, kept = freeze_generation(part, process)
     work.kill()
-    os.kill(number, signal.SIGKILL)
-    time.sleep(0.5)
     assert not (work.folder / SHARD).exists() and kept
     first = {
         path: path.stat().st_mtime_ns

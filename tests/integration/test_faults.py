@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support import Workflow, absent, answers, tiny_run, wait_until, whole_rows
+from support import Workflow, absent, answers, freeze_generation, tiny_run, wait_until, whole_rows
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.fault]
 
@@ -60,11 +60,8 @@ def unharmed(work: Workflow, finished: Workflow) -> bool:
 
 def freeze(work: Workflow, process: subprocess.Popen) -> tuple[int, int]:
     """Stop a generation in its midst: its process, and how many rows are finished."""
-    part = work.folder / f"{SHARD}.part"
-    wait_until(lambda: whole_rows(part), 300, process)
-    number = int(re.match(r"process (\d+) on ", Path(f"{part}.lock").read_text())[1])
-    os.kill(number, signal.SIGSTOP)
-    return number, len(whole_rows(part))
+    number, rows = freeze_generation(work.folder / f"{SHARD}.part", process)
+    return number, len(rows)
 
 
 def test_a_second_run_in_the_same_folder_is_refused(work, finished):

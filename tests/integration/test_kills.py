@@ -20,7 +20,7 @@ def test_a_run_that_is_killed_ends_as_one_that_nobody_disturbed(workflow: Workfl
     kills = list(kill_run(workflow, work, KILLS, seed=repetition))
     print("\n".join(map(str, kills)))
     assert len({kill.job.rule for kill in kills}) == KILLS
-    result = compare(workflow.folder / "results", work.folder / "results")
+    result = compare(workflow.made, work.folder / "results")
     assert not result, result
     assert result.same > 100 and result.rows_compared > 1000
     # The report is made by a Snakemake within the run, which is nobody else's.

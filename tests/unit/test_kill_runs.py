@@ -5,7 +5,7 @@ import random
 import pandas as pd
 import pytest
 
-from kill_runs import Job, compare, leftovers, next_target, read_jobs, refuse_words_about_locks
+from kill_runs import Job, compare, files_of, leftovers, next_target, read_jobs, refuse_words_about_locks
 
 LOG = """
 [Wed Nov 25 21:38:09 2026]
@@ -63,7 +63,7 @@ def test_a_comparison_counts_what_is_lost_doubled_different_and_left_over(tmp_pa
         (folder / "sampler" / "tensorboard").mkdir(parents=True)
         (folder / "sampler" / "tensorboard" / f"events.{folder.name}").write_text("now")
         (folder / "report.html").write_text(folder.name)
-    result = compare(*folders)
+    result = compare(files_of(folders[0]), folders[1])
     assert not result and result.same == 3 and result.rows_compared == 6
 
     changed = folders[1]
@@ -72,7 +72,7 @@ def test_a_comparison_counts_what_is_lost_doubled_different_and_left_over(tmp_pa
     (changed / "weights").write_text("0.25")
     (changed / "more.parquet.part").write_text("")
     (folders[0] / "figure.pdf").write_text("")
-    result = compare(*folders)
+    result = compare(files_of(folders[0]), folders[1])
     assert result
     assert (result.rows_lost, result.rows_doubled) == (2, 1)
     assert result.different == ["rows.jsonl", "table.parquet", "weights"]
