@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from adaptive_samplers.files import read_json
-from adaptive_samplers.policies.training import adopt_policy
+from adaptive_samplers.policies.update import adopt_policy
 from adaptive_samplers.stage import run_stage
 
 

@@ -1,6 +1,6 @@
 """Choose the prompts that policies answer, and write how they are answered as a table of one heuristic."""
 
-from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.policies.prompt_slices import slice_prompts
 from adaptive_samplers.policies.samples import sampling_heuristics
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table, write_table

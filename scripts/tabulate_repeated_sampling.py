@@ -1,7 +1,7 @@
 """Write what repeated sampling is worth as CSV, as LaTeX and for the report."""
 
 from adaptive_samplers.rendering import write_csv
-from adaptive_samplers.repeated_sampling.report import write_latex, write_page
+from adaptive_samplers.repeated_sampling.per_sampler import write_latex, write_page
 from adaptive_samplers.stage import run_stage
 from adaptive_samplers.tables import read_table
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adaptive_samplers.policies.training import train_policy, training_seed
+from adaptive_samplers.policies.update import train_policy, training_seed
 from adaptive_samplers.stage import run_stage, settings_of
 
 

@@ -19,7 +19,7 @@ from adaptive_samplers.config.model.types import PromptKind, Split
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.verifiers import Verification
-from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
+from adaptive_samplers.labels.verifiers.processes import Task, VerifierPool
 from adaptive_samplers.reading import Row, read_objects
 from adaptive_samplers.tables import SCHEMAS
 

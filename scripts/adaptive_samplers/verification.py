@@ -35,7 +35,7 @@ class Rows:
 
 
 @dataclass
-class Tally:
+class Findings:
     """What was found in the shards, apart from the answers themselves."""
 
     grid: Grid
@@ -53,7 +53,7 @@ class Tally:
     finish_reasons: Counter = field(default_factory=Counter)
 
     @classmethod
-    def empty(cls, grid: Grid, wanted: np.ndarray | None = None) -> "Tally":
+    def empty(cls, grid: Grid, wanted: np.ndarray | None = None) -> "Findings":
         """Nothing found yet."""
         return cls(grid, wanted, np.zeros(len(grid), dtype=bool), np.zeros(grid.shape[0], dtype=bool))
 
@@ -138,7 +138,7 @@ def verify_candidates(
     """
     passed_over = pa.array(sorted(other_prompts - set(prompts["prompt_id"])), pa.string())
     grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], seeds)
-    tally = Tally.empty(grid, None if allocation is None else allocated_places(allocation, grid))
+    tally = Findings.empty(grid, None if allocation is None else allocated_places(allocation, grid))
     for path in shards:
         for batch in read_batches("candidates", path, [*KEY, "finish_reason", "error"]):
             tally.add(without_prompts(batch, passed_over), path)

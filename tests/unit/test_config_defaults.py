@@ -26,7 +26,7 @@ from adaptive_samplers.labels.verifiers.sandbox import Limits
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.preferences import PreferenceSettings
 from adaptive_samplers.preferences.feedback import binary_labels
-from adaptive_samplers.preferences.pairing import pair_answers
+from adaptive_samplers.preferences.pair_selection import pair_answers
 from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.repeated_sampling.stopping import adaptive_consistency, confidence_in_majority
 from adaptive_samplers.samplers import ARCHITECTURES

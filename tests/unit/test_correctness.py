@@ -15,8 +15,8 @@ from adaptive_samplers.config.model.labels import Correctness
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels import correctness
 from adaptive_samplers.labels.correctness import label_correctness
-from adaptive_samplers.labels.verifiers import Verification, pool
-from adaptive_samplers.labels.verifiers.pool import Outcome, Task, VerifierPool
+from adaptive_samplers.labels.verifiers import Verification, processes
+from adaptive_samplers.labels.verifiers.processes import Outcome, Task, VerifierPool
 from adaptive_samplers.labels.verifiers.sandbox import Limits
 from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table
 from support import processes_with, wait_until
@@ -209,13 +209,13 @@ def test_outcomes_do_not_depend_on_processes_or_batches(own, monkeypatch):
     ]
     expected = outcomes(own, tasks)
     assert [outcome.score for outcome in expected[:5]] == [None, 1.0, 1.0, 0.0, 0.0]
-    monkeypatch.setattr(pool, "_BATCH", 7)
+    monkeypatch.setattr(processes, "_BATCH", 7)
     assert outcomes(own, tasks, processes=3) == expected
 
 
 def test_processes_are_replaced_after_their_lifetime(own, monkeypatch):
-    monkeypatch.setattr(pool, "_LIFETIME", 5)
-    monkeypatch.setattr(pool, "_BATCH", 5)
+    monkeypatch.setattr(processes, "_LIFETIME", 5)
+    monkeypatch.setattr(processes, "_BATCH", 5)
     found = [outcome.detail for outcome in outcomes(own, tasks_of(*["process"] * 15))]
     assert len(set(found)) == 3
     assert all(len(set(found[start : start + 5])) == 1 for start in (0, 5, 10))
@@ -225,7 +225,7 @@ def test_processes_are_replaced_after_their_lifetime(own, monkeypatch):
 
 
 def test_answers_are_read_only_a_little_ahead(own, monkeypatch):
-    monkeypatch.setattr(pool, "_BATCH", 10)
+    monkeypatch.setattr(processes, "_BATCH", 10)
     taken = 0
 
     def endless():

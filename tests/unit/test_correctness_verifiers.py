@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import VERIFIERS, Verification, instructions, reasoning
-from adaptive_samplers.labels.verifiers.examples import example_of
+from adaptive_samplers.labels.verifiers.regex_examples import example_of
 from support import REPOSITORY
 
 

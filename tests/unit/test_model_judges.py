@@ -20,7 +20,7 @@ from adaptive_samplers.hashing import content_number
 from adaptive_samplers.labels.judges import in_process
 from adaptive_samplers.labels.judges.build import candidate_columns, open_judge
 from adaptive_samplers.labels.judges.calls import Call, Calls, Result
-from adaptive_samplers.labels.judges.encoding import Encoder
+from adaptive_samplers.labels.judges.encoding import ChatEncoder
 from adaptive_samplers.labels.judges.in_process import LabelScorer, RewardScorer, shared_prefix
 from adaptive_samplers.labels.judges.pairwise import PairwiseJudge, fill_template
 from adaptive_samplers.labels.judges.served import served_labels, served_rewards
@@ -202,7 +202,7 @@ class FixedScorer:
 def pairwise_with(scorer, tokenizer, part, max_length=None, **changes):
     settings = judge_config("pairwise", **changes).labels.quality.judge
     calls = Calls(lambda: nullcontext(scorer), part, max_length)
-    return PairwiseJudge(settings, PROMPTS, ANSWERS, calls, Encoder(tokenizer, settings))
+    return PairwiseJudge(settings, PROMPTS, ANSWERS, calls, ChatEncoder(tokenizer, settings))
 
 
 def test_position_bias_is_measured_and_cancels(tokenizer, tmp_path):
@@ -357,11 +357,11 @@ def test_models_that_cannot_judge(tiny_model_folder, language_folder, reward_fol
 def test_a_chat_template_that_refuses(tokenizer, language_folder):
     strict, named = ChatTokenizer(language_folder), typed_section({"name": "tiny"}, ScalarSettings)
     strict.tokenizer.chat_template = "{{ raise_exception('no system message') }}"
-    call = Encoder(strict, named).finished([{"role": "system", "content": "x"}])
+    call = ChatEncoder(strict, named).finished([{"role": "system", "content": "x"}])
     assert call.error == "the model's chat template refuses the conversation (no system message)"
     strict.tokenizer.chat_template = None
     with pytest.raises(UserError, match="'tiny' has no chat template"):
-        Encoder(strict, named)
+        ChatEncoder(strict, named)
 
 
 def test_templates_are_filled_in_once():

@@ -96,7 +96,7 @@ def test_errors_know_what_an_extra_brings(extra):
 
 
 def test_a_part_is_told_of_its_own_extra():
-    assert extra_with("pandas", "adaptive_samplers.preferences.pairing") == "preferences"
+    assert extra_with("pandas", "adaptive_samplers.preferences.pair_selection") == "preferences"
     assert extra_with("pandas", "adaptive_samplers.labels.quality") == "labels"
     assert extra_with("requests", "adaptive_samplers.serving.api") == "serving"
     assert extra_with("pandas", "adaptive_samplers.tables") == "pipeline"

@@ -21,7 +21,7 @@ from adaptive_samplers.files import read_json
 from adaptive_samplers.models.fetch import fetch_model
 from adaptive_samplers.policies import formats as policy_formats
 from adaptive_samplers.policies.formats import instructions, write_formats
-from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.policies.prompt_slices import slice_prompts
 from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
 from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.tables import SCHEMAS, read_table, write_table

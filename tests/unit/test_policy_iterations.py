@@ -23,7 +23,7 @@ from adaptive_samplers.policies.command import filled_in, variable
 from adaptive_samplers.policies.iterations import as_contestants, contestants, plan_iterations
 from adaptive_samplers.policies.rescoring import rescore
 from adaptive_samplers.policies.samples import sampling_heuristics
-from adaptive_samplers.policies.training import adopt_policy, train_policy, training_seed
+from adaptive_samplers.policies.update import adopt_policy, train_policy, training_seed
 from adaptive_samplers.tables import KEY, read_table, write_table
 from support import REPOSITORY, processes_with, wait_until
 
@@ -164,7 +164,7 @@ def test_a_training_without_a_model_fails_and_keeps_what_it_needs_to_go_on(tmp_p
 def test_a_command_is_killed_with_its_job_and_leaves_nothing_for_the_next_one(tmp_path):
     mark = f"sleep 1234{os.getpid()}"
     code = (
-        "import sys; from pathlib import Path; from adaptive_samplers.policies.training import train_policy; "
+        "import sys; from pathlib import Path; from adaptive_samplers.policies.update import train_policy; "
         f"train_policy('mkdir {{output}}; {mark}; true', {{}}, Path(sys.argv[1]), Path(sys.argv[2]), 1)"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")}

@@ -12,11 +12,11 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.evaluation import intervals
 from adaptive_samplers.figures.repeated_sampling import coverage, selecting
 from adaptive_samplers.labels.verifiers import Verification
-from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
+from adaptive_samplers.labels.verifiers.processes import Task, VerifierPool
 from adaptive_samplers.repeated_sampling import adaptive_consistency, best_of_n, majority_vote, pass_at_k
 from adaptive_samplers.repeated_sampling.final_answers import extract_final_answers
 from adaptive_samplers.repeated_sampling.measure import Samples, fit_power_laws, measure_repeated_sampling, sizes
-from adaptive_samplers.repeated_sampling.report import best_coverage_first, missing, write_latex, write_page
+from adaptive_samplers.repeated_sampling.per_sampler import best_coverage_first, missing, write_latex, write_page
 from adaptive_samplers.tables import KEY, SCHEMAS, read_table, to_arrow, write_table
 from support import REPOSITORY
 
@@ -330,7 +330,7 @@ def test_final_answers_of_other_verifiers(tmp_path):
 
 
 def test_measuring_and_plotting_need_no_torch():
-    modules = ["figures.repeated_sampling", "repeated_sampling.measure", "repeated_sampling.report"]
+    modules = ["figures.repeated_sampling", "repeated_sampling.measure", "repeated_sampling.per_sampler"]
     code = (
         f"import sys; sys.path.insert(0, {json.dumps(str(REPOSITORY / 'scripts'))})\n"
         + "".join(f"import adaptive_samplers.{module}\n" for module in modules)

@@ -20,7 +20,7 @@ import sandbox_attacks
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import VERIFIERS, Verification, sandbox_child
 from adaptive_samplers.labels.verifiers.code import verify_code
-from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
+from adaptive_samplers.labels.verifiers.processes import Task, VerifierPool
 from adaptive_samplers.labels.verifiers.sandbox import (
     Finished,
     Limits,

@@ -20,8 +20,8 @@ class ForJudges(NamedTuple):
     """How an engine runs the models of judges.
 
     `opened_by` is a function `(settings, folder, log, reads, token_ids)` that returns a context manager with a
-    `Scorer`, for the judge with these settings and its model in `folder`; `labels.judges.asking` says what it `reads`
-    from the model. `environment` is that of such jobs, a file in `envs`.
+    `Scorer`, for the judge with these settings and its model in `folder`; `labels.judges.model_judges` says what it
+    `reads` from the model. `environment` is that of such jobs, a file in `envs`.
     """
 
     opened_by: Reference

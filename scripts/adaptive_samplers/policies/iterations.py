@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from adaptive_samplers.files import read_json
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.policies.prompt_slices import slice_prompts
 from adaptive_samplers.tables import SCHEMAS, read_batches, table_writer
 
 

@@ -1,7 +1,8 @@
 """Preference data from answers and their labels: pairs for DPO and similar methods, single labels for KTO and similar.
 
-`answers` brings answers to one score and says which cannot be used; `pairing`, `rejection` and `feedback` choose pairs
-and labels among them; `dataset` does this for a whole run, `formats` writes trainers' files, and `card` describes them.
+`answers` brings answers to one score and says which cannot be used; `pair_selection`, `rejection` and `feedback` choose
+pairs and labels among them; `dataset` does this for a whole run, `formats` writes trainers' files, and `card` describes
+them.
 """
 
 from importlib import import_module
@@ -15,7 +16,7 @@ _HOMES = {
     "decontamination": ("contaminated_prompts", "evaluation_texts", "split_texts"),
     "feedback": ("binary_labels",),
     "formats": ("FORMATS", "file_name", "write_format"),
-    "pairing": ("PAIRINGS", "pair_answers"),
+    "pair_selection": ("PAIRINGS", "pair_answers"),
     "rejection": ("accepted",),
     "settings": ("PreferenceSettings",),
 }

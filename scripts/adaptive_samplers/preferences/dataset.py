@@ -16,7 +16,7 @@ from adaptive_samplers.preferences.agreement import agreement
 from adaptive_samplers.preferences.answers import REASONS, length_slope, score_column, scored_answers, words_of
 from adaptive_samplers.preferences.decontamination import Overlap
 from adaptive_samplers.preferences.feedback import binary_labels
-from adaptive_samplers.preferences.pairing import pair_answers
+from adaptive_samplers.preferences.pair_selection import pair_answers
 from adaptive_samplers.preferences.rejection import accepted
 from adaptive_samplers.preferences.settings import PreferenceSettings
 from adaptive_samplers.tables import KEY, SCHEMAS, table_writer, to_arrow

@@ -4,7 +4,7 @@
 - the sample that a judge prefers: `best_of_n`;
 - the answer that most samples give: `majority_vote`, and how many samples it takes: `adaptive_consistency`.
 
-`measure` applies all of them to the answers of an evaluation, `report` shows the results.
+`measure` applies all of them to the answers of an evaluation, `per_sampler` shows the results.
 """
 
 from adaptive_samplers.repeated_sampling.best_of_n import best_of_n

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers import Verification
-from adaptive_samplers.labels.verifiers.pool import Task, VerifierPool
+from adaptive_samplers.labels.verifiers.processes import Task, VerifierPool
 from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, table_writer
 
 _SHOWN_FAILURES = 5

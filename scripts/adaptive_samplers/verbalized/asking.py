@@ -22,7 +22,7 @@ FORMAT_TOKENS = 32
 
 
 @dataclass(frozen=True)
-class Reply:
+class VerbalizedReply:
     """A reply and what was read in it: the column `reply` of a shard of candidates.
 
     Attributes
@@ -80,7 +80,7 @@ class Asking:
         """The longest reply, in tokens, if an answer may have `longest_answer`."""
         return self.max_new_tokens or self.answers * (longest_answer + FORMAT_TOKENS)
 
-    def read(self, completion: Completion, sample_seed: int) -> Reply:
+    def read(self, completion: Completion, sample_seed: int) -> VerbalizedReply:
         """The answers in a reply, and which of them is drawn by the sample's own uniform number.
 
         Answers that the template itself holds, in the form that it shows, are echoes and are left out.
@@ -91,7 +91,7 @@ class Asking:
         total = math.fsum(probability for _, probability in found)
         # If only echoes had any probability, the others are equally likely.
         probabilities = [p / total if total else 1 / len(found) for _, p in found]
-        return Reply(
+        return VerbalizedReply(
             completion.text,
             completion.finish_reason,
             [text for text, _ in found],
@@ -121,7 +121,7 @@ class PromptedRequest:
         limit = asking.limit(plain.max_new_tokens)
         return cls(asking, plain, replace(plain, prompt_token_ids=prompt_token_ids, max_new_tokens=limit, stop=()))
 
-    def answer(self, completion: Completion, engine: Engine) -> tuple[Completion, Reply | None]:
+    def answer(self, completion: Completion, engine: Engine) -> tuple[Completion, VerbalizedReply | None]:
         """The answer that a completion of `sent` holds, its log-probabilities left to be measured, and the reply.
 
         It is an error where the reply holds none; where the reply itself is an error, there is none.
@@ -147,7 +147,7 @@ def drawn_place(probabilities: Sequence[float], number: float) -> int:
     return next((place for place, reached in enumerate(sums) if reached > target), sums.index(sums[-1]))
 
 
-def drawn_answer(reply: Reply, engine: Engine, plain: Request) -> Completion:
+def drawn_answer(reply: VerbalizedReply, engine: Engine, plain: Request) -> Completion:
     """The answer that was drawn, cut where the engine would have cut it: before a stop string, or as too long."""
     text = reply.answers[reply.drawn]
     cut = cut_before(text, plain.stop)
@@ -159,7 +159,7 @@ def drawn_answer(reply: Reply, engine: Engine, plain: Request) -> Completion:
     return Completion(0, kept, engine.decode(kept), "length")
 
 
-def why_unparsed(reply: Reply, wanted: int) -> str:
+def why_unparsed(reply: VerbalizedReply, wanted: int) -> str:
     """The error of a row whose reply holds no answer."""
     ended = "was cut at its longest" if reply.finish_reason == "length" else "ended by itself"
     return f"{UNPARSED}: {wanted} with probabilities were asked for; it has {len(reply.text)} characters and {ended}"

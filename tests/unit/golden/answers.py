@@ -29,7 +29,7 @@ from adaptive_samplers.heuristics.pipelines import TEMPLATE
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.policies.formats import write_formats
 from adaptive_samplers.policies.iterations import as_contestants, contestants
-from adaptive_samplers.policies.prompts import slice_prompts
+from adaptive_samplers.policies.prompt_slices import slice_prompts
 from adaptive_samplers.policies.rescoring import rescore
 from adaptive_samplers.policies.samples import gather_policy_samples, sampling_heuristics
 from adaptive_samplers.prompts import collect_prompts

@@ -10,7 +10,7 @@ from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 Messages = list[dict[str, str]]
 
 
-class Encoder:
+class ChatEncoder:
     """Turns conversations into token ids by the chat template of a judge's model.
 
     Parameters

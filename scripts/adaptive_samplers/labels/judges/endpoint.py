@@ -9,10 +9,10 @@ from typing import Any
 from scipy.special import logsumexp
 
 from adaptive_samplers.config.model.judges import EndpointSettings
-from adaptive_samplers.labels.judges.asking import asking
 from adaptive_samplers.labels.judges.base import Case
 from adaptive_samplers.labels.judges.calls import Call
 from adaptive_samplers.labels.judges.encoding import Messages
+from adaptive_samplers.labels.judges.model_judges import asking
 from adaptive_samplers.labels.judges.pairwise import NEVER, PairwiseJudge
 from adaptive_samplers.labels.judges.served import ServedScorer
 from adaptive_samplers.serving.api import ApiPool

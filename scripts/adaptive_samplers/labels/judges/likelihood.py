@@ -8,11 +8,11 @@ import pandas as pd
 
 from adaptive_samplers.config.model.judges import LikelihoodSettings
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.judges.asking import ask_model
 from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
-from adaptive_samplers.labels.judges.encoding import Encoder, Messages
+from adaptive_samplers.labels.judges.encoding import ChatEncoder, Messages
 from adaptive_samplers.labels.judges.features import trim_to_sentence
+from adaptive_samplers.labels.judges.model_judges import ask_model
 from adaptive_samplers.labels.judges.registry import likelihood_calls
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
@@ -22,7 +22,7 @@ from adaptive_samplers.tables import KEY
 def open_likelihood(case: Case) -> AbstractContextManager[RewardJudge]:
     """The judge with its model."""
 
-    def ends(tokenizer: ChatTokenizer, encoder: Encoder) -> list[int]:
+    def ends(tokenizer: ChatTokenizer, encoder: ChatEncoder) -> list[int]:
         if not tokenizer.end_token_ids:
             raise UserError(f"the judge's model '{case.settings.name}' names no token that ends an answer")
         return tokenizer.end_token_ids
@@ -31,7 +31,7 @@ def open_likelihood(case: Case) -> AbstractContextManager[RewardJudge]:
 
 
 def likelihood_judge(
-    settings: LikelihoodSettings, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
+    settings: LikelihoodSettings, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: ChatEncoder
 ) -> RewardJudge:
     """Rate every answer by log-probabilities under a reference model, in nats.
 

@@ -11,10 +11,10 @@ import pandas as pd
 from scipy.special import expit
 
 from adaptive_samplers.config.model.judges import Question
-from adaptive_samplers.labels.judges.asking import ask_model
 from adaptive_samplers.labels.judges.base import Case, Key, name_of_answer
 from adaptive_samplers.labels.judges.calls import Call, Calls, Result
 from adaptive_samplers.labels.judges.encoding import Messages
+from adaptive_samplers.labels.judges.model_judges import ask_model
 from adaptive_samplers.labels.judges.registry import orders_asked
 from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.messages import written_out
@@ -46,7 +46,7 @@ class PairwiseJudge:
     prompts, candidates : tables
     calls : Calls
         With a scorer that gives the log-probabilities of the two labels, the first answer's first.
-    encoder : Encoder or TextEncoder
+    encoder : ChatEncoder or TextEncoder
         Whichever the scorer reads.
 
     References

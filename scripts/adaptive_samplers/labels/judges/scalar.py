@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import pandas as pd
 
 from adaptive_samplers.config.model.judges import ScalarSettings
-from adaptive_samplers.labels.judges.asking import ask_model
 from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
-from adaptive_samplers.labels.judges.encoding import Encoder
+from adaptive_samplers.labels.judges.encoding import ChatEncoder
+from adaptive_samplers.labels.judges.model_judges import ask_model
 from adaptive_samplers.tables import KEY
 
 
@@ -20,7 +20,7 @@ def open_scalar(case: Case) -> AbstractContextManager[RewardJudge]:
 
 
 def scalar_judge(
-    settings: ScalarSettings, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: Encoder
+    settings: ScalarSettings, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: ChatEncoder
 ) -> RewardJudge:
     """Rate every answer with a reward model.
 

@@ -5,7 +5,7 @@ a short detail for a reader. It never guesses: an unusable ground truth, or an i
 """
 
 # Imported for their registrations.
-from adaptive_samplers.labels.verifiers import code, instructions, mathematics, numeric, reasoning, words  # noqa: F401
+from adaptive_samplers.labels.verifiers import code, facts, instructions, mathematics, numeric, reasoning  # noqa: F401
 from adaptive_samplers.labels.verifiers.registry import VERIFIERS, Verification, Verifier, nearest, verifier
 
 __all__ = ["VERIFIERS", "Verification", "Verifier", "nearest", "verifier"]

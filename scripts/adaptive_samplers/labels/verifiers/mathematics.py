@@ -1,7 +1,7 @@
 """`math`: equality of formulas and numbers, by math-verify.
 
 Nothing here limits the time: the library's own limits use signals, which work in the main thread only and do not
-interrupt arithmetic on huge numbers. `pool` verifies in processes that it kills when their time is over.
+interrupt arithmetic on huge numbers. `processes` verifies in processes that it kills when their time is over.
 """
 
 import math

@@ -6,10 +6,10 @@ from functools import cache
 from typing import Any, TypeGuard
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.labels.verifiers.facts import normalized
 from adaptive_samplers.labels.verifiers.final_text import statement
 from adaptive_samplers.labels.verifiers.numeric import answer_number, final_number, number_text, whole_number_of
 from adaptive_samplers.labels.verifiers.registry import Verdict, nearest, verifier
-from adaptive_samplers.labels.verifiers.words import normalized
 
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 

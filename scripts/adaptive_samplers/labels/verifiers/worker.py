@@ -1,4 +1,4 @@
-"""A process that verifies answers for `pool`, which kills it when an answer takes too long.
+"""A process that verifies answers for `processes`, which kills it when an answer takes too long.
 
 It reads requests from its standard input and writes replies to the original standard output, one line of JSON each;
 verifiers' own output goes to standard error.

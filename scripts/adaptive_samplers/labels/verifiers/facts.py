@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Any
 
-from adaptive_samplers.labels.verifiers.examples import example_of
+from adaptive_samplers.labels.verifiers.regex_examples import example_of
 from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
 
 

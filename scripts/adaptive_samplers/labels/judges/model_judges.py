@@ -10,7 +10,7 @@ from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.labels.judges.base import Case, Judge
 from adaptive_samplers.labels.judges.calls import Calls, Scorer
-from adaptive_samplers.labels.judges.encoding import Encoder
+from adaptive_samplers.labels.judges.encoding import ChatEncoder
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.partfile import PartFile
@@ -26,7 +26,7 @@ JudgeMaker = Callable[..., Judge]  # of settings, prompts, candidates, calls and
 
 
 def ask_model(
-    case: Case, make: JudgeMaker, reads: str, tokens: Callable[[ChatTokenizer, Encoder], Sequence[int]]
+    case: Case, make: JudgeMaker, reads: str, tokens: Callable[[ChatTokenizer, ChatEncoder], Sequence[int]]
 ) -> AbstractContextManager[Judge]:
     """A judge that asks its model in a folder through the engine of its settings.
 
@@ -42,7 +42,7 @@ def ask_model(
     """
     settings, folder = case.settings, Path(case.inputs["judge_model"])
     tokenizer = ChatTokenizer(folder, settings.trust_remote_code)
-    encoder = Encoder(tokenizer, settings)
+    encoder = ChatEncoder(tokenizer, settings)
     limits = [settings.max_length, tokenizer.context_length and tokenizer.context_length - RESERVED_TOKENS]
     max_length = min((limit for limit in limits if limit is not None), default=None)
     source = [model_hash(folder), {key: getattr(settings, key, None) for key in CALL_SETTINGS}]
