@@ -101,7 +101,7 @@ EVERYTHING = {
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def outputs(tmp_path_factory: pytest.TempPathFactory, tokengrams: None) -> set[str]:
     """What rules write below `results/{run}/`, with `*` for their wildcards."""
     found = set()
     for name in ("budgets", "judges"):
