@@ -105,7 +105,7 @@ def _expected_plurality(counts: np.ndarray, means: np.ndarray, size: int, n: int
 
 
 def _binomial(votes: ArrayLike, count: int, share: float) -> np.ndarray:
-    """Binomial probability of `votes` out of `count`, each drawn with probability `share`; 0 above `count`."""
+    """Binomial probability that `votes` of `count` are drawn, each with probability `share`; 0 above `count`."""
     votes = np.asarray(votes, dtype=float)
     within = np.minimum(votes, count)
     logarithm = gammaln(count + 1) - gammaln(within + 1) - gammaln(count - within + 1)

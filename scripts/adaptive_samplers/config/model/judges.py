@@ -37,7 +37,7 @@ class ModelJudgeSettings(FetchedModel):
 
     dtype: DataType = key("Number format in which the judge computes.", default="float32")
     device: str = key(
-        "Where the judge computes; `auto` takes a GPU where there is one.", default="auto", affects=(), **DEVICE
+        "Where the judge computes; `auto` takes a GPU if there is one.", default="auto", affects=(), **DEVICE
     )
     max_length: int | None = key(
         "Longest call in tokens; longer ones fail. `null` takes the model's context less 8 tokens.",
@@ -145,7 +145,7 @@ class EndpointSettings(Question):
         allowed="an address such as https://api.openai.com/v1, without a name or password",
         affects=(),
     )
-    model: str = key("What the server calls the model.", min_length=1)
+    model: str = key("The model's name on the server.", min_length=1)
     api_key_variable: str | None = key(
         "The environment variable that holds the server's key; `null` if it needs none. The key itself is never "
         "stored.",

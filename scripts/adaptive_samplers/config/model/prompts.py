@@ -17,7 +17,7 @@ class PromptSource(Section):
     )
     prompt_key: str | None = key(
         "Field that holds the prompt, a text or a list of chat messages `{role, content}`; `null` takes "
-        "`messages` where a row has it, otherwise `prompt`.",
+        "`messages` if a row has it, otherwise `prompt`.",
         default=None,
         min_length=1,
     )

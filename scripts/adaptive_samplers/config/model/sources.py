@@ -99,5 +99,5 @@ class BaseModelSettings(FetchedModel):
         ),
     )
     device: str = key(
-        "Where the model computes; `auto` takes a GPU where there is one.", default="auto", affects=(), **DEVICE
+        "Where the model computes; `auto` takes a GPU if there is one.", default="auto", affects=(), **DEVICE
     )

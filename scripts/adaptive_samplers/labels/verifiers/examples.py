@@ -15,7 +15,7 @@ _UNDECIDED = {codes.ASSERT, codes.ASSERT_NOT, codes.GROUPREF, codes.GROUPREF_IGN
 
 
 def example_of(pattern: str, match_whole: bool = False) -> str | None:
-    """A text that a pattern matches; None if there is none, as for "$5".
+    """A text that a pattern matches, as a whole if `match_whole`; None if there is none, as for "$5".
 
     For very long patterns and those with lookarounds or backreferences, "" stands for a text that may exist.
     """
