@@ -128,8 +128,9 @@ def verify_candidates(
     shards, output : files of the shards and of the table `candidates`.
     prompts, heuristics, seeds : tables `prompts` and `heuristics`, and the seeds, whose combinations are expected.
     tolerance : share of prompts, 0 to 1, that may be incomplete.
-    report : JSON file, written in any case. It lists all incomplete prompts and the first `LISTED` rows of each kind,
-        with the number of further ones under `unlisted`. Replies that cannot be read are listed under `unparsed`.
+    report : JSON file, written even if too many prompts are incomplete. It lists all of them and the first `LISTED`
+        rows of each kind, with the number of further ones under `unlisted`. Replies that cannot be read are under
+        `unparsed`, their shares by heuristic under `unparsed_shares`.
     other_prompts : ids of prompts whose rows are left out, unless they are in `prompts` too.
     tolerance_key : config key of the tolerance, for messages.
     allocation : file of the table `allocation`; if given, exactly its rows are expected.

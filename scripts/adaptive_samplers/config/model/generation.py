@@ -90,8 +90,7 @@ class AdaptiveBudgets(Section):
         le=1,
     )
     weights: list[Weights] = key(
-        "Weightings of the normalized labels, as in `scoring.weights`; a heuristic that is good under any of "
-        "them stays.",
+        "Weightings of the normalized labels, as in `scoring.weights`; a heuristic good under any of them stays.",
         default=[
             {"diversity": 0.0, "quality": 1.0, "correctness": 0.0},
             {"diversity": 0.5, "quality": 0.5, "correctness": 0.0},

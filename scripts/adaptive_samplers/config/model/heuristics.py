@@ -41,8 +41,7 @@ class Verbalized(Section):
         default=None,
     )
     template: str = key(
-        "Replaces the prompt's last message. It must contain `{prompt}`, which stands for that message, and "
-        "`{answers}`.",
+        "Replaces the prompt's last message. It must contain `{prompt}` (that message) and `{answers}`.",
         default="{prompt}\n"
         "\n"
         "Give {answers} different responses to this, sampled at random from all that you could give. Write each "

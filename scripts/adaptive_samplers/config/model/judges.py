@@ -116,13 +116,12 @@ class LikelihoodWeights(Section):
     answer: float = key("Weight of the mean log-probability of the answer's tokens, given the prompt.", default=1.0)
     end: float = key("Weight of the log-probability that the answer ends where it does.", default=0.5)
     unconditional: float = key(
-        "Weight of the mean log-probability of the answer's tokens, given an empty question; another call per "
-        "answer unless it is 0. The opposite of `answer` gives pointwise mutual information.",
+        "Weight of the mean log-probability of the answer's tokens, given an empty question; one more call "
+        "unless 0. The opposite of `answer` gives pointwise mutual information.",
         default=0.0,
     )
     question: float = key(
-        "Weight of the mean log-probability of the question's tokens, given the answer; another call per answer "
-        "unless it is 0.",
+        "Weight of the mean log-probability of the question's tokens, given the answer; one more call unless 0.",
         default=0.0,
     )
 
@@ -147,8 +146,7 @@ class EndpointSettings(Question):
     )
     model: str = key("The model's name on the server.", min_length=1)
     api_key_variable: str | None = key(
-        "The environment variable that holds the server's key; `null` if it needs none. The key itself is never "
-        "stored.",
+        "Environment variable that holds the server's key, which is never stored; `null` if it needs none.",
         default=None,
         pattern="[A-Za-z_][A-Za-z0-9_]*",
         allowed="the name of an environment variable, or null",

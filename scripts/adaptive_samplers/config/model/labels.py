@@ -124,8 +124,7 @@ class Correctness(Section):
     )
     memory_mb: int = key("Megabytes of memory for each verifying process.", default=4096, ge=256, le=100000000)
     verifiers: list[OwnVerifier] = key(
-        "Your own verifiers (docs/verifiers.md). Their files are executed; when one changes, answers are "
-        "verified again.",
+        "Your own verifiers (docs/verifiers.md). Their files are executed; changing one verifies answers again.",
         default=[],
     )
     code: CodeLimits = section(CodeLimits)

@@ -34,9 +34,8 @@ class PromptSource(Section):
         min_length=1,
     )
     verifier_key: str | None = key(
-        "Field that holds the name of a prompt's verifier, or null; every row must have it. If left out, the "
-        "field `verifier` is read from rows that have it. Answers to prompts without a verifier have no "
-        "correctness.",
+        "Field that holds the name of a prompt's verifier, or null; every row must have it. If left out, rows "
+        "may have the field `verifier`. Answers to prompts without a verifier have no correctness.",
         default=None,
         min_length=1,
     )

@@ -37,8 +37,7 @@ class Normalization(Section):
     """How labels are brought to one scale before they are weighted."""
 
     scope: Literal["global", "dataset", "prompt"] = key(
-        "The answers over which a label is normalized: all of the run (`global`), or those of the same `dataset` "
-        "or `prompt`.",
+        "Answers over which a label is normalized: all (`global`), or those of the same `dataset` or `prompt`.",
         default="global",
     )
     method: Literal["zscore", "robust", "rank"] = key(
@@ -94,8 +93,7 @@ class Scoring(Section):
     normalization: Normalization = section(Normalization, affects=("score_candidates",))
     kinds: ScoredKinds = section(ScoredKinds, affects=("score_candidates",))
     diversity_measure: DiversityMeasure = key(
-        "The measure of diversity in the score; self_bleu and compression_ratio are negated, so that more is "
-        "more diverse.",
+        "Diversity in the score; self_bleu and compression_ratio are negated, so that higher is more diverse.",
         default="embedding_entropy",
         affects=("score_candidates", "tabulate_labels", "plot_tradeoff"),
     )

@@ -65,9 +65,8 @@ _DROPPED = re.compile(r"\\(?:left|right|[bB]ig+[lr]?|displaystyle|textstyle|limi
 def answer_formula(text: str) -> str | None:
     """The formula that an answer gives, as written; None if there is none.
 
-    The first of these that exists: the content of the last box; the text after the last "answer is", if it is a
-    formula or a few words; the last formula in that text; the last formula in the whole answer. Formulas stand between
-    delimiters such as dollar signs, or are bare.
+    The first of these that exists: the last box; the text after the last "answer is", if a formula or a few words;
+    the last formula in that text; the last formula in the answer, between dollar signs or similar, or bare.
     """
     box = last_box(text)
     if box is not None:

@@ -54,8 +54,7 @@ _BRACKETS = "()[]"
 def normalized(text: str) -> str:
     """`text` without case, extra spaces and outer punctuation.
 
-    Brackets around the whole text, and a single bracket, are outer punctuation; the point of .5 and the brackets of
-    f(x) or [0, 1) are not.
+    A single bracket or brackets around all of it are outer punctuation; those of f(x) or [0, 1) and .5's point are not.
     """
     words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     while True:
