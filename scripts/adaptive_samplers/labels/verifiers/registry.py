@@ -176,10 +176,7 @@ def verifier(
     final_answer: FinalAnswer | None = None,
     own_words: OwnWords = _no_words,
 ) -> Callable[[Callable[[str, Any], Verdict]], Callable[[str, Any], Verdict]]:
-    """Register a function as the verifier `name`, with the attributes of `Verifier`.
-
-    Without `check`, a ground truth is tested by verifying a sample answer.
-    """
+    """Register a function as a `Verifier`. Without `check`, a ground truth is tested by verifying a sample answer."""
 
     def register(function: Callable[[str, Any], Verdict]) -> Callable[[str, Any], Verdict]:
         VERIFIERS[name] = Verifier(
