@@ -54,7 +54,7 @@ _SIMPLER = [
     (r"[\u2212\u2013\ufe63\uff0d]", "-"),
     (r"\\!|\\left\b|\\right\b|\\displaystyle\b", ""),
     (r"\{,\}", ","),
-    # Thousands separators.
+    # Spaces as thousands separators.
     (r"(?<=\d)(?:\\[,;: ]|[\u00a0\u2007\u2009\u202f\u2005\u2006~])(?=\d{3}(?!\d))", ","),
     (r"[\u00a0\u2007\u2009\u202f]|\\[,;: ]", " "),
     (r"\\\$", "$"),
