@@ -1,4 +1,4 @@
-"""The check that every prompt was answered under every heuristic and seed, and the one table of all answers."""
+"""Check that every prompt was answered under every heuristic and seed, and collect all answers in one table."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -18,12 +18,12 @@ from adaptive_samplers.stage import say
 from adaptive_samplers.tables import KEY, read_batches, table_writer, without_prompts
 from adaptive_samplers.verbalized.parsing import UNPARSED
 
-LISTED = 1_000  # rows of a kind that are listed; the others are only counted
+LISTED = 1_000  # rows of each kind that are listed; further ones are only counted
 
 
 @dataclass
 class Rows:
-    """Rows of one kind: how many there are, and the first of them."""
+    """Rows of one kind: their number, and the first of them."""
 
     count: int = 0
     listed: list[dict[str, Any]] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Rows:
 
 @dataclass
 class Findings:
-    """What was found in the shards, apart from the answers themselves."""
+    """Counts of what the shards contain."""
 
     grid: Grid
     wanted: np.ndarray | None  # bool, by index in the grid; None if every key is
@@ -54,16 +54,16 @@ class Findings:
 
     @classmethod
     def empty(cls, grid: Grid, wanted: np.ndarray | None = None) -> "Findings":
-        """Nothing found yet."""
+        """A tally before anything was counted."""
         return cls(grid, wanted, np.zeros(len(grid), dtype=bool), np.zeros(grid.shape[0], dtype=bool))
 
     @property
     def expected(self) -> int:
-        """How many answers there should be."""
+        """The number of answers that there should be."""
         return len(self.grid) if self.wanted is None else int(self.wanted.sum())
 
     def add(self, batch: pa.RecordBatch, path: Path) -> None:
-        """Count rows of a shard: key, `finish_reason` and `error`."""
+        """Count rows of a shard, which have the key, `finish_reason` and `error`."""
         places = self.grid.places(batch)
         foreign = places < 0 if self.wanted is None else (places < 0) | ~self.wanted[places]
         if foreign.any():
@@ -91,7 +91,7 @@ class Findings:
         rows.add(len(places), lambda count: batch.select(columns).take(pa.array(places[:count])).to_pylist())
 
     def missing(self) -> Rows:
-        """The keys that were not found, in their order."""
+        """The keys that were not found, in order."""
         places, rows = np.flatnonzero(self._missing()), Rows()
         rows.add(len(places), lambda count: self.grid.keys(places[:count]).to_dict("records"))
         return rows
@@ -119,22 +119,27 @@ def verify_candidates(
 ) -> None:
     """Check that every (prompt, heuristic, seed) occurs exactly once, and collect the shards into one table.
 
-    A prompt with a missing, duplicated or failed answer is incomplete. Incomplete prompts are dropped, whole, if their
-    share is within `tolerance`; `report` lists them all, and of each kind of rows the first `LISTED` (and under
-    `unlisted` how many more there are, if any) either way. Rows of `other_prompts` that are not among `prompts` are
-    left out. With an `allocation`, the file of the table of that name, exactly its rows must be there, not all.
-    `tolerance_key` is where the config holds the tolerance, for messages.
+    A prompt with a missing, duplicated or failed answer is incomplete. If the share of incomplete prompts is within
+    `tolerance`, all their rows are dropped. A reply to a request for several answers of which none can be read leaves
+    its prompt complete. The shards are read twice, in batches; only one byte per expected answer is kept in memory.
 
-    Where the model was asked for several answers and wrote none that can be read, nothing was lost: such a row leaves
-    its prompt complete. If there are any, `report` lists them as `unparsed`, with their share by heuristic.
-
-    The shards are read twice, some rows at a time; only a byte an expected answer is kept.
+    Parameters
+    ----------
+    shards, output : files of the shards and of the table `candidates`.
+    prompts, heuristics, seeds : tables `prompts` and `heuristics`, and the seeds, whose combinations are expected.
+    tolerance : share of prompts, 0 to 1, that may be incomplete.
+    report : JSON file, written even if too many prompts are incomplete. It lists all of them and the first `LISTED`
+        rows of each kind, with the number of further ones under `unlisted`. Replies that cannot be read are under
+        `unparsed`, their shares by heuristic under `unparsed_shares`.
+    other_prompts : ids of prompts whose rows are left out, unless they are in `prompts` too.
+    tolerance_key : config key of the tolerance, for messages.
+    allocation : file of the table `allocation`; if given, exactly its rows are expected.
 
     Raises
     ------
     UserError
-        If a shard cannot be read, more prompts are incomplete than the tolerance allows, or rows belong to no prompt
-        or heuristic of the run.
+        If a shard cannot be read, more prompts are incomplete than the tolerance allows, or a row belongs to no prompt,
+        heuristic and seed of the run.
     """
     passed_over = pa.array(sorted(other_prompts - set(prompts["prompt_id"])), pa.string())
     grid = Grid(prompts["prompt_id"], heuristics["heuristic_id"], seeds)
@@ -188,22 +193,22 @@ def verify_candidates(
 
 
 def dropped_prompts(reports: Iterable[Path | str]) -> set[str]:
-    """The prompts that were dropped by what `verify_candidates` reports of parts of a run."""
+    """The ids of dropped prompts, from the reports of `verify_candidates`."""
     return {prompt_id for path in reports for prompt_id in read_json(path)["dropped_prompts"]}
 
 
 def _counts(values: pa.Array) -> dict[str, int]:
-    """How often each value occurs."""
+    """The number of occurrences of each value."""
     return {count["values"]: count["counts"] for count in pc.value_counts(values).to_pylist()}
 
 
 def _starts_with(texts: pa.Array, beginning: str) -> np.ndarray:
-    """Which texts begin so, bool [N]; nulls do not."""
+    """Which texts have this beginning, bool [N]; nulls do not."""
     return pc.fill_null(pc.starts_with(texts, beginning), False).to_numpy(zero_copy_only=False)
 
 
 def allocated_places(allocation: Path, grid: Grid) -> np.ndarray:
-    """Which keys of a grid have a row in an `allocation` table, bool by place.
+    """Which keys of a grid have a row in a table `allocation`, bool by index in the grid.
 
     Raises
     ------

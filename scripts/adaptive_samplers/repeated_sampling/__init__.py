@@ -1,10 +1,10 @@
-"""The value of many samples of one prompt, and how to choose among them; usable separately, on arrays.
+"""The value of several samples of one prompt, and ways to choose among them, as functions on arrays.
 
-- how often at least one of k samples is right: `pass_at_k`, `fit_power_law`;
-- the sample that a judge prefers: `best_of_n`;
-- the answer that most samples give: `majority_vote`, and how many samples it takes: `adaptive_consistency`.
+- `pass_at_k`, `fit_power_law`: how often at least one of k samples is right;
+- `best_of_n`: the sample that a judge prefers;
+- `majority_vote`, `adaptive_consistency`: the answer that most samples give, and how many samples it takes.
 
-`measure` applies all of them to the answers of an evaluation, `per_sampler` shows the results.
+`measure` applies them to the answers of an evaluation, and `per_sampler` shows the results.
 """
 
 from adaptive_samplers.repeated_sampling.best_of_n import best_of_n

@@ -9,23 +9,23 @@ from adaptive_samplers.repeated_sampling.coverage import log_share_without
 def best_of_n(scores: ArrayLike, values: ArrayLike, n: int) -> np.ndarray:
     """Expected value of the sample with the highest score among `n`, over all subsets of `n` of the samples.
 
-    Exact: a sample is the best of those subsets whose other members all score lower. Where several samples of a
-    subset share its highest score, each of them is taken equally often. With the values as their own scores it is
+    The expectation is exact: a sample is the best of those subsets whose other members all score lower. If several
+    samples of a subset share its highest score, each is chosen equally often. With the values as scores, the result is
     the expected maximum.
 
     Parameters
     ----------
     scores : array [..., N]
-        The judge's, on one scale for all samples of a prompt; more is better.
+        The judge's scores, on one scale for all samples of a prompt; higher is better.
     values : array [..., N]
-        What counts, such as 1 for a right answer and 0 for a wrong one; leading dimensions are those of `scores`.
+        The samples' values, such as 1 for a right answer and 0 for a wrong one.
     n : int
-        Samples that the judge sees, 1 to N.
+        Number of samples that the judge sees, 1 to N.
 
     Returns
     -------
     array [...]
-        NaN where a score or a value is NaN: what is not known is not neutral.
+        NaN where a score or value is NaN, because what is unknown is not neutral.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def best_of_n(scores: ArrayLike, values: ArrayLike, n: int) -> np.ndarray:
     ordered = np.sort(scores, axis=-1)
     lower = (ordered[..., None, :] < scores[..., :, None]).sum(axis=-1)
     not_higher = (ordered[..., None, :] <= scores[..., :, None]).sum(axis=-1)
-    # share[m]: of the subsets of n that lie within m of the samples.
+    # share[m]: the share of the subsets of n that lie within m given samples.
     share = np.exp(log_share_without(size, size - np.arange(size + 1), n))
     with np.errstate(invalid="ignore"):
         # Samples with equal scores split their joint share. NaN equals nothing: 0 / 0.

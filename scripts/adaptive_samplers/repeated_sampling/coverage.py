@@ -1,4 +1,4 @@
-"""Coverage: the share of prompts that at least one of k samples answers right, and how it grows with k."""
+"""Coverage: the share of prompts for which at least one of k samples is right, and how it grows with k."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
-LEAST_POINTS = 4  # two parameters go through any two points; with three, nothing is left to tell a bad fit from noise
+LEAST_POINTS = 4  # two parameters fit any two points; three leave too little to tell a bad fit from noise
 
 
 def log_share_without(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
-    """Logarithm of the share of all subsets of `k` out of `n` that hold none of `c` marked ones; -inf where none does.
+    """Logarithm of the share of subsets of `k` out of `n` that hold none of `c` marked ones; -inf if there is none.
 
-    It is log(C(n - c, k) / C(n, k)), the sum of log(1 - max(c, k) / (n - i)) over i < min(c, k): no factorial, so
-    that neither large `n` nor a share near 0 or 1 costs digits. The arguments are whole numbers that broadcast.
+    log(C(n - c, k) / C(n, k)) is the sum of log(1 - max(c, k) / (n - i)) over i < min(c, k). Without factorials,
+    neither large `n` nor shares near 0 or 1 lose digits. The arguments are whole numbers that broadcast.
 
     Raises
     ------
@@ -30,13 +30,13 @@ def log_share_without(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
     with np.errstate(divide="ignore"):
         for step in range(int(fewer.max(initial=0))):
             ratio = np.where(step < fewer, more / np.maximum(n - step, 1), 0.0)
-            # If c + k > n a ratio exceeds 1 after it has been 1: by then the sum is minus infinity.
+            # If c + k > n, the ratio reaches 1 before it exceeds 1, and the sum is minus infinity by then.
             total += np.log1p(-np.minimum(ratio, 1.0))
     return total
 
 
 def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
-    """Probability that at least one of `k` samples is right, estimated without bias from `n` with `c` right ones.
+    """Unbiased estimate of the probability that at least one of `k` samples is right, from `n` samples.
 
     1 - C(n - c, k) / C(n, k), the mean over all subsets of `k` (Chen et al. 2021, "Evaluating Large Language Models
     Trained on Code", arXiv 2107.03374, equation 1).
@@ -44,7 +44,7 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
     Parameters
     ----------
     n, c, k : array of whole numbers
-        Samples of a prompt, how many of them are right, and how many would be drawn; they broadcast.
+        Number of samples of a prompt, how many of them are right, and how many are drawn; they broadcast.
 
     Returns
     -------
@@ -54,16 +54,16 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> np.ndarray:
     Raises
     ------
     ValueError
-        Unless 0 <= c <= n and 0 <= k <= n: more samples than there are cannot be estimated.
+        Unless 0 <= c <= n and 0 <= k <= n.
     """
     return 0.0 - np.expm1(log_share_without(n, c, k))
 
 
 class PowerLaw(NamedTuple):
-    """coverage(k) = exp(a k^b), with standard errors of both parameters, and how well it fits.
+    """coverage(k) = exp(a k^b), with standard errors of both parameters and the goodness of fit.
 
-    `r_squared` is the share of the variance over the points that the curve explains (NaN where they have none), and
-    `largest_residual` the largest distance of a point from it.
+    `r_squared` is the share of the points' variance that the curve explains (NaN if they have none), and
+    `largest_residual` the largest distance of a point from the curve.
     """
 
     a: float
@@ -74,7 +74,7 @@ class PowerLaw(NamedTuple):
     largest_residual: float
 
     def __call__(self, k: ArrayLike) -> np.ndarray:
-        """The coverage that the law gives for `k` samples."""
+        """The coverage that the law predicts for `k` samples."""
         return np.exp(self.a * np.power(np.asarray(k, dtype=float), self.b))
 
 
@@ -86,18 +86,17 @@ def fit_power_law(k: ArrayLike, coverage: ArrayLike, covariance: ArrayLike | Non
     k : array [N]
         Numbers of samples, above 0, at least `LEAST_POINTS` different ones.
     coverage : array [N]
-        0 to 1.
+        Coverage at each `k`, 0 to 1.
     covariance : array [N, N], optional
-        Of the coverages as estimates, such as that of a mean over prompts. Points of one curve come from the same
-        samples and err together, so the residuals tell little of how sure the parameters are: with this, standard
-        errors follow from it by the delta method. Without it they follow from the residuals, as if the points were
-        independent.
+        Covariance of the coverages as estimates, such as that of a mean over prompts; standard errors follow from it by
+        the delta method. Without it they follow from the residuals as if the points were independent, which they are
+        not: all points of a curve come from the same samples.
 
     Raises
     ------
     ValueError
-        If there are too few different `k`, a number is out of range, no sample is ever right, or the curve is flat:
-        then `a` and `b` are not determined.
+        If there are too few different `k`, a number is out of range, no sample is ever right, or the curve is flat, so
+        that `a` and `b` are not determined.
     """
     k, coverage = np.asarray(k, dtype=float), np.asarray(coverage, dtype=float)
     if len(np.unique(k)) < LEAST_POINTS:
@@ -113,8 +112,8 @@ def fit_power_law(k: ArrayLike, coverage: ArrayLike, covariance: ArrayLike | Non
         log_rate, b = parameters
         return np.exp(-np.exp(log_rate + b * np.log(k))) - coverage
 
-    # log(-log c) is linear in log k, wherever it is finite; that line is the start. The fit is in log(-a), so that
-    # the curve stays between 0 and 1.
+    # Where it is finite, log(-log c) is linear in log k; that line is the start. The fit is in log(-a), so that the
+    # curve stays between 0 and 1.
     usable = (coverage > 0) & (coverage < 1)
     start = np.array([0.0, -0.5])
     if usable.sum() > 1:
@@ -122,7 +121,7 @@ def fit_power_law(k: ArrayLike, coverage: ArrayLike, covariance: ArrayLike | Non
     found = least_squares(residuals, start, method="lm", xtol=1e-12, ftol=1e-12, gtol=1e-12)
     log_rate, b = found.x
     a = -np.exp(log_rate)
-    # The derivatives by (a, b), not by (log(-a), b).
+    # The derivatives with respect to (a, b), not (log(-a), b).
     jacobian = found.jac / np.array([a, 1.0])
     inverse = np.linalg.pinv(jacobian)
     if covariance is None:

@@ -1,4 +1,4 @@
-"""What answers come to: the final answer of every answer whose prompt's verifier knows what one is."""
+"""Extract the final answer of every answer to a prompt whose verifier knows final answers."""
 
 import json
 from collections import Counter
@@ -23,27 +23,28 @@ def extract_final_answers(
     verification: Verification,
     processes: int = 1,
 ) -> Counter[str]:
-    """Write the `final_answers` table: a row per answer to a prompt whose verifier knows final answers.
+    """Write the `final_answers` table, with a row per answer to a prompt whose verifier knows final answers.
 
-    An answer that gives none has a null; where generation or extraction failed, there is the error beside it. What was
-    not generated is the business of the check of answers, and not of `tolerance`.
+    The final answer is null if the text gives none, or if generation or extraction failed, which the error says.
+    Failed generations do not count towards `tolerance`; the check of all answers has its own.
 
     Parameters
     ----------
-    candidates, output : the files of the tables `candidates` and `final_answers`.
-    prompts : the table of that name.
-    tolerance : the share of the answers that were generated, 0 to 1, whose final answer may not be known.
+    candidates, output : files of the tables `candidates` and `final_answers`.
+    prompts : the table `prompts`.
+    tolerance : share of the generated answers, 0 to 1, whose extraction may fail.
     verification : the user's own verifiers, and the limits of all.
-    processes : processes that extract at the same time.
+    processes : number of processes that extract in parallel.
 
     Returns
     -------
-    How many answers `gave` one, gave `none`, `failed` to be extracted, and are `missing`, for generation failed.
+    Numbers of answers that `gave` a final answer, gave `none`, `failed` in extraction, or are `missing` because
+    generation failed.
 
     Raises
     ------
     UserError
-        If more failed than `tolerance` allows, or a file of the user's verifiers cannot be loaded.
+        If more extractions failed than `tolerance` allows, or a file of the user's verifiers cannot be loaded.
     """
     verifiers = verification.verifiers()
     known = {name for name, verifier in verifiers.items() if verifier.final_answer is not None}

@@ -1,7 +1,7 @@
-"""What repeated sampling is worth for every heuristic and learned sampler, from the answers of an evaluation.
+"""The value of repeated sampling for every heuristic and learned sampler, from the answers of an evaluation.
 
-The answers of a prompt under several seeds are its samples. A prompt counts for a sampler if all of its samples are
-labelled: a curve over a number of samples must not change its prompts on the way.
+A prompt's answers under several seeds are its samples. A prompt counts for a sampler only if all its samples are
+labelled, so that a curve over the number of samples covers the same prompts at every point.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from adaptive_samplers.tables import KEY
 
 ALL, VERIFIABLE, FINAL_ANSWER = "all", "verifiable", "final_answer"
 JUDGED = ("best_of_n", "weighted_majority_vote")
-LEAST_PROMPTS = 10  # for a power law: fewer say little of how sure its parameters are
+LEAST_PROMPTS = 10  # fewer prompts say little about the uncertainty of a power law's parameters
 _NO_VOTE, _UNKNOWN = -1, -2
 
 
@@ -30,11 +30,11 @@ class Samples:
 
     Attributes
     ----------
-    correct : 1 for a full score, 0 below it; NaN where there is nothing to verify or no verdict.
-    judged : the judge's reward; for a judge without any the rating, which is relative to the answers that it met and,
-        where these are under the same seed, only roughly on one scale for several. NaN where the answer has none.
+    correct : 1 for a full score, 0 for a lower one; NaN without a verdict or verifier.
+    judged : the judge's reward, or its rating if it gives no rewards; NaN if the answer has none. Ratings are relative
+        to the answers compared; if those are of one seed, ratings of different seeds are only roughly comparable.
     judged_by : `reward` or `rating`.
-    votes : a number for each final answer of a prompt; -1 for a text without one, -2 where it is not known.
+    votes : a number for each distinct final answer; -1 if a text gives none, -2 if it is unknown.
     verifiable, votable : which prompts `[P]` have a verifier, and one that knows final answers.
     """
 
@@ -54,12 +54,12 @@ class Samples:
         heuristics: pd.DataFrame,
         seeds: Sequence[int],
     ) -> "Samples":
-        """Of the tables of these names; seeds in the order in which they count as drawn.
+        """Collect the labels from the tables of these names, with `seeds` in the order in which they count as drawn.
 
         Raises
         ------
         UserError
-            If a label is of a heuristic or seed that is not listed.
+            If a label belongs to a heuristic or seed that is not listed.
         """
         axes = [
             pd.Index(correctness["prompt_id"].unique()),
@@ -95,12 +95,12 @@ class Samples:
         )
 
     def left_out(self) -> int:
-        """How many pairs of a verifiable prompt and a sampler do not count because a sample has no verdict."""
+        """Number of pairs of a verifiable prompt and a sampler that do not count, because a sample has no verdict."""
         return int(np.isnan(self.correct[self.verifiable]).any(axis=2).sum())
 
 
 def sizes(k: Sequence[int], seeds: int) -> list[int]:
-    """The numbers of samples to look at: those of `k` that there are seeds for, and all of them."""
+    """The numbers of samples to evaluate: those of `k` below the number of seeds, and that number."""
     return sorted({size for size in k if size < seeds} | {seeds})
 
 
@@ -114,22 +114,22 @@ def measure_repeated_sampling(
     interval_confidence: float,
     seed: int,
 ) -> pd.DataFrame:
-    """A `repeated_sampling` table: a row per sampler, method, number of samples, objective and kind of prompts.
+    """Make the table `repeated_sampling`: a row per sampler, method, number of samples, objective and kind of prompts.
 
-    Methods are `pass_at_k` (whether any of the samples is right, which no way of choosing among them can beat),
-    `best_of_n` (the one that the judge prefers), `majority_vote`, `weighted_majority_vote` (weights exp(reward), by
-    which a Bradley-Terry judge would choose between two samples) and `adaptive_consistency`, whose samples are taken in
-    the order of the seeds. A method that has nothing to go by has null means: votes where no prompt has a final answer.
-    So has the objective `reward` where the judge has none.
+    The methods are `pass_at_k` (whether any sample is right, the upper bound for choosing among them), `best_of_n` (the
+    sample that the judge prefers), `majority_vote`, `weighted_majority_vote` (weights exp(reward), by which a
+    Bradley-Terry judge would choose between two samples) and `adaptive_consistency`, which takes samples in the order
+    of the seeds. Means are null if a method lacks its data: votes without final answers, the objective `reward`
+    without rewards.
 
     Parameters
     ----------
     samples : the labelled answers.
-    heuristics : the table of that name; learned samplers have the family `learned`.
-    k : numbers of samples; those that there are no seeds for are left out.
-    confidence, criterion : of `adaptive_consistency`.
-    resamples, interval_confidence, seed : of the bootstrap over prompts, which are the same ones for every sampler
-        and number of samples. The seed also draws the subsets of weighted votes.
+    heuristics : the table `heuristics`; learned samplers have the family `learned`.
+    k : numbers of samples; those above the number of seeds are left out.
+    confidence, criterion : settings of `adaptive_consistency`.
+    resamples, interval_confidence, seed : settings of the bootstrap over prompts, which resamples the same prompts for
+        every sampler and number of samples. The seed also draws the subsets of weighted votes.
     """
     size = samples.correct.shape[2]
     counts = sizes(k, size)
@@ -151,10 +151,10 @@ def measure_repeated_sampling(
 
 
 def fit_power_laws(samples: Samples, heuristics: pd.DataFrame, k: Sequence[int]) -> pd.DataFrame:
-    """A `power_laws` table: exp(a k^b) fitted to every sampler's pass@k over the verifiable prompts.
+    """Make the table `power_laws`: exp(a k^b) fitted to every sampler's pass@k over the verifiable prompts.
 
-    Standard errors are over prompts. Where there are too few prompts or values of k, or nothing to fit, the note says
-    so and the parameters are null.
+    Standard errors are over prompts. If there are too few prompts or values of k, or nothing to fit, parameters are
+    null and the note says why.
     """
     size = samples.correct.shape[2]
     counts = sizes(k, size)
@@ -191,7 +191,7 @@ def _coverage(correct: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 def _values(
     samples: Samples, counts: Sequence[int], confidence: float, criterion: str, seed: int
 ) -> dict[tuple[str, str, str], tuple[np.ndarray | None, np.ndarray]]:
-    """By method, objective and kind of prompts: the samples drawn `[P, H]`, if not n, and the values `[P, H, N]`."""
+    """The samples drawn `[P, H]`, unless n, and the values `[P, H, N]`, by method, objective and kind of prompts."""
     values: dict[tuple[str, str, str], tuple[np.ndarray | None, np.ndarray]] = {}
     for kind, chosen in ((VERIFIABLE, samples.verifiable), (FINAL_ANSWER, samples.votable)):
         correct, judged = samples.correct[chosen], samples.judged[chosen]
@@ -223,7 +223,7 @@ def _values(
 
 def _best(judged: np.ndarray, values: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     best = np.full((*judged.shape[:2], len(counts)), np.nan)
-    for prompt in range(len(judged)):  # one at a time: all pairs of samples are compared
+    for prompt in range(len(judged)):  # one at a time, because all pairs of samples are compared
         for place, n in enumerate(counts):
             best[prompt, :, place] = best_of_n(judged[prompt], values[prompt], n)
     return best

@@ -1,4 +1,4 @@
-"""Repeated sampling for a paper and for the report: one row per sampler, at all of its samples."""
+"""Tables of repeated sampling for papers and the report: one row per sampler, at all of its samples."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from adaptive_samplers.repeated_sampling.measure import ALL, FINAL_ANSWER, VERIF
 
 
 class Column(NamedTuple):
-    """A column of the tables: which rows of `repeated_sampling` it holds, at one sample or at all of them."""
+    """A column of the tables: the rows of `repeated_sampling` that it shows, at one sample or at all."""
 
     title: str
     method: str
@@ -42,7 +42,7 @@ _GROUPS = {
 
 
 def rows_at(measured: pd.DataFrame, column: Column) -> pd.DataFrame:
-    """The rows of a column, one per sampler by name, without those that have no value."""
+    """The rows of a column, indexed by the sampler's name, without those that have no value."""
     rows = measured[
         (measured["method"] == column.method)
         & (measured["objective"] == column.objective)
@@ -54,13 +54,13 @@ def rows_at(measured: pd.DataFrame, column: Column) -> pd.DataFrame:
 
 
 def best_coverage_first(measured: pd.DataFrame) -> list[str]:
-    """Names of all samplers by pass@k of the verifiable prompts at the most samples, those without a value last."""
+    """Names of all samplers, by pass@k on verifiable prompts at the most samples; those without a value come last."""
     means = rows_at(measured, COLUMNS[1])["mean"].sort_values(ascending=False, kind="stable")
     return [*means.index, *(name for name in dict.fromkeys(measured["name"]) if name not in means.index)]
 
 
 def missing(measured: pd.DataFrame) -> list[str]:
-    """What could not be measured, and why, in sentences."""
+    """Sentences that say what could not be measured, and why."""
     sentences = []
     size = int(measured["n"].max())
     counts = {
@@ -87,7 +87,7 @@ def missing(measured: pd.DataFrame) -> list[str]:
 
 
 def write_latex(measured: pd.DataFrame, laws: pd.DataFrame, path: Path | str) -> None:
-    """A LaTeX table: a row per sampler, the best coverage first, columns without any value left out."""
+    """Write a LaTeX table: a row per sampler, best coverage first, without columns that have no values."""
     size = int(measured["n"].max())
     found = [(column, rows_at(measured, column)) for column in COLUMNS]
     found = [(column, rows) for column, rows in found if len(rows)]
@@ -122,13 +122,13 @@ def _latex(column: Column, row: pd.Series) -> str:
 
 
 def _prompts(found: list[tuple[Column, pd.DataFrame]], kind: str) -> str:
-    """How many prompts the columns of a kind rest on: one number, or a range."""
+    """The number of prompts behind the columns of a kind: one number or a range."""
     counts = pd.concat([rows["n_prompts"] for column, rows in found if column.prompts == kind])
     return str(counts.max()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
 
 
 def write_page(measured: pd.DataFrame, laws: pd.DataFrame, path: Path | str) -> None:
-    """The page of the HTML report: a table for each kind of prompts, the power laws, and what is missing."""
+    """Write the HTML report's page: a table for each kind of prompts, the power laws, and what is missing."""
     order = best_coverage_first(measured)
     size = int(measured["n"].max())
     kinds = measured.drop_duplicates("name").set_index("name")["kind"]

@@ -15,8 +15,8 @@ CRITERIA = ("beta", "dirichlet")
 class Stop(NamedTuple):
     """Where sampling stopped.
 
-    `answer` is the majority then (the earliest of those with the most votes; None without a vote), `samples` how many
-    were drawn, and `settled` whether the confidence was reached, rather than the samples used up.
+    `answer` is the majority at that point (the earliest of those with the most votes; None without votes), `samples`
+    the number of samples drawn, and `settled` whether the confidence was reached before the samples ran out.
     """
 
     answer: Hashable | None
@@ -25,16 +25,16 @@ class Stop(NamedTuple):
 
 
 def confidence_in_majority(counts: Sequence[int], criterion: str = "beta") -> float:
-    """Probability that the answer with the most votes is the most probable one, given the votes; 0 without any.
+    """Probability that the answer with the most votes is the most probable one, given the votes; 0 without votes.
 
     Parameters
     ----------
     counts : sequence of int
         Votes for each answer.
     criterion : str
-        `beta`: against the second alone, the share p1 of the first among the two being Beta(v1 + 1, v2 + 1), the
-        probability of p1 > 1/2. `dirichlet`: against all others that were seen, and at least one, the shares being
-        Dirichlet(v1 + 1, ..., vm + 1).
+        `beta` compares the first answer with the second: its share of their votes is Beta(v1 + 1, v2 + 1), and the
+        result is the probability that the share exceeds 1/2. `dirichlet` compares it with all others that were seen,
+        or one unseen: the shares are Dirichlet(v1 + 1, ..., vm + 1).
 
     Raises
     ------
@@ -47,13 +47,13 @@ def confidence_in_majority(counts: Sequence[int], criterion: str = "beta") -> fl
 
 @lru_cache(maxsize=100_000)
 def _confidence(counts: tuple[int, ...], criterion: str) -> float:
-    """Of counts above 0, the most first; the same few return again and again."""
+    """The confidence for positive counts in descending order; cached, because few different ones occur."""
     if not counts:
         return 0.0
     first, others = counts[0], counts[1:] or (0,)
     if criterion == "beta":
         return float(betainc(others[0] + 1, first + 1, 0.5))
-    # Gamma variables over their sum are Dirichlet, and the sum does not change which one is the largest.
+    # Gamma variables divided by their sum are Dirichlet, and dividing does not change which one is largest.
     distinct, repeats = np.unique(np.array(others) + 1, return_counts=True)
 
     def density(x: float) -> float:
@@ -64,10 +64,16 @@ def _confidence(counts: tuple[int, ...], criterion: str) -> float:
 
 
 def adaptive_consistency(answers: Iterable[Hashable | None], confidence: float = 0.95, criterion: str = "beta") -> Stop:
-    """Take samples in order until the majority is settled with a confidence, or there are no more.
+    """Take samples in order until the majority is settled with the given confidence, or no samples are left.
 
-    A sample without an answer (None) is counted as a sample and has no vote. `answers` may be a generator that draws
-    the next sample only when it is asked for.
+    Parameters
+    ----------
+    answers : iterable
+        The samples' answers; None counts as a sample without a vote. A generator may draw samples on demand.
+    confidence : float
+        Confidence in the majority at which to stop, above 0 and below 1.
+    criterion : str
+        How confidence is computed (see `confidence_in_majority`).
 
     Raises
     ------

@@ -19,22 +19,22 @@ def majority_vote(
 ) -> float:
     """Expected value of the answer that most of `n` samples give (Wang et al. 2023, arXiv 2203.11171).
 
-    Over all subsets of `n` of the samples. A sample without an answer has no vote; a subset in which no sample has one
-    elects nothing, and counts 0. Of several answers with the most votes each is elected equally often.
+    The expectation is over all subsets of `n` of the samples. A sample without an answer has no vote. A subset without
+    votes elects nothing and counts 0. Ties are broken uniformly at random.
 
     Parameters
     ----------
     answers : sequence of N
-        The samples' final answers, equal ones for equivalent answers; None for a sample that gives none.
+        The samples' final answers, equal for equivalent answers; None for a sample that gives none.
     values : array [N]
-        What counts, such as 1 for a right answer; an elected answer counts the mean over the samples that give it.
+        The samples' values, such as 1 for a right answer. An answer's value is the mean over the samples that give it.
     n : int
-        Samples that vote, 1 to N.
+        Number of samples that vote, 1 to N.
     weights : array [N], optional
-        Of the votes, 0 or more, such as a judge's: the answer with the largest sum is elected.
+        Weights of the votes, 0 or more, such as a judge's. The answer with the largest sum is elected.
     subsets, seed : int
-        Without weights the expectation is exact. With them it is exact if the samples have at most this many subsets;
-        otherwise it is the mean over this many of them, drawn with this seed.
+        Without weights the expectation is exact. With weights it is exact if there are at most this many subsets;
+        otherwise it is the mean over this many subsets, drawn with this seed.
 
     Raises
     ------
@@ -66,14 +66,14 @@ def majority_vote(
         sums[:, position] = np.where(members, weights[chosen], 0.0).sum(axis=1)
         present[:, position] = members.any(axis=1)
     best = np.where(present, sums, -np.inf).max(axis=1, keepdims=True)
-    # Sums of the same weights in another order differ by rounding.
+    # Sums of the same weights in a different order differ by rounding.
     elected = present & (sums >= best * (1 - 1e-12))
     credit = (elected * means).sum(axis=1) / np.maximum(elected.sum(axis=1), 1)
     return float(credit.mean())
 
 
 def _subsets(size: int, n: int, most: int, seed: int) -> np.ndarray:
-    """All subsets of `n` as positions `[subsets, n]`, or, if there are more than `most`, that many drawn ones."""
+    """All subsets of `n` as positions `[subsets, n]`; if there are more than `most`, that many random ones."""
     if math.comb(size, n) <= most:
         return np.array(list(combinations(range(size), n)))
     drawn = np.random.default_rng(seed).random((most, size))
@@ -81,18 +81,18 @@ def _subsets(size: int, n: int, most: int, seed: int) -> np.ndarray:
 
 
 def _expected_plurality(counts: np.ndarray, means: np.ndarray, size: int, n: int) -> float:
-    """The exact expectation for votes of weight 1, `counts [C]` of them for each answer, among `size` samples.
+    """The exact expectation for votes of weight 1, `counts [C]` for each answer, among `size` samples.
 
-    A subset of fixed size is what independent draws of each sample are, given that n of them were drawn. With the
-    probability n / size, drawn votes for an answer are binomial, and how the others' votes add up is a product of
-    polynomials: in x, whose power counts the samples drawn, and y, whose power counts the answers tied for the most.
+    If each sample is drawn independently with probability n / size, the drawn votes for an answer are binomial, and
+    given that n samples were drawn, all subsets of n are equally likely. The other answers' votes add up as a product
+    of polynomials in x, whose power counts the samples drawn, and y, whose power counts the answers tied for the most.
     """
     share = n / size
     drawn = [_binomial(np.arange(min(count, n) + 1), count, share) for count in counts]
     expected = 0.0
     for most in range(1, min(int(counts.max()), n) + 1):
         rivals = np.flatnonzero(counts >= most)
-        # Answers with fewer votes can neither win nor tie: like samples without an answer, they only fill the subset.
+        # Answers with fewer votes can neither win nor tie. Like samples without an answer, they only fill the subset.
         rest = size - int(counts[rivals].sum())
         others = _binomial(np.arange(n + 1), rest, share)[:, None]
         for winner in rivals[means[rivals] != 0]:
@@ -105,7 +105,7 @@ def _expected_plurality(counts: np.ndarray, means: np.ndarray, size: int, n: int
 
 
 def _binomial(votes: ArrayLike, count: int, share: float) -> np.ndarray:
-    """Probability that just `votes` out of `count` are drawn, if each is with the probability `share`; 0 beyond it."""
+    """Binomial probability that `votes` of `count` are drawn, each with probability `share`; 0 above `count`."""
     votes = np.asarray(votes, dtype=float)
     within = np.minimum(votes, count)
     logarithm = gammaln(count + 1) - gammaln(within + 1) - gammaln(count - within + 1)
@@ -114,10 +114,10 @@ def _binomial(votes: ArrayLike, count: int, share: float) -> np.ndarray:
 
 
 def _times(polynomial: np.ndarray, drawn: np.ndarray, most: int, n: int) -> np.ndarray:
-    """`polynomial [n + 1, T]` times the votes of one more answer, at most `most` of them; exactly `most` ties."""
+    """Multiply `polynomial [n + 1, T]` by one more answer's votes, at most `most`; exactly `most` is a tie."""
     product = np.zeros((n + 1, polynomial.shape[1] + 1))
     for votes in range(min(most, n) + 1):
         tied = int(votes == most)
         product[votes:, tied : tied + polynomial.shape[1]] += drawn[votes] * polynomial[: n + 1 - votes]
-    # More answers than fit into n cannot tie.
+    # At most n // most answers can tie.
     return product[:, : n // most + 1]

@@ -1,6 +1,6 @@
-"""What a config may hold: every key with its type, limits, default and meaning, and the stages that depend on it.
+"""The config: every key with its type, limits, default and meaning, and the stages that depend on it.
 
-From here come the JSON schema for editors, the tables in the documents, the defaults, and the `params` of rules.
+The JSON schema for editors, the tables in the documents and the `params` of rules are generated from it.
 """
 
 from adaptive_samplers.config.fields import Section, about, key, section
@@ -37,7 +37,7 @@ class Config(Section):
         affects=("expand_heuristics",),
     )
     seeds: list[Seed] = key(
-        "Every prompt is answered by every heuristic once with each of these seeds.",
+        "Every heuristic answers every prompt once with each of these seeds.",
         default=[0, 1, 2, 3, 4, 5, 6, 7],
         min_length=1,
         unique=True,

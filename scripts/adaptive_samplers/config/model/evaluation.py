@@ -13,9 +13,9 @@ class Learnability(Section):
     """The target `learnability`: how well each architecture learns single heuristics."""
 
     heuristics: list[Chain] = key(
-        "Explicit chains, applied in the order given: lists of steps `family: setting`, where the setting is "
-        "a number, a map of several parameters, or null for none. A step `learned: path` is a saved learned "
-        "sampler, a folder with its `config.json` and `model.safetensors`, relative to the working directory.",
+        "Chains of steps `family: setting`, applied in order. The setting is a number, a map of several "
+        "parameters, or null for none. A step `learned: path` is a saved sampler: a folder with its "
+        "`config.json` and `model.safetensors`, relative to the working directory.",
         default=[
             [{"temperature": 0.7}],
             [{"epsilon": 0.01}],
@@ -30,7 +30,7 @@ class Learnability(Section):
     )
     learning_rates: LearningRates = section(LearningRates)
     steps: int = key(
-        "Optimizer steps for each, without early stopping; all else is as in `training`.",
+        "Optimizer steps for each, without early stopping; all other settings are those of `training`.",
         default=4000,
         ge=10,
         le=100000000,
@@ -38,25 +38,25 @@ class Learnability(Section):
 
 
 class RepeatedSampling(Section):
-    """The target `repeated_sampling`: coverage, best of n and votes among a prompt's answers."""
+    """The target `repeated_sampling`: coverage, best of n and majority votes over a prompt's answers."""
 
     enabled: bool = key(
-        "Whether its figures and tables are part of the default ones and of the report.", default=False, affects=()
+        "Whether the default target and the report include its figures and tables.", default=False, affects=()
     )
     k: list[Annotated[int, Field(ge=1, le=100000)]] = key(
-        "Numbers of samples, as far as there are seeds; all seeds are looked at too.",
+        "Numbers of samples; those above the number of seeds are skipped, and that number itself is added.",
         default=[1, 2, 4, 8, 16, 32, 64, 128, 256],
         min_length=1,
         unique=True,
     )
     confidence: float = key(
-        "With which a majority is settled and sampling stops (adaptive-consistency), above 0 and below 1.",
+        "Confidence in the majority at which sampling stops (adaptive-consistency), above 0 and below 1.",
         default=0.95,
         gt=0,
         lt=1,
     )
     criterion: Literal["beta", "dirichlet"] = key(
-        "`beta` weighs the most frequent answer against the second, `dirichlet` against all others.", default="beta"
+        "`beta` compares the most frequent answer with the second, `dirichlet` with all others.", default="beta"
     )
 
 
@@ -64,7 +64,7 @@ class Evaluation(Section):
     """How the learned samplers are compared with the heuristics on the test split."""
 
     objectives: list[Objective] = key(
-        "What is compared.",
+        "The measures to compare.",
         default=["quality", "embedding_entropy", "self_bleu", "correctness"],
         min_length=1,
         unique=True,

@@ -15,10 +15,10 @@ Address = Annotated[
 
 
 class SGLang(Section):
-    """SGLang servers, where the engine is `sglang` (docs/serving.md). Answers depend on none of it."""
+    """SGLang servers, for the engine `sglang` (docs/serving.md). Answers do not depend on any of it."""
 
     python: str | None = key(
-        "Interpreter of the environment that has SGLang, for the server that a job starts; null takes the job's own.",
+        "Python interpreter that has SGLang, for servers that jobs start; `null` takes the job's own.",
         default=None,
         min_length=1,
     )
@@ -27,17 +27,17 @@ class SGLang(Section):
         "Copies of the model in the server, each on `tensor_parallel` GPUs of its own.", default=1, ge=1, le=1024
     )
     endpoints: list[Address] = key(
-        "Servers that somebody else keeps up, such as `http://node17:30000`; jobs then start none. Their key "
-        "is read from the environment variable ADAPTIVE_SAMPLERS_ENDPOINT_KEY.",
+        "Servers that are already running, such as `http://node17:30000`; jobs then start none. Their key is "
+        "read from the environment variable ADAPTIVE_SAMPLERS_ENDPOINT_KEY.",
         default=[],
         unique=True,
     )
-    concurrency: int = key("Requests under way at once, over all endpoints.", default=128, ge=1, le=100000)
+    concurrency: int = key("Requests in flight at once, over all endpoints.", default=128, ge=1, le=100000)
     request_timeout: float = key("Seconds that a request may take before it is sent again.", default=1800.0, **SECONDS)
     start_timeout: float = key("Seconds that a server may take to load the model.", default=1800.0, **SECONDS)
     arguments: list[Text] = key(
-        "More arguments of SGLang's server, such as `--mem-fraction-static=0.85`; not its model, address, key"
-        " or parallel sizes, which follow from the other keys.",
+        "Further arguments of SGLang's server, such as `--mem-fraction-static=0.85`; model, address, key and "
+        "parallel sizes follow from other keys.",
         default=[],
     )
 
@@ -47,51 +47,50 @@ class TokensByKind(Section):
 
     model_config = named("prompt kind")
 
-    creative: Tokens = key("Longest answer to a creative prompt, tokens.")
-    verifiable: Tokens = key("Longest answer to a verifiable prompt, tokens.")
-    factual: Tokens = key("Longest answer to a factual prompt, tokens.")
-    chat: Tokens = key("Longest answer to a chat prompt, tokens.")
+    creative: Tokens = key("Longest answer to a creative prompt, in tokens.")
+    verifiable: Tokens = key("Longest answer to a verifiable prompt, in tokens.")
+    factual: Tokens = key("Longest answer to a factual prompt, in tokens.")
+    chat: Tokens = key("Longest answer to a chat prompt, in tokens.")
 
 
 class AdaptiveBudgets(Section):
-    """Budgets: after the first seeds, further answers go where they tell most (docs/budgets.md)."""
+    """Adaptive budgets: after the first seeds, further answers go where they tell most (docs/budgets.md)."""
 
     enabled: bool = key(
-        "Whether training prompts get seeds and heuristics by their worth, not all of them alike.", default=False
+        "Whether the first answers decide which seeds and heuristics a training prompt gets after them.", default=False
     )
     first_seeds: int = key(
-        "How many of `seeds`, from the first on, every training prompt gets under every heuristic; what they "
-        "show decides on the others.",
+        "Number of `seeds`, from the first on, that every training prompt gets under every heuristic. Their "
+        "answers decide about the others.",
         default=2,
         ge=1,
         affects=("allocate_budget", "summarize_selection"),
     )
     budget: float = key(
-        "Answers to training prompts, at most, as a share of all there would be under every heuristic and seed.",
+        "Maximum number of answers to training prompts, as a share of those under every heuristic and seed.",
         default=0.75,
         gt=0,
         le=1,
     )
     top: int = key(
-        "Best answers to a prompt that matter; the largest of `scoring.top_k` is a good choice.", default=2, ge=1
+        "Number of best answers that matter; the largest of `scoring.top_k` is a good choice.", default=2, ge=1
     )
     confidence: float = key(
-        "Confidence, above 0 and below 1, that the best heuristic is not eliminated. Higher ones eliminate fewer.",
+        "Confidence, above 0 and below 1, that the best heuristic is not eliminated; higher values eliminate fewer.",
         default=0.95,
         gt=0,
         lt=1,
     )
-    keep: int = key("Heuristics that are never eliminated, whatever they show.", default=4, ge=1)
+    keep: int = key("Number of heuristics that always remain, those closest to the best.", default=4, ge=1)
     keep_share: float = key(
-        "A heuristic stays if, for any kind of prompt, its answers are among the `top` best of at least this "
+        "A heuristic stays if, for any kind of prompt, its answers are among the `top` best for at least this "
         "share of prompts and seeds.",
         default=0.15,
         gt=0,
         le=1,
     )
     weights: list[Weights] = key(
-        "Weightings of the normalized labels, as in `scoring.weights`; a heuristic that is good under any of "
-        "them stays.",
+        "Weightings of the normalized labels, as in `scoring.weights`; a heuristic good under any of them stays.",
         default=[
             {"diversity": 0.0, "quality": 1.0, "correctness": 0.0},
             {"diversity": 0.5, "quality": 0.5, "correctness": 0.0},
@@ -104,24 +103,24 @@ class Generation(Section):
     """How the base language model writes the answers."""
 
     engine: EngineName = key(
-        "What runs the model: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
+        "The inference engine: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
         "(docs/serving.md).",
         default="transformers",
         affects=("generate_candidates", "sample_with_sampler", "sample_policy"),
     )
     max_new_tokens: Tokens | TokensByKind = key(
-        "Longest answer in tokens; one number, or a map that gives a number for each kind of prompt.",
+        "Longest answer in tokens: one number, or a map with a number for each kind of prompt.",
         default=512,
         affects=("generate_candidates", "sample_with_sampler", "sample_policy"),
     )
     stop: list[Text] = key(
-        "Strings that end an answer, beside the model's own end-of-turn tokens.",
+        "Strings that end an answer, in addition to the model's own end-of-turn tokens.",
         default=[],
         unique=True,
         affects=("generate_candidates", "sample_with_sampler", "sample_policy"),
     )
     shards: int = key(
-        "Jobs a seed. Size them so that a job lasts about an hour; answers do not depend on it.",
+        "Jobs per seed. Choose it so that a job lasts about an hour; answers do not depend on it.",
         default=1,
         ge=1,
         le=10000,

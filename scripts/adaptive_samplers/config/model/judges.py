@@ -1,4 +1,4 @@
-"""Judges: what compares two answers."""
+"""Judges, which compare two answers."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,18 +11,17 @@ from adaptive_samplers.config.model.types import DEVICE, NAME, DataType, JudgeEn
 
 
 class FeatureRewardSettings(Section):
-    """The embedded judge, which the DAG trains."""
+    """The embedded judge, which the run itself trains."""
 
     kind: Literal["feature_reward"] = key(
         "`feature_reward` is a Bradley-Terry reward over four features: relevance, mean log-probability, "
         "log-probability of ending, and distinct-2. `scalar` is a reward model that rates each answer, "
-        "`pairwise` a language model that is shown two answers and asked which one is better, `likelihood` a "
-        "language model whose log-probabilities rate each answer, and `endpoint` a pairwise judge behind an "
-        "OpenAI-compatible API."
+        "`pairwise` a language model that is asked which of two answers is better, `likelihood` a language model "
+        "whose log-probabilities rate each answer, and `endpoint` a pairwise judge behind an OpenAI-compatible "
+        "API."
     )
     pairs: str = key(
-        "JSON lines with pairs of a better and a worse answer, on which the judge is trained; relative to the"
-        " working directory.",
+        "JSON lines with pairs of a better and a worse answer that train the judge, relative to the working directory.",
         default="resources/judge_pairs.jsonl",
         min_length=1,
         path=True,
@@ -38,35 +37,35 @@ class ModelJudgeSettings(FetchedModel):
 
     dtype: DataType = key("Number format in which the judge computes.", default="float32")
     device: str = key(
-        "Where the judge computes; `auto` takes a GPU where there is one.", default="auto", affects=(), **DEVICE
+        "Where the judge computes; `auto` takes a GPU if there is one.", default="auto", affects=(), **DEVICE
     )
     max_length: int | None = key(
-        "Tokens that one call may have; longer ones fail. `null` takes the model's context, but for 8 tokens.",
+        "Longest call in tokens; longer ones fail. `null` takes the model's context less 8 tokens.",
         default=None,
         ge=1,
         le=100000000,
     )
     batch_size: int = key(
-        "Calls that the engine `transformers` reads at once; a lower number needs less memory.",
+        "Calls in a batch of the engine `transformers`; fewer need less memory.",
         default=16,
         ge=1,
         le=100000,
         affects=(),
     )
     engine: JudgeEngineName = key(
-        "What runs the judge: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
-        "(docs/serving.md).",
+        "The judge's inference engine: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a "
+        "server (docs/serving.md).",
         default="transformers",
     )
     sglang: SGLang = section(SGLang, affects=())
 
 
 class Question(Section):
-    """How a language model is asked which one of two answers is better."""
+    """How a language model is asked which of two answers is better."""
 
     template: str = key(
-        "What the judge is asked, as the user's message. `{prompt}`, `{first_answer}` and `{second_answer}` "
-        "must be in it; `{first_label}` and `{second_label}` stand for the labels.",
+        "The user message to the judge. It must contain `{prompt}`, `{first_answer}` and `{second_answer}`; "
+        "`{first_label}` and `{second_label}` stand for the labels.",
         default="Two assistants answered the user below. Judge which answer is better.\n"
         "The better one is more helpful, relevant, correct and well written, and closer to what was asked.\n"
         "Neither the order of the answers nor their length matters in itself.\n"
@@ -88,14 +87,13 @@ class Question(Section):
         min_length=1,
     )
     labels: list[Text] = key(
-        "The two replies: that the answer shown first is better, and that the second one is. Each must be one"
-        " token of the judge.",
+        "The two replies: the first answer shown is better, or the second. Each must be one token of the judge.",
         default=["A", "B"],
         unique=True,
     )
     order: Literal["both", "one"] = key(
-        "`both` asks with either answer first and takes the mean, so that a preference for a position "
-        "cancels; `one` asks once, for half the cost, in an order that the tournament balances and draws.",
+        "`both` asks in both orders and takes the mean, so that a preference for a position cancels; `one` asks "
+        "once, at half the cost, in an order that the tournament balances and draws.",
         default="both",
     )
 
@@ -109,22 +107,21 @@ class ScalarSettings(ModelJudgeSettings):
 class PairwiseSettings(Question, ModelJudgeSettings):
     """A language model that is shown two answers."""
 
-    kind: Literal["pairwise"] = key("A language model that compares.")
+    kind: Literal["pairwise"] = key("A language model that compares answers.")
 
 
 class LikelihoodWeights(Section):
-    """The reward is the sum of these log-probabilities, in nats, each times its weight (docs/judges.md)."""
+    """The reward is the weighted sum of these log-probabilities, in nats (docs/judges.md)."""
 
     answer: float = key("Weight of the mean log-probability of the answer's tokens, given the prompt.", default=1.0)
     end: float = key("Weight of the log-probability that the answer ends where it does.", default=0.5)
     unconditional: float = key(
-        "Weight of the mean log-probability of the answer's tokens, given an empty question; another call an "
-        "answer where it is not 0. With the opposite weight of `answer`: their pointwise mutual information.",
+        "Weight of the mean log-probability of the answer's tokens, given an empty question; one more call "
+        "unless 0. The opposite of `answer` gives pointwise mutual information.",
         default=0.0,
     )
     question: float = key(
-        "Weight of the mean log-probability of the question's tokens, given the answer; another call an "
-        "answer where it is not 0.",
+        "Weight of the mean log-probability of the question's tokens, given the answer; one more call unless 0.",
         default=0.0,
     )
 
@@ -132,7 +129,7 @@ class LikelihoodWeights(Section):
 class LikelihoodSettings(ModelJudgeSettings):
     """A language model whose log-probabilities rate each answer."""
 
-    kind: Literal["likelihood"] = key("A language model that reads.")
+    kind: Literal["likelihood"] = key("A language model that reads answers.")
     weights: LikelihoodWeights = section(LikelihoodWeights)
 
 
@@ -147,35 +144,34 @@ class EndpointSettings(Question):
         allowed="an address such as https://api.openai.com/v1, without a name or password",
         affects=(),
     )
-    model: str = key("What the server calls the model.", min_length=1)
+    model: str = key("The model's name on the server.", min_length=1)
     api_key_variable: str | None = key(
-        "The environment variable that holds the server's key; `null` where it wants none. The key itself "
-        "stands nowhere.",
+        "Environment variable that holds the server's key, which is never stored; `null` if it needs none.",
         default=None,
         pattern="[A-Za-z_][A-Za-z0-9_]*",
         allowed="the name of an environment variable, or null",
         affects=(),
     )
     top_logprobs: int = key(
-        "How many alternatives of the first token the server is asked for, with their log-probabilities; 0 "
-        "where it gives none, and outcomes are then 0 or 1.",
+        "Number of alternatives to the first token that are requested, with log-probabilities; 0 if the server "
+        "gives none, so that outcomes are 0 or 1.",
         default=20,
         ge=0,
         le=20,
     )
-    max_tokens: int = key("Tokens that a reply may have.", default=16, ge=1, le=1000000)
+    max_tokens: int = key("Longest reply in tokens.", default=16, ge=1, le=1000000)
     request: dict[str, Any] = key(
-        "More of what each request holds, such as `{seed: 1}`; `null` leaves out what it holds otherwise, as "
-        "in `{max_tokens: null, max_completion_tokens: 2000, temperature: null}` for a model that reasons.",
+        "Further fields of each request, such as `{seed: 1}`; `null` removes one, as in `{max_tokens: null, "
+        "max_completion_tokens: 2000, temperature: null}` for a reasoning model.",
         default={},
         allowed="a map of what a chat completion's request may hold",
     )
-    concurrency: int = key("Requests under way at once, of each job.", default=16, ge=1, le=100000, affects=())
+    concurrency: int = key("Requests in flight at once, per job.", default=16, ge=1, le=100000, affects=())
     request_timeout: float = key(
         "Seconds that a request may take before it is sent again.", default=120.0, gt=0, le=604800, affects=()
     )
     requests_per_second: float | None = key(
-        "Requests sent a second at most, of each job; `null` sets no limit.", default=None, gt=0, affects=()
+        "Maximum number of requests per second, per job; `null` sets no limit.", default=None, gt=0, affects=()
     )
 
 

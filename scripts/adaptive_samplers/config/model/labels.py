@@ -9,18 +9,18 @@ from adaptive_samplers.config.model.types import SECONDS, Text
 
 
 class Embedder(FetchedModel):
-    """The sentence-transformers model behind diversity and the judge's relevance."""
+    """The sentence-transformers model for diversity and the judge's relevance."""
 
 
 class AdaptiveSchedule(Section):
-    """The adaptive schedule; the others do not read it."""
+    """Settings of the adaptive schedule; the others ignore them."""
 
     comparisons: int | None = key(
-        "At most so many comparisons for each prompt and seed; `null` takes half of those of Swiss.", default=None, ge=1
+        "Maximum number of comparisons per prompt and seed; `null` takes half as many as Swiss.", default=None, ge=1
     )
-    top: int = key("Best answers to be found, without their order.", default=1, ge=1)
+    top: int = key("Number of best answers to find, without their order.", default=1, ge=1)
     confidence: float | None = key(
-        "A group stops when it knows its best answers with this probability; `null` never stops early.",
+        "A group stops when its best answers are known with this probability; `null` never stops early.",
         default=0.95,
         gt=0,
         lt=1,
@@ -28,32 +28,31 @@ class AdaptiveSchedule(Section):
 
 
 class Tournament(Section):
-    """Which answers meet, and how ratings follow from the outcomes."""
+    """Which answers are compared, and how ratings follow from the outcomes."""
 
     group: Literal["seed", "prompt"] = key(
-        "Which answers to a prompt meet: those under the same `seed`, or those of the whole "
-        "`prompt`, so that ratings compare answers under all seeds (docs/preferences.md).",
+        "Which answers to a prompt are compared: `seed`, those under the same seed; `prompt`, all of them, so "
+        "that ratings compare answers under all seeds (docs/preferences.md).",
         default="seed",
         affects=("label_quality", "combine_quality", "make_preferences", "describe_preferences"),
     )
     schedule: Literal["swiss", "round_robin", "adaptive"] = key(
-        "`swiss` pairs answers of like standing, some rounds long; `round_robin` compares every pair; "
-        "`adaptive` picks the comparisons that tell most, until the best answers are known "
-        "(docs/tournaments.md).",
+        "`swiss` pairs answers of similar standing for some rounds; `round_robin` compares every pair; "
+        "`adaptive` picks the comparisons that tell most until the best answers are known (docs/tournaments.md).",
         default="swiss",
     )
     rounds: int | None = key(
         "Rounds of a Swiss tournament; `null` takes log2(players) + 1, rounded up.", default=None, ge=1, le=10000
     )
     regularization: float = key(
-        "choix's alpha, above 0, which keeps Bradley-Terry ratings finite: each of n answers counts as chosen"
-        " alpha n times from among all. More of it draws ratings together blindly (docs/tournaments.md).",
+        "choix's alpha, above 0, which keeps Bradley-Terry ratings finite: each of n answers counts as chosen "
+        "alpha n times from among all. Larger values pull all ratings together (docs/tournaments.md).",
         default=0.0001,
         gt=0,
     )
     correct_position: bool = key(
-        "Take out of every outcome what being shown first is worth, as fitted in its group: for a judge that "
-        "is asked in one order.",
+        "Whether to remove the effect of being shown first, fitted per group, from every outcome; for a judge "
+        "that is asked in one order.",
         default=False,
     )
     adaptive: AdaptiveSchedule = section(AdaptiveSchedule)
@@ -63,24 +62,25 @@ class Quality(Section):
     """A tournament between the heuristics for every prompt and seed."""
 
     shards: int = key(
-        "Jobs among which the prompts are split. Size them so that a job lasts about an hour.",
+        "Jobs that share the prompts. Choose it so that a job lasts about an hour.",
         default=1,
         ge=1,
         le=10000,
     )
     judge: JudgeSettings = key(
-        "What compares two answers (docs/judges.md).", default={"kind": "feature_reward"}, affects=("label_quality",)
+        "The judge, which compares two answers (docs/judges.md).",
+        default={"kind": "feature_reward"},
+        affects=("label_quality",),
     )
     others: list[JudgeSettings] = key(
-        "More judges, each with a tournament of its own; in the report their ratings are compared with each "
-        "other's. Each has a `name` of its own.",
+        "Further judges, each with its own `name` and tournament; the report compares their ratings.",
         default=[],
         affects=(),
         adds_jobs_of=("label_quality", "combine_quality"),
     )
     combine: Literal["first", "mean"] = key(
-        "What stands for quality where there are several judges: the ratings of the `first` one, or the "
-        "`mean` of all, each standardized among the answers that met in a tournament (docs/judges.md).",
+        "What quality is if there are several judges: the ratings of the `first`, or the `mean` of all, each "
+        "standardized among the answers of a tournament (docs/judges.md).",
         default="first",
         affects=("combine_quality",),
     )
@@ -92,7 +92,7 @@ class OwnVerifier(Section):
     """A verifier of your own."""
 
     name: str = key(
-        "The name by which prompts ask for it.",
+        "The name by which prompts refer to it.",
         pattern="^[a-z][a-z0-9_]*$",
         allowed="lower-case letters, digits and underscores, a letter first",
     )
@@ -104,54 +104,53 @@ class OwnVerifier(Section):
 
 
 class CodeLimits(Section):
-    """What the code of an answer may take in its sandbox, where the verifier is `code`."""
+    """Limits of the sandbox for an answer's code, for the verifier `code`."""
 
     seconds: float = key("Seconds for all tests of an answer, above 0.", default=10.0, **SECONDS)
-    memory_mb: int = key("Megabytes of memory for each of its processes.", default=512, ge=64, le=100000000)
+    memory_mb: int = key("Megabytes of memory for each process.", default=512, ge=64, le=100000000)
     processes: int = key("Processes and threads at once.", default=8, ge=1, le=100000)
-    disk_mb: int = key("Megabytes of its files, and of what it prints.", default=16, ge=1, le=100000000)
+    disk_mb: int = key("Megabytes of its files, and of its output.", default=16, ge=1, le=100000000)
 
 
 class Correctness(Section):
-    """Verifiers, by the name that a prompt carries."""
+    """Verifiers, each for the prompts that name it."""
 
     tolerance: float = key("Share of answers, 0 to 1, whose verifier may crash.", default=0.0, ge=0, le=1)
     timeout: float = key(
-        "Seconds that a verifier may take for an answer, above 0; then its process is killed, and the answer "
-        "has no score but an error. Answers' code has limits of its own.",
+        "Seconds per answer, above 0. After that a verifier's process is killed, and the answer has an error "
+        "instead of a score. Answers' code has its own limits.",
         default=10.0,
         **SECONDS,
     )
-    memory_mb: int = key("Megabytes of memory that a verifying process may take.", default=4096, ge=256, le=100000000)
+    memory_mb: int = key("Megabytes of memory for each verifying process.", default=4096, ge=256, le=100000000)
     verifiers: list[OwnVerifier] = key(
-        "Verifiers of your own (docs/verifiers.md). Their files are executed; a change of one verifies the "
-        "answers anew.",
+        "Your own verifiers (docs/verifiers.md). Their files are executed; changing one verifies answers again.",
         default=[],
     )
     code: CodeLimits = section(CodeLimits)
 
 
 class InfiniGram(Section):
-    """The server, where `kind` is infinigram."""
+    """The server, for the kind `infinigram`."""
 
     url: str = key("Address of the API.", default="https://api.infini-gram.io/", min_length=1)
     index: str | None = key(
-        "Name of an index that the server has, such as `v4_rpj_llama_s4`.",
+        "Name of an index on the server, such as `v4_rpj_llama_s4`.",
         default=None,
         min_length=1,
         affects=("label_overlap",),
     )
     tokenizer: str | None = key(
-        "Folder with the Hugging Face tokenizer of the index, relative to the working directory; null where "
-        "it is the base model's own. The server is asked whether it is the right one.",
+        "Folder with the Hugging Face tokenizer of the index, relative to the working directory; `null` takes "
+        "the base model's. The server is asked whether it is the right one.",
         default=None,
         min_length=1,
         affects=("label_overlap",),
     )
-    requests_per_second: float = key("Requests sent at most, above 0.", default=10.0, gt=0)
+    requests_per_second: float = key("Maximum number of requests per second, above 0.", default=10.0, gt=0)
     timeout: float = key("Seconds that a request may take, above 0.", default=30.0, **SECONDS)
     cache: str | None = key(
-        "File with the server's replies, which all runs share; relative to the working directory. null takes "
+        "File with the server's replies, shared by all runs, relative to the working directory; `null` takes "
         "`infinigram.sqlite` in the project's cache folder.",
         default=None,
         min_length=1,
@@ -178,7 +177,7 @@ class OverlapSettings(Section):
         affects=("index_corpus",),
     )
     minimum_match: int = key(
-        "Tokens that a copied span must have.", default=5, ge=1, le=100000, affects=("label_overlap",)
+        "Minimum length of a copied span, in tokens.", default=5, ge=1, le=100000, affects=("label_overlap",)
     )
     infinigram: InfiniGram = section(InfiniGram)
     tolerance: float = key(

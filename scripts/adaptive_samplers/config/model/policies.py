@@ -1,4 +1,4 @@
-"""Policies: how they are sampled, and trained iteration by iteration; and generations of learned samplers."""
+"""Policies, which are sampled and trained in iterations, and generations of learned samplers."""
 
 from adaptive_samplers.config.fields import Section, key
 from adaptive_samplers.config.model.sources import Source
@@ -10,39 +10,39 @@ class Policy(Section):
 
     name: str = key("Folder name of the model, `models/{name}/`.", example="name: my-model", **NAME)
     source: Source | None = key(
-        "Where the policy's model comes from; `null` is the run's base model.",
+        "Where the policy's model comes from; `null` takes the run's base model.",
         default=None,
     )
     adapter: Source | None = key(
-        "Where a PEFT adapter comes from, such as LoRA's, that is merged into that model; `null` for none.",
+        "Where a PEFT adapter, such as LoRA's, comes from; it is merged into that model. `null` for none.",
         default=None,
     )
-    license: str = key("The model's license, for the record of where it came from.", default="unknown", min_length=1)
+    license: str = key("The model's license, for the record of its source.", default="unknown", min_length=1)
 
 
 class PolicySamples(Section):
     """The target `policy_samples`: answers of trained policies (docs/policy_samples.md)."""
 
     policies: list[Policy] = key(
-        "The models that are sampled; without any, the base model.",
+        "The models to sample; if empty, the base model.",
         default=[],
         adds_jobs_of=("fetch_model", "sample_policy"),
     )
     splits: list[Split] = key(
-        "Splits of the prompts that are answered.",
+        "Splits whose prompts are answered.",
         default=["train", "validation", "test"],
         min_length=1,
         unique=True,
         affects=("slice_prompts",),
     )
     skip: int = key(
-        "So many prompts are left out, the first in the order of their ids.",
+        "Number of prompts to leave out, from the first in the order of their ids.",
         default=0,
         ge=0,
         affects=("slice_prompts",),
     )
     limit: int | None = key(
-        "At most so many prompts are answered, after those that are skipped; `null` takes all.",
+        "Maximum number of prompts to answer, after those that are skipped; `null` takes all.",
         default=None,
         ge=1,
         affects=("slice_prompts",),
@@ -51,8 +51,7 @@ class PolicySamples(Section):
         "Answers to each prompt.", default=1, ge=1, le=100000, affects=("sample_policy", "verify_policy_samples")
     )
     sampling: list[Step] = key(
-        "How answers are drawn, one chain of steps as in `heuristics.pipelines`; a step `learned: path` is a "
-        "saved learned sampler.",
+        "How answers are drawn: one chain of steps, as in `heuristics.pipelines`.",
         default=[{"temperature": 0.8}, {"top_p": 0.95}],
         min_length=1,
         affects=("slice_prompts", "sample_policy"),
@@ -63,19 +62,19 @@ class PolicySamples(Section):
         affects=("sample_policy",),
     )
     stop: list[Text] | None = key(
-        "Strings that end an answer, beside the model's own end-of-turn tokens; `null` takes `generation.stop`.",
+        "Strings that end an answer, as `generation.stop` does; `null` takes those.",
         default=None,
         affects=("sample_policy",),
     )
     shards: int = key(
-        "Jobs of each policy. Size them so that a job lasts about an hour.",
+        "Jobs per policy. Choose it so that a job lasts about an hour.",
         default=1,
         ge=1,
         le=10000,
         affects=("sample_policy",),
     )
     tolerance: float = key(
-        "Share of prompts that may lack an answer; they are left out, and listed.",
+        "Share of prompts that may lack an answer; they are left out and listed.",
         default=0.0,
         ge=0,
         le=1,
@@ -84,44 +83,44 @@ class PolicySamples(Section):
 
 
 class Iteration(Section):
-    """The target `iterations`: a policy is sampled, judged and trained, again and again (docs/iteration.md). How it is
-    sampled is in `policy_samples`, how answers become pairs in `preferences`."""
+    """The target `iterations`: a policy is repeatedly sampled, judged and trained (docs/iteration.md). `policy_samples`
+    says how it is sampled, `preferences` how answers become pairs."""
 
     policy: str | None = key(
-        "What the first iteration samples and trains, a name in `policy_samples.policies`; `null` is the base model.",
+        "Policy of the first iteration, by its name in `policy_samples.policies`; `null` takes the base model.",
         default=None,
         min_length=1,
         affects=(),
     )
-    count: int | None = key("Iterations, at most; `null` goes on until the prompts end.", default=2, ge=1, le=10000)
+    count: int | None = key("Maximum number of iterations; `null` uses up all prompts.", default=2, ge=1, le=10000)
     prompts_per_iteration: int = key(
-        "Prompts of each iteration, in the order of their ids; the last iteration takes what is left.",
+        "Prompts of each iteration, in the order of their ids; the last iteration takes the rest.",
         default=1000,
         ge=1,
     )
     splits: list[Split] = key(
-        "Splits of the prompts that iterations take.",
+        "Splits whose prompts iterations take.",
         default=["train"],
         min_length=1,
         unique=True,
         affects=("plan_iterations", "pair_iteration"),
     )
-    skip: int = key("So many prompts are left out before the first iteration.", default=0, ge=0)
+    skip: int = key("Number of prompts to leave out before the first iteration.", default=0, ge=0)
     samples: int = key(
-        "Answers to each prompt, which meet in one tournament.",
+        "Answers to each prompt, which are compared in one tournament.",
         default=4,
         ge=2,
         le=100000,
         affects=("gather_iteration",),
     )
     format: PreferenceFormat = key(
-        "What the training command reads, one of the formats in docs/preferences.md.",
+        "Format that the training command reads, one of those in docs/preferences.md.",
         default="trl_preference",
         affects=("pair_iteration",),
     )
     command: str | None = key(
         "Shell command that trains the policy. Its words {data}, {model}, {reference}, {output}, {scratch}, "
-        "{iteration}, {seed} and {threads} are replaced (docs/iteration.md); `null` where nothing is trained.",
+        "{iteration}, {seed} and {threads} are replaced (docs/iteration.md); `null` trains nothing.",
         default=None,
         min_length=1,
         affects=("train_policy",),
@@ -137,11 +136,11 @@ class Iteration(Section):
 
 
 class SamplerGenerations(Section):
-    """The target `sampler_generations`: learned samplers compete with the heuristics of the next generation, from whose
-    best answers the next ones learn (docs/iteration.md)."""
+    """The target `sampler_generations`: learned samplers compete with the heuristics in the next generation, and its
+    samplers learn from the best answers (docs/iteration.md)."""
 
     generations: int = key(
-        "Generations, of which the first is the run itself; each later one is the whole run once more.",
+        "Number of generations. The first is the run itself; each later one is another whole run.",
         default=2,
         ge=2,
         le=1000,

@@ -24,26 +24,26 @@ class Rejection(Section):
         gt=0,
     )
     samples: int | None = key(
-        "Answers accepted of each group, in as many passes as it takes; `null` makes one pass.", default=None, ge=2
+        "Answers to accept in each group, in as many passes as it takes; `null` makes one pass.", default=None, ge=2
     )
 
 
 class LengthControl(Section):
-    """How an answer's length is kept from deciding."""
+    """How the length of answers is kept from deciding pairs."""
 
     control: Literal["none", "ratio", "regress"] = key(
-        "Not at all (`none`); the lengths of a pair differ at most by the factor `ratio`; or what length "
-        "explains is taken out of the scores (`regress`).",
+        "Not at all (`none`); the lengths of a pair differ at most by a factor (`ratio`); or what length "
+        "explains is removed from the scores (`regress`).",
         default="none",
     )
-    ratio: float = key("Characters of the longer answer over those of the shorter one, at least 1.", default=1.5, ge=1)
+    ratio: float = key("Largest ratio of the two answers' numbers of characters, at least 1.", default=1.5, ge=1)
 
 
 class BinaryLabels(Section):
     """Labels of single answers."""
 
     threshold: Literal["median", "mean", "fixed"] = key(
-        "What the score of a desirable answer reaches.", default="median"
+        "The score from which an answer is desirable.", default="median"
     )
     value: float = key("The threshold `fixed`.", default=0.0)
     scope: Literal["group", "all"] = key(
@@ -52,14 +52,14 @@ class BinaryLabels(Section):
 
 
 class Decontamination(Section):
-    """Prompts that share words with prompts of evaluations are left out."""
+    """Leaves out prompts that share words with prompts of evaluations."""
 
-    ngram: int = key("Consecutive words that are shared; shorter prompts must be equal.", default=8, ge=1, le=1000)
-    test_split: bool = key("Whether the run's own test prompts are such an evaluation.", default=True)
+    ngram: int = key("Consecutive words that prompts share; shorter prompts must be equal.", default=8, ge=1, le=1000)
+    test_split: bool = key("Whether the run's own test prompts count as an evaluation.", default=True)
     files: list[Text] = key(
-        "Prompts of other evaluations, relative to the working directory: JSON lines, JSON or Parquet with a "
-        "field such as messages, prompt, instruction, question or text; or text, a prompt a line. A file "
-        "without any prompt is an error.",
+        "Files with prompts of other evaluations, relative to the working directory: JSON lines, JSON or Parquet "
+        "with a field such as messages, prompt, instruction, question or text; or text with one prompt per line. "
+        "A file without prompts is an error.",
         default=[],
         unique=True,
         path=True,
@@ -67,40 +67,39 @@ class Decontamination(Section):
 
 
 class Preferences(Section):
-    """Preference data of the answers, the target `preferences` (docs/preferences.md)."""
+    """The target `preferences`: preference data from the answers (docs/preferences.md)."""
 
     heuristics: list[Text] | None = key(
-        "Heuristics whose answers take part: names as in the table `heuristics` "
-        "(`temperature_0.8+top_p_0.95`), or families; `null` takes all.",
+        "Heuristics whose answers are used: names as in the table `heuristics` (`temperature_0.8+top_p_0.95`), "
+        "or families; `null` takes all.",
         default=None,
         min_length=1,
         unique=True,
         affects=("make_preferences", "describe_preferences"),
     )
     splits: list[Split] = key(
-        "Splits of prompts that are exported.",
+        "Splits whose prompts are exported.",
         default=["train"],
         min_length=1,
         unique=True,
         affects=("make_preferences", "describe_preferences"),
     )
     group: Literal["seed", "prompt"] = key(
-        "Which answers to a prompt meet: those under the same `seed`, whatever the judge; or those of the "
-        "whole `prompt`, for which the judge must give rewards, or `labels.quality.tournament.group` be "
-        "prompt too.",
+        "Which answers to a prompt are paired: `seed`, those under the same seed, with any judge; `prompt`, all "
+        "of them, if the judge gives rewards or `labels.quality.tournament.group` is prompt too.",
         default="seed",
         affects=("make_preferences", "describe_preferences"),
     )
     score: Literal["auto", "reward", "rating"] = key(
-        "What ranks answers, the judge's `reward` or its `rating`; `auto` takes rewards where there are any.",
+        "What ranks answers: the judge's `reward` or its `rating`; `auto` takes rewards if there are any.",
         default="auto",
     )
     correctness: Literal["ignore", "agree", "first"] = key(
-        "What verifiers have to say: nothing (`ignore`); the winner of a pair must not be less correct "
-        "(`agree`); or a more correct answer ranks above a less correct one, whatever its score (`first`).",
+        "How correctness counts: not at all (`ignore`); the winner of a pair must not be less correct (`agree`); "
+        "or a more correct answer always ranks above a less correct one (`first`).",
         default="ignore",
     )
-    finished_only: bool = key("Whether answers that were cut at the limit of tokens are left out.", default=False)
+    finished_only: bool = key("Whether answers that were cut at the token limit are left out.", default=False)
     pairing: Literal["best_worst", "best_random", "above_margin", "largest_margin", "smallest_margin", "neighbors"] = (
         key(
             "Pairs of each group: the best answer against the worst or a random one, all pairs, the one with the "
@@ -108,14 +107,16 @@ class Preferences(Section):
             default="best_worst",
         )
     )
-    margin: float = key("A pair's scores differ by more than this, at least 0.", default=0.0, ge=0)
-    most_pairs: int | None = key("Pairs kept of a group, drawn at random; `null` keeps all.", default=None, ge=1)
+    margin: float = key("The scores of a pair must differ by more than this, at least 0.", default=0.0, ge=0)
+    most_pairs: int | None = key(
+        "Largest number of pairs per group, drawn at random; `null` keeps all.", default=None, ge=1
+    )
     rejection: Rejection = section(Rejection)
     length: LengthControl = section(LengthControl)
     binary: BinaryLabels = section(BinaryLabels)
     decontamination: Decontamination = section(Decontamination)
     formats: list[PreferenceFormat] = key(
-        "Files that are written beside the tables.",
+        "Formats that are written in addition to the tables.",
         default=list(get_args(PreferenceFormat)),
         min_length=1,
         unique=True,

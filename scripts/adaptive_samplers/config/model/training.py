@@ -12,15 +12,15 @@ _OBJECTIVES = tuple(
     create_model(objective.options.__name__, __base__=objective.options, kind=(Literal[name], key(_KINDS)))
     for name, objective in OBJECTIVES.items()
 )
-# A choice of one is none to pydantic.
+# pydantic refuses a discriminator on a single type.
 TrainingObjective = Annotated[Union[_OBJECTIVES], Discriminator("kind")] if len(_OBJECTIVES) > 1 else _OBJECTIVES[0]  # noqa: UP007
 
 
 class SketchSize(Section):
-    """Support points that stand for a distribution over the vocabulary."""
+    """Support points that represent a distribution over the vocabulary."""
 
     top: int = key("Largest log-probabilities, kept exactly.", default=128, ge=1, le=100000)
-    tail: int = key("Groups of neighbors that all other tokens are put into.", default=128, ge=2, le=100000)
+    tail: int = key("Groups of neighbors into which all other tokens are merged.", default=128, ge=2, le=100000)
 
 
 class Training(Section):
@@ -28,14 +28,14 @@ class Training(Section):
 
     sketch: SketchSize = section(SketchSize, affects=("replay_distributions", "train_sampler"))
     replay_shards: int = key(
-        "Jobs among which the replay of selected answers is divided.",
+        "Jobs that share the replay of selected answers.",
         default=1,
         ge=1,
         le=10000,
         affects=("replay_distributions", "train_sampler"),
     )
     objective: TrainingObjective = key(
-        "What samplers are trained for, with its options.",
+        "The training objective, with its options.",
         default={"kind": "imitation"},
     )
     learning_rate: float = key(
@@ -43,11 +43,11 @@ class Training(Section):
     )
     weight_decay: float = key("Weight decay of AdamW.", default=0.01, ge=0)
     batch_size: int = key("Token-steps (one distribution and its target) in a batch.", default=256, ge=1, le=100000)
-    steps: int = key("Optimizer steps, at most.", default=4000, ge=1, le=100000000, affects=("train_sampler",))
+    steps: int = key("Maximum number of optimizer steps.", default=4000, ge=1, le=100000000, affects=("train_sampler",))
     warmup_steps: int = key("Steps over which the learning rate rises from 0; at most `steps`.", default=200, ge=0)
     gradient_clip: float = key("Largest norm of the gradient, above 0.", default=1.0, gt=0)
     precision: Literal["float32", "bfloat16"] = key(
-        "Of matrix products in training; weights, losses and validations are float32 either way.", default="float32"
+        "Precision of matrix products; weights, losses and validation are always float32.", default="float32"
     )
     evaluate_every: int = key("Steps between evaluations on the validation split; at most `steps`.", default=200, ge=1)
     patience: int | None = key(

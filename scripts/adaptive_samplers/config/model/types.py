@@ -21,7 +21,7 @@ Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[
     int, Field(ge=0, le=2**63 - 1, json_schema_extra={"x-allowed": "a whole number of at least 0 and below 2^63"})
 ]
-Number = Annotated[Any, Field(json_schema_extra={"x-allowed": "a number"})]  # checked with the heuristic it belongs to
+Number = Annotated[Any, Field(json_schema_extra={"x-allowed": "a number"})]  # checked by its heuristic
 Step = Annotated[
     dict[str, Any],
     Field(
@@ -32,7 +32,7 @@ Step = Annotated[
 ]
 Chain = Annotated[list[Step], Field(min_length=1)]
 
-# What folders in `results/` are called.
+# Names of folders in `results/`.
 NAME = {
     "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
     "allowed": "at most 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",

@@ -1,7 +1,7 @@
-"""Which code in an answer is its solution.
+"""Find the solution among the code in an answer.
 
-Common harnesses take the first or last block, and so score what surrounds a solution: output, usage, a command to run
-it. Here the tests say what to look for, and the last block that has it counts, as for answers in words.
+Common harnesses take the first or last block, which may be output, an example or a command to run the solution. Here
+the tests say what to look for, and the last block that has it counts, as for answers in words.
 """
 
 import ast
@@ -21,7 +21,7 @@ _WRITING = re.compile(r"\bprint *\(|\bstdout\b")
 
 
 class _Block(NamedTuple):
-    """A block of an answer: its code, and whether it is labelled as Python, unlabelled, or labelled otherwise."""
+    """A code block of an answer: its code, and whether it is labelled as Python or not labelled at all."""
 
     code: str
     is_python: bool
@@ -29,19 +29,19 @@ class _Block(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """The names that code defines at its top level, and those that it uses from elsewhere."""
+    """The names that code defines at its top level, and those that it uses without binding them."""
 
     defined: frozenset[str]
     used: frozenset[str]
 
 
 def code_of(answer: str, ground_truth: dict[str, Any]) -> str:
-    """The code of an answer that the tests of a ground truth of `code` are for; "" if it holds none.
+    """The code in an answer that the tests of its ground truth are for; "" if there is none.
 
-    Without fences it is the whole answer. Of fenced blocks those count that say they are Python's, and those that say
-    nothing and are Python. Among these it is the last one that defines what the tests call, or, for programs, that
-    reads the input, or else prints; if there is none, the last one, of Python's if any is. Blocks before it that define
-    what it uses stand before it.
+    An answer without fences is code as a whole. Otherwise blocks labelled as Python count, and unlabelled ones that
+    are Python. The solution is the last of them that defines what the tests call; for programs, the last that reads
+    the input, or else prints. If there is none, it is the last block, preferably a labelled one. Earlier blocks that
+    define what it uses are put before it.
     """
     blocks = _blocks(answer)
     if not blocks:
@@ -57,7 +57,7 @@ def code_of(answer: str, ground_truth: dict[str, Any]) -> str:
 
 
 def _blocks(answer: str) -> list[_Block]:
-    """The fenced blocks of an answer; a block that is not closed goes to the end."""
+    """The fenced blocks of an answer. A block that is not closed extends to the end."""
     blocks: list[_Block] = []
     lines = answer.split("\n")
     number = 0
@@ -68,7 +68,7 @@ def _blocks(answer: str) -> list[_Block]:
             continue
         about = opening["about"].strip()
         if not blocks and not about and _is_code(before := "\n".join(lines[: number - 1])):
-            # The prompt had opened the block that ends here.
+            # The prompt opened the block that ends here.
             blocks.append(_Block(before, is_python=True, is_untold=False))
             continue
         closing = re.compile(rf"[ \t>]*{re.escape(opening['fence'][0])}{{{len(opening['fence'])},}}[ \t]*")
@@ -85,7 +85,7 @@ def _blocks(answer: str) -> list[_Block]:
 
 
 def _is_code(text: str) -> bool:
-    """Whether a text is Python that does something: of "5", a word or a list of them it cannot be told from output."""
+    """Whether a text is Python that does something. "5", a word or a list of words could as well be output."""
     tree = _parsed(textwrap.dedent(text))
     if tree is None:
         return bool(_DEFINITION.search(text)) and bool(
@@ -107,7 +107,7 @@ def _parsed(code: str) -> ast.Module | None:
 
 
 def _signs(ground_truth: dict[str, Any]) -> list[Callable[[str], bool]]:
-    """Criteria for the block that the tests are for, the strongest first."""
+    """Criteria for the block under test, the strongest first."""
     if "cases" in ground_truth:
         writes = lambda code: bool(_WRITING.search(code))  # noqa: E731
         if any(case["input"].strip() for case in ground_truth["cases"]):
@@ -116,7 +116,7 @@ def _signs(ground_truth: dict[str, Any]) -> list[Callable[[str], bool]]:
     if "calls" in ground_truth:
         wanted = {ground_truth["function"]}
     else:
-        # Tests in order: later ones may use what earlier ones define.
+        # Together, because later tests may use what earlier ones define.
         wanted = set(_names("\n".join(ground_truth["tests"])).used)
     return [lambda code: bool(wanted & _names(code).defined)]
 
@@ -130,7 +130,7 @@ def _last_that(codes: Sequence[str], signs: Iterable[Callable[[str], bool]]) -> 
 
 
 def _needed(before: Sequence[str], code: str) -> list[str]:
-    """Those of the blocks before some code that define what it uses, and what they use, in order."""
+    """The earlier blocks that define what some code uses, and what those use in turn, in order."""
     needed: list[str] = []
     missing = set(_names(code).used)
     for earlier in reversed(before):
@@ -142,7 +142,7 @@ def _needed(before: Sequence[str], code: str) -> list[str]:
 
 
 def _names(code: str) -> _Names:
-    """The names of some code; of code that is not Python's grammar, those that its lines seem to define."""
+    """The names in some code. If it does not parse, those that its lines seem to define."""
     tree = _parsed(code)
     if tree is None:
         found = {first or second for first, second in _DEFINITION.findall(code)}
@@ -164,7 +164,7 @@ def _names(code: str) -> _Names:
 
 
 def _defined_at_top(tree: ast.Module) -> set[str]:
-    """The names that the statements of a module bind, those within its `if` and `try` too."""
+    """The names that the statements of a module bind, including those within `if` and `try`."""
     defined: set[str] = set()
     waiting: list[ast.AST] = [*tree.body]
     while waiting:

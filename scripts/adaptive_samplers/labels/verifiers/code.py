@@ -1,10 +1,10 @@
-"""`code`: an answer's program against tests, in a sandbox.
+"""`code`: run an answer's program against tests, in a sandbox.
 
-Three kinds of tests. Of `cases` and `calls` the expected results never enter the sandbox: what the program printed or
-its function returned comes out and is compared here, so that no code can fake a success. `tests` are Python code, run
-in the interpreter that the answer's code ran in: what they find is signed by a token that enters the sandbox only
-with them, after the answer's definitions, so that neither an early exit nor printed words pass for a success; code
-that rewrites the interpreter on purpose could.
+There are three kinds of tests. For `cases` and `calls`, expected results never enter the sandbox: what the program
+printed or its function returned is compared outside, so that no code can fake success. `tests` are Python code that
+runs in the answer's interpreter. Their report is signed with a token that enters the sandbox together with them, after
+the answer's definitions. An early exit or printed words therefore do not pass for success, but code that deliberately
+rewrites the interpreter could.
 """
 
 import json
@@ -38,7 +38,7 @@ _SHOWN = 80
 
 
 def _check(ground_truth: Any) -> None:
-    """Whether the ground truth has one of the three forms; executes nothing."""
+    """Raise unless the ground truth has one of the three forms; executes nothing."""
     match ground_truth:
         case {"tests": [*tests], **rest} if tests and not rest and all(isinstance(test, str) for test in tests):
             for number, test in enumerate(tests, start=1):
@@ -66,16 +66,16 @@ def _check(ground_truth: Any) -> None:
 
 @verifier("code", check=_check, require=check_sandbox)
 def verify_code(answer: str, ground_truth: dict[str, Any], limits: Limits = Limits()) -> Verdict:  # noqa: B008
-    """1 if the answer's Python code passes every test within its limits, else 0.
+    """Score 1 if the answer's Python code passes every test within its limits, else 0.
 
-    Which of an answer is its code: `answer_code.code_of`. The ground truth has one of three forms, each with at least
-    one test:
+    `answer_code.code_of` finds the code in the answer. The ground truth has one of three forms, each with at least one
+    test:
 
-    - `{"tests": [code, ...]}`: code, such as `assert add(1, 2) == 3`, run one after another after the answer's;
-    - `{"cases": [{"input": text, "output": text}, ...]}`: programs, run anew for each input; the ends of lines and
-      the end of the text are compared without spaces;
-    - `{"function": name, "calls": [{"arguments": [...], "result": ...}, ...]}`: calls of a function, with JSON values;
-      numbers with decimals are compared to a relative 1e-9.
+    - `{"tests": [code, ...]}`: code such as `assert add(1, 2) == 3`, run in order after the answer's;
+    - `{"cases": [{"input": text, "output": text}, ...]}`: the answer is a program, run once for each input. Spaces at
+      the ends of lines and of the text are ignored;
+    - `{"function": name, "calls": [{"arguments": [...], "result": ...}, ...]}`: calls of a function with JSON values.
+      Floats are compared with a relative tolerance of 1e-9.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _calls(code: str, function: str, calls: list[dict[str, Any]], limits: Limits
 
 
 def _message(sandbox: Sandbox) -> dict[str, Any]:
-    """The next message of the harness; an end in silence, and anything that it would not say, is an error."""
+    """The next message of the harness. A silent end, or anything the harness would not send, becomes an error."""
     try:
         message = sandbox.receive()
     except ValueError:
@@ -165,7 +165,7 @@ def _message(sandbox: Sandbox) -> dict[str, Any]:
 
 def _same_lines(found: str, expected: str) -> bool:
     """Whether two texts have the same lines, apart from the spaces at their ends."""
-    # One by one, because a list of all printed lines could exhaust the memory.
+    # Line by line, because a list of all printed lines could exhaust the memory.
     return all(line == other for line, other in zip_longest(_lines(found), _lines(expected)))
 
 
@@ -179,7 +179,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _same(found: Any, expected: Any) -> bool:
-    """Whether two JSON values are equal; true is not 1, and floats need only agree to a relative 1e-9."""
+    """Whether two JSON values are equal. True is not 1; floats need only agree to a relative 1e-9."""
     if isinstance(found, bool) or isinstance(expected, bool):
         return found is expected
     if isinstance(found, float) or isinstance(expected, float):

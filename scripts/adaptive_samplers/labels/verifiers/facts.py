@@ -1,4 +1,4 @@
-"""`exact` and `regex`: facts, recognized in a text by its words."""
+"""`exact` and `regex`: facts, recognized by the words of a text."""
 
 import re
 import unicodedata
@@ -36,10 +36,10 @@ def _check_pattern(ground_truth: Any) -> None:
 
 @verifier("regex", check=_check_pattern)
 def verify_pattern(answer: str, ground_truth: str | dict[str, Any]) -> Verdict:
-    """1 if the regular expression is found in the answer, letter case ignored.
+    """Score 1 if the regular expression is found in the answer, ignoring case.
 
-    The ground truth is the pattern, or `{"pattern": ..., "fullmatch": true}` to match the whole answer, less
-    the spaces around it.
+    The ground truth is the pattern, or `{"pattern": ..., "fullmatch": true}` to match the whole answer, without the
+    spaces around it.
     """
     pattern, match_whole = _pattern(ground_truth)
     search = re.fullmatch if match_whole else re.search
@@ -52,9 +52,9 @@ _BRACKETS = "()[]"
 
 
 def normalized(text: str) -> str:
-    """`text` without case, spaces and outer punctuation, such as brackets around all of it or a single one.
+    """`text` without case, extra spaces and outer punctuation.
 
-    The point of .5 and the brackets of f(x) or [0, 1) are not outer punctuation.
+    A single bracket or brackets around all of it are outer punctuation; those of f(x) or [0, 1) and .5's point are not.
     """
     words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     while True:
@@ -84,7 +84,7 @@ def _accepted(ground_truth: Any) -> list[str]:
 
 
 def _check_words(ground_truth: Any) -> None:
-    """Whether what is compared is what the ground truth says: 5! would be taken for 5, and [0, 1) for 0, 1."""
+    """Raise if normalization changes the meaning of a ground truth, as of 5!, which would be compared as 5."""
     for text in _accepted(ground_truth):
         compared = normalized(text)
         if not compared:
@@ -97,6 +97,6 @@ def _check_words(ground_truth: Any) -> None:
 
 @verifier("exact", check=_check_words, final_answer=final_words, own_words=_accepted)
 def verify_exact(answer: str, ground_truth: str | list[str]) -> Verdict:
-    """1 if the answer is the ground truth, or one of them, apart from case, spaces and outer punctuation."""
+    """Score 1 if the answer is (one of) the ground truth, apart from case, spaces and outer punctuation."""
     found = normalized(answer)
     return float(found in {normalized(text) for text in _accepted(ground_truth)}), f"found {found!r}"

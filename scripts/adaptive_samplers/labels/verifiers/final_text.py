@@ -1,20 +1,20 @@
-"""Where the answer is in a text: after the thinking, in the last box, or after the last "answer is"."""
+"""Find the answer in a text: after the thinking, in the last box, or after the last "answer is"."""
 
 import re
 
-# Reasoning models think between such tags; if the prompt opened them, the answer has only the closing one.
+# Reasoning models think between these tags. If the prompt opened them, the answer has only the closing tag.
 _THINKING = r"(?:think|thinking|thought|reasoning)"
 _CLOSING = re.compile(rf"</{_THINKING}>", re.IGNORECASE)
 _OPEN = re.compile(rf"<{_THINKING}>.*", re.DOTALL | re.IGNORECASE)
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# What may be between the parts of one answer: "$1$ and $2$", "\boxed{1}, \boxed{2}", "x = \boxed{1}$ or $x = ...".
+# Text between the parts of one answer: "$1$ and $2$", "\boxed{1}, \boxed{2}", "x = \boxed{1}$ or $x = ...".
 _JOINT = re.compile(
     r"[\s$\\()\[\]]*(?:[,;]\s*(?:\\text\{)?(?:and|or)?|(?:\\text\{)?\s*(?:and|or))[\s}$\\()\[\]]*(?:[a-z]\w*\s*=\s*)?",
     re.IGNORECASE,
 )
 
-# `####` marks GSM8K's answers, and headings in Markdown, which begin with a word.
+# `####` marks answers in GSM8K, but also headings in Markdown, which begin with a word.
 _MARK = re.compile(r"(?<!#)####(?=[^\w\n#]*\d)|answers?\s*(?:\*\*)?\s*(?:is|are|:|=)", re.IGNORECASE)
 
 
@@ -25,9 +25,9 @@ def without_thinking(text: str) -> str:
 
 
 def last_box(text: str) -> str | None:
-    r"""What the last `\boxed{...}` holds, or the last ones, separated by commas, where only "and" or "or" is between.
+    r"""The content of the last `\boxed{...}`; None if there is no box. A box that does not end does not count.
 
-    A box that does not end does not count. None if there is no box.
+    If only a comma, "and" or "or" separates it from the boxes before it, their contents are joined with commas.
     """
     boxes = list(_BOX.finditer(text))
     ends = _closing_braces(text) if boxes else {}
@@ -36,9 +36,9 @@ def last_box(text: str) -> str | None:
 
 
 def joined(text: str, parts: list[tuple[int, str, int]], only_words: bool = False) -> str | None:
-    """The last of some parts of a text, with those before it that it continues, as in "1 and 2".
+    """The content of the last part of a text, joined with the parts that it continues, as in "1 and 2".
 
-    Parts are (start, content, end), in order. Commas join them too, unless `only_words`.
+    Parts are (start, content, end), in order. Commas join them too, unless `only_words`. None if there are no parts.
     """
     if not parts:
         return None
@@ -53,7 +53,7 @@ def joined(text: str, parts: list[tuple[int, str, int]], only_words: bool = Fals
 
 
 def _closing_braces(text: str) -> dict[int, int]:
-    """Where each brace that is opened in a text is closed."""
+    """The position of the closing brace for that of each opening brace."""
     opened: list[int] = []
     closed: dict[int, int] = {}
     for place in re.finditer(r"\\.|[{}]", text, re.DOTALL):
@@ -65,7 +65,7 @@ def _closing_braces(text: str) -> dict[int, int]:
 
 
 def statement(text: str) -> str | None:
-    """What follows the last `####` or "answer is", to the end of the line or sentence; None without such a mark."""
+    """The text after the last `####` or "answer is", to the end of the line or sentence; None without such a mark."""
     marks = list(_MARK.finditer(text))
     if not marks:
         return None
@@ -75,7 +75,7 @@ def statement(text: str) -> str | None:
 
 
 def solution(text: str) -> str:
-    """The answer of a worked solution: what its last box holds, or what follows its `####`; else all of it."""
+    """The answer of a worked solution: the content of its last box, or the text after its `####`, or all of it."""
     box = last_box(text)
     if box is not None:
         return box

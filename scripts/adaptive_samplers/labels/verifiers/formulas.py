@@ -1,6 +1,6 @@
-"""Formulas in texts: where the answer's formula is, how it is read, and whether all of it was read.
+"""Formulas in texts: find the answer's formula, read it, and check that all of it was read.
 
-math-verify interprets a formula, and reads the inside of a box well. Finding the formula in a text is not left to it,
+math-verify interprets a formula and reads the inside of a box well. It does not find the formula in a text here,
 because it may drop a part: from "2\\sqrt{3}" without dollar signs it reads the 2.
 """
 
@@ -22,7 +22,7 @@ _WORD = re.compile(
     r"(?<![\\A-Za-z{])(?:[A-Za-z]{4,}|(?:[Yy]es|[Nn]o|[Oo]dd|[Aa]ll|DNE)(?![A-Za-z]))(?:\s+[A-Za-z]{2,})*(?![A-Za-z}])"
 )
 
-# Units follow a number and do not change it. Words that do change it are not units.
+# Units follow a number without changing it. Words that change it are not units.
 _SHORT_UNITS = (
     "cm|mm|km|dm|nm|kg|mg|ml|mL|cl|kL|ft|in|yd|mi|lbs?|oz|hrs?|mins?|secs?|ms|mph|kmh|kph|deg|rad|cups?|days?|gal|sq|cu|"
     "cents?|Hz|kW|kJ|mol|atm|AU|USD|EUR"
@@ -50,11 +50,11 @@ _SIMPLER = [
     (re.compile(r"(?<![\d.])(\d+)\s+(\d+)\s*/\s*(\d+)(?!\d)"), r"\1\\frac{\2}{\3}"),  # 3 1/2
     (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?|\.\d+)[eE]([-+]?\d+)(?!\w)"), r"\1 \\cdot 10^{\2}"),
     (re.compile(r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}"), lambda found: _repeating(*found.groups())),
-    # A number in another base is a different number, for which sympy has no form.
+    # A number in another base is a different number, which sympy cannot represent.
     (re.compile(r"(?<![\w.])(\d+)\s*_\s*\{?\s*(\d+)\s*\}?(?!\w)"), r"\1\\text{base\2}"),
     (re.compile(r"\\langle\b"), "("),
     (re.compile(r"\\rangle\b"), ")"),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?(?:\s|\\text)*\{?\s*[CF]\b\}?"), ""),  # degrees of heat
+    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?(?:\s|\\text)*\{?\s*[CF]\b\}?"), ""),  # temperatures
 ]
 _ELLIPSIS = re.compile(r"\\[lc]?dots\b|\.\.\.|…")
 # "12 13" is not a formula, and would be read as a sum.
@@ -63,10 +63,10 @@ _DROPPED = re.compile(r"\\(?:left|right|[bB]ig+[lr]?|displaystyle|textstyle|limi
 
 
 def answer_formula(text: str) -> str | None:
-    """The formula that an answer gives, as it is written; None if there is none.
+    """The formula that an answer gives, as written; None if there is none.
 
-    It is what the last box holds; else what follows the last "answer is", if that is a formula or a few words; else
-    the last formula of what follows it, or of the whole text: between dollar signs or the like, or bare.
+    The first of these that exists: the last box; the text after the last "answer is", if a formula or a few words;
+    the last formula in that text; the last formula in the answer, between dollar signs or similar, or bare.
     """
     box = last_box(text)
     if box is not None:
@@ -83,7 +83,7 @@ def answer_formula(text: str) -> str | None:
 
 
 def _bare(text: str) -> str:
-    """A formula without its surroundings: delimiters, bold, a full stop."""
+    """A formula without delimiters, bold type and a full stop around it."""
     text = text.strip()
     while True:
         shorter = text.strip("*_` \n").removesuffix(".").removesuffix(",").strip()
@@ -99,11 +99,11 @@ def _outside_text(formula: str) -> str:
 
 
 def _last_formula(text: str) -> str | None:
-    """The formula that ends last, with those that it continues."""
+    """The formula that ends last, joined with those that it continues."""
     parts = []
     for found in _DELIMITED.finditer(text):
         content = next(filter(None, found.groups()))
-        # Prose between two amounts of money is not a formula.
+        # Prose between two dollar amounts is not a formula.
         if found["d"] is None or not re.search(r"(?<!\\)[A-Za-z]{4,}", _COMMAND.sub("", _outside_text(content))):
             parts.append((found.start(), content.strip(), found.end()))
     bare = _bare_formulas(text, parts)
@@ -112,14 +112,14 @@ def _last_formula(text: str) -> str | None:
     return joined(text, parts)
 
 
-# A word, or brackets without words.
+# A word, or brackets that hold no words.
 _WORDS = re.compile(r"(?:[(\[{](?:(?![A-Za-z]{2})[^()\[\]{}\n])*[)\]}]|\S)+")
 _OPERATORS = re.compile(r"[-+*/=<>^|·×÷≤≥≠≈]+|\\(?:times|cdot|div|leq?|geq?|neq?|pm|approx|cup|cap)")
 _FUNCTIONS = ("sin", "cos", "tan", "log", "ln", "sqrt", "pi")
 
 
 def _bare_formulas(text: str, parts: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
-    """The runs of words outside the parts that look like formulas: start, content and end of each."""
+    """Runs of words outside `parts` that look like formulas: start, content and end of each."""
     formulas: list[tuple[int, str, int]] = []
     run: list[re.Match[str]] = []
 
@@ -164,13 +164,13 @@ def _core(word: re.Match[str]) -> str:
 
 def _looks_like_formula(word: str) -> bool:
     plain = _COMMAND.sub("", _outside_text(word))
-    # Letters right after a number may be its unit.
+    # Letters directly after a number may be its unit.
     letters = re.findall(r"[A-Za-z]+", re.sub(r"(?<=\d)[A-Za-z]+$", "", plain))
     return bool(re.search(r"\d|\\[A-Za-z]", word)) and all(len(part) == 1 or part in _FUNCTIONS for part in letters)
 
 
 def _repeating(whole: str, once: str, again: str) -> str:
-    """A decimal that repeats as a fraction: 0.1 with 6 repeated is 15/90."""
+    """A repeating decimal as a fraction: 0.1 with 6 repeated is 15/90."""
     top = int(f"{whole}{once}{again}") - int(f"{whole}{once}" or 0)
     return rf"\frac{{{top}}}{{{'9' * len(again)}{'0' * len(once)}}}"
 
@@ -202,10 +202,10 @@ def _without_unit(formula: str, of_letters: bool) -> str:
 
 @lru_cache(maxsize=4096)
 def read_formula(formula: str, units_of_letters: bool = False) -> Any:
-    """A formula as sympy has it, by math-verify; None if it cannot be read.
+    """Parse a formula into a sympy object with math-verify; None if it cannot be read.
 
-    Units behind a number are dropped: words of several letters, or in `\\text`; letters that stand at the number, as
-    in 12m, only with `units_of_letters`.
+    Units after a number are dropped: words of several letters and words in `\\text`. Letters attached to the number,
+    as in 12m, are dropped only with `units_of_letters`.
     """
     from latex2sympy2_extended.sets import FiniteSet
 
@@ -245,16 +245,16 @@ def _is_balanced(formula: str) -> bool:
 
 _SIMPLE_NUMBER = re.compile(r"-?\d+(?:\.\d+)?|-?\\[dt]?frac\{\d+\}\{\d+\}")
 _SYMBOL = re.compile(r"\\[A-Za-z]+|\\.|\d+|[A-Za-z]|[-!'\"|:%&;…]")
-# Deleted, these change nothing that is read, and are not meant to.
+# Deleting these should not change how a formula is read.
 _MARKUP = re.compile(
     r"\\(?:cdot|times|[^A-Za-z]|[dtc]?frac|quad|qquad|circ|lbrace|rbrace|mid)$|\\(?:text|math|mbox|operatorname)[a-z]*$|[&;]"
 )
 
 
 def unread_part(formula: str, parsed: Any) -> str | None:
-    """What of a formula was not read, or what stands in its reading that is not in it, in words; None if all was read.
+    """Say in words which part of a formula was not read, or was read into it; None if the reading is faithful.
 
-    Every number, letter, command and sign of it is changed in turn: what is read must change with it.
+    Every number, letter, command and sign is changed in turn, and the parsed formula must change with it.
     """
     simple = _simplified(formula, units_of_letters=False)
     if _ELLIPSIS.search(formula):
@@ -279,7 +279,7 @@ def unread_part(formula: str, parsed: Any) -> str | None:
 
 
 def _other(part: str) -> str:
-    """Something that a part of a formula could be mistaken for, and does not equal."""
+    """A replacement of the same kind for a part of a formula, with another value."""
     if part.isdigit():
         return part + "7" if part.strip("0") or len(part) == 1 else "7" * len(part)
     if part.isalpha():
@@ -292,7 +292,7 @@ def _same_reading(changed: Any, parsed: Any) -> bool:
 
 
 def _stranger(simple: str, parsed: Any) -> str | None:
-    """A variable in the reading whose name is not in the formula, such as the letters of a command taken apart."""
+    """A variable that was read but is not in the formula, such as a letter of a command that was split up."""
     letters = re.sub(r"\\[A-Za-z]+", " ", _TEXT_COMMAND.sub(" ", simple)).lower()
     named = re.sub(r"\s", "", simple.lower())
     for symbol in sorted(getattr(parsed, "free_symbols", ()), key=str):

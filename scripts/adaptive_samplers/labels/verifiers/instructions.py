@@ -1,8 +1,8 @@
 """`instructions`: the checkers of IFEval (Zhou et al. 2023, arXiv 2311.07911) and IFBench (Pyatkin et al. 2025,
-arXiv 2507.02833), as if-verifiable has them.
+arXiv 2507.02833), from the package if-verifiable.
 
-Some checkers need data of nltk that comes with no package. Where it is not installed, their instructions are refused;
-nothing is ever fetched.
+Some checkers need nltk data that no package contains. If it is not installed, their instructions are refused; nothing
+is downloaded.
 """
 
 import functools
@@ -23,7 +23,7 @@ _NLTK_DATA = {
 }
 
 
-# Arguments that checkers search for as regular expressions. They are what a row says, so they are escaped.
+# Arguments that checkers search for as regular expressions. Rows mean them literally, so they are escaped.
 _SEARCHED = {
     "keywords:existence": "keywords",
     "keywords:frequency": "keyword",
@@ -31,11 +31,11 @@ _SEARCHED = {
     "detectable_format:multiple_sections": "section_spliter",
     "detectable_content:postscript": "postscript_marker",
 }
-_POSTSCRIPTS = ("P.S.", "P.P.S")  # for which the checker has patterns of its own
+_POSTSCRIPTS = ("P.S.", "P.P.S")  # the checker has its own patterns for these
 
 
 class _NoChance:
-    """Stands for the module `random` in the checkers' modules: an argument that they would draw is refused instead."""
+    """Replaces the module `random` in the checkers' modules: arguments that they would draw are refused instead."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise ValueError("it would draw another value at random")
@@ -47,10 +47,10 @@ def _checkers() -> dict[str, Any]:
     import langdetect
     import nltk
 
-    # Language detection is random unless seeded; a verdict must not depend on the answers before it.
+    # Language detection is random unless seeded, and a verdict must not depend on earlier answers.
     langdetect.DetectorFactory.seed = 0
     download = nltk.download
-    nltk.download = lambda *_, **__: False  # IFBench's module would fetch when it is imported
+    nltk.download = lambda *_, **__: False  # IFBench's module would download data when imported
     try:
         import if_verifiable.ifbench as ifbench
         import if_verifiable.ifeval as ifeval
@@ -65,7 +65,7 @@ def _checkers() -> dict[str, Any]:
 
 
 def _check(ground_truth: Any) -> None:
-    """Whether every checker uses just what the ground truth says, and can be satisfied."""
+    """Raise unless every checker uses exactly the arguments given and can be satisfied."""
     for instruction in _instructions(ground_truth):
         name, given = instruction["instruction_id"], _given(instruction)
         _built(instruction)
@@ -75,10 +75,10 @@ def _check(ground_truth: Any) -> None:
 
 @verifier("instructions", check=_check, load=_checkers)
 def verify_instructions(answer: str, ground_truth: list[dict[str, Any]]) -> Verdict:
-    """The share of instructions that the answer follows, strictly, by the checkers of IFEval and IFBench.
+    """The share of instructions that the answer follows, by the strict checkers of IFEval and IFBench.
 
-    The ground truth is a list of `{"instruction_id": ..., "kwargs": {...}}`. Every argument must be given, and be one
-    that the checker uses: it would draw what is missing or out of its range at random.
+    The ground truth is a list of `{"instruction_id": ..., "kwargs": {...}}`. Every argument must be given and within
+    the checker's range: otherwise the checker would draw it at random.
     """
     instructions = _instructions(ground_truth)
     broken = [one["instruction_id"] for one in instructions if not _built(one).check_following(answer.strip())]
@@ -97,12 +97,12 @@ def _instructions(ground_truth: Any) -> list[dict[str, Any]]:
 
 
 def _given(instruction: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an instruction; the data sets' rows have null for those of all others."""
+    """The arguments of an instruction. Data sets have null for the arguments of other instructions."""
     return {key: value for key, value in (instruction.get("kwargs") or {}).items() if value is not None}
 
 
 def _built(instruction: dict[str, Any]) -> Any:
-    """The checker of an instruction, with the arguments that the instruction gives and no others.
+    """The checker of an instruction, with exactly the arguments that are given.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _escaped(name: str, given: dict[str, Any]) -> dict[str, Any]:
         return given
     value = given[key]
     if name == "keywords:forbidden_words":
-        # It looks for the words between two boundaries of words, where "C++" never stands.
+        # The checker searches between word boundaries, where "C++" is never found.
         for word in value:
             if not re.fullmatch(r"\w(?:.*\w)?", word, re.DOTALL):
                 raise ValueError(
@@ -156,7 +156,7 @@ def _escaped(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _means_the_same(given: Any, used: Any) -> bool:
-    """Whether a checker uses what it was given, apart from case, outer spaces and the order of lists."""
+    """Whether a checker uses the value it was given, apart from case, outer spaces and the order of lists."""
     if isinstance(given, str) and isinstance(used, str):
         return given.strip().lower() == used.strip().lower()
     if isinstance(given, list) and isinstance(used, list):
@@ -165,7 +165,7 @@ def _means_the_same(given: Any, used: Any) -> bool:
 
 
 def _never_followed(name: str, given: dict[str, Any]) -> str | None:
-    """Why no text that is not empty follows an instruction, where that can be told from its arguments."""
+    """Why an instruction cannot be followed, as far as its arguments tell; None if it can."""
     numbers = {key: value for key, value in given.items() if isinstance(value, int | float)}
     relation = next((value for key, value in given.items() if key.endswith("relation")), None)
     if relation == "less than" and any(value <= 0 for value in numbers.values()):

@@ -1,6 +1,6 @@
 """`math`: equality of formulas and numbers, by math-verify.
 
-Nothing here limits the time: the library's own limits use signals, which work in the main thread only and do not
+This module sets no time limit. math-verify's own limits use signals, which work only in the main thread and do not
 interrupt arithmetic on huge numbers. `processes` verifies in processes that it kills when their time is over.
 """
 
@@ -12,8 +12,8 @@ from adaptive_samplers.labels.verifiers.final_text import solution
 from adaptive_samplers.labels.verifiers.formulas import answer_formula, read_formula, unread_part
 from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
 
-_DECIMALS = 6  # to which numbers are compared
-_SIGNIFICANT = 5  # digits to which small numbers are
+_DECIMALS = 6  # compared decimals of numbers
+_SIGNIFICANT = 5  # compared digits of small numbers
 _MOST_DECIMALS = 300
 
 
@@ -25,7 +25,7 @@ def _load() -> None:
 
 
 def _check(ground_truth: Any) -> None:
-    """Whether all of the ground truth is read."""
+    """Raise unless the whole ground truth can be read."""
     formula = _written(ground_truth)
     parsed = read_formula(formula)
     if parsed is None:
@@ -40,7 +40,7 @@ def _own_words(ground_truth: Any) -> list[str]:
 
 
 def _written(ground_truth: str | int | float) -> str:
-    """The formula of a ground truth, which may be the end of a solution."""
+    """The formula in a ground truth; of a solution, the one at its end."""
     if isinstance(ground_truth, bool) or not isinstance(ground_truth, str | int | float):
         raise ValueError(f"{ground_truth!r} is no formula")
     if isinstance(ground_truth, str):
@@ -51,10 +51,10 @@ def _written(ground_truth: str | int | float) -> str:
 
 
 def final_formula(answer: str, ground_truth: str | int | float) -> str | None:
-    """The formula that an answer gives, in a form that equivalent ones share, to six decimals of numbers.
+    """The formula that an answer gives, in a form that equivalent formulas share; None if it gives none.
 
-    Of a formula with symbols it is its values at two fixed points, which formulas that are not equivalent share only
-    by a coincidence of six decimals: linear work, where math-verify would have to compare every pair.
+    Numbers are rounded to six decimals. A formula with symbols is represented by its values at two fixed points. Other
+    formulas share them only by coincidence, and grouping answers is linear: math-verify would compare every pair.
     """
     expected = _expected(ground_truth)
     found = _given(answer, expected)
@@ -62,7 +62,7 @@ def final_formula(answer: str, ground_truth: str | int | float) -> str | None:
 
 
 def _unnamed(found: Any, expected: Any) -> Any:
-    """What "x = 5" says of x, 5, unless something else was asked for."""
+    """The right-hand side of a formula such as "x = 5", unless the ground truth is for another variable."""
     import sympy
 
     def named(formula: Any) -> bool:
@@ -83,7 +83,7 @@ def _expected(ground_truth: str | int | float) -> Any:
 
 
 def _given(answer: str, expected: Any) -> Any:
-    """What an answer gives. Where the ground truth has no variables, letters behind a number are its unit."""
+    """The parsed formula of an answer. If the ground truth has no variables, letters after a number are its unit."""
     formula = answer_formula(answer)
     return None if formula is None else read_formula(formula, units_of_letters=not expected.free_symbols)
 
@@ -118,7 +118,7 @@ def _value(formula: Any) -> str:
 
 
 def _at(formula: Any, symbols: list[Any], draw: int) -> str | None:
-    """The value at one of two points that follow from the symbols' names, as text; None if there is none."""
+    """The formula's value as text, at one of two points derived from its symbols' names; None if there is none."""
     import sympy
 
     point = {
@@ -134,7 +134,7 @@ def _at(formula: Any, symbols: list[Any], draw: int) -> str | None:
 
 
 def _decimals(number: Any) -> int:
-    """To how many decimals a number is compared: of small ones, six would leave nothing."""
+    """How many decimals of a number are compared: more for small numbers, of which six would leave nothing."""
     import sympy
 
     size = abs(number.doit().evalf(15)) if getattr(number, "is_number", False) else None
@@ -145,10 +145,10 @@ def _decimals(number: Any) -> int:
 
 @verifier("math", check=_check, load=_load, final_answer=final_formula, own_words=_own_words)
 def verify_mathematics(answer: str, ground_truth: str | int | float) -> Verdict:
-    """1 if the formula that the answer gives equals the ground truth mathematically, by math-verify.
+    """Score 1 if the answer's formula equals the ground truth mathematically, according to math-verify.
 
-    The ground truth is a number, a formula in LaTeX, with or without delimiters, or a solution that ends with one in a
-    box. Where an answer's formula stands: `formulas.answer_formula`. Units behind numbers are not compared.
+    The ground truth is a number, a LaTeX formula with or without delimiters, or a solution that ends with a box.
+    `formulas.answer_formula` finds the formula in the answer. Units after numbers are not compared.
     """
     from math_verify import verify
     from sympy import Interval
@@ -161,7 +161,7 @@ def verify_mathematics(answer: str, ground_truth: str | int | float) -> Verdict:
         expected,
         found,
         float_rounding=_decimals(expected),
-        # (1, 2) may be a point, which 1 < x < 2 is not.
+        # (1, 2) may be a point rather than an interval; then it does not equal 1 < x < 2.
         allow_set_relation_comp=not (isinstance(expected, Interval) and expected.is_open),
         timeout_seconds=None,
     )

@@ -10,7 +10,7 @@ from adaptive_samplers.labels.verifiers.registry import Verdict, verifier
 
 _PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+)"
 _EXPONENT = r"\^\s?(?:\{\s?(?P<%s>[-+]?\d+)\s?\}|(?P<%s>[-+]?\d+))"
-# A number in any of the ways in which people write one, after `_simplified`. The longest way comes first.
+# A number in any common notation, after `_simplified`. The longest notation comes first.
 _NUMBER = re.compile(
     rf"""
     (?P<sign>(?<![\w.)}}])[-+](?:(?=[\d.$€£\\])|(?<==[ ][-+])[ ]|(?<==[-+])[ ]))?
@@ -29,12 +29,12 @@ _NUMBER = re.compile(
 _LARGEST_EXPONENT = 1_000
 _LONGEST = 1_000  # characters
 
-# Commands that may be next to a number without making it part of something larger.
+# LaTeX commands that may stand next to a number without making it part of a larger expression.
 _APART = (
     "text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed|fbox|approx|implies|to|leq?|geq?|neq?|equiv|therefore|"
     "quad|qquad|left|right|begin|end|[lc]?dots|Rightarrow|rightarrow|longrightarrow|because"
 )
-# What before or behind a number makes it a part of an expression that is no number by itself.
+# Text after or before a number that makes it part of an expression.
 _CONTINUES = re.compile(
     rf"[.,:](?=\d)|[ \t]*[-+*/^][ \t]*(?=[\d.(\\$])|\((?=\d)|[ \t]*\\(?!(?:{_APART})\b)[a-zA-Z]+|[_^{{]|"
     r"[ \t]+(?:or|to)[ \t]+[-$]?\d"
@@ -43,9 +43,9 @@ _CONTINUED = re.compile(
     rf"(?:\d[.,:]|[\d)}}]\ ?[-+*/^]\ ?|(?<![A-Za-z])[A-Za-z]\ ?[-+*/]\ ?|\\(?!(?:{_APART})\b)[a-zA-Z]+\s?\{{?|"
     r"\d\ (?:or|to)\ )$"
 )
-# What makes a sign before a number one of subtraction or addition.
+# Text before a sign that makes it a subtraction or addition.
 _SUBTRACTED = re.compile(r"(?:[\d)}]|(?<![A-Za-z])[A-Za-z]) ?$")
-# Digits of a name or a unit: H2, cm^2, x_1. Currencies stand before amounts.
+# Digits in a name or unit: H2, cm^2, x_1. A currency before an amount is not such a name.
 _IN_A_NAME = re.compile(r"(?:[A-Za-z]|[A-Za-z}][\^_]\{?)$")
 _CURRENCY = re.compile(r"(?<![A-Za-z])(?:[A-Z]{3}|Rs\.?)$")
 
@@ -54,7 +54,7 @@ _SIMPLER = [
     (r"[\u2212\u2013\ufe63\uff0d]", "-"),
     (r"\\!|\\left\b|\\right\b|\\displaystyle\b", ""),
     (r"\{,\}", ","),
-    # Spaces that separate thousands.
+    # Spaces as thousands separators.
     (r"(?<=\d)(?:\\[,;: ]|[\u00a0\u2007\u2009\u202f\u2005\u2006~])(?=\d{3}(?!\d))", ","),
     (r"[\u00a0\u2007\u2009\u202f]|\\[,;: ]", " "),
     (r"\\\$", "$"),
@@ -76,7 +76,7 @@ def _check(ground_truth: Any) -> None:
 
 
 def final_number(answer: str, ground_truth: object = None) -> str | None:
-    """The number that an answer gives, as text: equal numbers are the same text."""
+    """The number that an answer gives, as text, the same for equal numbers; None if it gives none."""
     number = answer_number(answer)
     return None if number is None else number_text(number)
 
@@ -88,14 +88,14 @@ def _own_words(ground_truth: Any) -> list[str]:
 
 @verifier("numeric", check=_check, final_answer=final_number, own_words=_own_words)
 def verify_number(answer: str, ground_truth: int | float | str) -> Verdict:
-    """1 if the number that the answer gives equals the ground truth exactly, as fractions.
+    """Score 1 if the answer's number equals the ground truth exactly, as fractions.
 
-    The answer's number is the one in its last box, else the first one after the last `####` or "answer is" (after its
-    last equals sign, if it has any), else the last number of the text. What is a part of something larger is no
-    number: there is none in "3 + 4", "5-7", "10:30", and one in "1/2", "10^6", "1.5e3", "3 1/2".
+    The answer's number is the one in its last box. Without a box it is the first number after the last `####` or
+    "answer is" (after the last equals sign in that statement), and otherwise the last number of the text. Parts of
+    larger expressions do not count: "3 + 4", "5-7" and "10:30" hold no number; "1/2", "10^6", "1.5e3" and "3 1/2" do.
 
-    The ground truth is a number, the text of one, or a solution that ends with one as GSM8K's do (`#### 72`) or in a
-    box; all of it is read, by the same rules as answers.
+    The ground truth is a number, a number as text, or a solution that ends with one, in a box or as in GSM8K
+    (`#### 72`). It must be a number as a whole, written by the same rules.
     """
     expected = expected_number(ground_truth)
     found = answer_number(answer)
@@ -105,7 +105,7 @@ def verify_number(answer: str, ground_truth: int | float | str) -> Verdict:
 
 
 def expected_number(ground_truth: Any) -> Fraction:
-    """The number that a ground truth is; ValueError if it is none, or more than one."""
+    """The number that a ground truth states; ValueError unless it states exactly one."""
     if isinstance(ground_truth, bool) or not isinstance(ground_truth, int | float | str):
         raise ValueError(f"{ground_truth!r} is not a number")
     text = solution(ground_truth) if isinstance(ground_truth, str) else repr(ground_truth)
@@ -116,7 +116,7 @@ def expected_number(ground_truth: Any) -> Fraction:
 
 
 def whole_number_of(text: str) -> Fraction | None:
-    """The number that a text is, from its beginning to its end; None if it is none."""
+    """The number that makes up a whole text; None if the text is anything else."""
     simple = _simplified(text).strip()
     if simple.startswith("$") and simple.endswith("$") and len(simple) > 2:
         simple = simple.strip("$").strip()
@@ -140,7 +140,7 @@ def answer_number(answer: str) -> Fraction | None:
 
 
 def _numbers(text: str) -> list[Fraction | None]:
-    """The numbers in a text, in order; None for each that is a part of something that is no number."""
+    """The numbers in a text, in order; None for each that is part of a larger expression."""
     simple = _simplified(text)
     numbers = []
     for found in _NUMBER.finditer(simple):
@@ -154,14 +154,14 @@ def _numbers(text: str) -> list[Fraction | None]:
 
 
 def _simplified(text: str) -> str:
-    """A text in which every way to write a number is left in one spelling."""
+    """A text in which every notation for numbers is reduced to one spelling."""
     for pattern, replacement in _SIMPLER_PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 
 
 def _value(found: re.Match[str]) -> Fraction | None:
-    """What a match of `_NUMBER` comes to; None for a division by zero, or what is too large to be meant."""
+    """The value of a match of `_NUMBER`; None for a division by zero or an implausibly large number."""
     if len(found.group()) > _LONGEST:
         return None
     part = found.groupdict()
@@ -187,7 +187,7 @@ def _plain(digits: str) -> Fraction:
 
 
 def number_text(number: Fraction) -> str:
-    """A number as text, in decimals if they end, else as a fraction: equal numbers are the same text."""
+    """A number as text, the same for equal numbers: a decimal if it terminates, otherwise a fraction."""
     twos_and_fives = number.denominator
     for prime in (2, 5):
         while twos_and_fives % prime == 0:

@@ -1,4 +1,4 @@
-"""Verifying many answers in processes: none waits for another, and one that hangs or dies takes nothing with it."""
+"""Verify many answers in parallel processes. One that hangs or dies does not affect the other answers."""
 
 import json
 import os
@@ -22,9 +22,9 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.verifiers.registry import Verification
 
 _LOADING_SECONDS = 300.0
-_BATCH = 200  # answers that a process is given at once
-_LIFETIME = 20_000  # answers after which a process makes room for another, with what its libraries have piled up
-_AHEAD = 3  # batches a process that are read ahead
+_BATCH = 200  # answers sent to a process at once
+_LIFETIME = 20_000  # answers after which a process is replaced, because its libraries accumulate memory
+_AHEAD = 3  # batches read ahead, per process
 
 
 class Task(NamedTuple):
@@ -37,9 +37,9 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a task: a score and a detail, or an error.
+    """The result of a task: a score and a detail, or an error.
 
-    Of a check that passed nothing; of a final answer itself as the detail, which is None if the text gives none.
+    A check that passed has neither. A final answer is the detail, None if the text gives none.
     """
 
     score: float | None
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 
 class _Gone(Exception):
-    """The process is dead or was killed."""
+    """The process has died or was killed."""
 
 
 class _Worker:
@@ -86,7 +86,7 @@ class _Worker:
             raise UserError(first["refused"])
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """The outcomes of some tasks, in order; ends early, with that task's failure, if the process has to."""
+        """The outcomes of some tasks, in order. If the process ends, that task's failure is the last outcome."""
         try:
             self._send([(task.kind, task.name, task.text, task.ground_truth) for task in tasks])
         except _Gone as gone:
@@ -131,13 +131,13 @@ class _Worker:
         return f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
 
     def kill(self) -> None:
-        """End the process and what it started."""
+        """Kill the process and everything it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:
-        """Let go of the process."""
+        """Kill the process and close its pipes."""
         self.kill()
         self._selector.close()
         with suppress(BrokenPipeError):
@@ -147,17 +147,22 @@ class _Worker:
 
 @dataclass
 class _Slot:
-    """A thread's place for a process, which is replaced when it is worn or gone."""
+    """A thread's process, which is replaced when it has verified enough answers or is gone."""
 
     worker: _Worker | None = None
 
 
 class VerifierPool:
-    """Verifying processes, a number of them; a context that ends them.
+    """A pool of verifying processes, which end with its context.
 
-    A task whose verifier takes longer than it may, or whose process dies, has that as its error; its process is
-    replaced and the other tasks are not affected. Verifiers run in the main thread of a process of their own, so that
-    it does not matter which thread asks, nor whether they can be interrupted.
+    If a verifier exceeds its time limit or its process dies, that becomes the task's error. The process is replaced,
+    and other tasks are not affected. Verifiers run in the main thread of their own process, so it does not matter
+    which thread asks or whether they can be interrupted.
+
+    Parameters
+    ----------
+    verification : the user's own verifiers, and the limits of all.
+    processes : number of processes.
 
     Raises
     ------
@@ -173,7 +178,7 @@ class VerifierPool:
         self._slots: list[_Slot] = []
 
     def outcomes(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """The outcome of every task, in order; tasks are taken a little ahead of it."""
+        """The outcome of every task, in order. Tasks are consumed a little ahead."""
         waiting: deque[Future[list[Outcome]]] = deque()
         batch: list[Task] = []
         for task in tasks:
@@ -218,7 +223,7 @@ class VerifierPool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is not None:
-            # What runs is of no use any more: killed processes end the threads that wait for them.
+            # Running tasks are no longer needed. Killing the processes ends the threads that wait for them.
             for slot in self._slots:
                 if slot.worker is not None:
                     slot.worker.kill()

@@ -1,4 +1,4 @@
-"""`reasoning_gym`: the procedural tasks of reasoning-gym (Stojanovski et al. 2025, arXiv 2505.24760), by its scores."""
+"""`reasoning_gym`: the scorers of reasoning-gym's procedural tasks (Stojanovski et al. 2025, arXiv 2505.24760)."""
 
 import importlib.util
 import re
@@ -36,7 +36,7 @@ def _scorer(dataset: str) -> Any:
 
 
 def _check(ground_truth: Any) -> None:
-    """The task's own answer must be right: what was written as JSON may not be what the task's scorer needs."""
+    """Raise unless the task's own answer is right: its scorer may need more than JSON preserves."""
     dataset, entry = _task(ground_truth)
     known = entry.get("answer")
     score = _scorer(dataset)(known, entry) if known is not None else None
@@ -58,7 +58,7 @@ def _task(ground_truth: Any) -> tuple[str, dict[str, Any]]:
 
 
 def final_answer(answer: str, ground_truth: dict[str, Any]) -> str | None:
-    """The scored part of a text: equal numbers are the same text, other answers are compared as in `exact`."""
+    """The scored part of a text, the same for equal numbers; other answers are normalized as in `exact`."""
     expected = _task(ground_truth)[1].get("answer")
     given = _given(answer, expected)
     return (final_number(given) if _is_number(expected) else None) or normalized(given) or None
@@ -69,8 +69,8 @@ def verify_reasoning(answer: str, ground_truth: dict[str, Any]) -> Verdict:
     """The score, 0 to 1, that a task of reasoning-gym gives to the answer.
 
     The ground truth is `{"dataset": "basic_arithmetic", "entry": {"question": ..., "answer": ..., "metadata": ...}}`.
-    What is scored is the text in the last `<answer>` tag, else what follows the last "answer is", else, where the
-    task's own answer is a number, the last number of the text, else the whole text.
+    The scored text is the content of the last `<answer>` tag. Without a tag it is the number that `numeric` finds, if
+    the task's own answer is a number; otherwise the text after the last "answer is", or the whole answer.
     """
     dataset, entry = _task(ground_truth)
     given = _given(answer, entry.get("answer"))
@@ -84,7 +84,7 @@ def _given(answer: str, expected: str | None) -> str:
     if _is_number(expected):
         number = answer_number(answer)
         if number is not None:
-            # Some scorers compare texts: 0.5 must be written as the 0.50 that they expect.
+            # Some scorers compare texts, so 0.5 must be written like the 0.50 that they expect.
             return expected if number == whole_number_of(expected) else number_text(number)
     stated = statement(answer)
     return (stated if stated else answer).strip().rstrip(".")

@@ -1,4 +1,4 @@
-"""Texts that a regular expression matches: one that matches none cannot tell right answers from wrong ones."""
+"""Find texts that a regular expression matches. One that matches none cannot tell right from wrong answers."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,14 +10,14 @@ from typing import Any
 _TRIED = 2_000
 _CHARACTERS = "a0 -\né_A"
 _AROUND = ("", " ", "a", "\n")
-# Lookarounds and backreferences: the pieces alone do not say whether they hold.
+# Lookarounds and backreferences: whether they hold depends on more than one piece.
 _UNDECIDED = {codes.ASSERT, codes.ASSERT_NOT, codes.GROUPREF, codes.GROUPREF_IGNORE, codes.GROUPREF_EXISTS}
 
 
 def example_of(pattern: str, match_whole: bool = False) -> str | None:
-    """A text that a pattern matches; None if there is none, as for "$5".
+    """A text that a pattern matches, as a whole if `match_whole`; None if there is none, as for "$5".
 
-    For patterns with lookarounds or backreferences, or very long ones, "" stands for a text that may exist.
+    For very long patterns and those with lookarounds or backreferences, "" stands for a text that may exist.
     """
     tree = parser.parse(pattern, re.IGNORECASE)
     if _looks_around(tree):
@@ -47,7 +47,7 @@ def _parts(argument: Any) -> Iterator[Any]:
 
 
 def _texts(items: Sequence[tuple[Any, Any]]) -> Iterator[str]:
-    """Texts of a sequence of pieces, the shortest and plainest of each first."""
+    """Texts that match a sequence of pieces, the shortest and plainest first."""
     if not items:
         yield ""
         return
@@ -81,7 +81,7 @@ def _piece(code: Any, argument: Any) -> Iterator[str]:
 
 
 def _members(members: Sequence[tuple[Any, Any]]) -> Iterator[str]:
-    """Characters of a set."""
+    """Characters in a set."""
     named = dict(members)
     if codes.NEGATE not in named and members[0][0] == codes.LITERAL:
         yield chr(members[0][1])

@@ -18,47 +18,47 @@ from adaptive_samplers.labels.verifiers.sandbox import Limits
 if TYPE_CHECKING:
     from adaptive_samplers.config.model.labels import Correctness
 
-# A verifier's result for an answer: a score, 0 (wrong) to 1 (right), and a detail for a reader.
+# A verifier's result for an answer: a score from 0 (wrong) to 1 (right), and a detail for readers.
 Verdict = tuple[float, str]
 # The answer that a text gives, in a form that equivalent answers share; None if it gives none. The ground truth
-# determines only the form of an answer.
+# determines only that form.
 FinalAnswer = Callable[[str, Any], str | None]
-# Answers in a ground truth's own words, each of which must be right.
+# Answers that restate a ground truth, each of which must be right.
 OwnWords = Callable[[Any], list[str]]
 
 
 def _nothing() -> None:
-    """Nothing to load or to require."""
+    """Nothing to load or require."""
 
 
 def _no_words(ground_truth: Any) -> list[str]:
-    """For verifiers whose ground truths describe an answer without being one."""
+    """For verifiers whose ground truths describe an answer without stating it."""
     return []
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """A verifier: call it with an answer's text and the prompt's ground truth. An empty answer scores 0.
+    """A verifier, called with an answer's text and the prompt's ground truth. An empty answer scores 0.
 
     Text in `<think>` is not part of an answer.
 
     Attributes
     ----------
     function
-        Takes a text that is not empty and the ground truth; raises what it cannot decide.
+        Takes a nonempty text and the ground truth, and returns a verdict; raises if it cannot decide.
     check
         Takes a ground truth, and raises if the function could not use it.
     load
-        Imports what the function needs, so that the time it takes does not count as the first answer's.
+        Imports what the function needs, so that loading does not count towards the first answer's time.
     require
         Raises a UserError if this verifier cannot work on this machine.
     final_answer
-        Takes a text and the ground truth, and returns the answer that the text gives (see `FinalAnswer`). None where
-        the verifier looks at more of a text than an answer in it, so that there is nothing to vote on.
+        Takes a text and the ground truth, and returns the answer that the text gives (see `FinalAnswer`). None if the
+        verifier judges more than an answer within the text, so that there is nothing to vote on.
     own_words
-        Takes a ground truth that passed the check, and returns the answers that say just that.
+        Takes a ground truth that passed the check, and returns answers that restate it.
     sees_thinking
-        Whether the function gets the text in `<think>` too.
+        Whether the function also gets the text in `<think>`.
     """
 
     name: str
@@ -71,12 +71,12 @@ class Verifier:
     sees_thinking: bool = False
 
     def __call__(self, answer: str, ground_truth: Any) -> Verdict:
-        """Score and detail of an answer.
+        """Return the score and detail of an answer.
 
         Raises
         ------
         Exception
-            Whatever the function raises: the answer then has no verdict.
+            Whatever the function raises; the answer then has no verdict.
         """
         said = self.said(answer)
         if not said.strip():
@@ -84,16 +84,16 @@ class Verifier:
         return self.function(said, ground_truth)
 
     def said(self, answer: str) -> str:
-        """What of a text is the answer."""
+        """The part of a text that is the answer."""
         return answer if self.sees_thinking else without_thinking(answer)
 
     def accept(self, ground_truth: Any) -> None:
-        """Raise unless the verifier can use a ground truth and finds it right in its own words.
+        """Raise unless the verifier can use a ground truth and scores its own words as right.
 
         Raises
         ------
         Exception
-            What the check raises, or a ValueError that says what was read.
+            Whatever the check raises, or a ValueError that says what was read.
         """
         self.check(ground_truth)
         for words in self.own_words(ground_truth):
@@ -109,9 +109,9 @@ class Verification:
     Attributes
     ----------
     own : names and files of the user's verifiers.
-    timeout : seconds that a verifier may take for one answer.
-    memory_mb : memory that a verifying process may take.
-    code : limits of answers' code in its sandbox, for the verifier `code`.
+    timeout : seconds per answer.
+    memory_mb : megabytes of memory per verifying process.
+    code : sandbox limits for answers' code, for the verifier `code`.
     """
 
     own: tuple[tuple[str, str], ...] = ()
@@ -121,7 +121,7 @@ class Verification:
 
     @classmethod
     def from_settings(cls, settings: Correctness) -> Verification:
-        """From the config's section `labels.correctness`."""
+        """Take the settings from the config's section `labels.correctness`."""
         return cls(
             own=tuple((own.name, own.path) for own in settings.verifiers),
             timeout=settings.timeout,
@@ -134,7 +134,7 @@ class Verification:
         return [*VERIFIERS, *(name for name, _ in self.own)]
 
     def verifiers(self) -> dict[str, Verifier]:
-        """All verifiers by name; executes the user's files.
+        """Return all verifiers by name; executes the user's files.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Verification:
                 VERIFIERS[name].require()
 
     def seconds(self, name: str) -> float:
-        """The seconds that this verifier may take for an answer; the code's own limit takes effect first."""
+        """The seconds that a verifier may take per answer, above the sandbox's own limit for `code`."""
         return max(self.timeout, self.code.seconds + 10) if name == "code" else self.timeout
 
 
@@ -176,7 +176,7 @@ def verifier(
     final_answer: FinalAnswer | None = None,
     own_words: OwnWords = _no_words,
 ) -> Callable[[Callable[[str, Any], Verdict]], Callable[[str, Any], Verdict]]:
-    """Register a function as the verifier `name`; without a check of ground truths they are tried on an answer."""
+    """Register a function as a `Verifier`. Without `check`, a ground truth is tested by verifying a sample answer."""
 
     def register(function: Callable[[str, Any], Verdict]) -> Callable[[str, Any], Verdict]:
         VERIFIERS[name] = Verifier(
@@ -192,14 +192,14 @@ def _try(function: Callable[[str, Any], Verdict], ground_truth: Any) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'math'?`, or all that are known."""
+    """Suggest a similar name (`did you mean 'math'?`), or list all known ones."""
     known = [*known]
     found = difflib.get_close_matches(name, known, n=1)
     return f"did you mean '{found[0]}'?" if found else f"known are {', '.join(sorted(known))}"
 
 
 def _own_verifier(name: str, path: Path) -> Verifier:
-    """The verifier in a user's file: its `verify(text, ground_truth)` returns a score, or a score and a detail."""
+    """The verifier in a user's file, whose `verify(text, ground_truth)` returns a score or a score and a detail."""
     if not path.is_file():
         raise UserError(
             f"{path}: there is no such file, for the verifier '{name}'; correct labels.correctness.verifiers"

@@ -1,11 +1,11 @@
-"""Untrusted code in a sandbox: a process without network, with only Python's files and limits on all resources.
+"""A sandbox for untrusted code: processes without network, with only Python's files and limits on all resources.
 
-Linux only. The sandbox uses namespaces and a system call filter, so that nothing needs to be installed and nobody needs
-to be root: if the system forbids ordinary users to create namespaces, `check_sandbox` says so and nothing is
-executed. The code sees the Python installation, read-only, and an empty folder in memory that ends with it; it sees no
-other process, no network, no key, none of this process's environment. When its time is over, or its first process
-ends, the kernel kills every process that it started. Whatever the code does to itself or to its sandbox, once it runs,
-ends in a verdict on it; `SandboxError` is for what happens before.
+Linux only. The sandbox uses namespaces and a system call filter, which need no installation and no root. If the system
+forbids ordinary users to create namespaces, `check_sandbox` says so and nothing is executed. The code sees the Python
+installation, read-only, and an empty folder in memory that is deleted afterwards. It sees no other process, no network,
+no keys and nothing of this process's environment. When its time is over or its first process ends, the kernel kills
+every process that it started. Once the code runs, whatever it does to itself or its sandbox ends in a verdict;
+`SandboxError` is for failures before that.
 """
 
 import functools
@@ -33,21 +33,21 @@ from adaptive_samplers.labels.verifiers import sandbox_child
 from adaptive_samplers.labels.verifiers.sandbox_filter import sandbox_filter
 
 _START_SECONDS = 60.0
-# Processes of a sandbox that are not the answer's: the launcher and process 1.
+# Processes of the sandbox itself: the launcher and process 1.
 _OWN_PROCESSES = 2
 _MEGABYTE = 2**20
 _LONGEST_ERROR = 300
-# Of data that the code sends: as Python objects it may take thirty times as much.
+# In bytes. Parsed into Python objects, a message may take thirty times as much.
 LONGEST_MESSAGE = 4 * _MEGABYTE
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the code of one answer may take.
+    """Limits for the code of one answer.
 
     Attributes
     ----------
-    seconds : wall-clock time in all; no process may take more processor time either.
+    seconds : total wall-clock time, and processor time of each process.
     memory_mb : address space of each process; no other memory is available.
     processes : processes and threads at once.
     disk_mb : size of a file, of all files together, and of what is printed.
@@ -60,7 +60,7 @@ class Limits:
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself failed; says nothing about the code."""
+    """The sandbox itself failed, which says nothing about the code."""
 
 
 class TimeLimit(Exception):
@@ -69,7 +69,7 @@ class TimeLimit(Exception):
 
 @dataclass(frozen=True)
 class Finished:
-    """How a program ended: its exit status (128 and the signal's number if killed), output and exception."""
+    """How a program ended: its exit status (128 plus the signal's number if killed), output and exception."""
 
     status: int
     output: str
@@ -78,12 +78,12 @@ class Finished:
 
 @functools.cache
 def check_sandbox() -> None:
-    """Build a sandbox once, to check that it is possible.
+    """Build a sandbox once, to check that the system allows it.
 
     Raises
     ------
     UserError
-        If the system cannot: it is not Linux, or forbids ordinary users to create namespaces.
+        If the system is not Linux, or forbids ordinary users to create namespaces.
     """
     if not sys.platform.startswith("linux"):
         raise UserError(
@@ -104,7 +104,7 @@ def check_sandbox() -> None:
 
 
 class _Server:
-    """The process that starts sandboxes, and the conversation with it; it ends when this end of it closes."""
+    """The process that starts sandboxes, and the connection to it. It ends when the connection closes."""
 
     def __init__(self) -> None:
         try:
@@ -121,18 +121,18 @@ class _Server:
                 stdout=subprocess.DEVNULL,
                 cwd="/",
                 env={"PATH": "/usr/bin:/bin", "HOME": sandbox_child.WORK, "LANG": "C.UTF-8"}
-                # The same answer gets the same verdict.
+                # So that the same answer gets the same verdict.
                 | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
             )
         weakref.finalize(self, _end, self._control, self._process)
 
     def start(self, descriptors: list[int]) -> int:
-        """Start a sandbox with its channel, output and status; its number."""
+        """Start a sandbox with its channel, output and status descriptors; return its number."""
         return struct.unpack(">I", self._ask(b"start", descriptors))[0]
 
     def end(self, number: int) -> None:
-        """Kill every process of a sandbox; they are gone when this returns."""
+        """Kill every process of a sandbox, and wait until they are gone."""
         self._ask(struct.pack(">I", number), [])
 
     def _ask(self, message: bytes, descriptors: list[int]) -> bytes:
@@ -145,7 +145,7 @@ class _Server:
             else:
                 reason = "it is gone"
         if not reply:
-            # The next sandbox gets another.
+            # The next sandbox gets a new server.
             _server.cache_clear()
             raise SandboxError(f"the process that starts sandboxes does not answer: {reason}")
         return reply
@@ -158,18 +158,18 @@ def _end(control: socket.socket, process: subprocess.Popen) -> None:
 
 @functools.cache
 def _server(process: int) -> _Server:
-    """The server of this process: one from before a fork belongs to the parent."""
+    """The server of this process. A server from before a fork belongs to the parent."""
     return _Server()
 
 
 class Sandbox:
-    """One answer's running code; a context manager that kills all of it at the end.
+    """One answer's running code, as a context manager that kills all its processes at the end.
 
     Parameters
     ----------
-    request : `kind` ("program", "tests" or "calls"), `code`, and what the kind needs (see `sandbox_child`).
-    limits : what the code may take.
-    deadline : of `time.monotonic()`, when its time is over.
+    request : `kind` ("program", "tests" or "calls"), `code`, and further fields of the kind (see `sandbox_child`).
+    limits : limits for the code.
+    deadline : when its time is over, by `time.monotonic()`.
 
     Raises
     ------
@@ -219,7 +219,7 @@ class Sandbox:
             raise SandboxError(answer["unavailable"])
 
     def send(self, message: Any) -> None:
-        """Send to the code's harness. TimeLimit when the time is over; nothing happens if it has ended."""
+        """Send a message to the code's harness; does nothing if it has ended. TimeLimit when the time is over."""
         self._channel.settimeout(self._left())
         try:
             sandbox_child.send(self._channel, message)
@@ -229,10 +229,10 @@ class Sandbox:
             pass
 
     def receive(self) -> Any:
-        """What the code's harness sends; None if it ended.
+        """Receive a message from the code's harness; None if it ended. TimeLimit when the time is over.
 
-        The code itself can write there. ValueError if what comes is no message, or a longer one than `LONGEST_MESSAGE`;
-        TimeLimit when the time is over.
+        The code itself can write to this channel: ValueError if what arrives is not a message, or is longer than
+        `LONGEST_MESSAGE`.
         """
         if (header := self._next(4)) is None:
             return None
@@ -247,7 +247,7 @@ class Sandbox:
             raise ValueError(f"a message that cannot be read: {type(error).__name__}") from error
 
     def _next(self, length: int) -> bytes | None:
-        """This many bytes of what is sent; None if it ends before. The deadline holds however slowly they arrive."""
+        """The next `length` bytes; None if the channel ends before. The deadline holds however slowly they arrive."""
         parts = bytearray()
         while len(parts) < length:
             part = self._read(self._channel.fileno(), length - len(parts))
@@ -257,7 +257,7 @@ class Sandbox:
         return bytes(parts)
 
     def output(self, limit: int) -> str:
-        """All that a program prints until it ends; TimeLimit, or ValueError if it is more than `limit` bytes."""
+        """All that a program prints until it ends. ValueError if that exceeds `limit` bytes, or TimeLimit."""
         parts = bytearray()
         while part := self._read(self._output):
             parts += part
@@ -266,9 +266,9 @@ class Sandbox:
         return parts.decode("utf-8", "replace")
 
     def status(self) -> int:
-        """The exit status, waited for; that of a killed process where the sandbox ended as a whole. TimeLimit."""
+        """Wait for the exit status; that of a killed process if the whole sandbox ended. TimeLimit."""
         written = self._read(self._status)
-        # Once the code runs, it is responsible for its own end.
+        # Once the code runs, any end of the sandbox counts as the code's own.
         return written[0] if written else 128 + signal.SIGKILL
 
     def _read(self, descriptor: int, most: int = 2**16) -> bytes:
@@ -309,12 +309,12 @@ class Sandbox:
 
 
 def run_program(code: str, stdin: str, limits: Limits, deadline: float) -> Finished:
-    """Run Python code as a program with a standard input, and wait for its end.
+    """Run Python code as a program with the given standard input, and wait for its end.
 
     Raises
     ------
     TimeLimit
-        When the deadline, of `time.monotonic()`, has passed.
+        When the deadline has passed, by `time.monotonic()`.
     ValueError
         If it prints more than the limit.
     SandboxError
@@ -330,7 +330,7 @@ def run_program(code: str, stdin: str, limits: Limits, deadline: float) -> Finis
 
 
 def error_in(message: Any) -> str | None:
-    """The error that a message reports, shortened; None if it reports none. The code may have written anything."""
+    """The error in a message, shortened; None if there is none. The code may have written anything."""
     if not isinstance(message, dict) or "error" not in message:
         return None
     error = message["error"]
@@ -338,7 +338,7 @@ def error_in(message: Any) -> str | None:
 
 
 def _others_that_count() -> int:
-    """Tasks that the limit on processes counts besides a sandbox's own: before Linux 5.14 all of the same user's."""
+    """Tasks outside a sandbox that count towards its process limit: before Linux 5.14, all of the same user's."""
     version = re.match(r"(\d+)\.(\d+)", platform.release())
     if os.geteuid() == 0 or (version and tuple(map(int, version.groups())) >= (5, 14)):
         return 0
@@ -352,7 +352,7 @@ def _others_that_count() -> int:
 
 @functools.cache
 def _python_folders() -> list[str]:
-    """The folders of this Python and of the libraries that it has loaded, outside the system's."""
+    """Folders of this Python and its loaded libraries, except the system's."""
     real = os.path.realpath(sys.executable)
     folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.dirname(real))}
     folders |= {os.path.realpath(folder) for folder in folders}

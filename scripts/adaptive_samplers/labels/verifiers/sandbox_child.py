@@ -1,9 +1,9 @@
-"""What runs inside the sandbox: builds it around itself, then executes the answer's code. Only `sandbox` starts it.
+"""The script that builds the sandbox around itself and executes the answer's code. Only `sandbox` starts it.
 
-The script uses only the standard library. A server with an empty environment waits for requests, so that Python starts
-once; its argument is the filter of system calls (see `sandbox_filter`), in hexadecimal. For each request it
-forks the launcher, which leaves this machine's namespaces; that forks process 1 of the new ones, with whose end the
-kernel kills everything in them; and that forks the answer's process.
+It uses only the standard library. A server with an empty environment waits for requests, so that Python starts only
+once. Its argument is the system call filter (see `sandbox_filter`) in hexadecimal. For each request it forks a
+launcher, which leaves the machine's namespaces. The launcher forks process 1 of the new namespaces; when that ends,
+the kernel kills everything in them. Process 1 forks the answer's process.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ SECCOMP_MODE_FILTER = 2
 CAPABILITY_VERSION = 0x20080522
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
 INNER_USER = 1000
-# User ids from here on belong to no person, service or container. If they are missing, lower ones are used.
+# User ids from here on belong to no person, service or container. Lower ones are used if these do not exist.
 NO_USERS, LOW_NO_USERS = 0x70000000, 30_000
 WORK = "/sandbox"
 STAGING = "/tmp"
@@ -47,7 +47,7 @@ class Unavailable(Exception):
 
 
 def send(channel: socket.socket, message: Any) -> None:
-    """Send a message of JSON, its length before it."""
+    """Send a message as JSON, preceded by its length."""
     payload = json.dumps(message).encode()
     channel.sendall(struct.pack(">I", len(payload)) + payload)
 
@@ -87,7 +87,7 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, options
 
 
 def leave_namespaces() -> None:
-    """Leave this machine's network, processes and mounts; without root this needs a user namespace."""
+    """Leave the machine's network, processes and mounts. Without root this needs a user namespace."""
     spaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     user, group = os.geteuid(), os.getegid()
     if user == 0:
@@ -104,14 +104,14 @@ def leave_namespaces() -> None:
 
 
 def build_root(visible: list[str], disk_bytes: int) -> None:
-    """Make a file system of the Python installation, read-only, and an empty folder in memory; enter it."""
+    """Build and enter a file system with the Python installation, read-only, and an empty folder in memory."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     links, folders = {}, {}
     for path in [*SYSTEM, *visible, *DEVICES]:
         if os.path.islink(path):
             links[path] = os.readlink(path)
         elif os.path.exists(path):
-            # Opened now, because the staging folder may hide it.
+            # Opened now, because the staging folder may hide it later.
             folders[path] = os.open(path, os.O_PATH)
     mount("tmpfs", STAGING, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
     for path, descriptor in folders.items():
@@ -136,7 +136,7 @@ def build_root(visible: list[str], disk_bytes: int) -> None:
 
 
 def _bind(descriptor: int, path: str) -> None:
-    """Mount a descriptor's file or folder at the same path of the new root, with what is mounted in it."""
+    """Mount a descriptor's file or folder, and what is mounted in it, at the same path of the new root."""
     target, source = STAGING + path, f"/proc/self/fd/{descriptor}"
     is_folder = os.path.isdir(source)
     os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)
@@ -147,12 +147,12 @@ def _bind(descriptor: int, path: str) -> None:
 
 
 def _make_read_only(targets: list[str]) -> None:
-    """Forbid to change what was bound. A device can be written to all the same, but keeps its times and rights."""
+    """Make the bound paths read-only. Devices can still be written to, but keep their times and permissions."""
     with open("/proc/self/mountinfo") as file:
         points = [line.split()[4].encode().decode("unicode_escape") for line in file]
     for point in points:
         if any(point == target or point.startswith(target + "/") for target in targets):
-            # A user namespace may add restrictions to a mount but not lift those it has.
+            # A user namespace may add restrictions to a mount but not lift existing ones.
             has = os.statvfs(point).f_flag
             kept = has & (MS_NOSUID | MS_NODEV | 8 | 1024 | 2048) | ((1 << 21) if has & 4096 else 0)
             kept |= 0 if point.removeprefix(STAGING) in DEVICES else MS_NODEV
@@ -160,16 +160,16 @@ def _make_read_only(targets: list[str]) -> None:
 
 
 def drop_privileges(number: int) -> None:
-    """Become a user with no right to anything, for good; root becomes one with a number of this sandbox's own.
+    """Give up all privileges for good. Root becomes a user whose number belongs to this sandbox alone.
 
-    The limit on processes counts those of a user, so that each sandbox has the whole of its limit.
+    The limit on processes counts per user, so each sandbox then has its whole limit.
     """
     if os.geteuid() == 0:
         os.setgroups([])
         try:
             become(NO_USERS + number)
         except OSError:
-            # A container may not have all numbers.
+            # A container may not have all user ids.
             become(LOW_NO_USERS + number % LOW_NO_USERS)
     else:
         header = struct.pack("Ii", CAPABILITY_VERSION, 0)
@@ -179,16 +179,16 @@ def drop_privileges(number: int) -> None:
 
 
 def become(user: int) -> None:
-    """Be another user and group for good."""
+    """Change the user and group for good."""
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
 
 
 def refuse_system_calls(program: bytes) -> None:
-    """Install a filter of system calls, for this process and all that it starts; forbids dumps of their memory first.
+    """Install a system call filter for this process and all that it starts, after forbidding core dumps.
 
-    Of the limit on dumps, 1 byte alone is never reached *and* keeps crashes from a program that the machine names for
-    them, which would see to them outside.
+    Only a dump limit of 1 byte is never reached *and* keeps crashes from the machine's dump handler, which would run
+    outside the sandbox.
     """
     core = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
     resource.setrlimit(resource.RLIMIT_CORE, (core, core))
@@ -210,14 +210,14 @@ def limit_resources(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_SIGPENDING, 1024),
         (resource.RLIMIT_MSGQUEUE, 0),
     ]:
-        # The caller may have a stricter one.
+        # The caller's limit may be stricter.
         _, hard = resource.getrlimit(what)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (value, value))
 
 
 def run_program(request: dict[str, Any], channel: socket.socket) -> int:
-    """Execute the code as a program; its standard output goes to the verifier."""
+    """Execute the code as a program, whose standard output goes to the verifier."""
     try:
         exec(compile(request["code"], "answer.py", "exec"), _module("__main__"))
     except SystemExit as stop:
@@ -233,7 +233,7 @@ def run_program(request: dict[str, Any], channel: socket.socket) -> int:
 
 
 def run_tests(request: dict[str, Any], channel: socket.socket) -> int:
-    """Execute the code, ask for the tests, run them one after another until one fails; sign the report."""
+    """Execute the code, ask for the tests, run them in order until one fails, and sign the report."""
     names = _module("answer")
     if not _define(request["code"], names, channel):
         return 0
@@ -250,7 +250,7 @@ def run_tests(request: dict[str, Any], channel: socket.socket) -> int:
 
 
 def run_calls(request: dict[str, Any], channel: socket.socket) -> int:
-    """Execute the code, then call its function with the arguments that come; send what it returns."""
+    """Execute the code, then call its function with the arguments that arrive, and send the results."""
     names = _module("answer")
     if not _define(request["code"], names, channel):
         return 0
@@ -284,7 +284,7 @@ def _module(name: str) -> dict[str, Any]:
 
 
 def describe(error: BaseException) -> str:
-    """The kind and text of an exception, short."""
+    """The type and text of an exception, shortened."""
     try:
         text = str(error)
     except BaseException:
@@ -297,7 +297,7 @@ KINDS = {"program": run_program, "tests": run_tests, "calls": run_calls}
 
 
 def run_answer(request: dict[str, Any], channel: socket.socket) -> int:
-    """The answer's process: its limits, then its code."""
+    """The answer's process: set its limits, then run its code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     limit_resources(request["limits"])
     sys.argv = ["answer.py"]
@@ -305,16 +305,16 @@ def run_answer(request: dict[str, Any], channel: socket.socket) -> int:
 
 
 def first_process(request: dict[str, Any], number: int) -> int:
-    """Process 1: build the root, start the answer, wait for it; all that it started ends with this one."""
+    """Process 1: build the root, start the answer and wait for it. All that the answer started ends with it."""
     channel = socket.socket(fileno=CHANNEL)
-    # Without handlers, no signal from inside reaches it; in a session of its own, none gets out by its group.
+    # Without handlers, no signal from inside reaches it. In its own session, none gets out through its group.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.setsid()
         build_root(request["visible"], request["limits"]["disk_bytes"])
         drop_privileges(number)
-        # A change of user forgets it.
+        # Changing the user clears it.
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         with open(os.memfd_create("stdin"), "wb+") as given:
             given.write(request.get("stdin", "").encode())
@@ -332,7 +332,7 @@ def first_process(request: dict[str, Any], number: int) -> int:
             os.close(STATUS)
             code = run_answer(request, channel)
         finally:
-            # Threads of the answer do not keep its process alive.
+            # The answer's threads must not keep its process alive.
             os._exit(code & 255)
     channel.close()
     while True:
@@ -343,15 +343,15 @@ def first_process(request: dict[str, Any], number: int) -> int:
 
 
 def exit_status(status: int) -> int:
-    """The exit status as shells give it: of a killed process 128 and the signal's number."""
+    """The exit status as shells give it: 128 plus the signal's number for a killed process."""
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
 def launch(descriptors: list[int]) -> None:
-    """The launcher: it stays outside and waits until process 1, and with it every other, is gone.
+    """The launcher, which stays outside and waits until process 1, and with it every other process, is gone.
 
     A termination signal makes it kill process 1. The descriptors are the channel to the verifier, the standard output,
-    and where process 1 writes the status of the answer's.
+    and the pipe to which process 1 writes the answer's status.
     """
     child = 0
 
@@ -386,7 +386,7 @@ def launch(descriptors: list[int]) -> None:
 
 
 def serve() -> None:
-    """Start a sandbox for every three descriptors that come on descriptor 0; end those whose numbers come."""
+    """Start a sandbox for every three descriptors that arrive on descriptor 0; end those whose numbers arrive."""
     control = socket.socket(fileno=os.dup(0))
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 16, 3)
@@ -404,7 +404,7 @@ def serve() -> None:
             control.send(struct.pack(">I", child))
         else:
             (child,) = struct.unpack(">I", message)
-            # Not waited for until now, so that the number is still its own.
+            # It has not been waited for, so its number has not been reused.
             os.kill(child, signal.SIGTERM)
             os.waitpid(child, 0)
             control.send(b"ended")

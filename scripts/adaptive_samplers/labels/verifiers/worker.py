@@ -1,7 +1,7 @@
-"""A process that verifies answers for `processes`, which kills it when an answer takes too long.
+"""A process that verifies answers for `processes`, which kills it if an answer takes too long.
 
-It reads requests from its standard input and writes replies to the original standard output, one line of JSON each;
-verifiers' own output goes to standard error.
+It reads requests from standard input and writes replies to the original standard output, one line of JSON each. What
+verifiers print goes to standard error.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ _LONGEST_TEXT = 2_000
 
 
 def main() -> None:
-    """Serve until the input ends: first a line with the settings, then one for each batch of tasks."""
+    """Serve until the input ends. Its first line holds the settings, and each further line a batch of tasks."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     _end_with_parent()
@@ -57,7 +57,7 @@ def _load(verifier: Verifier) -> None:
     try:
         verifier.load()
     except Exception as error:
-        # The answers tell, each in its row.
+        # Each answer's row reports its own error.
         print(f"verifier {verifier.name}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
@@ -78,7 +78,7 @@ def _verdict(verifier: Verifier, kind: str, text: str, ground_truth: str | None)
 
 
 def _writable(text: str) -> str:
-    """A text that a table can hold: lone surrogates, which are not characters, are escaped."""
+    """A text that a table can hold: lone surrogates are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -90,7 +90,7 @@ def _final_answer(verifier: Verifier, text: str, ground_truth: Any) -> str | Non
     if answer is None:
         return None
     answer = _writable(answer)
-    # If cut, two long answers could look the same.
+    # Truncated, two long answers could look the same.
     return answer if len(answer) <= _LONGEST_TEXT else f"hash {content_id(answer)}"
 
 

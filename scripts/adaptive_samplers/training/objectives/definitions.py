@@ -15,6 +15,6 @@ data(
 
 @objective("adaptive_samplers.training.objectives.imitation", needs="targets")
 class Imitation(Section):
-    """Comes close to what each answer's own heuristic makes of the logits, and keeps off what it cuts away."""
+    """Imitates the distribution that each answer's own heuristic makes, and avoids the tokens that it cuts away."""
 
     gamma: float = key("Weight of the predicted mass on truncated tokens in the loss.", default=1.0, ge=0)
