@@ -4,17 +4,24 @@
 rule sample_with_sampler:
     input:
         prompts=results("prompts.parquet"),
-        sampler=results("samplers/{architecture}/{weights}_top{top_k}"),
+        samplers=expand(
+            results("samplers/{sampler}"), sampler=SAMPLERS, allow_missing=True
+        ),
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
-        # Kept when it is made again: the answers of an unchanged sampler are reused.
+        # In one job, which loads the model once. Files are kept when it runs again: the answers of unchanged samplers
+        # are reused.
         update(
-            results("evaluation/samplers/{architecture}/{weights}_top{top_k}.parquet")
+            expand(
+                results("evaluation/samplers/{sampler}.parquet"),
+                sampler=SAMPLERS,
+                allow_missing=True,
+            )
         ),
     log:
-        logs("sample_with_sampler/{architecture}/{weights}_top{top_k}"),
+        logs("sample_with_sampler"),
     benchmark:
-        benchmarks("sample_with_sampler/{architecture}/{weights}_top{top_k}")
+        benchmarks("sample_with_sampler")
     conda:
         GENERATION_ENVIRONMENT
     threads: 1
@@ -25,7 +32,7 @@ rule sample_with_sampler:
     params:
         **stage("sample_with_sampler"),
     message:
-        "Answering the test prompts with {wildcards.architecture}, {wildcards.weights}, top {wildcards.top_k}"
+        "Answering the test prompts with all learned samplers"
     script:
         "../scripts/sample_with_sampler.py"
 
