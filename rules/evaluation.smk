@@ -1,40 +1,43 @@
 # Learned samplers against every heuristic, on prompts that neither training nor early stopping saw.
 
 
-rule sample_with_sampler:
-    input:
-        prompts=results("prompts.parquet"),
-        samplers=expand(
-            results("samplers/{sampler}"), sampler=SAMPLERS, allow_missing=True
-        ),
-        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
-    output:
-        # In one job, which loads the model once. Files are kept when it runs again: the answers of unchanged samplers
-        # are reused.
-        update(
-            expand(
-                results("evaluation/samplers/{sampler}.parquet"),
-                sampler=SAMPLERS,
-                allow_missing=True,
-            )
-        ),
-    log:
-        logs("sample_with_sampler"),
-    benchmark:
-        benchmarks("sample_with_sampler")
-    conda:
-        GENERATION_ENVIRONMENT
-    threads: 1
-    resources:
-        gpu=GENERATION_GPUS,
-        mem_mb=growing(6000, "model"),
-        runtime=growing(120),
-    params:
-        **stage("sample_with_sampler"),
-    message:
-        "Answering the test prompts with all learned samplers"
-    script:
-        "../scripts/sample_with_sampler.py"
+for RULE, ANSWERING in samplers_by_rule(CONFIG).items():
+
+    rule:
+        name:
+            RULE
+        input:
+            prompts=results("prompts.parquet"),
+            samplers=expand(
+                results("samplers/{sampler}"), sampler=ANSWERING, allow_missing=True
+            ),
+            model=f"{MODELS_FOLDER}/{BASE_MODEL}",
+        output:
+            # Kept when they are made again: the answers of unchanged samplers are reused.
+            update(
+                expand(
+                    results("evaluation/samplers/{sampler}.parquet"),
+                    sampler=ANSWERING,
+                    allow_missing=True,
+                )
+            ),
+        log:
+            logs(RULE),
+        benchmark:
+            benchmarks(RULE)
+        conda:
+            GENERATION_ENVIRONMENT
+        threads: 1
+        resources:
+            gpu=GENERATION_GPUS,
+            mem_mb=growing(6000, "model"),
+            runtime=growing(120),
+        params:
+            **stage("sample_with_sampler"),
+        message:
+            "Answering the test prompts with learned samplers"
+        script:
+            "../scripts/sample_with_sampler.py"
 
 
 rule gather_evaluation:
