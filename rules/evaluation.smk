@@ -27,7 +27,8 @@ for RULE, ANSWERING in samplers_by_rule(CONFIG).items():
             benchmarks(RULE)
         conda:
             GENERATION_ENVIRONMENT
-        threads: 1
+        # Nothing else is left to do meanwhile.
+        threads: 2
         resources:
             gpu=GENERATION_GPUS,
             mem_mb=growing(6000, "model"),
