@@ -25,10 +25,10 @@ for RULE, ANSWERING in samplers_by_rule(CONFIG).items():
             logs(RULE),
         benchmark:
             benchmarks(RULE)
+        priority: 1
         conda:
             GENERATION_ENVIRONMENT
-        # Nothing else is left to do meanwhile.
-        threads: 2
+        threads: 1
         resources:
             gpu=GENERATION_GPUS,
             mem_mb=growing(6000, "model"),
@@ -59,6 +59,7 @@ rule gather_evaluation:
         logs("gather_evaluation"),
     benchmark:
         benchmarks("gather_evaluation")
+    priority: 1
     conda:
         "../envs/language_model.yaml"
     threads: 1
