@@ -137,8 +137,9 @@ def test_hours(field_config, estimated):
     start = 0.1
     # 50 prompts under 4 heuristics, 100 tokens each, 1000 tokens a second
     assert work["generate_candidates"].hours == pytest.approx(20 / 3600 + start)
-    # 30 prompts under 6 learned samplers
-    assert work["sample_with_sampler"].hours == pytest.approx(6 * 30 * 2 * 100 / 1000 / 3600 + start)
+    # 30 prompts under 6 learned samplers, in two jobs
+    assert work["sample_with_sampler"].hours == pytest.approx(3 * 30 * 2 * 100 / 1000 / 3600 + start)
+    assert work["sample_with_sampler_2"] == work["sample_with_sampler"]
     assert work["embed_candidates"].hours == pytest.approx(80 / 3600 + start)
     assert work["embed_evaluation"].hours == pytest.approx(30 * (4 + 6) * 2 / 10 / 3600 + start)
     assert work["label_diversity"].hours == pytest.approx(400 / 5 / 3600)
