@@ -86,6 +86,10 @@ localrules:
     describe_preferences,
 
 
+# Rules with `priority: 1` are what most others wait for. Figures and tables, which nothing waits for, take the cores that
+# are left over.
+
+
 onstart:
     refuse_running_twice()
 

@@ -32,4 +32,7 @@ pip() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
 torch=$(grep '^torch==' requirements.lock)
 pip "$torch"
 pip --requirement requirements.lock
+# Or else the first jobs compile it, each for itself.
+PYTHONPATH=scripts .venv/bin/python -m adaptive_samplers.engines.precompile ||
+  echo "what draws tokens could not be compiled ahead; the first jobs will do it" >&2
 cp requirements.lock .venv/installed

@@ -19,7 +19,11 @@ from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.packages import require_packages
 from adaptive_samplers.config.slices import slice_of_stage, unrelated_slice
 from adaptive_samplers.config.typed import typed_config
-from adaptive_samplers.config.weights import sampler_names, weight_names
+from adaptive_samplers.config.weights import (
+    sampler_names,
+    samplers_by_rule,
+    weight_names,
+)
 from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import file_sha256

@@ -1,33 +1,44 @@
 # Learned samplers against every heuristic, on prompts that neither training nor early stopping saw.
 
 
-rule sample_with_sampler:
-    input:
-        prompts=results("prompts.parquet"),
-        sampler=results("samplers/{architecture}/{weights}_top{top_k}"),
-        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
-    output:
-        # Kept when it is made again: the answers of an unchanged sampler are reused.
-        update(
-            results("evaluation/samplers/{architecture}/{weights}_top{top_k}.parquet")
-        ),
-    log:
-        logs("sample_with_sampler/{architecture}/{weights}_top{top_k}"),
-    benchmark:
-        benchmarks("sample_with_sampler/{architecture}/{weights}_top{top_k}")
-    conda:
-        GENERATION_ENVIRONMENT
-    threads: 1
-    resources:
-        gpu=GENERATION_GPUS,
-        mem_mb=growing(6000, "model"),
-        runtime=growing(120),
-    params:
-        **stage("sample_with_sampler"),
-    message:
-        "Answering the test prompts with {wildcards.architecture}, {wildcards.weights}, top {wildcards.top_k}"
-    script:
-        "../scripts/sample_with_sampler.py"
+for RULE, ANSWERING in samplers_by_rule(CONFIG).items():
+
+    rule:
+        name:
+            RULE
+        input:
+            prompts=results("prompts.parquet"),
+            samplers=expand(
+                results("samplers/{sampler}"), sampler=ANSWERING, allow_missing=True
+            ),
+            model=f"{MODELS_FOLDER}/{BASE_MODEL}",
+        output:
+            # Kept when they are made again: the answers of unchanged samplers are reused.
+            update(
+                expand(
+                    results("evaluation/samplers/{sampler}.parquet"),
+                    sampler=ANSWERING,
+                    allow_missing=True,
+                )
+            ),
+        log:
+            logs(RULE),
+        benchmark:
+            benchmarks(RULE)
+        priority: 1
+        conda:
+            GENERATION_ENVIRONMENT
+        threads: 1
+        resources:
+            gpu=GENERATION_GPUS,
+            mem_mb=growing(6000, "model"),
+            runtime=growing(120),
+        params:
+            **stage("sample_with_sampler"),
+        message:
+            "Answering the test prompts with learned samplers"
+        script:
+            "../scripts/sample_with_sampler.py"
 
 
 rule gather_evaluation:
@@ -48,6 +59,7 @@ rule gather_evaluation:
         logs("gather_evaluation"),
     benchmark:
         benchmarks("gather_evaluation")
+    priority: 1
     conda:
         "../envs/language_model.yaml"
     threads: 1

@@ -13,6 +13,7 @@ rule score_candidates:
         logs("score_candidates"),
     benchmark:
         benchmarks("score_candidates")
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -38,6 +39,7 @@ rule select_training_set:
         logs("select_training_set/{weights}_top{top_k}"),
     benchmark:
         benchmarks("select_training_set/{weights}_top{top_k}")
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     threads: 1

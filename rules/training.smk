@@ -16,6 +16,7 @@ rule replay_distributions:
         logs("replay_distributions/shard={shard}"),
     benchmark:
         benchmarks("replay_distributions/shard={shard}")
+    priority: 1
     conda:
         "../envs/language_model.yaml"
     threads: 2
@@ -46,6 +47,7 @@ rule train_sampler:
         logs("train_sampler/{architecture}/{weights}_top{top_k}"),
     benchmark:
         benchmarks("train_sampler/{architecture}/{weights}_top{top_k}")
+    priority: 1
     conda:
         "../envs/language_model.yaml"
     threads: 1

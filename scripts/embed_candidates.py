@@ -6,7 +6,7 @@ from pathlib import Path
 from adaptive_samplers.labels.embeddings import embed_in_parts, embed_texts
 from adaptive_samplers.labels.judges.features import texts_to_embed
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
-from adaptive_samplers.models.language_model import choose_device
+from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import parts_of_prompts, read_table, write_parts
 

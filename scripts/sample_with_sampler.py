@@ -1,11 +1,11 @@
-"""Answer the test prompts with a learned sampler, for all seeds, through the same engine as the heuristics."""
+"""Answer the test prompts with learned samplers, for all seeds, through the same engine as the heuristics."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from adaptive_samplers.engines.build import build_engine
-from adaptive_samplers.generation import GenerationSettings, generate
+from adaptive_samplers.generation import GenerationSettings, generate_tables
 from adaptive_samplers.heuristics import learned_heuristic
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.stage import run_stage, settings_of
@@ -15,15 +15,15 @@ from adaptive_samplers.tables import read_table
 def main(snakemake):
     settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
+    samplers = zip(snakemake.input.samplers, snakemake.output, strict=True)
     engine = build_engine(settings, Path(snakemake.input.model), Path(snakemake.log[0]))
-    generate(
+    generate_tables(
         prompts[prompts["split"] == "test"],
-        pd.DataFrame([learned_heuristic(snakemake.input.sampler)]),
+        {Path(output): pd.DataFrame([learned_heuristic(folder)]) for folder, output in samplers},
         settings.seeds,
         engine,
         model_hash(snakemake.input.model),
         GenerationSettings.from_config(settings),
-        Path(snakemake.output[0]),
     )
 
 

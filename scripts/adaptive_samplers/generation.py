@@ -1,8 +1,10 @@
 """Candidates: every prompt answered under every heuristic and seed, shard by shard."""
 
+import heapq
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -95,21 +97,46 @@ def generate(
     `others` already exists, from the same model and settings, its answers are reused: a new heuristic costs only its
     own answers. Answers of a learned sampler that was retrained are not reused.
     """
-    pipelines = {row.heuristic_id: parse_processors(row.processors) for row in heuristics.itertuples()}
-    asked = _asked(prompts, pipelines, seeds, engine, settings, rows)
+    generate_tables(prompts, {output: heuristics}, seeds, engine, model_hash, settings, rows, others)
+
+
+def generate_tables(
+    prompts: pd.DataFrame,
+    heuristics: Mapping[Path, pd.DataFrame],
+    seeds: Sequence[int],
+    engine: Engine,
+    model_hash: str,
+    settings: GenerationSettings,
+    rows: Set[tuple[str, str, int]] | None = None,
+    others: Sequence[Path] = (),
+) -> None:
+    """Do what `generate` does for several tables, given the heuristics of each by its path.
+
+    The engine is asked for the answers of all tables together, so that they share its work on a prompt. Each table is
+    what `generate` would write for it alone, and reuses its own earlier answers.
+    """
+    encoded = {row.prompt_id: _encoded(engine, json.loads(row.messages)) for row in prompts.itertuples()}
     fingerprint = content_id([STAGE_VERSIONS["generate_candidates"], engine.name, model_hash, asdict(settings)])
-    # Hashes of the weights of learned samplers, by the heuristics that have any.
-    weights = {
-        name: content_id(hashes) for name, pipeline in pipelines.items() if (hashes := sampler_hashes([pipeline]))
-    }
-    with PartFile(output, content_id([fingerprint, weights])) as part:
-        earlier = (row for path in (output, *others) for row in _earlier_rows(path, fingerprint, weights))
-        done = _take_over(part, asked, earlier)
-        _answer(part, asked, done, engine)
-        _measure_drawn(part, asked, engine)
-        made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
-        _write_candidates(part, asked, engine.name, made_by, output)
-        part.remove()
+    with ExitStack() as stack:
+        tables = []
+        for output, of_table in heuristics.items():
+            pipelines = {row.heuristic_id: parse_processors(row.processors) for row in of_table.itertuples()}
+            asked = _asked(prompts, encoded, pipelines, seeds, engine, settings, rows)
+            # Hashes of the weights of learned samplers, by the heuristics that have any.
+            hashes = {name: sampler_hashes([pipeline]) for name, pipeline in pipelines.items()}
+            weights = {name: content_id(of_chain) for name, of_chain in hashes.items() if of_chain}
+            part = stack.enter_context(PartFile(output, content_id([fingerprint, weights])))
+            earlier = (row for path in (output, *others) for row in _earlier_rows(path, fingerprint, weights))
+            made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
+            tables.append(_Table(output, asked, part, _take_over(part, asked, earlier), made_by))
+        _answer(tables, seeds, engine)
+        for table in tables:
+            _measure_drawn(table.part, table.asked, engine)
+        for table in tables:
+            _write_candidates(table, engine.name)
+        # Only now: if a table cannot be written, Snakemake takes back those before it.
+        for table in tables:
+            table.part.remove()
 
 
 @dataclass
@@ -129,18 +156,43 @@ class _Asked:
     refused: dict[int, str] = field(default_factory=dict)
     with_replies: bool = False
 
+    def sent(self, place: int) -> Request:
+        """The request that the engine gets."""
+        return self.prompted[place].sent if place in self.prompted else self.requests[place]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table in the making.
+
+    Attributes
+    ----------
+    done : the indices of rows that the part file had before.
+    made_by : what the table's metadata says of its answers.
+    """
+
+    output: Path
+    asked: _Asked
+    part: PartFile
+    done: set[int]
+    made_by: Mapping[str, str]
+
+    def fail(self, place: int, reason: str) -> None:
+        """Add the row of a request that cannot be asked or got no answer."""
+        self.part.append({"key": self.asked.keys[place], **_answer_columns(Completion(place, error=reason))})
+
 
 def _asked(
     prompts: pd.DataFrame,
+    encoded: Mapping[str, tuple[tuple[int, ...], str | None]],
     pipelines: Mapping[str, Pipeline],
     seeds: Sequence[int],
     engine: Engine,
     settings: GenerationSettings,
     rows: Set[tuple[str, str, int]] | None,
 ) -> _Asked:
-    """The requests for every seed, prompt and heuristic, or for those of `rows`."""
+    """The requests for every seed, prompt and heuristic, or for those of `rows`; `encoded` holds prompts' tokens."""
     asking = {name: Asking.of(step) for name, chain in pipelines.items() if (step := split_prompted(chain)[0])}
-    encoded = {row.prompt_id: _encoded(engine, json.loads(row.messages)) for row in prompts.itertuples()}
     ordered = list(prompts.sort_values("prompt_id").itertuples())
     asked = _Asked()
     for seed, prompt, heuristic_id in itertools.product(seeds, ordered, sorted(pipelines)):
@@ -176,35 +228,43 @@ def _take_over(part: PartFile, asked: _Asked, earlier: Iterable[dict[str, Any]])
         if (key := (*row["key"],)) in places and places[key] not in done:
             part.append(row)
             done.add(places[key])
-    if done:
-        say(f"{len(done)} of {len(asked.keys)} answers were finished before; going on with the rest")
     return done
 
 
-def _answer(part: PartFile, asked: _Asked, done: set[int], engine: Engine) -> None:
+def _answer(tables: Sequence[_Table], seeds: Sequence[int], engine: Engine) -> None:
     """Have the engine answer what is not done yet. Requests that cannot be asked or get no answer have failed."""
+    total, done = sum(len(table.asked.keys) for table in tables), sum(len(table.done) for table in tables)
+    if done:
+        say(f"{done} of {total} answers were finished before; going on with the rest")
+    left = []
+    for table in tables:
+        for place in table.asked.refused.keys() - table.done:
+            table.fail(place, table.asked.refused[place])
+            done += 1
+        skipped = table.done | table.asked.refused.keys()
+        left.append([(table, place) for place in range(len(table.asked.keys)) if place not in skipped])
+    # Requests of all tables for one prompt and seed are adjacent, as in a single table.
+    order = {seed: number for number, seed in enumerate(seeds)}
 
-    def fail(place: int, reason: str) -> None:
-        part.append({"key": asked.keys[place], **_answer_columns(Completion(place, error=reason))})
+    def position(one: tuple[_Table, int]) -> tuple[int, str]:
+        prompt_id, _, seed = one[0].asked.keys[one[1]]
+        return order[seed], prompt_id
 
-    for place in asked.refused.keys() - done:
-        fail(place, asked.refused[place])
-    done = done | asked.refused.keys()
-    left = [place for place in range(len(asked.keys)) if place not in done]
-    lost = set(left)
-    sent = {place: prompted.sent for place, prompted in asked.prompted.items()}
-    with progress(total=len(asked.keys), initial=len(done), description="answers", unit=" answers") as bar:
-        for completion in engine.generate([sent.get(place, asked.requests[place]) for place in left]):
-            place = left[completion.index]
-            row: dict[str, Any] = {"key": asked.keys[place]}
-            if place in asked.prompted:
-                completion, reply = asked.prompted[place].answer(completion, engine)
+    sent = list(heapq.merge(*left, key=position))
+    lost = set(range(len(sent)))
+    with progress(total=total, initial=done, description="answers", unit=" answers") as bar:
+        for completion in engine.generate([table.asked.sent(place) for table, place in sent]):
+            lost.discard(completion.index)
+            table, place = sent[completion.index]
+            row: dict[str, Any] = {"key": table.asked.keys[place]}
+            if place in table.asked.prompted:
+                completion, reply = table.asked.prompted[place].answer(completion, engine)
                 row["reply"] = None if reply is None else reply.describe()
-            part.append(row | _answer_columns(completion))
-            lost.discard(place)
+            table.part.append(row | _answer_columns(completion))
             bar.update()
-    for place in lost:
-        fail(place, "the engine gave no answer")
+    for index in lost:
+        table, place = sent[index]
+        table.fail(place, "the engine gave no answer")
 
 
 def _encoded(engine: Engine, messages: list[dict[str, str]]) -> tuple[tuple[int, ...], str | None]:
@@ -265,20 +325,19 @@ def _earlier_rows(output: Path, fingerprint: str, weights: Mapping[str, str]) ->
         say(f"{output} is damaged ({error}); the answers that cannot be read are made again")
 
 
-def _write_candidates(
-    part: PartFile, asked: _Asked, engine_name: str, made_by: Mapping[str, str], output: Path
-) -> None:
+def _write_candidates(made: _Table, engine_name: str) -> None:
     """Sort the part file's rows and write them to Parquet, a part at a time."""
+    asked = made.asked
     offsets: dict[tuple, int] = {}
-    with open(part.path, "rb") as file:
+    with open(made.part.path, "rb") as file:
         file.readline()
         offset = file.tell()
         for line in file:
             offsets[tuple(json.loads(line)["key"])] = offset
             offset += len(line)
         table = "candidates_with_replies" if asked.with_replies else "candidates"
-        with table_writer(table, output) as writer:
-            writer.add_key_value_metadata({**made_by, "versions": json.dumps(versions(*ENGINE_PACKAGES))})
+        with table_writer(table, made.output) as writer:
+            writer.add_key_value_metadata({**made.made_by, "versions": json.dumps(versions(*ENGINE_PACKAGES))})
             for start in range(0, len(asked.keys), ROWS_PER_WRITE):
                 rows, end = [], start + ROWS_PER_WRITE
                 for key, request in zip(asked.keys[start:end], asked.requests[start:end], strict=True):

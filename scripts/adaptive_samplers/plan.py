@@ -16,7 +16,7 @@ from adaptive_samplers.config.judges import judges_by_name
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.model.judges import JudgeSettings
 from adaptive_samplers.config.model.sources import FetchedModel
-from adaptive_samplers.config.weights import weight_names
+from adaptive_samplers.config.weights import samplers_by_rule, weight_names
 from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
@@ -241,9 +241,12 @@ class _Run:
     def work(self) -> dict[str, Work]:
         a = self.assumed
         work = {
-            # tokens of a shard's answers / tokens a second
+            # tokens of a shard's answers, or of a job's samplers / tokens a second
             "generate_candidates": self._generating(self.generated / self.seeds / self.generation.shards),
-            "sample_with_sampler": self._generating(self.prompts.test * self.seeds * self.answer_tokens),
+            **{
+                rule: self._generating(len(samplers) * self.prompts.test * self.seeds * self.answer_tokens)
+                for rule, samplers in samplers_by_rule(self.config).items()
+            },
             # answers / answers a second
             "embed_candidates": self._on_gpus(self.answers / a.texts_per_second),
             "embed_evaluation": self._on_gpus(self.test_answers / a.texts_per_second),

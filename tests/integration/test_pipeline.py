@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from adaptive_samplers import AdaptiveSampler
 from adaptive_samplers.tables import KEY, read_table
-from support import REPOSITORY, working_directory
+from support import REPOSITORY, Workflow, working_directory
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.model]
 
@@ -192,6 +193,26 @@ def test_an_architecture_reruns_its_own_training_only(workflow):
     planned = workflow.planned(config={"samplers": {"LocalProbabilityTransform": {"hidden_dims": 32}}})
     assert told(planned) == {"train_sampler", *AFTER_TRAINING}
     assert planned["train_sampler"] == planned["sample_with_sampler"] == 1
+
+
+def test_a_sampler_that_was_trained_again_answers_again_alone(workflow, tmp_path):
+    shutil.copytree(workflow.folder, tmp_path / "work", symlinks=True)
+    work = Workflow(tmp_path / "work")
+    made = {path: path.read_bytes() for path in work.result("evaluation/samplers").glob("*/*.parquet")}
+    assert len(made) == 3
+    # Another sampler's file is asked for: it comes from the same job.
+    target = "results/smoke/evaluation/samplers/SamplingNetwork/a0.7_b0.3_c0_top2.parquet"
+    done = work.run(target, config={"samplers": {"LocalProbabilityTransform": {"hidden_dims": 32}}})
+    assert done.returncode == 0, done.stdout
+    assert "16 of 24 answers were finished before" in done.stdout
+    changed = {path.parent.name for path, before in made.items() if path.read_bytes() != before}
+    assert changed == {"LocalProbabilityTransform"}
+
+
+def test_samplers_are_split_among_jobs(workflow):
+    planned = workflow.planned(config={"evaluation": {"sampling_jobs": 2}})
+    assert planned["sample_with_sampler"] == planned["sample_with_sampler_2"] == 1
+    assert "train_sampler" not in planned and "sample_with_sampler_3" not in planned
 
 
 def test_another_interval_reruns_the_comparison_only(workflow):

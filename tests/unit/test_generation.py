@@ -1,13 +1,14 @@
 """Candidates: shards, resuming, faults of an engine, and the check that every answer is there."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +16,19 @@ from adaptive_samplers import generation
 from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.engines.base import Completion
+from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
-from adaptive_samplers.generation import GenerationSettings, generate, recorded_engines, shard_of
-from adaptive_samplers.heuristics import expand_heuristics
+from adaptive_samplers.generation import (
+    GenerationSettings,
+    generate,
+    generate_tables,
+    recorded_engines,
+    shard_of,
+)
+from adaptive_samplers.heuristics import expand_heuristics, learned_heuristic
 from adaptive_samplers.randomness import sample_seed
+from adaptive_samplers.samplers import ARCHITECTURES, build_sampler
 from adaptive_samplers.tables import KEY, read_table, write_table
 from adaptive_samplers.verification import verify_candidates
 
@@ -245,6 +254,104 @@ def test_answers_of_another_output_are_taken_over(tmp_path):
         assert len(engine.asked) == asked
         whole = run(Table(), tmp_path / "whole.parquet", settings=settings)
         pd.testing.assert_frame_equal(read_table("candidates", output), whole)
+
+
+def tables_of(folder):
+    """A table for each heuristic."""
+    return {folder / f"{n}.parquet": HEURISTICS[n : n + 1] for n in range(len(HEURISTICS))}
+
+
+def run_tables(engine, folder):
+    generate_tables(PROMPTS, tables_of(folder), SEEDS, engine, "model", SETTINGS)
+    return {path: read_table("candidates", path) for path in tables_of(folder)}
+
+
+def test_several_tables_are_asked_for_together_and_as_they_are_alone(tmp_path):
+    engine = Table()
+    for path, table in run_tables(engine, tmp_path).items():
+        pd.testing.assert_frame_equal(table, run(Table(), tmp_path / "alone", heuristics=tables_of(tmp_path)[path]))
+        assert path.read_bytes() == (tmp_path / "alone").read_bytes()
+        (tmp_path / "alone").unlink()
+    seeds_and_prompts = [(request.sample_seed, request.prompt_token_ids) for request in engine.asked]
+    assert seeds_and_prompts[::3] == seeds_and_prompts[1::3] == seeds_and_prompts[2::3]
+    assert len(set(seeds_and_prompts)) == len(PROMPTS) * len(SEEDS)
+
+
+def test_of_several_tables_only_what_is_missing_is_asked_for(tmp_path):
+    expected = run_tables(Table(), tmp_path)
+    first, second, _ = expected
+    first.unlink()
+    # A heuristic of its own had this table before.
+    run(Table(), second, heuristics=HEURISTICS[:1])
+    engine = Table()
+    for path, table in run_tables(engine, tmp_path).items():
+        pd.testing.assert_frame_equal(table, expected[path])
+    assert len(engine.asked) == 2 * len(PROMPTS) * len(SEEDS)
+
+
+@pytest.mark.parametrize("dies_after", [0, 1, 10, 23])
+def test_a_killed_job_for_several_tables_goes_on_where_it_stopped(tmp_path, dies_after):
+    expected = run_tables(Table(), tmp_path / "whole")
+    with pytest.raises(ConnectionError):
+        run_tables(Table(dies_after=dies_after), tmp_path)
+    engine = Table()
+    for path, table in run_tables(engine, tmp_path).items():
+        pd.testing.assert_frame_equal(table, expected[tmp_path / "whole" / path.name])
+    assert len(engine.asked) == 24 - dies_after
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_tables_that_are_taken_back_cost_no_answers(tmp_path, monkeypatch):
+    """Snakemake deletes what a failed job has written."""
+    write, written = generation._write_candidates, []
+
+    def write_one(table, *rest):
+        if written:
+            raise OSError("the disk is full")
+        written.append(table.output)
+        write(table, *rest)
+
+    monkeypatch.setattr(generation, "_write_candidates", write_one)
+    with pytest.raises(OSError, match="full"):
+        run_tables(Table(), tmp_path)
+    monkeypatch.undo()
+    written[0].unlink()
+    engine = Table()
+    assert sum(map(len, run_tables(engine, tmp_path).values())) == 24
+    assert not engine.asked
+
+
+def test_learned_samplers_answer_together_as_each_alone(tmp_path, tiny_model, monkeypatch):
+    folders = []
+    for seed, architecture in enumerate(ARCHITECTURES):
+        sampler = build_sampler(architecture, {}, seed)
+        # A new sampler leaves the logits nearly as they are; one that has learned does not.
+        with torch.no_grad():
+            for weights in sampler.parameters():
+                weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(seed)), alpha=0.3)
+        folders.append(tmp_path / "samplers" / architecture / "a0_b1_c0_top2")
+        sampler.save_pretrained(folders[-1])
+    longer, rows, next_logits = replace(SETTINGS, max_new_tokens=20), [], tiny_model.next_logits
+    monkeypatch.setattr(
+        tiny_model, "next_logits", lambda tokens, *rest: rows.append(len(tokens)) or next_logits(tokens, *rest)
+    )
+
+    def read_rows(outputs):
+        rows.clear()
+        engine = TransformersEngine(tiny_model, batch_size=64)
+        heuristics = {path: pd.DataFrame([learned_heuristic(str(folder))]) for path, folder in outputs.items()}
+        generate_tables(PROMPTS, heuristics, SEEDS, engine, "model", longer)
+        return sum(rows)
+
+    together = {tmp_path / f"together{n}": folder for n, folder in enumerate(folders)}
+    alone = {tmp_path / f"alone{n}": folder for n, folder in enumerate(folders)}
+    shared = read_rows(together)
+    assert shared < sum(read_rows({path: folder}) for path, folder in alone.items())
+    tables = []
+    for one, other in zip(together, alone, strict=True):
+        tables.append(read_table("candidates", one))
+        pd.testing.assert_frame_equal(tables[-1], read_table("candidates", other))
+    assert not tables[0]["token_ids"].equals(tables[1]["token_ids"])
 
 
 @pytest.mark.parametrize(

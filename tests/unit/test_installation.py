@@ -133,6 +133,7 @@ def test_an_environment_is_made_once_and_again_for_another_lock_or_python(machin
     pip = "-m pip install --quiet --disable-pip-version-check"
     machine.add("python3.11", "3.11")
     installs = [f"3.11: {pip} {torch}", f"3.11: {pip} --requirement requirements.lock"]
+    installs.append("3.11: -m adaptive_samplers.engines.precompile")
     assert machine.make() == ["3.11: -m venv --clear .venv", *installs]
     assert machine.make() == machine.make("PYTHON=python3.11") == []
     # Another lock is installed over it, but a newer Python changes nothing until it is asked for.

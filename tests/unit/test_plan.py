@@ -137,7 +137,9 @@ def test_hours(field_config, estimated):
     start = 0.1
     # 50 prompts under 4 heuristics, 100 tokens each, 1000 tokens a second
     assert work["generate_candidates"].hours == pytest.approx(20 / 3600 + start)
-    assert work["sample_with_sampler"].hours == pytest.approx(30 * 2 * 100 / 1000 / 3600 + start)
+    # 30 prompts under 6 learned samplers, in two jobs
+    assert work["sample_with_sampler"].hours == pytest.approx(3 * 30 * 2 * 100 / 1000 / 3600 + start)
+    assert work["sample_with_sampler_2"] == work["sample_with_sampler"]
     assert work["embed_candidates"].hours == pytest.approx(80 / 3600 + start)
     assert work["embed_evaluation"].hours == pytest.approx(30 * (4 + 6) * 2 / 10 / 3600 + start)
     assert work["label_diversity"].hours == pytest.approx(400 / 5 / 3600)
@@ -147,6 +149,16 @@ def test_hours(field_config, estimated):
     assert work["generate_candidates"].gpus == work["replay_distributions"].gpus == 1
     assert work["label_diversity"].gpus == work["train_sampler"].gpus == 0
     assert "label_quality" not in work  # the embedded judge takes no time to speak of
+
+
+def test_samplers_are_split_among_jobs(field_config, estimated):
+    work = estimated(changed(field_config, ("evaluation.sampling_jobs", 4))).work
+    samplers = {"sample_with_sampler": 2, "sample_with_sampler_2": 2, "sample_with_sampler_3": 1} | {
+        "sample_with_sampler_4": 1
+    }
+    for rule, count in samplers.items():
+        assert work[rule].hours == pytest.approx(count * 30 * 2 * 100 / 1000 / 3600 + 0.1)
+    assert "sample_with_sampler_5" not in work
 
 
 def test_a_larger_model_is_slower_and_a_smaller_one_as_fast(field_config, estimated):

@@ -58,6 +58,15 @@ def sampler_names(config: Config) -> list[str]:
     ]
 
 
+def samplers_by_rule(config: Config) -> dict[str, list[str]]:
+    """The rules that answer the test prompts, each with a job of its own, and the samplers of each."""
+    names = sampler_names(config)
+    jobs = min(config.evaluation.sampling_jobs, len(names))
+    rule = "sample_with_sampler"
+    # Dealt out, so that each job has its share of every architecture.
+    return {f"{rule}_{job + 1}" if job else rule: names[job::jobs] for job in range(jobs)}
+
+
 def parse_weight_name(name: str) -> dict[str, float]:
     """The weighting that `weight_name` gave a name. Raises UserError if the name is not of that form."""
     number = r"(\d+(?:\.\d+)?(?:e[+-]\d+)?)"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from adaptive_samplers.measures import MEASURES
 from adaptive_samplers.rendering import latex_text, write_csv, write_latex_table
@@ -20,6 +19,9 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Rank correlation of two arrays without nulls; nan for fewer than `FEWEST` values, or if one does not vary."""
     if len(x) < FEWEST:
         return np.nan
+    # Imported here: figures and pages of labels must not take its second.
+    from scipy.stats import rankdata
+
     return float(_grouped_pearson(np.zeros(len(x), dtype=np.int64), rankdata(x), rankdata(y))[0])
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.models.fetch import check_model, refuse_pickles
 
 
@@ -117,8 +118,3 @@ class LanguageModel(ChatTokenizer):
             ends = torch.logsumexp(logprobs[:, self.end_token_ids], dim=-1)
             scored[i] = (tokens.tolist(), ends.tolist())
         return scored
-
-
-def choose_device(device: str) -> str:
-    """`auto` becomes cuda if there is a GPU, else cpu."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

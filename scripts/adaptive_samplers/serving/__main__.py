@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.models.fetch import model_hash
-from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.serving import launch
 from adaptive_samplers.serving.server import (
     ENDPOINT_KEY_VARIABLE,

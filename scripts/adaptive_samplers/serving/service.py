@@ -9,8 +9,8 @@ from pathlib import Path
 from adaptive_samplers.config.model.generation import SGLang
 from adaptive_samplers.config.model.judges import ModelJudgeSettings
 from adaptive_samplers.config.model.sources import BaseModelSettings
+from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.models.fetch import model_hash
-from adaptive_samplers.models.language_model import choose_device
 from adaptive_samplers.serving.pool import EndpointPool
 from adaptive_samplers.serving.server import (
     ENDPOINT_KEY_VARIABLE,

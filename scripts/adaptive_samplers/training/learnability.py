@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.heuristics import Pipeline, pipeline_name
-from adaptive_samplers.models.language_model import choose_device
+from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.samplers.base import AdaptiveSampler, build_sampler
 from adaptive_samplers.stage import say
 from adaptive_samplers.training.objectives.imitation import log_softmax_with_counts

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,15 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import full_disk_explained
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import apply_along_answers, parse_processors
-from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.progress import progress
 from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
 from adaptive_samplers.stage import say
 from adaptive_samplers.tensors import load_some, load_tensors, save_tensors
 from adaptive_samplers.training.trainer import TokenSteps
 from adaptive_samplers.versions import STAGE_VERSIONS
+
+if TYPE_CHECKING:
+    from adaptive_samplers.models.language_model import LanguageModel
 
 SPLITS = get_args(Split)
 BATCH_SIZE = 8  # answers per batch
@@ -123,7 +125,7 @@ def answers_of_shard(training_sets: Sequence[pd.DataFrame], shard: int, shards: 
     return answers[mine].sort_values("answer_id", ignore_index=True)
 
 
-def replay(answers: pd.DataFrame, model: LanguageModel, model_hash: str, top: int, tail: int, path: Path) -> None:
+def replay(answers: pd.DataFrame, model: "LanguageModel", model_hash: str, top: int, tail: int, path: Path) -> None:
     """Sketch every token-step of `answers` into the shard at `path`.
 
     The steps of an answer are its tokens and, if it ended by itself, the choice to end. Sketches already in the file,

@@ -8,7 +8,7 @@ import pandas as pd
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.files import atomic_output, write_json
-from adaptive_samplers.models.language_model import choose_device
+from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.provenance import provenance
 from adaptive_samplers.samplers.base import build_sampler
 from adaptive_samplers.stage import say

@@ -84,5 +84,13 @@ class Evaluation(Section):
         lt=1,
         affects=("compare_samplers", "measure_repeated_sampling"),
     )
+    sampling_jobs: int = key(
+        "Jobs among which the learned samplers are split when they answer the test prompts. Each loads the model, and "
+        "its samplers share work. Size them so that a job lasts about an hour; answers do not depend on it.",
+        default=1,
+        ge=1,
+        le=10000,
+        affects=("sample_with_sampler",),
+    )
     learnability: Learnability = section(Learnability, affects=("learn_heuristic",))
     repeated_sampling: RepeatedSampling = section(RepeatedSampling, affects=("measure_repeated_sampling",))

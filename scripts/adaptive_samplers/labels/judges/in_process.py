@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from adaptive_samplers.config.model.judges import ModelJudgeSettings
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.calls import Continuation, Result, Scorer
+from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.models.fetch import check_model
-from adaptive_samplers.models.language_model import choose_device
 
 # A shorter common prefix is read with each sequence: a separate pass would cost more.
 SHORTEST_PREFIX = 16
