@@ -1,6 +1,7 @@
 """What `run.py` times, a module for each area: `cases()` gives rows of the results, each with a baseline and ours.
 
-Imports stand in the functions, so that an area loads only what it needs.
+A row may declare its `bar`, the ratio that it should reach at least; `divide` has what the times of the baseline and of
+ours are divided by. Imports stand in the functions, so that an area loads only what it needs.
 """
 
 from collections.abc import Callable

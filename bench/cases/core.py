@@ -64,13 +64,23 @@ def drawing_cases() -> Iterator[Case]:
         cumulative = torch.exp(logits - logits.amax(-1, keepdim=True)).cumsum(-1)
         return torch.searchsorted(cumulative, torch.rand(len(logits), 1) * cumulative[:, -1:])
 
+    bars = {
+        ("sample", "inverse CDF"): 1.0,
+        ("sample", "softmax and multinomial"): 4.0,
+        ("logits", "softmax and multinomial"): 2.5,
+    }
     for batch in (1, 16):
         logits = realistic_logits(batch, VOCABULARY)
         meta = {"batch": batch, "vocabulary": VOCABULARY, "unit": "seconds a decode step"}
         for ours, work in (("sample", sampler.sample), ("logits", sampler.logits)):
             for against, baseline in (("softmax and multinomial", multinomial), ("inverse CDF", inverse_cdf)):
                 yield (
-                    {"name": f"core/{ours}_over_{against.replace(' ', '_').lower()}", "against": against, **meta},
+                    {
+                        "name": f"core/{ours}_over_{against.replace(' ', '_').lower()}",
+                        "against": against,
+                        "bar": bars.get((ours, against)),
+                        **meta,
+                    },
                     lambda baseline=baseline, x=logits: baseline(x),
                     lambda work=work, x=logits: work(x),
                 )

@@ -12,7 +12,7 @@ from test_samplers import perturbed
 from test_sketch import zipf_logits
 
 from adaptive_samplers.samplers import AdaptiveSampler, SamplingNetwork
-from adaptive_samplers.samplers.passes import numba_network
+from adaptive_samplers.samplers.passes import numba_decoding, numba_network
 
 SMALL = {"d_model": 12, "d_ff": 20, "n_blocks": 2, "n_heads": 3}
 
@@ -184,6 +184,8 @@ def unreachable(*_):
 
 def test_samplers_use_it_where_they_can(monkeypatch):
     monkeypatch.setattr(numba_network, "smooth_and_truncation", unreachable)
+    monkeypatch.setattr(numba_decoding, "draw", unreachable)
+    monkeypatch.setattr(numba_decoding, "spread", unreachable)
     logits = zipf_logits(2, 100)
     network = perturbed("SamplingNetwork", SMALL)
     for call in (network.logits, network.sample):
@@ -210,7 +212,7 @@ def test_masked_tokens_and_logits_as_without_it(monkeypatch):
     logits[:, ::3] = -torch.inf
     ours = network.logits(logits)
     assert torch.equal(ours == -torch.inf, logits == -torch.inf)
-    monkeypatch.setattr("adaptive_samplers.samplers.network._numba_network", lambda: None)
+    monkeypatch.setattr("adaptive_samplers.samplers.network._numba_module", lambda name: None)
     assert torch.allclose(ours, network.logits(logits), atol=1e-4, rtol=1e-5)
 
 

@@ -4,6 +4,7 @@ import json
 from abc import abstractmethod
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -149,7 +150,11 @@ class AdaptiveSampler(
             The sampler is in half precision.
         """
         rows = logits.reshape(-1, logits.shape[-1])
-        output = self._on_every_token(rows) if exact else passes_for(rows.device).spread(rows, *self._at_knots(rows))
+        if exact:
+            return self._on_every_token(rows).reshape(logits.shape)
+        passes = passes_for(rows.device)
+        compiled = self._compiled_for(passes)
+        output = compiled.spread(self, rows) if compiled else passes.spread(rows, *self._at_knots(rows))
         return output.reshape(logits.shape)
 
     def _on_every_token(self, logits: Tensor) -> Tensor:
@@ -172,7 +177,6 @@ class AdaptiveSampler(
             )
         return dtype
 
-    @torch.no_grad()
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw a token for each row of `logits` `[..., V]`: token ids `[...]`, int64.
 
@@ -187,7 +191,12 @@ class AdaptiveSampler(
         """
         rows = logits.reshape(-1, logits.shape[-1])
         uniforms = torch.rand(len(rows), dtype=torch.float64, device=rows.device, generator=generator)
-        return passes_for(rows.device).draw(rows, *self._at_knots(rows), uniforms).reshape(logits.shape[:-1])
+        passes = passes_for(rows.device)
+        compiled = self._compiled_for(passes)
+        if compiled:
+            return compiled.draw(self, rows, uniforms).reshape(logits.shape[:-1])
+        with torch.no_grad():
+            return passes.draw(rows, *self._at_knots(rows), uniforms).reshape(logits.shape[:-1])
 
     @torch.inference_mode()
     def _at_knots(self, logits: Tensor) -> tuple[Condensed, Tensor, Tensor, Tensor]:
@@ -197,6 +206,10 @@ class AdaptiveSampler(
         sketch = on_every(self.stride, condensed.sketch)
         smooth, scale, threshold = self._evaluate(sketch.t.to(dtype), sketch.n.to(dtype))
         return condensed, between(self.stride, smooth), scale, threshold
+
+    def _compiled_for(self, passes: ModuleType) -> ModuleType | None:
+        """A module whose `spread` and `draw` do the whole decoding step where these passes serve a device, if any."""
+        return None
 
     def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`smooth_and_truncation` without gradients, which an architecture may implement faster."""

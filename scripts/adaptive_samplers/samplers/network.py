@@ -124,19 +124,28 @@ class SamplingNetwork(AdaptiveSampler):
         scale, threshold = softplus(self.truncation_head(context)).split(1, dim=-1)
         return smooth, scale, threshold
 
+    def _compiled_for(self, passes: ModuleType) -> ModuleType | None:
+        # Not `_dtype`, which takes as long as a tenth of the step.
+        is_single = self.encoder.mlp.gate_proj.weight.dtype == torch.float32
+        if not is_single or not self._is_as_defined() or not passes.__name__.endswith(".numba_passes"):
+            return None
+        return _numba_module("decoding")
+
     def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # The method may have been replaced, for example by torch.compile.
-        defined_here = getattr(self.smooth_and_truncation, "__func__", None) is SamplingNetwork.smooth_and_truncation
-        in_numba = _numba_network()
-        if in_numba is None or not defined_here or t.device.type != "cpu" or t.dtype != torch.float32:
+        compiled = _numba_module("network") if t.device.type == "cpu" and t.dtype == torch.float32 else None
+        if compiled is None or not self._is_as_defined():
             return super()._evaluate(t, n)
-        return in_numba.smooth_and_truncation(self, t, n)
+        return compiled.smooth_and_truncation(self, t, n)
+
+    def _is_as_defined(self) -> bool:
+        """Whether the method has not been replaced, for example by torch.compile."""
+        return getattr(self.smooth_and_truncation, "__func__", None) is SamplingNetwork.smooth_and_truncation
 
 
 @cache
-def _numba_network() -> ModuleType | None:
-    """The module with this architecture in numba, imported on first use, or None if numba is missing."""
+def _numba_module(name: str) -> ModuleType | None:
+    """What is compiled by numba of this architecture, imported on first use, or None if numba is missing."""
     try:
-        return import_module("adaptive_samplers.samplers.passes.numba_network")
+        return import_module(f"adaptive_samplers.samplers.passes.numba_{name}")
     except ImportError:  # the passes, which also need numba, have warned about it
         return None

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -146,15 +147,9 @@ def between(stride: int, values: Tensor) -> Tensor:
 @cache
 @torch.inference_mode(False)  # cached tensors must be usable in training too
 def _interpolation(intervals: int, stride: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
-    """From every `stride`-th knot to all, and its transpose: cubics, minus what lines between knots overestimate.
-
-    On the mean over an interval, a line is above a convex function by a twelfth of the second difference.
-    """
-    cubic = _cubic(intervals, stride)
-    excess = torch.zeros_like(cubic)
-    excess[1:-1] = (cubic[2:] - 2 * cubic[1:-1] + cubic[:-2]) / 12
-    excess[_turn(intervals)] = 0
-    matrix = cubic - excess
+    """From every `stride`-th knot to all, and its transpose."""
+    knots, turn = np.arange(intervals + 1.0), round(NEAR_SHARE * intervals)
+    matrix = torch.from_numpy(cubic_lines(lagrange(knots[::stride], turn // stride, knots), turn))
     return _sparse_rows(matrix, device), _sparse_rows(matrix.T, device)
 
 
@@ -168,24 +163,29 @@ def _sparse_rows(matrix: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     return order.to(device), matrix.gather(1, order).float().to(device)
 
 
-def _cubic(intervals: int, stride: int) -> Tensor:
-    """The matrix `[intervals + 1, intervals / stride + 1]` of cubic Lagrange interpolation.
+def lagrange(nodes: np.ndarray, turn: int, places: np.ndarray) -> np.ndarray:
+    """The matrix `[places, nodes]` of cubic Lagrange interpolation from nodes to places, both ascending, in float64.
 
-    Where the knots' spacing may change, no four of them are taken from both sides.
+    At the node `turn` the knots' spacing may change: no four nodes are taken from both sides of it.
     """
-    ends = [0, _turn(intervals) // stride, intervals // stride]
-    matrix = torch.zeros(intervals + 1, ends[-1] + 1, dtype=torch.float64)
-    for row in range(intervals + 1):
-        place = row / stride
-        low, high = ends[:2] if place <= ends[1] else ends[1:]
-        first = min(max(int(place) - 1, low), high - 3)
-        nodes = range(first, first + 4)
-        for node in nodes:
-            others = [other for other in nodes if other != node]
-            matrix[row, node] = math.prod((place - other) / (node - other) for other in others)
+    matrix = np.zeros((len(places), len(nodes)))
+    for row, place in enumerate(places):
+        low, high = (0, turn) if place <= nodes[turn] else (turn, len(nodes) - 1)
+        below = int(np.searchsorted(nodes, place, side="right")) - 1
+        first = min(max(below - 1, low), high - 3)
+        for node in range(first, first + 4):
+            others = np.delete(nodes[first : first + 4], node - first)
+            matrix[row, node] = np.prod((place - others) / (nodes[node] - others))
     return matrix
 
 
-def _turn(intervals: int) -> int:
-    """The knot at which the spacing may change."""
-    return round(NEAR_SHARE * intervals)
+def cubic_lines(cubic: np.ndarray, turn: int) -> np.ndarray:
+    """Interpolation to all knots, such that lines between these follow the cubics, from that of the cubics themselves.
+
+    On the mean over an interval, a line is above a convex function by a twelfth of the second difference. That is
+    subtracted, but for the ends and the knot `turn`, where the spacing may change.
+    """
+    excess = np.zeros_like(cubic)
+    excess[1:-1] = (cubic[2:] - 2 * cubic[1:-1] + cubic[:-2]) / 12
+    excess[turn] = 0
+    return cubic - excess

@@ -9,6 +9,7 @@ them. They form one tape: those of a layer begin where those of the previous lay
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -114,11 +115,29 @@ def _dot(a, b):
 
 
 @njit(**OPTIONS)
-def _attention(weights, place, h, n, n_heads, out):
+def _dots(a, b, out):
+    """`out = a @ b.T`, as `_dot` sums, four at a time."""
+    whole = a.shape[0] - a.shape[0] % 4
+    for k in range(b.shape[0]):
+        for j in range(0, whole, 4):
+            total0, total1, total2, total3 = 0.0, 0.0, 0.0, 0.0
+            for s in range(b.shape[1]):
+                factor = b[k, s]
+                total0 += a[j, s] * factor
+                total1 += a[j + 1, s] * factor
+                total2 += a[j + 2, s] * factor
+                total3 += a[j + 3, s] * factor
+            out[j, k], out[j + 1, k], out[j + 2, k], out[j + 3, k] = total0, total1, total2, total3
+        for j in range(whole, a.shape[0]):
+            out[j, k] = _dot(a[j], b[k])
+
+
+@njit(**OPTIONS)
+def _attention(weights, place, h, n, n_heads, contexts, fresh, out):
     """See `network.LinearAttention`, with the projection before it.
 
-    A head's queries are multiplied by the context and, in a last row below it, by the sums of the keys, which gives
-    the normalizer.
+    A head's queries are multiplied by its context `[width + 1, width]`, which has the sums of the keys in a last row:
+    that gives the normalizer. Contexts are sums over the points; those that are not `fresh` were computed before.
     """
     d_model, points = h.shape
     width = d_model // n_heads
@@ -126,17 +145,18 @@ def _attention(weights, place, h, n, n_heads, out):
     place = _linear(weights, place, h, projected)
     query, key, value = projected[:d_model], projected[d_model : 2 * d_model], projected[2 * d_model :]
     _map_features(query)
-    _map_features(key)
-    for j in range(d_model):
-        for s in range(points):
-            value[j, s] *= n[s]
-    context, no_bias = np.empty((width + 1, width), np.float32), np.zeros(width + 1, np.float32)
+    if fresh:
+        _map_features(key)
+        for j in range(d_model):
+            for s in range(points):
+                value[j, s] *= n[s]
+    no_bias = np.zeros(width + 1, np.float32)
     with_normalizer, attended = np.empty((width + 1, points), np.float32), np.empty((d_model, points), np.float32)
-    for first in range(0, d_model, width):
-        for k in range(width):
-            for j in range(width):
-                context[j, k] = _dot(value[first + j], key[first + k])
-            context[width, k] = _dot(n, key[first + k])
+    for head in range(n_heads):
+        first, context = head * width, contexts[head]
+        if fresh:
+            _dots(value[first : first + width], key[first : first + width], context[:width])
+            _dots(n.reshape((1, points)), key[first : first + width], context[width:])
         _multiply(context, no_bias, query[first : first + width], with_normalizer)
         for j in range(width):
             for s in range(points):
@@ -150,41 +170,59 @@ def _softplus(x):
 
 
 @njit(**OPTIONS)
-def _evaluate(weights, n_blocks, n_heads, d_model, inner, multiplier, t, n, smooth, truncation):
+def _evaluate(weights, sizes, multiplier, t, n, sums, fresh, smooth, truncation):
     """Fill one row's smooth part `[S]`, and the truncation's scale and threshold.
 
-    `inner` has the inner widths of the encoder, of a block's SwiGLU layer, and of the heads for transformation,
-    truncation and scale; the last is negative where there is none and `multiplier` holds instead.
+    `sizes` are number of blocks, number of heads, width, and the inner widths of the encoder, of a block's SwiGLU
+    layer, and of the heads for transformation, truncation and scale; the last is negative where there is none and
+    `multiplier` holds instead. Points influence each other only through sums over them: a block's contexts, and the
+    means at the end, where the multiplier stands too. If not `fresh`, the `sums` of an earlier call hold instead, and
+    the truncation is left as that call filled it.
     """
+    n_blocks, n_heads, d_model, encoder_inner, ffn_inner, transformation_inner, truncation_inner, scale_inner = sizes
+    contexts, means = sums
     points = t.size
-    # The context follows a point's own features, as the transformation head expects.
+    # The means follow a point's own features, as the transformation head expects.
     features, update = np.empty((2 * d_model, points), np.float32), np.empty((d_model, points), np.float32)
     h = features[:d_model]
     # Not a plain 0, for which numba would compile everything again.
-    place = _swiglu(weights, np.int64(0), t.reshape((1, points)), inner[0], h)
-    for _ in range(n_blocks):
-        place = _attention(weights, place, h, n, n_heads, update)
+    place = _swiglu(weights, np.int64(0), t.reshape((1, points)), encoder_inner, h)
+    for block in range(n_blocks):
+        place = _attention(weights, place, h, n, n_heads, contexts[block], fresh, update)
         place = _add_and_normalize(weights, place, h, update)
-        place = _swiglu(weights, place, h, inner[1], update)
+        place = _swiglu(weights, place, h, ffn_inner, update)
         place = _add_and_normalize(weights, place, h, update)
-    tokens = 0.0
-    for s in range(points):
-        tokens += n[s]
-    context = np.empty((d_model, 1), np.float32)
-    for j in range(d_model):
-        context[j, 0] = _dot(n, h[j]) / tokens
+    if fresh:
+        tokens = 0.0
         for s in range(points):
-            features[d_model + j, s] = context[j, 0]
-    change, of_context = np.empty((1, points), np.float32), np.empty((2, 1), np.float32)
-    place = _swiglu(weights, place, features, inner[2], change)
-    place = _swiglu(weights, place, context, inner[3], of_context)
-    for i in range(2):
-        truncation[i] = _softplus(np.float64(of_context[i, 0]))
-    if inner[4] >= 0:
-        _swiglu(weights, place, context, inner[4], of_context[:1])
-        multiplier = _softplus(np.float64(of_context[0, 0]))
+            tokens += n[s]
+        for j in range(d_model):
+            means[j] = _dot(n, h[j]) / tokens
+    for j in range(d_model):
+        for s in range(points):
+            features[d_model + j, s] = means[j]
+    change = np.empty((1, points), np.float32)
+    place = _swiglu(weights, place, features, transformation_inner, change)
+    if fresh:
+        of_means = np.empty((2, 1), np.float32)
+        mean = means[:d_model].reshape((d_model, 1))
+        place = _swiglu(weights, place, mean, truncation_inner, of_means)
+        for i in range(2):
+            truncation[i] = _softplus(np.float64(of_means[i, 0]))
+        means[d_model] = np.float32(multiplier)
+        if scale_inner >= 0:
+            _swiglu(weights, place, mean, scale_inner, of_means[:1])
+            means[d_model] = np.float32(_softplus(np.float64(of_means[0, 0])))
     for s in range(points):
-        smooth[s] = np.float32(multiplier) * (t[s] + change[0, s])
+        smooth[s] = means[d_model] * (t[s] + change[0, s])
+
+
+@njit(**OPTIONS)
+def _no_sums(sizes):
+    """Room for what `_evaluate` sums over the points."""
+    n_blocks, n_heads, d_model = sizes[:3]
+    width = d_model // n_heads
+    return np.empty((n_blocks, n_heads, width + 1, width), np.float32), np.empty(d_model + 1, np.float32)
 
 
 @dataclass(frozen=True)
@@ -193,18 +231,28 @@ class _Network:
 
     Attributes
     ----------
-    addresses : of its parameters when this was made.
+    outer : the dictionaries of submodules, of the network and of those that have some.
+    modules : what these held when this was made.
+    holders : the dictionaries of parameters.
+    addresses : of the parameters when this was made.
     parameters : the same memory as arrays, in the order of evaluation. They see what is written into it, by
         whatever means, and keep it from being used for anything else, so that an address means one parameter.
-    sizes : number of blocks, number of heads, width, and the inner widths of the SwiGLU layers.
+    axis : by which `np.concatenate` makes the tape of them.
+    tape : room for it.
+    sizes : see `_evaluate`.
     """
 
+    outer: list[dict[str, nn.Module | None]]
+    modules: list[nn.Module | None]
+    holders: list[dict[str, nn.Parameter]]
     addresses: list[int]
     parameters: list[np.ndarray]
-    sizes: tuple[int, int, int, tuple[int, int, int, int, int]]
+    axis: int | None
+    tape: np.ndarray
+    sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, network: nn.Module, addresses: list[int]) -> "_Network":
+    def of(cls, network: nn.Module) -> "_Network":
         n_heads = network.blocks[0].attention.n_heads if network.blocks else 1
         ffn = network.blocks[0].ffn if network.blocks else None
         heads = [network.transformation_head, network.truncation_head, network.scaling_head]
@@ -213,30 +261,46 @@ class _Network:
         for block in network.blocks:
             layers += [block.qkv_proj, block.attention.o_proj, block.norm1, *block.ffn.children(), block.norm2]
         layers += [layer for head in heads if head is not None for layer in head.children()]
-        parameters = [parameter.detach().numpy() for layer in layers for parameter in (layer.weight, layer.bias)]
-        return cls(addresses, parameters, (len(network.blocks), n_heads, len(layers[2].bias), inner))
+        parameters = [parameter.detach() for layer in layers for parameter in (layer.weight, layer.bias)]
+        # Flat arrays are put together faster, but what is not contiguous would be copied once and for all.
+        flat = all(parameter.is_contiguous() for parameter in parameters)
+        outer = [module._modules for module in network.modules() if module._modules]
+        holders = [module._parameters for module in network.modules() if module._parameters]
+        return cls(
+            outer,
+            _values(outer),
+            holders,
+            _addresses(holders),
+            [(parameter.flatten() if flat else parameter).numpy() for parameter in parameters],
+            0 if flat else None,
+            np.empty(sum(parameter.numel() for parameter in parameters), np.float32),
+            (len(network.blocks), n_heads, len(layers[2].bias), *inner),
+        )
+
+    def holds(self) -> bool:
+        """Whether no module has been replaced and no parameter has moved. `Module.parameters` takes far longer."""
+        return _values(self.outer) == self.modules and _addresses(self.holders) == self.addresses
+
+
+def _values(dictionaries: list[dict]) -> list:
+    return [*chain.from_iterable(dictionary.values() for dictionary in dictionaries)]
+
+
+def _addresses(holders: list[dict[str, nn.Parameter]]) -> list[int]:
+    return [parameter.data_ptr() for holder in holders for parameter in holder.values()]
 
 
 # Kept outside the networks, so that they are copied and saved without it.
 _networks: WeakKeyDictionary[nn.Module, _Network] = WeakKeyDictionary()
 
 
-def _described(network: nn.Module) -> _Network:
-    """The network's description, remade if one of its parameters has moved."""
-    addresses = _addresses(network)
+def network_of(network: nn.Module) -> tuple[np.ndarray, tuple[int, ...], float]:
+    """The weights, sizes and multiplier with which to call `_evaluate`, as they are now."""
     known = _networks.get(network)
-    if known is None or known.addresses != addresses:
-        known = _networks[network] = _Network.of(network, addresses)
-    return known
-
-
-def _addresses(module: nn.Module) -> list[int]:
-    """The addresses of a module's parameters, recursively. `Module.parameters` takes five times as long."""
-    modules = [module]
-    for outer in modules:
-        if outer._modules:
-            modules += outer._modules.values()
-    return [parameter.data_ptr() for inner in modules if inner._parameters for parameter in inner._parameters.values()]
+    if known is None or not known.holds():
+        known = _networks[network] = _Network.of(network)
+    np.concatenate(known.parameters, axis=known.axis, out=known.tape)
+    return known.tape, known.sizes, float(network.multiplier)
 
 
 def smooth_and_truncation(network: nn.Module, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -245,11 +309,14 @@ def smooth_and_truncation(network: nn.Module, t: Tensor, n: Tensor) -> tuple[Ten
     There are no gradients, and no hooks of the modules are called. Rows are independent of each other, and are spread
     over as many threads as PyTorch may use.
     """
-    described = _described(network)
-    weights = np.concatenate(described.parameters, axis=None)
+    weights, sizes, multiplier = network_of(network)
     points, counts = t.contiguous().numpy(), n.contiguous().numpy()
     smooth, truncation = np.empty_like(points), np.empty((len(points), 2), np.float32)
-    arguments = (weights, *described.sizes, float(network.multiplier))
-    for_each_row(lambda row: _evaluate(*arguments, points[row], counts[row], smooth[row], truncation[row]), len(t))
+
+    def evaluate(row: int) -> None:
+        sums = _no_sums(sizes)
+        _evaluate(weights, sizes, multiplier, points[row], counts[row], sums, True, smooth[row], truncation[row])
+
+    for_each_row(evaluate, len(t))
     scale, threshold = torch.from_numpy(truncation).split(1, dim=1)
     return torch.from_numpy(smooth), scale, threshold

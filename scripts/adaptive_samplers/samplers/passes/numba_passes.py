@@ -18,12 +18,15 @@ from adaptive_samplers.samplers.passes.knots import LARGEST_OUTPUT, Condensed, K
 from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
 BLOCK = 2048
+# Tokens that are counted together: by the counts alone it is known which part of a row a draw falls into.
+PART = 8 * BLOCK
 # Positions are counted in these parts of an interval, so that a token's count and its fraction add up in one integer.
 FRACTION_BITS = 19
 FRACTION = 1 << FRACTION_BITS
 COUNT_BITS = 40
-# One table would make every token wait for the previous one, because neighbors often fall into the same interval.
-TABLES = 4
+# Tokens of one part are counted above the sum of their positions.
+PLACE_BITS = 48
+FRACTIONS = (1 << COUNT_BITS) - 1
 
 FLOOR = np.float32(MASKED_BELOW)
 # A negative number's bits, mapped as `_in_order` does.
@@ -126,49 +129,67 @@ def _largest(values):
 
 
 @njit(**OPTIONS)
-def _sum_block(block, intervals, largest, split, near, far, places):
-    """Sum of exp(logit - largest); every token's position in parts of an interval, or that of the banned ones."""
-    total = ZERO
-    last = np.float32(intervals * FRACTION)
+def _log_total(row, largest):
+    """The log-sum-exp of a row, less its largest logit."""
+    total = 0.0
+    for start in range(0, row.size, BLOCK):
+        of_block = ZERO
+        for value in row[start : start + BLOCK]:
+            of_block += exp(max(value, FLOOR) - largest)
+        total += of_block
+    return np.log(total)
+
+
+@njit(**OPTIONS)
+def _position_block(block, intervals, largest, split, near, far, places):
+    """Every token's position in parts of an interval, or that of the banned ones."""
+    last, banned = np.float32(intervals * FRACTION), np.int32((intervals + 1) * FRACTION)
     near, far = near * np.float32(FRACTION), far * np.float32(FRACTION)
-    for i in range(block.size):
-        value = max(block[i], FLOOR)
-        depth = largest - value
-        total += exp(-depth)
-        places[i] = (
-            np.int32(_position(depth, split, near, far, last))
-            if depth < BANNED
-            else np.int32((intervals + 1) * FRACTION)
-        )
-    return total
+    if far > ZERO:
+        for i in range(block.size):
+            depth = largest - max(block[i], FLOOR)
+            places[i] = np.int32(_position(depth, split, near, far, last)) if depth < BANNED else banned
+    else:
+        # The same in fewer operations: knots are even, and nothing is wide enough to overflow.
+        for i in range(block.size):
+            depth = largest - max(block[i], FLOOR)
+            places[i] = np.int32(min(depth * near, last)) if depth < BANNED else banned
 
 
 @njit(**OPTIONS)
 def _count_block(places, tables):
-    for i in range(0, places.size - TABLES + 1, TABLES):
-        for table in range(TABLES):
-            place = np.uint32(places[i + table])
-            tables[table, place >> FRACTION_BITS] += (1 << COUNT_BITS) + np.int64(place & (FRACTION - 1))
-    for i in range(places.size - places.size % TABLES, places.size):
-        place = np.uint32(places[i])
-        tables[0, place >> FRACTION_BITS] += (1 << COUNT_BITS) + np.int64(place & (FRACTION - 1))
+    """Add up the places of each interval's tokens, and above `PLACE_BITS` their number."""
+    first, second = tables[0], tables[1]
+    for i in range(0, places.size - 1, 2):
+        one, other = np.uint64(places[i]), np.uint64(places[i + 1])
+        first[one >> np.uint64(FRACTION_BITS)] += np.uint64(1 << PLACE_BITS) | one
+        second[other >> np.uint64(FRACTION_BITS)] += np.uint64(1 << PLACE_BITS) | other
+    if places.size % 2:
+        one = np.uint64(places[places.size - 1])
+        first[one >> np.uint64(FRACTION_BITS)] += np.uint64(1 << PLACE_BITS) | one
 
 
 @njit(**OPTIONS)
-def _condense_row(row, intervals, largest, split, near, far, tokens, moved):
-    """Fill the row's `tokens` and `moved`; its log-sum-exp less the largest logit."""
-    places = np.empty(BLOCK, np.int32)
-    tables = np.zeros((TABLES, intervals + 2), np.int64)
-    total = 0.0
-    for start in range(0, row.size, BLOCK):
-        block = row[start : start + BLOCK]
-        total += _sum_block(block, intervals, largest, split, near, far, places)
-        _count_block(places[: block.size], tables)
-    for interval in range(intervals + 1):
-        summed = tables[0, interval] + tables[1, interval] + tables[2, interval] + tables[3, interval]
-        tokens[interval] = summed >> COUNT_BITS
-        moved[interval] = (summed & ((1 << COUNT_BITS) - 1)) / FRACTION
-    return np.log(total)
+def _count_row(row, intervals, largest, split, near, far, counted):
+    """Fill the row's `counted`, a table for each part of `PART` tokens.
+
+    An element holds the number of tokens in an interval, above `COUNT_BITS`, and the sum of how far they lie from the
+    knot above them, in `FRACTION`s of the interval.
+    """
+    places = np.empty(BLOCK, np.uint32)
+    # One table would make every token wait for the previous one, because neighbors often fall into the same interval.
+    tables = np.zeros((2, intervals + 2), np.uint64)
+    for part in range(counted.shape[0]):
+        for start in range(part * PART, min((part + 1) * PART, row.size), BLOCK):
+            block = row[start : start + BLOCK]
+            _position_block(block, intervals, largest, split, near, far, places.view(np.int32))
+            _count_block(places[: block.size], tables)
+        for interval in range(intervals + 1):
+            summed = np.int64(tables[0, interval] + tables[1, interval])
+            count = summed >> PLACE_BITS
+            fractions = (summed & ((1 << PLACE_BITS) - 1)) - count * (np.int64(interval) << FRACTION_BITS)
+            counted[part, interval] = (count << COUNT_BITS) + fractions
+        tables[:] = 0
 
 
 @njit(**OPTIONS)
@@ -295,6 +316,11 @@ def _draw_row(row, place, knots, truncation, uniform):
     return chosen * BLOCK + token
 
 
+def parts(vocabulary: int) -> int:
+    """How many parts of a row are counted separately."""
+    return (vocabulary + PART - 1) // PART
+
+
 def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Condensed:
     """See `portable.condense`."""
     rows = _as_array(logits)
@@ -303,13 +329,13 @@ def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Conde
     check_rows(largest)
     grid = KnotGrid.between(intervals, largest, smallest, lowest)
     place = torch.stack([grid.largest, grid.split, grid.near, grid.far], dim=1).numpy()
-    tokens = np.empty((len(rows), intervals + 1))
-    moved = np.empty_like(tokens)
-    log_total = torch.tensor(
-        for_each_row(lambda row: _condense_row(rows[row], intervals, *place[row], tokens[row], moved[row]), len(rows)),
-        dtype=torch.float64,
-    )
-    return Condensed.from_sums(grid, torch.from_numpy(tokens), torch.from_numpy(moved), log_total, lowest)
+    counted = np.empty((len(rows), parts(rows.shape[1]), intervals + 1), np.int64)
+    for_each_row(lambda row: _count_row(rows[row], intervals, *place[row], counted[row]), len(rows))
+    log_total = for_each_row(lambda row: _log_total(rows[row], place[row, 0]), len(rows))
+    counted = counted.sum(1)
+    tokens, moved = (counted >> COUNT_BITS).astype(np.float64), (counted & FRACTIONS) / FRACTION
+    sums = torch.from_numpy(tokens), torch.from_numpy(moved), torch.tensor(log_total, dtype=torch.float64)
+    return Condensed.from_sums(grid, *sums, lowest)
 
 
 def spread(logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
