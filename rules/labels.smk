@@ -32,7 +32,6 @@ rule embed_candidates:
     input:
         prompts=results("prompts.parquet"),
         candidates=results("candidates.parquet"),
-        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         results("embeddings.parquet"),

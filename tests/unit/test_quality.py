@@ -12,7 +12,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
-from adaptive_samplers.labels.judges.features import features_of, texts_to_embed, token_ends
+from adaptive_samplers.labels.judges.features import TokenEnds, features_of, texts_to_embed
 from adaptive_samplers.labels.judges.training_pairs import read_pairs
 from adaptive_samplers.labels.quality import label_quality, merge_summaries, under_one_seed
 from adaptive_samplers.labels.tournament import Comparison
@@ -75,7 +75,7 @@ def embeddings_of(texts):
     return pd.DataFrame(rows)
 
 
-EMBEDDINGS = embeddings_of(texts_to_embed(PROMPTS, CANDIDATES, decode))
+EMBEDDINGS = embeddings_of(texts_to_embed(PROMPTS, CANDIDATES))
 
 
 def judge_of(candidates):
@@ -83,7 +83,7 @@ def judge_of(candidates):
 
 
 def test_texts_to_embed_are_questions_answers_and_what_the_judge_sees():
-    assert texts_to_embed(PROMPTS, CANDIDATES, decode) == {
+    assert texts_to_embed(PROMPTS, CANDIDATES) == {
         "Question a",
         "Question b",
         "One two.",
@@ -96,8 +96,8 @@ def test_texts_to_embed_are_questions_answers_and_what_the_judge_sees():
 
 
 def test_token_ends():
-    assert token_ends([0, 1, 2], "length", decode) == [3, 7, 8]
-    assert token_ends([0, 1, 2], "stop", decode) == [0, 0, 0]
+    assert list(TokenEnds([0, 1, 2], "length", decode)) == [3, 7, 8]
+    assert list(TokenEnds([0, 1, 2], "stop", decode)) == [0, 0, 0]
 
 
 def test_features_by_hand():

@@ -66,7 +66,7 @@ def ready(kind: str, folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, P
             yield {"base_url": api.url}, {}, table
     elif kind == "feature_reward":
         FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4)).save(folder / "judge.json")
-        vectors = embeddings(texts_to_embed(PROMPTS, table, tokenizer.decode))
+        vectors = embeddings(texts_to_embed(PROMPTS, table))
         write_table("embeddings", vectors, folder / "embeddings.parquet")
         yield {}, {"judge": folder / "judge.json", "embeddings": folder / "embeddings.parquet", "model": model}, table
     else:

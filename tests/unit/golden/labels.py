@@ -39,7 +39,7 @@ def golden_judge(_):
 def golden_quality(_):
     reward = FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4))
     table = candidates()
-    vectors = embeddings(texts_to_embed(PROMPTS, table, decode))
+    vectors = embeddings(texts_to_embed(PROMPTS, table))
     judge = feature_reward_judge(reward, PROMPTS, table, vectors, decode)
     results = []
     for schedule in ("swiss", "round_robin"):
