@@ -40,11 +40,11 @@ def golden_quality(_):
     reward = FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4))
     table = candidates()
     vectors = embeddings(texts_to_embed(PROMPTS, table))
-    judge = feature_reward_judge(reward, PROMPTS, table, vectors, decode)
     results = []
     for schedule in ("swiss", "round_robin"):
         tournament = Tournament(schedule=schedule, rounds=2 if schedule == "swiss" else None, regularization=0.1)
-        results += label_quality(table, judge, tournament, 0.0, seed=7)
+        judge = feature_reward_judge(reward, PROMPTS, lambda texts: vectors, decode)
+        results += in_whole(label_quality, [table], judge, tournament, 0.0, seed=7)
     return results
 
 
