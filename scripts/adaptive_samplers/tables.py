@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -477,8 +478,9 @@ def parts_of_prompts(
 def write_parts(name: str, parts: Iterable[pd.DataFrame], path: Path | str) -> None:
     """Write the table `name` part by part, atomically: parts not yet written are not in memory."""
     with table_writer(name, path) as writer:
-        for part in parts:
-            writer.write_table(to_arrow(name, part))
+        for table in map(partial(to_arrow, name), parts):
+            writer.write_table(table)
+            del table  # before the next part is made
 
 
 def without_prompts(batch: pa.RecordBatch, prompt_ids: pa.Array) -> pa.RecordBatch:

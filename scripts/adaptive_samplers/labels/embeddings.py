@@ -84,9 +84,12 @@ def embed_in_parts(parts: Iterable[set[str]], embed: Callable[[Iterable[str]], p
     for texts in parts:
         new = {content_number(text): text for text in texts}
         numbers = np.fromiter(new, np.uint64, len(new))
-        if left := [new[number] for number in np.setdiff1d(numbers, known, assume_unique=True).tolist()]:
-            yield embed(left)
+        left = [new[number] for number in np.setdiff1d(numbers, known, assume_unique=True).tolist()]
         known = np.union1d(known, numbers)
+        del texts, new  # before the next part is read
+        if left:
+            yield embed(left)
+        del left
 
 
 @lru_cache(maxsize=1)  # one model embeds all parts of the answers

@@ -11,6 +11,7 @@ import pandas as pd
 from adaptive_samplers.labels.embeddings import vectors_for
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.progress import progress
+from adaptive_samplers.tables import ROWS_AT_A_TIME
 
 FEATURES = ("relevance", "mean_logprob", "end_logprob", "distinct_2")
 
@@ -155,9 +156,11 @@ def features_of(
     rows = [row for row in candidates.itertuples() if row.finish_reason != "error"]
     if not rows:
         return features
-    asked = vectors_for([questions[row.prompt_id] for row in rows], embeddings)
+    prompt_ids, prompt_of_row = np.unique([row.prompt_id for row in rows], return_inverse=True)
+    asked = vectors_for([questions[prompt_id] for prompt_id in prompt_ids], embeddings)
     said = vectors_for([judged_text(row.text, row.finish_reason) for row in rows], embeddings)
-    relevance = (asked * said).sum(axis=1)
+    some = [slice(start, start + ROWS_AT_A_TIME) for start in range(0, len(rows), ROWS_AT_A_TIME)]
+    relevance = np.concatenate([(asked[prompt_of_row[part]] * said[part]).sum(axis=1) for part in some])
     features[answered] = [
         answer_features(
             row.text,
