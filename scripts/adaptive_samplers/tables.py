@@ -383,8 +383,8 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Read the table `name` like `read_table`, a limited number of rows at a time, if it does not fit in memory.
 
-    With `only`, a column of strings and some values, only the rows with one of these values are returned. Of row groups
-    without any, no other column is read.
+    With `only`, a column of strings and some values, only the rows with one of these values are returned, and no batch
+    without any. Of row groups without any, no other column is read.
 
     Raises
     ------
@@ -420,12 +420,13 @@ def _rows_with(
     wanted = pa.array(sorted(values), pa.string())
     for group in range(file.num_row_groups):
         count, start = file.metadata.row_group(group).num_rows, 0
-        found = file.read_row_group(group, columns=[column])[column]
-        _check_rows(len(found), count)
-        chosen = pc.is_in(found, wanted).combine_chunks()
+        present = file.read_row_group(group, columns=[column])[column]
+        _check_rows(len(present), count)
+        chosen = pc.is_in(present, wanted).combine_chunks()
         if chosen.true_count:
             for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
-                yield batch.filter(chosen.slice(start, len(batch)))
+                if len(found := batch.filter(chosen.slice(start, len(batch)))):
+                    yield found
                 start += len(batch)
             _check_rows(start, count)
 
