@@ -178,7 +178,7 @@ rule label_diversity:
         "../envs/labels.yaml"
     threads: 1
     resources:
-        mem_mb=growing(6000),
+        mem_mb=growing(4000),
         runtime=growing(60),
     params:
         **stage("label_diversity"),
@@ -207,7 +207,7 @@ rule label_correctness:
         "../envs/labels.yaml"
     threads: 2
     resources:
-        mem_mb=growing(6000),
+        mem_mb=growing(4000),
         runtime=growing(60),
     params:
         **stage("label_correctness"),
@@ -257,7 +257,7 @@ rule label_overlap:
         "../envs/labels.yaml"
     threads: 1
     resources:
-        mem_mb=growing(6000),
+        mem_mb=growing(4000),
         runtime=growing(60),
     params:
         **stage("label_overlap"),
