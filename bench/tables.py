@@ -1,12 +1,19 @@
-"""Time and memory of verify, score and select on synthetic answers, as many as a real grid has.
+"""Time and memory of stages that read all answers, on synthetic answers, as many as a real grid has.
 
     python bench/tables.py                  2,000 prompts x 143 heuristics x 8 seeds; writes bench/tables.json
+    python bench/tables.py --labels         the five labelling stages instead; writes bench/labels.json
     python bench/tables.py --prompts 100    fewer prompts
-    python bench/tables.py --plain          the same in plain pandas beside it (see bench/plain_tables.py)
-    python bench/tables.py --folder FOLDER  where the data goes meanwhile: about 10 GB
+    python bench/tables.py --plain          verify, score and select in plain pandas too (see bench/plain_tables.py)
+    python bench/tables.py --folder FOLDER  where the data goes meanwhile: about 10 GB, with --labels 20
+    python bench/tables.py --steps STEP ... these only; what they read must be in the FOLDER, which --keep leaves there
 
 Each step is its rule's own script, in a process of its own. The time is that of the process, its start and its imports
 included; the memory is its largest resident set (VmHWM), so it needs Linux.
+
+Every answer has a text of its own. The labelling stages do all that they do in a run with the default settings, except
+that the embedder is a table of one random vector per word (384 numbers, as the default embedder has) in place of a
+network, and that the weights of the embedded judge are made up: neither changes what is read, kept or written. The
+answers to every other prompt are verified, by `numeric`; the corpus has ten million tokens.
 """
 
 import argparse
@@ -18,7 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +41,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
+from adaptive_samplers.config.schema import complete, config_schema  # noqa: E402
 from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.generation import ROWS_PER_WRITE  # noqa: E402
 from adaptive_samplers.hashing import content_id  # noqa: E402
@@ -42,28 +51,43 @@ from adaptive_samplers.tables import KEY, SCHEMAS, read_table, write_table  # no
 
 STEPS = ("verify_candidates", "score_candidates", "select_training_set", "summarize_selection", "summarize_labels")
 PLAIN_STEPS = STEPS[:3]
+LABELLING_STEPS = ("label_correctness", "embed_candidates", "label_diversity", "label_quality", "label_overlap")
 PROMPTS, HEURISTICS, SEEDS, SHARDS = 2_000, 143, 8, 8
 VOCABULARY = 49_152
 SHORTEST, LONGEST = 100, 200  # tokens of an answer
 DISTINCT_PARTS = 4  # parts of ROWS_PER_WRITE answers that are drawn; then they come again, under other keys
 WEIGHTS, TOP_K, MEASURE, TOLERANCE = "a0.7_b0.3_c0.1", 2, "embedding_entropy", 0.5
+DIMENSIONS, CORPUS_TOKENS = 384, 10_000_000
 
 Row = dict[str, Any]
+
+
+def make_words() -> list[str]:
+    """A word for each token, all different, about as long as in English; one of 16 ends a sentence."""
+    generator, letters, words = np.random.default_rng(2), "abcdefghijklmnopqrstuvwxyz", {}
+    while len(words) < VOCABULARY:
+        size = int(generator.integers(1, 6))
+        word = " " + "".join(letters[place] for place in generator.integers(0, len(letters), size))
+        words.setdefault(word, f"{word}." if len(words) % 16 == 8 else word)
+    return list(words.values())
+
+
+def draw_tokens(generator: np.random.Generator, count: int) -> np.ndarray:
+    """Tokens of a Zipf-like distribution, int32."""
+    return (VOCABULARY ** generator.random(count)).astype(np.int32) - 1
 
 
 class Answers:
     """Answers drawn once: tokens of a Zipf-like distribution, as many characters a token as English has."""
 
     def __init__(self, generator: np.random.Generator) -> None:
-        letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-        sizes = generator.integers(1, 6, VOCABULARY)
-        self.words = pa.array([" " + "".join(generator.choice(letters, size)) for size in sizes])
+        self.words = pa.array(make_words())
         self.parts = [self._part(generator) for _ in range(DISTINCT_PARTS)]
 
     def _part(self, generator: np.random.Generator) -> dict[str, pa.Array]:
         lengths = generator.integers(SHORTEST, LONGEST + 1, ROWS_PER_WRITE)
         starts, count = np.concatenate([[0], np.cumsum(lengths)]), int(lengths.sum())
-        token_ids = (VOCABULARY ** generator.random(count)).astype(np.int32) - 1
+        token_ids = draw_tokens(generator, count)
         texts = pc.binary_join(pa.ListArray.from_arrays(_int32(starts), self.words.take(pa.array(token_ids))), "")
         ends = starts + np.arange(len(starts))
         log_probs = -generator.exponential(1.5, count + len(lengths)).astype(np.float32)
@@ -83,7 +107,10 @@ def _int32(values: np.ndarray) -> pa.Array:
 def make_data(
     folder: Path, prompts: int, heuristics: int = HEURISTICS, seeds: int = SEEDS, shards: int = SHARDS
 ) -> None:
-    """Write prompts, heuristics, shards of candidates (one answer failed) and labels as the workflow does."""
+    """Write prompts, heuristics, shards of candidates (one answer failed) and labels as the workflow does.
+
+    Each answer begins with a number of its own: texts are distinct, and there is something to verify.
+    """
     generator = np.random.default_rng(0)
     prompt_ids = pa.array(sorted(content_id(["prompt", number]) for number in range(prompts)))
     heuristic_ids = pa.array(sorted(content_id(["heuristic", number]) for number in range(heuristics)))
@@ -92,9 +119,9 @@ def make_data(
         "prompts",
         pd.DataFrame({"prompt_id": prompt_ids.to_pylist(), "kind": kinds}).assign(
             dataset="synthetic",
-            messages="[]",
+            messages=[json.dumps([{"role": "user", "content": f"question {number}"}]) for number in range(prompts)],
             verifier=["numeric" if kind == "verifiable" else None for kind in kinds],
-            ground_truth=None,
+            ground_truth=["7" if kind == "verifiable" else None for kind in kinds],
             split=[("train", "validation", "test")[number % 3] for number in range(prompts)],
         ),
         folder / "prompts.parquet",
@@ -113,7 +140,7 @@ def make_data(
         _int32(np.concatenate([[0], np.cumsum(lengths)])),
         _int32(generator.integers(0, VOCABULARY, int(lengths.sum()))),
     )
-    answers = Answers(generator)
+    answers, written = Answers(generator), 0
     for number, shard in enumerate(keys):
         path = folder / "candidates" / f"seed={number // shards}" / f"shard={number % shards}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +151,9 @@ def make_data(
                     name: array.slice(0, len(rows)) for name, array in answers.parts[number % DISTINCT_PARTS].items()
                 }
                 columns |= {name: rows[name] for name in KEY}
+                numbers = pa.array(range(written, written + len(rows))).cast(pa.string())
+                columns["text"] = pc.binary_join_element_wise(numbers, columns["text"], "")
+                written += len(rows)
                 columns["prompt_token_ids"] = questions.take(rows["prompt"])
                 columns["sample_seed"] = pa.array(np.arange(len(rows), dtype=np.uint64))
                 columns["engine"] = pa.array(["synthetic"] * len(rows))
@@ -134,6 +164,31 @@ def make_data(
                     columns["error"] = pa.array(["out of memory", *[None] * (len(rows) - 1)])
                 writer.write_table(pa.table(columns).select(SCHEMAS["candidates"].names).cast(SCHEMAS["candidates"]))
     _write_labels(folder / "labels", pa.concat_tables(keys), generator)
+
+
+def make_models(folder: Path) -> None:
+    """Write what labelling stages read besides tables: a tokenizer, an embedder, a judge, and an index of a corpus."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    from adaptive_samplers.labels.judges.feature_reward import FeatureReward
+    from adaptive_samplers.labels.overlap import build_index
+
+    words = make_words()
+    tokenizer = Tokenizer(models.WordLevel({word: token for token, word in enumerate(words)}, unk_token=words[0]))
+    tokenizer.decoder = decoders.Fuse()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder / "model")
+    LlamaConfig(vocab_size=VOCABULARY).save_pretrained(folder / "model")
+    generator = np.random.default_rng(1)
+    plain = {word.strip(): token for token, word in enumerate(words)}
+    by_word = Tokenizer(models.WordLevel(plain, unk_token=words[0].strip()))
+    by_word.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    weights = generator.normal(size=(VOCABULARY, DIMENSIONS)).astype(np.float32)
+    SentenceTransformer(modules=[StaticEmbedding(by_word, embedding_weights=weights)]).save(str(folder / "embedder"))
+    FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4)).save(folder / "judge.json")
+    build_index(np.split(draw_tokens(generator, CORPUS_TOKENS), 1000), folder / "corpus_index", VOCABULARY)
 
 
 def _ranges(prompts: int, shards: int) -> Iterator[tuple[int, int]]:
@@ -191,6 +246,10 @@ class Files(list):
         """A file by its name; None where the rule has none."""
         return self.__dict__.get(name)
 
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Names and files."""
+        return self.__dict__.items()
+
 
 def rule(step: str, folder: Path) -> SimpleNamespace:
     """What Snakemake gives to the script of a step."""
@@ -203,6 +262,8 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
         "normalization": {"scope": "global", "method": "zscore"},
         "kinds": {label: ["creative", "verifiable", "factual", "chat"] for label in LABELS},
     }
+    made = {name: str(folder / name) for name in ("embeddings.parquet", "model", "embedder", "judge.json")}
+    answers = {"prompts": tables["prompts"], "candidates": tables["candidates"]}
     inputs = {
         "verify_candidates": {
             "prompts": tables["prompts"],
@@ -213,6 +274,16 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
         "select_training_set": {name: tables[name] for name in ("scores", "candidates", "heuristics")},
         "summarize_selection": {**tables, "training_sets": [training_set]},
         "summarize_labels": {**tables, **labels, "overlap": []},
+        "label_correctness": answers,
+        "embed_candidates": {**answers, "model": made["model"], "embedder": made["embedder"]},
+        "label_diversity": {"candidates": tables["candidates"], "embeddings": made["embeddings.parquet"]},
+        "label_quality": {
+            **answers,
+            "model": made["model"],
+            "judge": made["judge.json"],
+            "embeddings": made["embeddings.parquet"],
+        },
+        "label_overlap": {"index": str(folder / "corpus_index"), "candidates": tables["candidates"]},
     }
     outputs = {
         "verify_candidates": {"candidates": tables["candidates"], "report": str(folder / "candidates_report.json")},
@@ -228,17 +299,30 @@ def rule(step: str, folder: Path) -> SimpleNamespace:
             **{name: str(folder / f"{name}.csv") for name in ("distributions", "correlations")},
             "tex": str(folder / "correlations.tex"),
         },
+        "label_correctness": {"labels": str(folder / "made" / "correctness.parquet")},
+        "embed_candidates": {"embeddings": made["embeddings.parquet"]},
+        **{
+            f"label_{name}": {
+                "labels": str(folder / "made" / f"{name}.parquet"),
+                "report": str(folder / "made" / f"{name}.json"),
+            }
+            for name in ("diversity", "quality", "overlap")
+        },
     }
-    settings = {
-        "seeds": list(range(len(list(folder.glob("candidates/*"))))),
-        "generation": {"tolerance": TOLERANCE},
-        "scoring": scoring,
-    }
+    if step in LABELLING_STEPS:
+        # The defaults; what must be given is not read.
+        settings = complete({"run": {}, "model": {}, "labels": {"embedder": {}}}, config_schema())
+    else:
+        settings = {
+            "seeds": list(range(len(list(folder.glob("candidates/*"))))),
+            "generation": {"tolerance": TOLERANCE},
+            "scoring": scoring,
+        }
     return SimpleNamespace(
         input=Files(**inputs[step]),
         output=Files(**outputs[step]),
         params=SimpleNamespace(settings=settings, unrelated={}),
-        wildcards=SimpleNamespace(weights=WEIGHTS, top_k=TOP_K),
+        wildcards=SimpleNamespace(weights=WEIGHTS, top_k=TOP_K, shard=0),
         log=[str(folder / f"{step}.log")],
         threads=1,
         resources={},
@@ -293,42 +377,45 @@ def measure(step: str, form: str, folder: Path) -> tuple[float, int]:
     return time.perf_counter() - start, int(done.stdout.split()[-1])
 
 
-def measure_all(prompts: int, forms: Sequence[str], parent: Path | None) -> list[Row]:
-    """Make the data, measure the steps, delete the data."""
-    rows = []
-    with tempfile.TemporaryDirectory(dir=parent) as place:
-        folder = Path(place)
-        start = time.perf_counter()
-        make_data(folder, prompts)
-        size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
-        print(f"{size / 1e9:.1f} GB of data made in {time.perf_counter() - start:.0f} s", flush=True)
-        print(f"{'step':<22} {'form':<6} {'rows':>10} {'seconds':>8} {'peak GB':>8}")
-        for form in forms:
-            for step in STEPS if form == "ours" else PLAIN_STEPS:
-                seconds, peak = measure(step, form, folder)
-                rows.append(
-                    {
-                        "step": step,
-                        "form": form,
-                        "rows": prompts * HEURISTICS * SEEDS,
-                        "seconds": seconds,
-                        "peak_bytes": peak,
-                        "load": os.getloadavg()[0],
-                        "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-                        "versions": versions("pandas", "pyarrow", "numpy"),
-                    }
-                )
-                print(f"{step:<22} {form:<6} {rows[-1]['rows']:>10,} {seconds:>8.1f} {peak / 1e9:>8.2f}", flush=True)
-    return rows
+def measure_all(steps: Sequence[tuple[str, str]], rows: int, folder: Path) -> Iterator[Row]:
+    """Measure steps, each in a form, on data with so many answers."""
+    print(f"{'step':<22} {'form':<6} {'rows':>10} {'seconds':>8} {'peak GB':>8}")
+    for step, form in steps:
+        seconds, peak = measure(step, form, folder)
+        print(f"{step:<22} {form:<6} {rows:>10,} {seconds:>8.1f} {peak / 1e9:>8.2f}", flush=True)
+        yield {
+            "step": step,
+            "form": form,
+            "rows": rows,
+            "seconds": seconds,
+            "peak_bytes": peak,
+            "load": os.getloadavg()[0],
+            "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "versions": versions("pandas", "pyarrow", "numpy"),
+        }
+
+
+def prepare(folder: Path, prompts: int, labels: bool) -> None:
+    """Make the data; for labels, verified answers and everything else that they read."""
+    start = time.perf_counter()
+    make_data(folder, prompts)
+    if labels:
+        make_models(folder)
+        measure("verify_candidates", "ours", folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+    print(f"{size / 1e9:.1f} GB of data made in {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=PROMPTS, help="how many prompts")
+    parser.add_argument("--labels", action="store_true", help="measure the labelling stages instead")
     parser.add_argument("--plain", action="store_true", help="measure plain pandas too")
     parser.add_argument("--folder", type=Path, help="folder for the data, which is deleted at the end")
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help="leave the data in the folder, and use what is there")
+    parser.add_argument("--steps", nargs="+", choices=(*STEPS, *LABELLING_STEPS), help="these steps only")
+    parser.add_argument("--step", choices=(*STEPS, *LABELLING_STEPS), help=argparse.SUPPRESS)
     parser.add_argument("--form", choices=("ours", "plain"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -338,9 +425,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.step:
         run_step(options.step, options.form, options.folder)
         return
-    rows = measure_all(options.prompts, ("ours", "plain") if options.plain else ("ours",), options.folder)
-    write_json(rows, FOLDER / "tables.json")
-    print(f"written to {FOLDER / 'tables.json'}")
+    steps = [(step, "ours") for step in options.steps or (LABELLING_STEPS if options.labels else STEPS)]
+    if options.plain and not options.labels:
+        steps += [(step, "plain") for step in PLAIN_STEPS]
+    with ExitStack() as stack:
+        if options.keep:
+            folder = options.folder
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder)))
+        if not (folder / "heuristics.parquet").exists():
+            prepare(folder, options.prompts, options.labels)
+        rows = list(measure_all(steps, options.prompts * HEURISTICS * SEEDS, folder))
+    output = FOLDER / ("labels.json" if options.labels else "tables.json")
+    write_json(rows, output)
+    print(f"written to {output}")
 
 
 if __name__ == "__main__":

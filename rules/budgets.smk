@@ -58,7 +58,6 @@ use rule embed_candidates as embed_budget_phase with:
     input:
         prompts=results("prompts.parquet"),
         candidates=results("{budget_phase}_phase/candidates.parquet"),
-        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         results("{budget_phase}_phase/embeddings.parquet"),

@@ -79,7 +79,6 @@ use rule embed_candidates as embed_evaluation with:
     input:
         prompts=results("prompts.parquet"),
         candidates=results("evaluation/candidates.parquet"),
-        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         results("evaluation/embeddings.parquet"),

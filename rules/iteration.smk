@@ -133,7 +133,6 @@ use rule embed_candidates as embed_iteration with:
     input:
         prompts=f"{ITERATION_OF}/prompts.parquet",
         candidates=JUDGED,
-        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         f"{ITERATION_OF}/embeddings.parquet",

@@ -32,7 +32,6 @@ rule embed_candidates:
     input:
         prompts=results("prompts.parquet"),
         candidates=results("candidates.parquet"),
-        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         results("embeddings.parquet"),
@@ -179,7 +178,7 @@ rule label_diversity:
         "../envs/labels.yaml"
     threads: 1
     resources:
-        mem_mb=growing(6000),
+        mem_mb=growing(4000),
         runtime=growing(60),
     params:
         **stage("label_diversity"),
@@ -208,7 +207,7 @@ rule label_correctness:
         "../envs/labels.yaml"
     threads: 2
     resources:
-        mem_mb=growing(6000),
+        mem_mb=growing(4000),
         runtime=growing(60),
     params:
         **stage("label_correctness"),
@@ -258,7 +257,7 @@ rule label_overlap:
         "../envs/labels.yaml"
     threads: 1
     resources:
-        mem_mb=growing(6000),
+        mem_mb=growing(4000),
         runtime=growing(60),
     params:
         **stage("label_overlap"),

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from adaptive_samplers.labels.embeddings import embed_in_parts, embed_texts
 from adaptive_samplers.labels.judges.features import texts_to_embed
-from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import parts_of_prompts, read_table, write_parts
@@ -14,9 +13,7 @@ from adaptive_samplers.tables import parts_of_prompts, read_table, write_parts
 def main(snakemake):
     config = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
-    decode = ChatTokenizer(snakemake.input.model, config.model.trust_remote_code).decode
-    columns = ["token_ids", "text", "finish_reason"]
-    parts = parts_of_prompts("candidates", snakemake.input.candidates, columns)
+    parts = parts_of_prompts("candidates", snakemake.input.candidates, ["text", "finish_reason"])
     embed = partial(
         embed_texts,
         model_folder=Path(snakemake.input.embedder),
@@ -24,7 +21,7 @@ def main(snakemake):
         batch_size=32,
         trust_remote_code=config.labels.embedder.trust_remote_code,
     )
-    texts = (texts_to_embed(prompts, part, decode) for part in parts)
+    texts = (texts_to_embed(prompts, part) for part in parts)
     write_parts("embeddings", embed_in_parts(texts, embed), snakemake.output[0])
 
 

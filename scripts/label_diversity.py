@@ -17,6 +17,7 @@ def main(snakemake):
         for part in parts_of_prompts("candidates", snakemake.input.candidates, columns):
             labels, found = label_diversity(part, read_embeddings(snakemake.input.embeddings, set(part["text"])))
             report.update(found)
+            del part  # before the next one is read
             yield labels
 
     write_parts("diversity", labelled(), snakemake.output.labels)

@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -31,6 +32,14 @@ LOADED = {
 }
 HUB = {"kind": "hub", "repo": "owner/name"}
 REMOVED = object()
+
+
+def in_whole(
+    label: Callable[..., Iterator[pd.DataFrame]], parts: Iterable[pd.DataFrame], *arguments: Any, **named: Any
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The labels of all parts, from a labeller that gives them part by part, and its report."""
+    report: dict[str, Any] = {}
+    return pd.concat(label(parts, *arguments, **named, report=report), ignore_index=True), report
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -363,9 +364,7 @@ def read_table(
     """
     columns = SCHEMAS[name].names if columns is None else columns
     if prompt_ids is not None:
-        wanted = pa.array(sorted(prompt_ids), pa.string())
-        batches = read_batches(name, path, [*dict.fromkeys(["prompt_id", *columns])])
-        found = [batch.filter(pc.is_in(batch["prompt_id"], wanted)).select(columns) for batch in batches]
+        found = list(read_batches(name, path, columns, only=("prompt_id", prompt_ids)))
         schema = pa.schema([SCHEMAS[name].field(column) for column in columns])
         return pa.Table.from_batches(found, schema).to_pandas(self_destruct=True)
     rows = _check_file(name, path)
@@ -376,9 +375,16 @@ def read_table(
 
 
 def read_batches(
-    name: str, path: Path | str, columns: list[str] | None = None, rows: int = ROWS_AT_A_TIME
+    name: str,
+    path: Path | str,
+    columns: list[str] | None = None,
+    rows: int = ROWS_AT_A_TIME,
+    only: tuple[str, Collection[str]] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read the table `name` like `read_table`, a limited number of rows at a time, if it does not fit in memory.
+
+    With `only`, a column of strings and some values, only the rows with one of these values are returned, and no batch
+    without any. Of row groups without any, no other column is read.
 
     Raises
     ------
@@ -392,15 +398,37 @@ def read_batches(
     with _damage_named(name, path):
         file = pq.ParquetFile(path, **options)
     with file:
-        batches = file.iter_batches(rows, columns=columns)
+        batches = _all_rows(file, columns, rows, left) if only is None else _rows_with(file, columns, rows, *only)
         while True:
             with _damage_named(name, path):
                 batch = next(batches, None)
-                if batch is None:
-                    _check_rows(0, left)
-                    return
-            left -= len(batch)
+            if batch is None:
+                return
             yield batch
+
+
+def _all_rows(file: pq.ParquetFile, columns: list[str], rows: int, left: int) -> Iterator[pa.RecordBatch]:
+    for batch in file.iter_batches(rows, columns=columns):
+        left -= len(batch)
+        yield batch
+    _check_rows(0, left)
+
+
+def _rows_with(
+    file: pq.ParquetFile, columns: list[str], rows: int, column: str, values: Collection[str]
+) -> Iterator[pa.RecordBatch]:
+    wanted = pa.array(sorted(values), pa.string())
+    for group in range(file.num_row_groups):
+        count, start = file.metadata.row_group(group).num_rows, 0
+        present = file.read_row_group(group, columns=[column])[column]
+        _check_rows(len(present), count)
+        chosen = pc.is_in(present, wanted).combine_chunks()
+        if chosen.true_count:
+            for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
+                if len(found := batch.filter(chosen.slice(start, len(batch)))):
+                    yield found
+                start += len(batch)
+            _check_rows(start, count)
 
 
 def read_metadata(name: str, path: Path | str) -> dict[bytes, bytes]:
@@ -416,12 +444,17 @@ def read_metadata(name: str, path: Path | str) -> dict[bytes, bytes]:
 
 
 def parts_of_prompts(
-    name: str, path: Path | str, columns: list[str], rows: int = ROWS_IN_MEMORY, by_prompt: bool = False
+    name: str,
+    path: Path | str,
+    columns: list[str],
+    rows: int = ROWS_IN_MEMORY,
+    by_prompt: bool = False,
+    prompt_ids: Collection[str] | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """Read the table `name` in parts of about `rows` rows that hold all rows of their prompts.
+    """Read the table `name`, or its rows for some prompts, in parts of about `rows` rows that hold all of a prompt's.
 
-    For labels that compare the answers to one prompt, in any row order. The file is read once for each part. Parts come
-    in the order of their prompts' first rows, or, if `by_prompt`, of their ids.
+    For labels that compare the answers to one prompt, in any row order. For each part, the row groups that hold some of
+    it are read. Parts come in the order of their prompts' first rows, or, if `by_prompt`, of their ids.
 
     Raises
     ------
@@ -429,7 +462,8 @@ def parts_of_prompts(
         As `read_table`.
     """
     counts: Counter[str] = Counter()
-    for batch in read_batches(name, path, ["prompt_id"]):
+    only = None if prompt_ids is None else ("prompt_id", prompt_ids)
+    for batch in read_batches(name, path, ["prompt_id"], only=only):
         counts.update({count["values"]: count["counts"] for count in pc.value_counts(batch["prompt_id"]).to_pylist()})
     part: set[str] = set()
     size = 0
@@ -445,8 +479,9 @@ def parts_of_prompts(
 def write_parts(name: str, parts: Iterable[pd.DataFrame], path: Path | str) -> None:
     """Write the table `name` part by part, atomically: parts not yet written are not in memory."""
     with table_writer(name, path) as writer:
-        for part in parts:
-            writer.write_table(to_arrow(name, part))
+        for table in map(partial(to_arrow, name), parts):
+            writer.write_table(table)
+            del table  # before the next part is made
 
 
 def without_prompts(batch: pa.RecordBatch, prompt_ids: pa.Array) -> pa.RecordBatch:

@@ -9,6 +9,7 @@ from adaptive_samplers.config.model.labels import Tournament
 from adaptive_samplers.labels.judges.build import open_judge
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.labels.tournament import Comparison
+from support import in_whole
 from tiny_judges import PROMPTS, judge_config, tiny_answers, write_judge
 
 pytestmark = pytest.mark.sglang
@@ -32,9 +33,10 @@ def test_verdicts_are_those_of_the_model_in_process(kind, tiny_model_folder, sgl
         place.mkdir()
         config = judge_config(kind, engine=engine, sglang=sglang_settings)
         inputs = {"judge_model": str(folder)}
-        with open_judge(config, PROMPTS, ANSWERS, inputs, place / "out", place / "log") as judge:
+        with open_judge(config, PROMPTS, inputs, place / "out", place / "log") as judge:
+            judge.read(ANSWERS)
             outcomes = judge.compare(PAIRS)
-            labels, report = label_quality(ANSWERS, judge, TOURNAMENT, 1.0, seed=1)
+            labels, report = in_whole(label_quality, [ANSWERS], judge, TOURNAMENT, 1.0, seed=1)
             found[engine] = outcomes, labels, report, judge.failures
         assert [path.name for path in place.iterdir()] == ["log.server.log"] * (engine == "sglang")
     (expected, expected_labels, expected_report, _), (outcomes, labels, report, failures) = found.values()

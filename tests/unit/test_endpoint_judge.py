@@ -18,6 +18,7 @@ from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.serving import api as api_module
 from adaptive_samplers.serving import pool as pool_module
 from chat_server import ChatApi, chatting, completion
+from support import in_whole
 from tiny_judges import PROMPTS, QUESTIONS, judge_config, tiny_answers
 
 ANSWERS = tiny_answers()
@@ -56,7 +57,8 @@ def says_a_label(question):
 @contextmanager
 def judge_at(api, place, **changes):
     config = judge_config("endpoint", base_url=api.url, **changes)
-    with open_judge(config, PROMPTS, ANSWERS, {}, place / "out", place / "log") as judge:
+    with open_judge(config, PROMPTS, {}, place / "out", place / "log") as judge:
+        judge.read(ANSWERS)
         yield judge
 
 
@@ -280,7 +282,7 @@ def test_no_password_of_the_users_takes_the_keys_place(tmp_path, monkeypatch):
 
 def test_a_tournament(tmp_path):
     with chatting(ChatApi(says_probabilities)) as api, judge_at(api, tmp_path) as judge:
-        labels, report = label_quality(ANSWERS, judge, ROUND_ROBIN, 0.0, seed=1)
+        labels, report = in_whole(label_quality, [ANSWERS], judge, ROUND_ROBIN, 0.0, seed=1)
     assert report["failed"] == 0 and report["judge"]["kind"] == "endpoint"
     assert labels["rating"].notna().sum() == (ANSWERS["finish_reason"] != "error").sum()
     assert labels["reward"].isna().all()

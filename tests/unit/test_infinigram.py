@@ -23,6 +23,7 @@ from adaptive_samplers.labels.overlap.infinigram import ATTEMPTS, GIVE_UP_AFTER
 from adaptive_samplers.labels.overlap.tracers import SAMPLE
 from adaptive_samplers.tables import to_arrow
 from infinigram_server import INDEX, Api, serving
+from support import in_whole
 
 CORPUS = [5, 6, 7, 8, 9, 5, 6, 1, 2, 3, 4, 9, 9]
 ANSWERS = [[5, 6, 7, 1, 2, 3, 4], [], [9, 9, 9, 20], [8, 9, 5, 6, 1], [20, 21]]
@@ -54,9 +55,9 @@ def rows_of(table):
 def test_the_table_is_that_of_a_local_index(api, cache, tmp_path, threads):
     build_index([CORPUS], tmp_path / "index", vocab_size=30)
     candidates = candidates_of(ANSWERS)
-    expected, _ = label_overlap([candidates], LocalTracer(tmp_path / "index"), 3, 0.0)
+    expected, _ = in_whole(label_overlap, [candidates], LocalTracer(tmp_path / "index"), 3, 0.0)
     tracer = InfinigramTracer(client_of(api, cache), threads=threads)
-    found, report = label_overlap([candidates[:2], candidates[2:]], tracer, 3, 0.0)
+    found, report = in_whole(label_overlap, [candidates[:2], candidates[2:]], tracer, 3, 0.0)
     assert rows_of(found) == rows_of(expected)
     assert report["requests"] == len(api.received) and report["index"] == INDEX
     assert (report["answers"], report["empty_answers"], report["untraced_answers"]) == (5, 1, 0)
@@ -64,11 +65,11 @@ def test_the_table_is_that_of_a_local_index(api, cache, tmp_path, threads):
 
 def test_no_question_is_asked_twice_nor_by_the_next_run(api, cache, tmp_path):
     candidates = candidates_of(ANSWERS * 2)
-    first, _ = label_overlap([candidates], InfinigramTracer(client_of(api, cache)), 3, 0.0)
+    first, _ = in_whole(label_overlap, [candidates], InfinigramTracer(client_of(api, cache)), 3, 0.0)
     assert len(set(api.asked())) == len(api.asked())
     before = len(api.received)
     with ReplyCache(tmp_path / "deep" / "replies.sqlite") as other:
-        again, report = label_overlap([candidates], InfinigramTracer(client_of(api, other)), 3, 0.0)
+        again, report = in_whole(label_overlap, [candidates], InfinigramTracer(client_of(api, other)), 3, 0.0)
         assert rows_of(again) == rows_of(first)
         assert len(api.received) == before and report["requests"] == 0 and report["found_in_cache"] > before
         # Another index, or server, is another corpus.
@@ -126,7 +127,7 @@ def test_waits_double_and_heed_the_server(api, cache, monkeypatch):
 
 def test_requests_keep_the_pace_whatever_the_threads(api, cache):
     tracer = InfinigramTracer(client_of(api, cache, rate=100.0), threads=8)
-    label_overlap([candidates_of([[token, token + 1] for token in range(8)])], tracer, 3, 0.0)
+    in_whole(label_overlap, [candidates_of([[token, token + 1] for token in range(8)])], tracer, 3, 0.0)
     gaps = [b - a for a, b in zip(api.times, api.times[1:], strict=False)]
     assert len(api.times) >= 15
     # Requests may arrive a little late, but all together no sooner than the pace allows.
@@ -136,20 +137,22 @@ def test_requests_keep_the_pace_whatever_the_threads(api, cache):
 def test_untraced_answers_are_rows_with_their_error(api, cache):
     api.broken = lambda payload: 20 in payload.get("query_ids", [])
     tracer = InfinigramTracer(client_of(api, cache), threads=2)
-    table, report = label_overlap([candidates_of(ANSWERS)], tracer, 3, tolerance=0.4)
+    table, report = in_whole(label_overlap, [candidates_of(ANSWERS)], tracer, 3, tolerance=0.4)
     rows = rows_of(table)
     assert [row[:3] for row in rows] == [(1.0, 2, 4), (None, 0, 0), (None, None, None), (1.0, 1, 5), (None, None, None)]
     assert all("the server says: Internal server error" in rows[place][3] for place in (2, 4))
     assert report["untraced_answers"] == 2 and sum(report["failure_reasons"].values()) == 2
     with pytest.raises(UserError, match=r"2 of 5 answers could not be traced .*\(40\.0%\).*allows 39\.0%") as problem:
-        label_overlap([candidates_of(ANSWERS)], tracer, 3, tolerance=0.39)
+        in_whole(label_overlap, [candidates_of(ANSWERS)], tracer, 3, tolerance=0.39)
     assert "Internal server error" in str(problem.value)
 
 
 def test_a_server_that_is_gone_is_not_asked_for_ever(api, cache):
     api.broken = lambda payload: True
     answers = [[token] for token in range(3 * GIVE_UP_AFTER)]
-    table, report = label_overlap([candidates_of(answers)], InfinigramTracer(client_of(api, cache)), 1, tolerance=1.0)
+    table, report = in_whole(
+        label_overlap, [candidates_of(answers)], InfinigramTracer(client_of(api, cache)), 1, tolerance=1.0
+    )
     assert report["untraced_answers"] == len(answers)
     assert len(api.received) == ATTEMPTS * GIVE_UP_AFTER
     assert table["error"].str.contains("in a row").sum() == len(answers) - GIVE_UP_AFTER
@@ -213,7 +216,7 @@ def test_the_tokenizer_may_be_the_models_or_another(api, tmp_path, tiny_model_fo
         with open_tracer(OverlapSettings(**config), {"tokenizer": tiny_model_folder}) as tracer:
             assert tracer.columns == (("text",) if tokenizer else ("token_ids",))
             part = candidates.drop(columns="token_ids" if tokenizer else "text")
-            tables.append(label_overlap([part], tracer, 2, 0.0)[0])
+            tables.append(in_whole(label_overlap, [part], tracer, 2, 0.0)[0])
     assert rows_of(tables[0]) == rows_of(tables[1])
     assert tables[0]["longest_match"][0] >= len(encode(" quiet valley"))
 

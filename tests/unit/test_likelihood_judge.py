@@ -17,6 +17,7 @@ from adaptive_samplers.labels.judges.served import served_likelihoods
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.serving.pool import Reply
+from support import in_whole
 from tiny_judges import PROMPTS, QUESTIONS, judge_config, tiny_answers, write_judge
 
 ANSWERS = tiny_answers()
@@ -50,7 +51,8 @@ def plain(folder):
 def rewards_of(folder, place, candidates=ANSWERS, **changes):
     place.mkdir(parents=True, exist_ok=True)
     config = judge_config("likelihood", **changes)
-    with open_judge(config, PROMPTS, candidates, {"judge_model": folder}, place / "out", place / "log") as judge:
+    with open_judge(config, PROMPTS, {"judge_model": folder}, place / "out", place / "log") as judge:
+        judge.read(candidates)
         return judge.rewards, judge.measured(), judge.failures
 
 
@@ -114,8 +116,8 @@ def test_what_is_too_long_fails_and_enters_no_rating(folder, tmp_path):
     long.loc[2, "text"] = "word " * 400
     config = judge_config("likelihood", weights={**ONE, "answer": 1.0, "question": 1.0})
     inputs = {"judge_model": folder}
-    with open_judge(config, PROMPTS, long, inputs, tmp_path / "out", tmp_path / "log") as judge:
-        labels, summary = label_quality(long, judge, TOURNAMENT, 1.0, seed=1)
+    with open_judge(config, PROMPTS, inputs, tmp_path / "out", tmp_path / "log") as judge:
+        labels, summary = in_whole(label_quality, [long], judge, TOURNAMENT, 1.0, seed=1)
     assert [reason for _, reason in judge.failures] == ["longer than 120 tokens"]
     assert np.isnan(labels["reward"][2]) and np.isnan(labels["rating"][2]) and labels["comparisons"][2] == 0
     # Of the four others, two read the same.

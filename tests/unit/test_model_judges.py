@@ -31,6 +31,7 @@ from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.partfile import PartFile
 from adaptive_samplers.serving.pool import Reply
 from adaptive_samplers.tables import KEY, read_table, write_table
+from support import in_whole
 from tiny_judges import PROMPTS, QUESTIONS, TEMPLATE, judge_config, tiny_answers, write_judge
 
 ANSWERS = tiny_answers()
@@ -55,7 +56,8 @@ def tokenizer(tiny_model_folder):
 @contextmanager
 def opened(kind, folder, place, candidates=ANSWERS, **changes):
     config = judge_config(kind, **changes)
-    with open_judge(config, PROMPTS, candidates, {"judge_model": folder}, place / "out", place / "log.txt") as judge:
+    with open_judge(config, PROMPTS, {"judge_model": folder}, place / "out", place / "log.txt") as judge:
+        judge.read(candidates)
         yield judge
 
 
@@ -202,7 +204,9 @@ class FixedScorer:
 def pairwise_with(scorer, tokenizer, part, max_length=None, **changes):
     settings = judge_config("pairwise", **changes).labels.quality.judge
     calls = Calls(lambda: nullcontext(scorer), part, max_length)
-    return PairwiseJudge(settings, PROMPTS, ANSWERS, calls, ChatEncoder(tokenizer, settings))
+    judge = PairwiseJudge(settings, PROMPTS, calls, ChatEncoder(tokenizer, settings))
+    judge.read(ANSWERS)
+    return judge
 
 
 def test_position_bias_is_measured_and_cancels(tokenizer, tmp_path):
@@ -230,7 +234,7 @@ def test_failed_calls_enter_no_rating(tokenizer, tmp_path):
     candidates = tiny_answers()
     with PartFile(tmp_path / "out", "x") as part:
         judge = pairwise_with(FixedScorer(flaky), tokenizer, part)
-        labels, summary = label_quality(candidates, judge, TOURNAMENT, 0.3, seed=3)
+        labels, summary = in_whole(label_quality, [candidates], judge, TOURNAMENT, 0.3, seed=3)
         outcomes = dict(zip(all_pairs(), judge.compare(all_pairs()), strict=True))
     # Of answers with the same text, the first one plays for all.
     same = candidates.groupby(["prompt_id", "seed", "text", "finish_reason"])["heuristic_id"].transform("min")
@@ -270,7 +274,7 @@ def test_too_many_failed_calls_end_the_stage_with_rows_and_reasons(tokenizer, tm
             r"(?s)judge calls failed.*allows 1\.0%.*prompt p\d, heuristic h\d, seed \d, against heuristic h\d: HTTP 500"
         )
         with pytest.raises(UserError, match=match):
-            label_quality(ANSWERS, judge, TOURNAMENT, 0.01, seed=3)
+            in_whole(label_quality, [ANSWERS], judge, TOURNAMENT, 0.01, seed=3)
         assert len(list(part.rows())) > 10  # what was answered is kept for the next try
 
 
@@ -328,7 +332,7 @@ def test_what_is_too_long_for_the_model_fails(reward_folder, tmp_path):
     long = ANSWERS.copy()
     long.loc[2, "text"] = "word " * 400
     with opened("scalar", reward_folder, tmp_path, long) as judge:
-        labels, summary = label_quality(long, judge, TOURNAMENT, 1.0, seed=1)
+        labels, summary = in_whole(label_quality, [long], judge, TOURNAMENT, 1.0, seed=1)
     name = "prompt {prompt_id}, heuristic {heuristic_id}, seed {seed}".format(**long.loc[2])
     assert judge.failures == [(name, "longer than 120 tokens")]
     assert np.isnan(labels["reward"][2]) and np.isnan(labels["rating"][2]) and labels["comparisons"][2] == 0
@@ -420,5 +424,6 @@ def test_conversations_of_several_messages(reward_folder, tmp_path):
         messages=json.dumps([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}])
     )
     config = judge_config("scalar")
-    with open_judge(config, prompts, ANSWERS, {"judge_model": reward_folder}, tmp_path / "o", tmp_path / "l") as judge:
+    with open_judge(config, prompts, {"judge_model": reward_folder}, tmp_path / "o", tmp_path / "l") as judge:
+        judge.read(ANSWERS)
         assert len(judge.rewards) == (ANSWERS["finish_reason"] != "error").sum()

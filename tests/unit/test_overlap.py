@@ -20,6 +20,7 @@ from adaptive_samplers.labels.overlap import (
     read_corpus,
 )
 from adaptive_samplers.tables import to_arrow
+from support import in_whole
 
 
 def occurs(span, documents):
@@ -52,7 +53,7 @@ def brute_force(token_ids, documents, minimum_match):
 def label(candidates, folder, minimum_match):
     """The table of a local index, made in parts of two answers."""
     parts = (candidates[start : start + 2] for start in range(0, len(candidates), 2))
-    return label_overlap(parts, LocalTracer(folder), minimum_match, tolerance=0.0)
+    return in_whole(label_overlap, parts, LocalTracer(folder), minimum_match, tolerance=0.0)
 
 
 def candidates_of(token_lists, errors=None):
@@ -172,10 +173,11 @@ def test_failed_answers_have_null_values(tmp_path):
 
 
 @pytest.mark.usefixtures("tokengrams")
-def test_no_answers_give_an_empty_table(tmp_path):
+def test_no_answers_give_no_labels(tmp_path):
     build_index([[1, 2, 3]], tmp_path / "index", vocab_size=10)
-    table, report = label_overlap([], LocalTracer(tmp_path / "index"), 2, 0.0)
-    assert to_arrow("overlap", table).num_rows == report["answers"] == 0
+    report = {}
+    assert not list(label_overlap([], LocalTracer(tmp_path / "index"), 2, 0.0, report))
+    assert report["answers"] == 0
 
 
 @pytest.mark.usefixtures("tokengrams")

@@ -12,11 +12,12 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
-from adaptive_samplers.labels.judges.features import features_of, texts_to_embed, token_ends
+from adaptive_samplers.labels.judges.features import TokenEnds, features_of, texts_to_embed
 from adaptive_samplers.labels.judges.training_pairs import read_pairs
-from adaptive_samplers.labels.quality import label_quality, merge_summaries, under_one_seed
+from adaptive_samplers.labels.quality import label_quality, merge_summaries
 from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.tables import KEY, join_tables, read_table, write_table
+from support import in_whole
 
 WORDS = ["One", " two", ".", " three", " four", " one", " two", "!"]
 TOURNAMENT = Tournament(schedule="round_robin", regularization=0.1)
@@ -75,15 +76,15 @@ def embeddings_of(texts):
     return pd.DataFrame(rows)
 
 
-EMBEDDINGS = embeddings_of(texts_to_embed(PROMPTS, CANDIDATES, decode))
+EMBEDDINGS = embeddings_of(texts_to_embed(PROMPTS, CANDIDATES))
 
 
-def judge_of(candidates):
-    return feature_reward_judge(REWARD, PROMPTS, candidates, EMBEDDINGS, decode)
+def judge():
+    return feature_reward_judge(REWARD, PROMPTS, lambda texts: EMBEDDINGS, decode)
 
 
 def test_texts_to_embed_are_questions_answers_and_what_the_judge_sees():
-    assert texts_to_embed(PROMPTS, CANDIDATES, decode) == {
+    assert texts_to_embed(PROMPTS, CANDIDATES) == {
         "Question a",
         "Question b",
         "One two.",
@@ -96,8 +97,8 @@ def test_texts_to_embed_are_questions_answers_and_what_the_judge_sees():
 
 
 def test_token_ends():
-    assert token_ends([0, 1, 2], "length", decode) == [3, 7, 8]
-    assert token_ends([0, 1, 2], "stop", decode) == [0, 0, 0]
+    assert list(TokenEnds([0, 1, 2], "length", decode)) == [3, 7, 8]
+    assert list(TokenEnds([0, 1, 2], "stop", decode)) == [0, 0, 0]
 
 
 def test_features_by_hand():
@@ -113,12 +114,12 @@ def test_features_by_hand():
 def test_failed_answers_alone():
     failed = CANDIDATES[CANDIDATES["finish_reason"] == "error"]
     assert np.isnan(features_of(PROMPTS, failed, EMBEDDINGS, decode)).all()
-    labels, summary = label_quality(failed, judge_of(failed), TOURNAMENT, 0.0, seed=1)
+    labels, summary = in_whole(label_quality, [failed], judge(), TOURNAMENT, 0.0, seed=1)
     assert labels["rating"].isna().all() and summary["calls"] == 0
 
 
 def test_ratings_follow_the_rewards_within_their_group(tmp_path):
-    labels, summary = label_quality(CANDIDATES, judge_of(CANDIDATES), TOURNAMENT, 0.0, seed=1)
+    labels, summary = in_whole(label_quality, [CANDIDATES], judge(), TOURNAMENT, 0.0, seed=1)
     assert labels[KEY].equals(CANDIDATES[KEY])  # in the order of the candidates
     expected = 10 * features_of(PROMPTS, CANDIDATES, EMBEDDINGS, decode)[:, 0]
     np.testing.assert_allclose(labels["reward"], expected)
@@ -155,7 +156,8 @@ def test_answers_that_read_the_same_are_one_player():
             return super().compare(comparisons)
 
     rewards = {("a", f"h{number}", 0): reward for number, reward in ((1, 1.0), (2, 0.0), (3, -1.0), (4, 99.0))}
-    labels, summary = label_quality(same, Judge(rewards, {}, {}), TOURNAMENT, 0.0, seed=1)
+    judge = Judge(lambda answered: (rewards, {}), {})
+    labels, summary = in_whole(label_quality, [same], judge, TOURNAMENT, 0.0, seed=1)
     assert {frozenset(c[1:]) for c in asked} == {frozenset(pair) for pair in (("h1", "h2"), ("h1", "h3"), ("h2", "h3"))}
     assert summary["calls"] == 3 and summary["equal_answers"] == 2
     rating = labels.set_index(["heuristic_id", "seed"])["rating"]
@@ -178,11 +180,10 @@ def test_candidates_as_their_table_gives_them(tmp_path):
 def test_failed_judge_calls_are_no_ties():
     broken = CANDIDATES.copy()
     broken.at[0, "token_logprobs"] = [-1.0, np.nan, -1.0]
-    judge = judge_of(broken)
     match = r"(?s)1 of 3 judge calls failed \(33\.3%\).*allows 30\.0%.*prompt b, heuristic h1, seed 0: a feature is not"
     with pytest.raises(UserError, match=match):
-        label_quality(broken, judge, TOURNAMENT, 0.3, seed=1)
-    labels, summary = label_quality(broken, judge, TOURNAMENT, 0.34, seed=1)
+        in_whole(label_quality, [broken], judge(), TOURNAMENT, 0.3, seed=1)
+    labels, summary = in_whole(label_quality, [broken], judge(), TOURNAMENT, 0.34, seed=1)
     assert summary["failed"] == 1 and labels[labels["prompt_id"] == "b"]["rating"].isna().all()
     assert summary["failure_reasons"] == {"a feature is not a finite number": 1}
     assert np.isnan(labels["reward"][0]) and labels["reward"].notna().sum() == 5
@@ -190,7 +191,8 @@ def test_failed_judge_calls_are_no_ties():
 
 def test_probabilities_of_a_reward_judge():
     rewards = {("p", "a", 0): 2.0, ("p", "b", 0): -1.0, ("p", "c", 0): 2.0, ("p", "a", 1): 0.5}
-    judge = RewardJudge(rewards, {("p", "d", 0): "too long"}, {"kind": "test"})
+    judge = RewardJudge(lambda answered: (rewards, {("p", "d", 0): "too long"}), {"kind": "test"})
+    judge.read(CANDIDATES)
     pairs = [("a", "b"), ("b", "a"), ("a", "c"), ("a", "d"), ("d", "a")]
     found = judge.compare([Comparison(("p", 0), *pair) for pair in pairs])
     np.testing.assert_allclose(found, [1 / (1 + np.exp(-3)), 1 / (1 + np.exp(3)), 0.5, np.nan, np.nan])
@@ -276,6 +278,9 @@ class FailingJudge:
     def __init__(self):
         self.rewards, self.failures, self.said = {}, [], {}
 
+    def read(self, candidates):
+        self.failures = []
+
     def compare(self, comparisons):
         for comparison in comparisons:
             if content_number([*comparison]) % 20 == 0:
@@ -296,7 +301,7 @@ def test_with_5_percent_of_calls_failing_no_failed_one_enters_a_rating(schedule)
     candidates = pd.DataFrame(keys, columns=KEY).assign(finish_reason="stop", text=lambda rows: rows["heuristic_id"])
     tournament = Tournament(schedule=schedule, regularization=alpha)
     judge = FailingJudge()
-    labels, summary = label_quality(candidates, judge, tournament, 0.1, seed=4)
+    labels, summary = in_whole(label_quality, [candidates], judge, tournament, 0.1, seed=4)
     failed = sum(np.isnan(outcome) for outcome in judge.said.values())
     # Some, and about as many as were injected; all of them told.
     assert 0.02 < failed / len(judge.said) < 0.09
@@ -316,17 +321,15 @@ def test_with_5_percent_of_calls_failing_no_failed_one_enters_a_rating(schedule)
     with pytest.raises(
         UserError, match=rf"(?s){failed} of {len(judge.said)} judge calls failed .*allows 1\.0%.*gave no"
     ):
-        label_quality(candidates, FailingJudge(), tournament, 0.01, seed=4)
+        in_whole(label_quality, [candidates], FailingJudge(), tournament, 0.01, seed=4)
 
 
 def test_answers_to_a_prompt_meet_across_seeds():
-    together = under_one_seed(CANDIDATES)
-    labels, summary = label_quality(
-        CANDIDATES, judge_of(together), TOURNAMENT.model_copy(update={"group": "prompt"}), 0.0, seed=1
-    )
+    tournament = TOURNAMENT.model_copy(update={"group": "prompt"})
+    labels, summary = in_whole(label_quality, [CANDIDATES], judge(), tournament, 0.0, seed=1)
     assert labels[KEY].equals(CANDIDATES[KEY])
     assert summary["groups"] == 2 and summary["calls"] == 6 + 1, "four answers to one prompt, two to the other"
-    apart, _ = label_quality(CANDIDATES, judge_of(CANDIDATES), TOURNAMENT, 0.0, seed=1)
+    apart, _ = in_whole(label_quality, [CANDIDATES], judge(), TOURNAMENT, 0.0, seed=1)
     pd.testing.assert_series_equal(labels["reward"], apart["reward"])
     for _, group in labels.dropna(subset="rating").groupby("prompt_id"):
         assert group["rating"].sum() == pytest.approx(0, abs=1e-6)

@@ -76,6 +76,7 @@ class Reader:
         function = self.function_of(call.func)
         if not given or function is None:
             return
+        function = inspect.unwrap(function)
         source = textwrap.dedent(inspect.getsource(function))
         parameters = list(inspect.signature(function).parameters)
         known = {parameters[place] if isinstance(place, int) else place: keys for place, keys in given}

@@ -259,6 +259,8 @@ def test_embeddings_in_parts(tmp_path, monkeypatch, count):
     monkeypatch.setattr(embeddings, "read_batches", partial(read_batches, rows=4))
     found = embeddings.read_embeddings(tmp_path / "e.parquet")
     pd.testing.assert_frame_equal(found, read_table("embeddings", tmp_path / "e.parquet"))
+    # Most batches have none of these.
+    assert embeddings.read_embeddings(tmp_path / "e.parquet", {"0", "x"}).equals(found[:1])
     texts = [str(n) for n in reversed(range(count))] * 2
     assert embeddings.vectors_for(texts, found).tolist() == np.tile(vectors[::-1], (2, 1)).tolist()
 

@@ -1,15 +1,14 @@
 """Sentence embeddings of answers and prompts, computed once per distinct text."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.hashing import content_id
+from adaptive_samplers.hashing import content_id, content_number
 from adaptive_samplers.models.fetch import check_model
 from adaptive_samplers.progress import progress
 from adaptive_samplers.tables import read_batches
@@ -80,15 +79,20 @@ def _refuse_without_numbers(texts: Sequence[str], vectors: np.ndarray, model_fol
 
 
 def embed_in_parts(parts: Iterable[set[str]], embed: Callable[[Iterable[str]], pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """The embeddings tables of sets of texts, each text in the first that has it."""
-    known: set[str] = set()
+    """The embeddings tables of sets of texts, each text in the first that has it; 8 bytes a text are kept."""
+    known = np.empty(0, dtype=np.uint64)
     for texts in parts:
-        new = {content_id(text): text for text in texts}
-        if left := [text for text_id, text in new.items() if text_id not in known]:
+        new = {content_number(text): text for text in texts}
+        numbers = np.fromiter(new, np.uint64, len(new))
+        left = [new[number] for number in np.setdiff1d(numbers, known, assume_unique=True).tolist()]
+        known = np.union1d(known, numbers)
+        del texts, new  # before the next part is read
+        if left:
             yield embed(left)
-        known |= new.keys()
+        del left
 
 
+@lru_cache(maxsize=1)  # one model embeds all parts of the answers
 def _load_model(folder: Path, device: str, trust_remote_code: bool):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; the embedder must be fetched before texts are embedded")
@@ -114,10 +118,8 @@ def read_embeddings(path: Path | str, texts: Collection[str] | None = None) -> p
     """
     text_ids: list[str] = []
     vectors: list[np.ndarray] = []
-    wanted = None if texts is None else pa.array(sorted(map(content_id, texts)), pa.string())
-    for batch in read_batches("embeddings", path):
-        if wanted is not None:
-            batch = batch.filter(pc.is_in(batch["text_id"], wanted))
+    only = None if texts is None else ("text_id", set(map(content_id, texts)))
+    for batch in read_batches("embeddings", path, only=only):
         text_ids += batch["text_id"].to_pylist()
         vectors += list(batch["vector"].flatten().to_numpy().reshape(len(batch), -1))
     return pd.DataFrame({"text_id": pd.Series(text_ids, dtype=str), "vector": pd.Series(vectors, dtype=object)})

@@ -23,6 +23,7 @@ from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.tables import write_table
 from chat_server import ChatApi, chatting, completion
 from golden.inputs import embeddings, language_model, wave
+from support import in_whole
 from tiny_judges import PROMPTS, judge_config, tiny_answers, write_judge
 
 JUDGES = ("feature_reward", "scalar", "pairwise", "likelihood", "endpoint")
@@ -66,7 +67,7 @@ def ready(kind: str, folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, P
             yield {"base_url": api.url}, {}, table
     elif kind == "feature_reward":
         FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4)).save(folder / "judge.json")
-        vectors = embeddings(texts_to_embed(PROMPTS, table, tokenizer.decode))
+        vectors = embeddings(texts_to_embed(PROMPTS, table))
         write_table("embeddings", vectors, folder / "embeddings.parquet")
         yield {}, {"judge": folder / "judge.json", "embeddings": folder / "embeddings.parquet", "model": model}, table
     else:
@@ -84,6 +85,6 @@ def golden_tournaments(kind: str, folder: Path) -> list[Any]:
                 schedule=schedule, regularization=0.1, group=group, correct_position=corrected, adaptive=ADAPTIVE
             )
             config = judge_config(kind, tournament, **changes, **order)
-            with open_judge(config, PROMPTS, table, inputs, folder / "quality", folder / "log") as judge:
-                results += label_quality(table, judge, tournament, 1.0, seed=7)
+            with open_judge(config, PROMPTS, inputs, folder / "quality", folder / "log") as judge:
+                results += in_whole(label_quality, [table], judge, tournament, 1.0, seed=7)
     return results

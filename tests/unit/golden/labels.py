@@ -20,7 +20,7 @@ from adaptive_samplers.repeated_sampling.final_answers import extract_final_answ
 from adaptive_samplers.repeated_sampling.measure import Samples, fit_power_laws, measure_repeated_sampling
 from adaptive_samplers.tables import KEY, read_table, write_table
 from golden.inputs import FEW, KEYS, PROMPTS, WORDS, candidates, decode, embeddings, label_tables, wave
-from support import need_tokengrams
+from support import in_whole, need_tokengrams
 
 
 def golden_judge(_):
@@ -39,12 +39,12 @@ def golden_judge(_):
 def golden_quality(_):
     reward = FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4))
     table = candidates()
-    vectors = embeddings(texts_to_embed(PROMPTS, table, decode))
-    judge = feature_reward_judge(reward, PROMPTS, table, vectors, decode)
+    vectors = embeddings(texts_to_embed(PROMPTS, table))
     results = []
     for schedule in ("swiss", "round_robin"):
         tournament = Tournament(schedule=schedule, rounds=2 if schedule == "swiss" else None, regularization=0.1)
-        results += label_quality(table, judge, tournament, 0.0, seed=7)
+        judge = feature_reward_judge(reward, PROMPTS, lambda texts: vectors, decode)
+        results += in_whole(label_quality, [table], judge, tournament, 0.0, seed=7)
     return results
 
 
@@ -76,7 +76,7 @@ def golden_index(folder: Path):
 def golden_overlap(folder: Path):
     need_tokengrams()
     build_index([list(range(8)), [3, 2, 1]], folder / "index", len(WORDS))
-    return label_overlap([candidates()], LocalTracer(folder / "index"), 2, 0.0)
+    return in_whole(label_overlap, [candidates()], LocalTracer(folder / "index"), 2, 0.0)
 
 
 def golden_correctness(folder: Path) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The interface of every judge, and the judges that rate each answer alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,31 +10,39 @@ import pandas as pd
 from scipy.special import expit
 
 from adaptive_samplers.config.model import Config
+from adaptive_samplers.labels.judges.calls import Calls
 from adaptive_samplers.labels.tournament import Comparison
 
 Key = tuple[str, str, int]  # prompt_id, heuristic_id, seed
+# Of answers that did not fail: the rewards of those that could be rated, and why the others could not.
+Rate = Callable[[pd.DataFrame], tuple[Mapping[Key, float], Mapping[Key, str]]]
 
 
 class Judge(Protocol):
     """Says of two answers to the same prompt and seed which one is better.
 
-    A failed call is not an opinion: its outcome is nan, and its reason is kept.
+    It is given the answers some prompts at a time, and knows those that it was given last: a run's do not fit in
+    memory. A failed call is not an opinion: its outcome is nan, and its reason is kept.
 
     Attributes
     ----------
-    rewards : mapping from an answer's key to the judge's scalar; empty if the judge only compares.
-    failures : (what could not be judged, why), in the order in which it happened.
+    rewards : mapping from the key of an answer that it knows to its scalar; empty if the judge only compares.
+    failures : (what could not be judged, why) of these answers, in the order in which it happened.
     """
 
     rewards: Mapping[Key, float]
     failures: Sequence[tuple[str, str]]
+
+    def read(self, candidates: pd.DataFrame) -> None:
+        """Take these answers in place of those before: of the candidates, the columns that its declaration names."""
+        ...
 
     def compare(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(the first answer is better) `[N]`; nan where the call failed."""
         ...
 
     def measured(self) -> dict[str, Any]:
-        """What is known about the judge itself after its work, for the report: at least its `kind`."""
+        """What is known about the judge itself after all its work, for the report: at least its `kind`."""
         ...
 
 
@@ -45,7 +53,7 @@ class Case:
     Attributes
     ----------
     config : the stage's slice of the config, and `settings`, its section for this kind of judge.
-    prompts, candidates : the tables; of the candidates, the columns that the judge's declaration names.
+    prompts : the table.
     inputs : paths by name, those that the declaration names.
     output : the quality table to write; what must survive a killed job is kept next to it.
     log : the rule's; output of other programs goes into a file next to it.
@@ -54,7 +62,6 @@ class Case:
     config: Config
     settings: Any
     prompts: pd.DataFrame
-    candidates: pd.DataFrame
     inputs: Mapping[str, str]
     output: Path
     log: Path
@@ -65,15 +72,25 @@ class RewardJudge:
 
     Parameters
     ----------
-    rewards : the rewards of the answers that could be rated.
-    reasons : why the others could not be rated.
+    rate : rates answers that did not fail; see `Rate`.
     details : what `measured` returns besides the counts.
+    calls : the calls that `rate` makes of a model, if it makes any; they are counted too.
     """
 
-    def __init__(self, rewards: Mapping[Key, float], reasons: Mapping[Key, str], details: Mapping[str, Any]) -> None:
-        self.rewards = rewards
-        self.failures = [(name_of_answer(key), reason) for key, reason in reasons.items()]
+    def __init__(self, rate: Rate, details: Mapping[str, Any], calls: Calls | None = None) -> None:
+        self.rewards: Mapping[Key, float] = {}
+        self.failures: list[tuple[str, str]] = []
+        self._rate = rate
         self._details = details
+        self._calls = calls
+        self._rated = self._failed = 0
+
+    def read(self, candidates: pd.DataFrame) -> None:
+        """Rate these answers; failed ones are left out."""
+        self.rewards, reasons = self._rate(candidates[candidates["finish_reason"] != "error"])
+        self.failures = [(name_of_answer(key), reason) for key, reason in reasons.items()]
+        self._rated += len(self.rewards)
+        self._failed += len(self.failures)
 
     def compare(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(the first answer is better) `[N]`; nan where one of the two has no reward."""
@@ -87,7 +104,8 @@ class RewardJudge:
 
     def measured(self) -> dict[str, Any]:
         """The details, how many answers were rated and how many could not be."""
-        return {**self._details, "answers_rated": len(self.rewards), "answers_failed": len(self.failures)}
+        calls = {} if self._calls is None else self._calls.measured()
+        return {**self._details, **calls, "answers_rated": self._rated, "answers_failed": self._failed}
 
 
 def name_of_answer(key: Key) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.labels.judges.base import Case, Judge
 from adaptive_samplers.labels.judges.registry import JUDGES
-from adaptive_samplers.labels.quality import under_one_seed
 from adaptive_samplers.tables import KEY
 
 
@@ -21,12 +20,11 @@ def candidate_columns(kind: str) -> list[str]:
 def open_judge(
     config: Config,
     prompts: pd.DataFrame,
-    candidates: pd.DataFrame,
     inputs: Mapping[str, str],
     output: Path,
     log: Path,
 ) -> AbstractContextManager[Judge]:
-    """The judge `labels.quality.judge` with the answers to judge, for a `with` block.
+    """The judge `labels.quality.judge`, for a `with` block.
 
     Calls of a judge's model are kept in a part file next to `output` until the block ends without an error, so `output`
     should be written inside it. If a server is started, its output goes into a file next to `log`.
@@ -34,11 +32,8 @@ def open_judge(
     Parameters
     ----------
     config : a config, or what the stage may read of it.
-    prompts, candidates : the tables; of the candidates, `candidate_columns`.
+    prompts : the table.
     inputs : paths by name, those that the judge's declaration names.
     """
-    quality = config.labels.quality
-    if quality.tournament.group == "prompt":
-        candidates = under_one_seed(candidates)
-    case = Case(config, quality.judge, prompts, candidates, inputs, output, log)
-    return JUDGES[quality.judge.kind].opened_by(case)
+    settings = config.labels.quality.judge
+    return JUDGES[settings.kind].opened_by(Case(config, settings, prompts, inputs, output, log))

@@ -5,8 +5,11 @@ embedder's cosine comes from the embeddings that diversity needs anyway. It lear
 answer and a corrupted one.
 """
 
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +20,8 @@ from sklearn.model_selection import GroupKFold
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.labels.embeddings import read_embeddings
-from adaptive_samplers.labels.judges.base import Case, RewardJudge
-from adaptive_samplers.labels.judges.features import FEATURES, Decode, features_of
+from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
+from adaptive_samplers.labels.judges.features import FEATURES, Decode, features_of, texts_judged
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.tables import KEY
 
@@ -90,24 +93,35 @@ class FeatureReward:
 
 def open_feature_reward(case: Case) -> AbstractContextManager[RewardJudge]:
     """The judge that the DAG trained."""
-    reward, vectors = FeatureReward.load(case.inputs["judge"]), read_embeddings(case.inputs["embeddings"])
+    reward, vectors = FeatureReward.load(case.inputs["judge"]), partial(read_embeddings, case.inputs["embeddings"])
     tokenizer = ChatTokenizer(case.inputs["model"], case.config.model.trust_remote_code)
-    return nullcontext(feature_reward_judge(reward, case.prompts, case.candidates, vectors, tokenizer.decode))
+    return nullcontext(feature_reward_judge(reward, case.prompts, vectors, tokenizer.decode))
 
 
 def feature_reward_judge(
-    reward: FeatureReward, prompts: pd.DataFrame, candidates: pd.DataFrame, embeddings: pd.DataFrame, decode: Decode
+    reward: FeatureReward, prompts: pd.DataFrame, embeddings: Callable[[set[str]], pd.DataFrame], decode: Decode
 ) -> RewardJudge:
-    """The trained judge with the answers to judge; an answer with a non-finite feature cannot be judged."""
-    answered = candidates[candidates["finish_reason"] != "error"]
-    keys = list(answered[KEY].itertuples(index=False, name=None))
-    rewards = reward.reward(features_of(prompts, answered, embeddings, decode))
-    finite = np.isfinite(rewards)
-    return RewardJudge(
-        {key: value for key, value, is_finite in zip(keys, rewards.tolist(), finite, strict=True) if is_finite},
-        {key: "a feature is not a finite number" for key, is_finite in zip(keys, finite, strict=True) if not is_finite},
-        {"kind": "feature_reward"},
-    )
+    """The trained judge; an answer with a non-finite feature cannot be judged.
+
+    Parameters
+    ----------
+    embeddings : the rows of the embeddings table for some texts.
+    """
+
+    def rate(answered: pd.DataFrame) -> tuple[dict[Key, float], dict[Key, str]]:
+        asked = prompts[prompts["prompt_id"].isin(answered["prompt_id"])]
+        features = features_of(asked, answered, embeddings(texts_judged(asked, answered)), decode)
+        rewards: dict[Key, float] = {}
+        reasons: dict[Key, str] = {}
+        keys = answered[KEY].itertuples(index=False, name=None)
+        for key, value in zip(keys, reward.reward(features).tolist(), strict=True):
+            if math.isfinite(value):
+                rewards[key] = value
+            else:
+                reasons[key] = "a feature is not a finite number"
+        return rewards, reasons
+
+    return RewardJudge(rate, {"kind": "feature_reward"})
 
 
 def train_feature_reward(pairs: pd.DataFrame, regularization: float) -> tuple[FeatureReward, dict]:

@@ -1,6 +1,7 @@
 """What the embedded judge knows about an answer: four features, from generation records and embeddings."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import pandas as pd
 from adaptive_samplers.labels.embeddings import vectors_for
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.progress import progress
+from adaptive_samplers.tables import ROWS_AT_A_TIME
 
 FEATURES = ("relevance", "mean_logprob", "end_logprob", "distinct_2")
 
@@ -26,7 +28,7 @@ def trim_to_sentence(text: str, token_ends: Sequence[int], finish_reason: str) -
     Parameters
     ----------
     text : the answer.
-    token_ends : for each token, the offset in `text` (characters) at which it ends; ascending.
+    token_ends : for each token, the offset in `text` (characters) at which it ends; ascending. A few are looked up.
     finish_reason : only answers with `length` are cut.
 
     Returns
@@ -40,7 +42,7 @@ def trim_to_sentence(text: str, token_ends: Sequence[int], finish_reason: str) -
     end = _last_sentence_end(text)
     if end is None:
         return text, len(token_ends)
-    return text[:end], min(int(np.searchsorted(token_ends, end, side="left")) + 1, len(token_ends))
+    return text[:end], min(bisect_left(token_ends, end) + 1, len(token_ends))
 
 
 def _last_sentence_end(text: str) -> int | None:
@@ -104,29 +106,44 @@ def answer_features(
     return np.array([relevance, mean_logprob, float(end_logprobs[kept]), distinct_2(kept_text)])
 
 
-def token_ends(token_ids: Sequence[int], finish_reason: str, decode: Decode) -> list[int]:
-    """The offset in the answer's text at which each token ends.
+class TokenEnds(Sequence[int]):
+    """The offset in the answer's text at which each token ends; each is computed when it is looked up.
 
-    Only answers cut off at the token limit are trimmed, so only theirs are computed; for the others each is 0.
+    A token's end is the length of the text up to it, and decoding one text for every token of an answer takes much
+    longer than all else that the judge does. Only answers cut off at the token limit are trimmed, so only theirs are
+    computed; for the others each is 0.
     """
-    if finish_reason != "length":
-        return [0] * len(token_ids)
-    return [len(decode(token_ids[: position + 1])) for position in range(len(token_ids))]
+
+    def __init__(self, token_ids: Sequence[int], finish_reason: str, decode: Decode) -> None:
+        self._token_ids = token_ids
+        self._is_cut = finish_reason == "length"
+        self._decode = decode
+
+    def __len__(self) -> int:
+        return len(self._token_ids)
+
+    def __getitem__(self, position: int) -> int:
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        return len(self._decode(self._token_ids[: position + 1])) if self._is_cut else 0
 
 
-def texts_to_embed(prompts: pd.DataFrame, candidates: pd.DataFrame, decode: Decode) -> set[str]:
+def texts_to_embed(prompts: pd.DataFrame, candidates: pd.DataFrame) -> set[str]:
     """Every text whose vector labels need: prompts, answers, and answers trimmed for the judge."""
-    texts = {question_of(messages) for messages in prompts["messages"]}
-    for row in candidates.itertuples():
-        if row.finish_reason != "error":
-            texts.add(row.text)
-            texts.add(judged_text(row, decode))
-    return texts
+    answered = candidates.loc[candidates["finish_reason"] != "error", "text"]
+    return texts_judged(prompts, candidates).union(answered)
 
 
-def judged_text(row: tuple, decode: Decode) -> str:
+def texts_judged(prompts: pd.DataFrame, candidates: pd.DataFrame) -> set[str]:
+    """The questions, and what the judge sees of the answers; of a failed one nothing."""
+    rows = zip(candidates["text"], candidates["finish_reason"], strict=True)
+    seen = {judged_text(text, finish_reason) for text, finish_reason in rows if finish_reason != "error"}
+    return seen.union(map(question_of, prompts["messages"]))
+
+
+def judged_text(text: str, finish_reason: str) -> str:
     """What the judge sees of an answer: all of it, or up to its last sentence if it was cut off at the token limit."""
-    return trim_to_sentence(row.text, token_ends(row.token_ids, row.finish_reason, decode), row.finish_reason)[0]
+    return trim_to_sentence(text, (), finish_reason)[0]
 
 
 def features_of(
@@ -139,15 +156,17 @@ def features_of(
     rows = [row for row in candidates.itertuples() if row.finish_reason != "error"]
     if not rows:
         return features
-    asked = vectors_for([questions[row.prompt_id] for row in rows], embeddings)
-    said = vectors_for([judged_text(row, decode) for row in rows], embeddings)
-    relevance = (asked * said).sum(axis=1)
+    prompt_ids, prompt_of_row = np.unique([row.prompt_id for row in rows], return_inverse=True)
+    asked = vectors_for([questions[prompt_id] for prompt_id in prompt_ids], embeddings)
+    said = vectors_for([judged_text(row.text, row.finish_reason) for row in rows], embeddings)
+    some = [slice(start, start + ROWS_AT_A_TIME) for start in range(0, len(rows), ROWS_AT_A_TIME)]
+    relevance = np.concatenate([(asked[prompt_of_row[part]] * said[part]).sum(axis=1) for part in some])
     features[answered] = [
         answer_features(
             row.text,
             row.token_logprobs,
             row.end_logprobs,
-            token_ends(row.token_ids, row.finish_reason, decode),
+            TokenEnds(row.token_ids, row.finish_reason, decode),
             row.finish_reason,
             similarity,
         )

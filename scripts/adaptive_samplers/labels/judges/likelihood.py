@@ -11,7 +11,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
 from adaptive_samplers.labels.judges.calls import Call, Calls
 from adaptive_samplers.labels.judges.encoding import ChatEncoder, Messages
-from adaptive_samplers.labels.judges.features import trim_to_sentence
+from adaptive_samplers.labels.judges.features import judged_text
 from adaptive_samplers.labels.judges.model_judges import ask_model
 from adaptive_samplers.labels.judges.registry import likelihood_calls
 from adaptive_samplers.messages import question_of
@@ -31,7 +31,7 @@ def open_likelihood(case: Case) -> AbstractContextManager[RewardJudge]:
 
 
 def likelihood_judge(
-    settings: LikelihoodSettings, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: ChatEncoder
+    settings: LikelihoodSettings, prompts: pd.DataFrame, calls: Calls, encoder: ChatEncoder
 ) -> RewardJudge:
     """Rate every answer by log-probabilities under a reference model, in nats.
 
@@ -56,30 +56,33 @@ def likelihood_judge(
     kinds = likelihood_calls(settings)
     conversations = {row.prompt_id: json.loads(row.messages) for row in prompts.itertuples()}
     questions = dict(zip(prompts["prompt_id"], prompts["messages"].map(question_of), strict=True))
-    # By prompt, so that answers that share one are near each other.
-    answered = candidates[candidates["finish_reason"] != "error"].sort_values(KEY)
 
-    def encoded() -> Iterator[Call]:
+    def encoded(answered: pd.DataFrame) -> Iterator[Call]:
         columns = (answered[name] for name in ("prompt_id", "text", "finish_reason"))
         for prompt_id, whole, finish_reason in zip(*columns, strict=True):
-            text, _ = trim_to_sentence(whole, (), finish_reason)
+            text = judged_text(whole, finish_reason)
             for kind in kinds:
                 yield encoder.continuation(*_asked(kind, conversations[prompt_id], questions[prompt_id], text))
 
-    rewards: dict[Key, float] = {}
-    reasons: dict[Key, str] = {}
-    results = calls.answer(encoded(), len(kinds) * len(answered), "scoring answers")
-    for key, *found in zip(answered[KEY].itertuples(index=False, name=None), *[results] * len(kinds), strict=True):
-        problem = next((result.error for result in found if result.error is not None), None)
-        if problem is not None:
-            reasons[key] = problem
-            continue
-        terms = {kind: result.values[0] for kind, result in zip(kinds, found, strict=True)}
-        if "answer" in kinds:
-            terms["end"] = found[kinds.index("answer")].values[1]
-        rewards[key] = sum(weight * terms[term] for term, weight in weights.items())
-    details = {"kind": "likelihood", "model": settings.name, "weights": weights}
-    return RewardJudge(rewards, reasons, {**details, **calls.measured()})
+    def rate(answered: pd.DataFrame) -> tuple[dict[Key, float], dict[Key, str]]:
+        # By prompt, so that answers that share one are near each other.
+        answered = answered.sort_values(KEY)
+        rewards: dict[Key, float] = {}
+        reasons: dict[Key, str] = {}
+        keys = answered[KEY].itertuples(index=False, name=None)
+        results = calls.answer(encoded(answered), len(kinds) * len(answered), "scoring answers")
+        for key, *found in zip(keys, *[results] * len(kinds), strict=True):
+            problem = next((result.error for result in found if result.error is not None), None)
+            if problem is not None:
+                reasons[key] = problem
+                continue
+            terms = {kind: result.values[0] for kind, result in zip(kinds, found, strict=True)}
+            if "answer" in kinds:
+                terms["end"] = found[kinds.index("answer")].values[1]
+            rewards[key] = sum(weight * terms[term] for term, weight in weights.items())
+        return rewards, reasons
+
+    return RewardJudge(rate, {"kind": "likelihood", "model": settings.name, "weights": weights}, calls)
 
 
 def _asked(kind: str, conversation: Messages, question: str, answer: str) -> tuple[Messages, str]:

@@ -22,7 +22,7 @@ CALL_SETTINGS = ("kind", "engine", "dtype", "labels")
 # Context tokens that SGLang reserves; they are reserved in process too, so that the same calls fail.
 RESERVED_TOKENS = 8
 
-JudgeMaker = Callable[..., Judge]  # of settings, prompts, candidates, calls and encoder
+JudgeMaker = Callable[..., Judge]  # of settings, prompts, calls and encoder
 
 
 def ask_model(
@@ -34,7 +34,7 @@ def ask_model(
     ----------
     case : Case
     make : callable
-        Makes the judge from settings, prompts, candidates, calls and encoder.
+        Makes the judge from settings, prompts, calls and encoder.
     reads : str
         What is read from the model: `rewards`, or the log-probabilities of `labels` or of continuations, `likelihoods`.
     tokens : callable
@@ -73,5 +73,5 @@ def asking(
     with PartFile(case.output, fingerprint) as part, Calls(open_scorer, part, max_length) as calls:
         if found := calls.measured()["calls_found"]:
             say(f"{found} calls of the judge were answered before; going on with the rest")
-        yield make(case.settings, case.prompts, case.candidates, calls, encoder)
+        yield make(case.settings, case.prompts, calls, encoder)
         part.remove()

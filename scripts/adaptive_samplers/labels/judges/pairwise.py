@@ -43,7 +43,7 @@ class PairwiseJudge:
     ----------
     settings : mapping
         The config's `labels.quality.judge`.
-    prompts, candidates : tables
+    prompts : table
     calls : Calls
         With a scorer that gives the log-probabilities of the two labels, the first answer's first.
     encoder : ChatEncoder or TextEncoder
@@ -59,7 +59,6 @@ class PairwiseJudge:
         self,
         settings: Question,
         prompts: pd.DataFrame,
-        candidates: pd.DataFrame,
         calls: Calls,
         encoder: QuestionEncoder,
     ) -> None:
@@ -69,8 +68,13 @@ class PairwiseJudge:
         self.calls = calls
         self.encoder = encoder
         self._prompts = {row.prompt_id: written_out(json.loads(row.messages)) for row in prompts.itertuples()}
-        self._texts = dict(zip(candidates[KEY].itertuples(index=False, name=None), candidates["text"], strict=True))
+        self._texts: dict[Key, str] = {}
         self._tally = dict.fromkeys(("calls", "first", "told", "mass", "turned", "disagreements", "identical"), 0.0)
+
+    def read(self, candidates: pd.DataFrame) -> None:
+        """Take these answers in place of those before."""
+        self._texts = dict(zip(candidates[KEY].itertuples(index=False, name=None), candidates["text"], strict=True))
+        self.failures = []
 
     def compare(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(the first answer is better) `[N]`; nan where a call failed."""

@@ -19,9 +19,7 @@ def open_scalar(case: Case) -> AbstractContextManager[RewardJudge]:
     return ask_model(case, scalar_judge, "rewards", lambda tokenizer, encoder: [])
 
 
-def scalar_judge(
-    settings: ScalarSettings, prompts: pd.DataFrame, candidates: pd.DataFrame, calls: Calls, encoder: ChatEncoder
-) -> RewardJudge:
+def scalar_judge(settings: ScalarSettings, prompts: pd.DataFrame, calls: Calls, encoder: ChatEncoder) -> RewardJudge:
     """Rate every answer with a reward model.
 
     The model reads the prompt's messages and the answer as the assistant's, by its own chat template; its one logit at
@@ -33,20 +31,24 @@ def scalar_judge(
     Skywork-Reward-V2.
     """
     conversations = dict(zip(prompts["prompt_id"], prompts["messages"], strict=True))
-    # By prompt, so that answers that share one are near each other.
-    answered = candidates[candidates["finish_reason"] != "error"].sort_values(KEY)
 
-    def encoded() -> Iterator[Call]:
+    def encoded(answered: pd.DataFrame) -> Iterator[Call]:
         for prompt_id, text in zip(answered["prompt_id"], answered["text"], strict=True):
             asked = json.loads(conversations[prompt_id])
             yield encoder.finished([*asked, {"role": "assistant", "content": text}])
 
-    rewards: dict[Key, float] = {}
-    reasons: dict[Key, str] = {}
-    keys = answered[KEY].itertuples(index=False, name=None)
-    for key, result in zip(keys, calls.answer(encoded(), len(answered), "rating answers"), strict=True):
-        if result.error is None:
-            (rewards[key],) = result.values
-        else:
-            reasons[key] = result.error
-    return RewardJudge(rewards, reasons, {"kind": "scalar", "model": settings.name, **calls.measured()})
+    def rate(answered: pd.DataFrame) -> tuple[dict[Key, float], dict[Key, str]]:
+        # By prompt, so that answers that share one are near each other.
+        answered = answered.sort_values(KEY)
+        rewards: dict[Key, float] = {}
+        reasons: dict[Key, str] = {}
+        keys = answered[KEY].itertuples(index=False, name=None)
+        results = calls.answer(encoded(answered), len(answered), "rating answers")
+        for key, result in zip(keys, results, strict=True):
+            if result.error is None:
+                (rewards[key],) = result.values
+            else:
+                reasons[key] = result.error
+        return rewards, reasons
+
+    return RewardJudge(rate, {"kind": "scalar", "model": settings.name}, calls)

@@ -1,7 +1,7 @@
 """The overlap table."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ Row = tuple[float | None, int | None, int | None, str | None]
 
 
 def label_overlap(
-    parts: Iterable[pd.DataFrame], tracer: Tracer, minimum_match: int, tolerance: float
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """How much of each answer is composed of spans of the corpus.
+    parts: Iterable[pd.DataFrame], tracer: Tracer, minimum_match: int, tolerance: float, report: dict[str, Any]
+) -> Iterator[pd.DataFrame]:
+    """How much of each answer is composed of spans of the corpus: the `overlap` table, in parts like the answers'.
 
     `coverage` is the share of tokens in greedy segments of at least `minimum_match` matched tokens (null for an answer
     without tokens), `breaks` the number of greedy segments, unmatched tokens included, and `longest_match` the longest
@@ -38,19 +38,16 @@ def label_overlap(
         Tokens a span must have to count as copied.
     tolerance : float
         Share (0 to 1) of the answers, failed ones aside, that may stay untraced.
-
-    Returns
-    -------
-    The `overlap` table, and a report: how many `answers` there are, of which `failed_answers` (in generation),
-    `empty_answers` (without a token) and `untraced_answers`, with their `failure_reasons`; how many `tokens` were
-    traced; and what the tracer measured.
+    report : dict
+        Filled after the last part: how many `answers` there are, of which `failed_answers` (in generation),
+        `empty_answers` (without a token) and `untraced_answers`, with their `failure_reasons`; how many `tokens` were
+        traced; and what the tracer measured.
 
     Raises
     ------
     UserError
-        If a larger share than `tolerance` could not be traced.
+        After the last part, if a larger share than `tolerance` could not be traced.
     """
-    labels = [pd.DataFrame(columns=[*KEY, *VALUES])]
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     with progress(description="matching the corpus", unit="answer") as bar:
@@ -63,19 +60,19 @@ def label_overlap(
                 trace = next(traces) if usable else Trace(None, _generation_failed(reason))
                 rows.append(_row(trace, minimum_match))
                 bar.update()
-            labels.append(_table(part, rows))
-            errors = labels[-1]["error"][answered].dropna()
+            labels = _table(part, rows)
+            errors = labels["error"][answered].dropna()
             counts["answers"] += len(part)
             counts["failed_answers"] += len(part) - len(answers)
             counts["empty_answers"] += sum(len(token_ids) == 0 for token_ids in answers)
             counts["untraced_answers"] += len(errors)
             counts["tokens"] += sum(len(token_ids) for token_ids in answers)
             reasons.update(errors)
+            yield labels
     names = ("answers", "failed_answers", "empty_answers", "untraced_answers", "tokens")
-    report = {name: counts[name] for name in names}
+    report |= {name: counts[name] for name in names}
     report |= {"failure_reasons": dict(reasons.most_common(KEPT_REASONS)), **tracer.measured()}
     _refuse_untraced(counts, reasons, tolerance)
-    return pd.concat(labels[1:] or labels, ignore_index=True), report
 
 
 def _generation_failed(reason: Any) -> str:

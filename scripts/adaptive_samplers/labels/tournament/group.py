@@ -43,8 +43,9 @@ class Group:
         count = len(self.players)
         self.random = np.random.default_rng(content_number([seed, *self.key]))
         self.asked = 0
-        self.met = np.zeros((count, count), dtype=np.int64)
-        self.shown_first = np.zeros((count, count), dtype=np.int64)
+        # Thousands of groups play at once, and no pair meets more than 10,000 times, the most rounds that there are.
+        self.met = np.zeros((count, count), dtype=np.int16)
+        self.shown_first = np.zeros((count, count), dtype=np.int16)
         self.first: list[int] = []
         self.second: list[int] = []
         self.outcomes: list[float] = []

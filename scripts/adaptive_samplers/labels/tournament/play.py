@@ -3,6 +3,7 @@
 So a judge can batch them. It says how probable it is that the first answer is better; that probability is kept.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,50 +72,104 @@ def run_tournaments(
         If the schedule is unknown, the regularization not positive, a player occurs twice in a group, or the judge
         returns something other than a probability or nan per comparison.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"unknown schedule {schedule!r}; expected one of {', '.join(SCHEDULES)}")
-    if not regularization > 0:
-        raise ValueError(f"regularization must be above 0, not {regularization}: ratings could be infinite")
-    settings = {**ADAPTIVE, **(adaptive or {})}
-    planner: Schedule = {
-        "swiss": lambda: Swiss(rounds),
-        "round_robin": RoundRobin,
-        "adaptive": lambda: Adaptive(**settings, correct_position=correct_position),
-    }[schedule]()
-    states = [Group(key, groups[key], seed) for key in sorted(groups)]
-    # The systems are so small that more than one thread slows them down, and much more on a busy machine. The judge
-    # keeps its own threads.
-    outcomes = _play(states, planner, compare)
-    with threadpool_limits(limits=1, user_api="blas"):
-        rated = [
-            _rate(group, regularization, correct_position)
-            for group in progress(states, description="rating answers", unit="group")
-        ]
-        extra = {}
-        if correct_position:
-            worths = [worth for _, worth in rated if worth is not None]
-            extra["worth_of_first"] = float(np.mean(worths)) if worths else None
-        if isinstance(planner, Adaptive):
-            confidence = ADAPTIVE["confidence"] if planner.confidence is None else planner.confidence
-            extra["settled"] = sum(planner.settled(group) >= confidence for group in states if group.outcomes)
-    ratings = pd.DataFrame([row for rows, _ in rated for row in rows], columns=COLUMNS)
-    ratings = ratings.sort_values(COLUMNS[:3], ignore_index=True).astype({"comparisons": np.int32})
-    parts = {group.key: group.parts() for group in states}
-    apart = {f"prompt {key[0]}, seed {key[1]}": number for key, number in parts.items() if number > 1}
-    judged = outcomes[~np.isnan(outcomes)]
-    return ratings, {
-        "groups": len(states),
-        "calls": len(outcomes),
-        "failed": len(outcomes) - len(judged),
-        "byes": sum(int(group.byes.sum()) for group in states),
-        "most_byes": max((int(group.byes.max()) for group in states if len(group.byes)), default=0),
-        "rematches": sum(group.rematches for group in states),
-        "disconnected": len(apart),
-        "disconnected_groups": dict(list(apart.items())[:SHOWN_GROUPS]),
-        "unrated": int(ratings["rating"].isna().sum()),
-        "first_preference": float(judged.mean()) if len(judged) else None,
-        **extra,
-    }
+    tournaments = Tournaments(schedule, rounds, regularization, seed, correct_position, adaptive)
+    return tournaments.play(groups, compare), tournaments.summary()
+
+
+class Tournaments:
+    """Tournaments whose groups come some at a time: what is said of them is of all, and only counts are kept.
+
+    Parameters
+    ----------
+    schedule, rounds, regularization, seed, correct_position, adaptive : as `run_tournaments` takes them.
+    """
+
+    def __init__(
+        self,
+        schedule: str,
+        rounds: int | None,
+        regularization: float,
+        seed: int,
+        correct_position: bool = False,
+        adaptive: Mapping[str, Any] | None = None,
+    ) -> None:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {schedule!r}; expected one of {', '.join(SCHEDULES)}")
+        if not regularization > 0:
+            raise ValueError(f"regularization must be above 0, not {regularization}: ratings could be infinite")
+        settings = {**ADAPTIVE, **(adaptive or {})}
+        self._planner: Schedule = {
+            "swiss": lambda: Swiss(rounds),
+            "round_robin": RoundRobin,
+            "adaptive": lambda: Adaptive(**settings, correct_position=correct_position),
+        }[schedule]()
+        self._regularization = regularization
+        self._seed = seed
+        self._correct_position = correct_position
+        self._counts: Counter[str] = Counter()
+        self._most_byes = 0
+        self._preference = self._worth = 0.0  # sums, over judged calls and over groups
+        self._apart: dict[str, int] = {}
+
+    def play(self, groups: Mapping[tuple[str, int], Sequence[str]], compare: Compare) -> pd.DataFrame:
+        """Let these groups play; their ratings, as `run_tournaments` gives them."""
+        states = [Group(key, groups[key], self._seed) for key in sorted(groups)]
+        # The systems are so small that more than one thread slows them down, and much more on a busy machine. The judge
+        # keeps its own threads.
+        outcomes = _play(states, self._planner, compare)
+        with threadpool_limits(limits=1, user_api="blas"):
+            rated = [
+                _rate(group, self._regularization, self._correct_position)
+                for group in progress(states, description="rating answers", unit="group")
+            ]
+            if isinstance(self._planner, Adaptive):
+                confidence = ADAPTIVE["confidence"] if self._planner.confidence is None else self._planner.confidence
+                settled = (self._planner.settled(group) >= confidence for group in states if group.outcomes)
+                self._counts["settled"] += sum(settled)
+        ratings = pd.DataFrame([row for rows, _ in rated for row in rows], columns=COLUMNS)
+        ratings = ratings.sort_values(COLUMNS[:3], ignore_index=True).astype({"comparisons": np.int32})
+        self._count(states, outcomes, [worth for _, worth in rated if worth is not None])
+        self._counts["unrated"] += int(ratings["rating"].isna().sum())
+        return ratings
+
+    def _count(self, states: Sequence[Group], outcomes: np.ndarray, worths: Sequence[float]) -> None:
+        judged = outcomes[~np.isnan(outcomes)]
+        self._counts["groups"] += len(states)
+        self._counts["calls"] += len(outcomes)
+        self._counts["judged"] += len(judged)
+        self._preference += float(judged.sum())
+        self._counts["worths"] += len(worths)
+        self._worth += float(np.sum(worths))
+        for group in states:
+            self._counts["byes"] += int(group.byes.sum())
+            self._most_byes = max(self._most_byes, int(group.byes.max(initial=0)))
+            self._counts["rematches"] += group.rematches
+            if (parts := group.parts()) > 1:
+                self._counts["disconnected"] += 1
+                if len(self._apart) < SHOWN_GROUPS:
+                    self._apart[f"prompt {group.key[0]}, seed {group.key[1]}"] = parts
+
+    def summary(self) -> dict[str, Any]:
+        """What is known of all that were played, as `run_tournaments` says it."""
+        counts = self._counts
+        extra: dict[str, Any] = {}
+        if self._correct_position:
+            extra["worth_of_first"] = self._worth / counts["worths"] if counts["worths"] else None
+        if isinstance(self._planner, Adaptive):
+            extra["settled"] = counts["settled"]
+        return {
+            "groups": counts["groups"],
+            "calls": counts["calls"],
+            "failed": counts["calls"] - counts["judged"],
+            "byes": counts["byes"],
+            "most_byes": self._most_byes,
+            "rematches": counts["rematches"],
+            "disconnected": counts["disconnected"],
+            "disconnected_groups": dict(self._apart),
+            "unrated": counts["unrated"],
+            "first_preference": self._preference / counts["judged"] if counts["judged"] else None,
+            **extra,
+        }
 
 
 def _play(states: list[Group], schedule: Schedule, compare: Compare) -> np.ndarray:
