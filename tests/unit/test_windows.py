@@ -45,6 +45,10 @@ FIXED = [
     *[(step_of(name, value),) for name in GRID for value in GRID[name]],
     *[(step_of(name, *values),) for name in REFERENCES for values in REFERENCES[name][2]],
     *[(step_of(name, *values),) for name, values in STATEFUL.items()],
+    # As many as a window holds, and one more.
+    *[(step_of("top_k", k),) for k in (2, 3, 5, 6, 8, 9, 64, 65, 256, 257)],
+    # Logits that are equal after the first step only.
+    *[(step_of("quadratic", 1e-9, 1.0), step_of("top_k", k)) for k in (2, 3, 5, 8, 64)],
     (),
     (step_of("min_p", 0.0),),
     (step_of("epsilon", 1e-12),),
@@ -156,7 +160,7 @@ def test_sums_below_the_edge_are_those_of_float64(which, vocabulary):
             np.testing.assert_allclose(others, [mean, squares], 1e-12, 1e-20 * max(1, abs(mean)))
             t = torch.from_numpy(value / temperatures[place].item()).float()
             weights = (t - largest[place].div(temperatures[place]).float()).exp().double().sum()
-            assert float(found["masses"][place]) == pytest.approx(float(weights), rel=1e-14, abs=1e-300)
+            assert float(found["masses"][place]) == pytest.approx(float(weights), rel=1e-14, abs=1e-30)
 
 
 @settings(max_examples=600, deadline=None)
@@ -192,12 +196,14 @@ def test_a_window_suffices_where_tokens_are_few():
     """Or all the tests above would hold of windows that never say anything."""
     logits = zipf_logits(6, 20_000, seed=4) * 3
     window = Windows.of(logits, 256)
+    told = 0
     for pipeline in FIXED:
         kept = apply_on_windows(window, torch.arange(6), [pipeline] * 6, [initial_state(pipeline)] * 6)
-        expected = on_all_tokens(logits, [pipeline] * 6)
-        few = ((expected > -math.inf).sum(-1) < 100) | (expected > -math.inf).all(-1)
-        assert len(set(kept.unsure) & set(few.nonzero().flatten().tolist())) == 0, pipeline
-        assert kept.rests or few.any() or kept.unsure
+        left = on_all_tokens(logits, [pipeline] * 6) > -math.inf
+        few = (left.sum(-1) < 100) | left.all(-1)
+        assert not set(kept.unsure) & set(few.nonzero().flatten().tolist()), pipeline
+        told += 6 - len(kept.unsure)
+    assert told > 0.8 * 6 * len(FIXED)
 
 
 def test_what_is_no_distribution_is_refused_whatever_its_sign(small_windows):

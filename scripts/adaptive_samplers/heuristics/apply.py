@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptive_samplers.heuristics.pipelines import Pipeline
+from adaptive_samplers.heuristics.pipelines import Pipeline, Processor
 from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED
 from adaptive_samplers.heuristics.support import Support
 from adaptive_samplers.heuristics.windows import Rest, WindowedSupport, Windows, WindowTooSmall, window_sizes
@@ -17,6 +17,9 @@ from adaptive_samplers.sketch import check_rows
 
 # The state of each step of an answer's pipeline, in the order of steps; most are stateless.
 State = tuple[tuple[float, ...], ...]
+
+# What a pipeline without a temperature begins with.
+UNHEATED = Processor("temperature", (1.0,))
 
 # Token-steps of recorded answers are computed in blocks of this size.
 ROWS_AT_ONCE = 4096
@@ -139,6 +142,10 @@ def apply_on_windows(windows: Windows, rows: Tensor, pipelines: Sequence[Pipelin
         Which of the windows each pipeline is applied to.
     pipelines, states : sequences of R
     """
+    # Division by 1 changes no number, and pipelines with and without a temperature are computed together.
+    plain = [not pipeline or pipeline[0].name != UNHEATED.name for pipeline in pipelines]
+    pipelines = [(UNHEATED, *steps) if bare else steps for bare, steps in zip(plain, pipelines, strict=True)]
+    states = [((), *state) if bare else state for bare, state in zip(plain, states, strict=True)]
     t = windows.t.new_full((len(rows), windows.t.shape[1]), -torch.inf)
     unsure, rests = [], []
     for group in _of_one_shape(pipelines):

@@ -25,6 +25,8 @@ LOWEST = np.int32(-(2**31))
 # Keys of plus and minus infinity, see `_key`.
 HIGHEST_KEY, LOWEST_KEY = np.int32(0x7F800000), np.int32(-0x7F800001)
 NO_KEY = np.int32(2**31 - 1)
+# What is so far below the largest logit adds nothing to a sum of float64 numbers, and smaller exponentials are slow.
+NEGLIGIBLE = np.float32(-87)
 # Below this the float64 exponential function underflows.
 LOWEST_EXPONENT = -708.0
 
@@ -127,7 +129,7 @@ def _squares(row, edge, mean):
 
 @njit(**OPTIONS)
 def _depths(row, edge, largest, temperatures, output):
-    """Logits divided by temperatures in turn, in float32, less the largest of them; minus infinity above the edge."""
+    """Logits divided by temperatures in turn, in float32, less the largest of them; negligible above the edge."""
     values = np.empty(BLOCK)
     for start in range(0, row.size, BLOCK):
         block, depths = row[start : start + BLOCK], output[start : start + BLOCK]
@@ -137,7 +139,8 @@ def _depths(row, edge, largest, temperatures, output):
             for i in range(block.size):
                 values[i] = values[i] / temperature
         for i in range(block.size):
-            depths[i] = np.float32(values[i]) - largest if block[i] <= edge else MINUS_INFINITY
+            depth = max(np.float32(values[i]) - largest, NEGLIGIBLE)
+            depths[i] = depth if block[i] <= edge else NEGLIGIBLE
 
 
 def largest(logits: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -77,7 +77,7 @@ def moments(logits: Tensor, rows: Tensor, edges: Tensor) -> Tensor:
 
 
 def drawing_masses(logits: Tensor, rows: Tensor, edges: Tensor, largest: Tensor, temperatures: Tensor) -> Tensor:
-    """Of the tokens at or below an edge, the sum of what `apply.draw` weighs them by, `[R]` float64.
+    """Of the tokens at or below an edge, the sum of what `apply.draw` weighs them by, `[R]` float64, to 1e-30.
 
     Parameters
     ----------
