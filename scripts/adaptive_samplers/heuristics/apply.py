@@ -334,8 +334,7 @@ def _write(kept: Kept, windows: Windows, rows: Sequence[int], output: Tensor) ->
     """Write the new logits into rows `[R]` of the output, minus infinity before; return the unsure places in `rows`."""
     index = torch.tensor(rows, device=output.device)
     for group, rest in kept.rests:
-        there = rest.there.squeeze(1).nonzero().squeeze(1)
-        output[index[group][there]] = rest.values().float()[there]
+        rest.write(output, index[group])
     t = kept.t.clone()
     t[kept.unsure] = -torch.inf
     place, rank = (t > -torch.inf).nonzero(as_tuple=True)

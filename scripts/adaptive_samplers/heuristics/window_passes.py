@@ -128,19 +128,25 @@ def _squares(row, edge, mean):
 
 
 @njit(**OPTIONS)
-def _depths(row, edge, largest, temperatures, output):
-    """Logits divided by temperatures in turn, in float32, less the largest of them; negligible above the edge."""
+def _divide(row, edge, temperatures, output):
+    """Logits up to an edge divided by temperatures in turn, then rounded to float32; minus infinity above it."""
     values = np.empty(BLOCK)
     for start in range(0, row.size, BLOCK):
-        block, depths = row[start : start + BLOCK], output[start : start + BLOCK]
+        block, divided = row[start : start + BLOCK], output[start : start + BLOCK]
         for i in range(block.size):
-            values[i] = block[i]
+            values[i] = block[i] if block[i] <= edge else MINUS_INFINITY
         for temperature in temperatures:
             for i in range(block.size):
                 values[i] = values[i] / temperature
         for i in range(block.size):
-            depth = max(np.float32(values[i]) - largest, NEGLIGIBLE)
-            depths[i] = depth if block[i] <= edge else NEGLIGIBLE
+            divided[i] = np.float32(values[i])
+
+
+@njit(**OPTIONS)
+def _depths(values, largest):
+    """What logits are below the largest, in place."""
+    for i in range(values.size):
+        values[i] = max(values[i] - largest, NEGLIGIBLE)
 
 
 def largest(logits: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -195,11 +201,24 @@ def drawing_masses(logits: Tensor, rows: Tensor, edges: Tensor, largest: Tensor,
 
     def of_row(row: np.ndarray, edge: np.float32, i: int) -> tuple[float]:
         depths = np.empty_like(row)
-        _depths(row, edge, highest[i], divisors[i], depths)
+        _divide(row, edge, divisors[i], depths)
+        _depths(depths, highest[i])
         # PyTorch's exponentials, so that a draw from a window is the draw from all tokens.
         return (float(torch.from_numpy(depths).exp_().sum(dtype=torch.float64)),)
 
     return _of_rows(of_row, logits, rows, edges, 1).squeeze(1)
+
+
+def divide(logits: Tensor, rows: Tensor, edges: Tensor, temperatures: Tensor, output: Tensor, places: Tensor) -> None:
+    """See `window_passes_portable.divide`."""
+    values, borders, divisors, written = (
+        logits.contiguous().numpy(),
+        edges.numpy(),
+        temperatures.numpy(),
+        output.numpy(),
+    )
+    sources, targets = rows.tolist(), places.tolist()
+    for_each_row(lambda i: _divide(values[sources[i]], borders[i], divisors[i], written[targets[i]]), len(sources))
 
 
 def _of_rows(

@@ -98,6 +98,27 @@ def drawing_masses(logits: Tensor, rows: Tensor, edges: Tensor, largest: Tensor,
     return _in_blocks(of, logits, rows, edges, largest[:, None], temperatures).squeeze(1)
 
 
+def divide(logits: Tensor, rows: Tensor, edges: Tensor, temperatures: Tensor, output: Tensor, places: Tensor) -> None:
+    """Write logits up to an edge, divided by temperatures in turn, into rows of an output; minus infinity above it.
+
+    Parameters
+    ----------
+    logits, rows, edges, temperatures
+        As of `drawing_masses`.
+    output : Tensor [O, V], float32
+    places : Tensor [R]
+        Which of its rows.
+    """
+
+    def of(values: Tensor, inside: Tensor, temperatures: Tensor, places: Tensor) -> Tensor:
+        for temperature in temperatures.unbind(-1):
+            values = values / temperature[:, None]
+        output[places] = values.where(inside, -torch.inf).float()
+        return places
+
+    _in_blocks(of, logits, rows, edges, temperatures, places)
+
+
 def _in_blocks(work: Callable[..., Tensor], logits: Tensor, rows: Tensor, edges: Tensor, *arguments: Tensor) -> Tensor:
     """`work` of the float64 logits of each row, which of them are finite and at or below its edge, and arguments."""
     block = max(1, BLOCK_ELEMENTS // logits.shape[1])

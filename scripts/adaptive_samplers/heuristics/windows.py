@@ -89,12 +89,22 @@ class Windows:
 
     def support(self, rows: Tensor) -> WindowedSupport:
         """The distributions of some of the rows, `[R]`; a row may be taken several times."""
-        t, edges = self.t[rows], self.edges[rows]
-        inside = Support.of(t).to(torch.float64)
-        rest = Rest(self.logits, rows, edges, t[:, :1].double())
-        # Without a finite logit on top the window is empty, or the row is no distribution.
-        unsure = ~t[:, :1].isfinite()
-        return WindowedSupport(_Window(inside.t, inside.n, None, rest.without(unsure)), unsure)
+        points = self._points
+        rest = Rest(self.logits, rows, self._known_edges[rows], points.largest[rows])
+        return WindowedSupport(_Window(points.t[rows], points.n[rows], None, rest), self._unsure[rows])
+
+    @cached_property
+    def _points(self) -> Support:
+        return Support.of(self.t).to(torch.float64)
+
+    @cached_property
+    def _unsure(self) -> Tensor:
+        """Where the first logit is not finite: the window is empty, or the row is no distribution."""
+        return ~self.t[:, :1].isfinite()
+
+    @cached_property
+    def _known_edges(self) -> Tensor:
+        return self.edges.masked_fill(self._unsure.squeeze(1), -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -195,6 +205,20 @@ class Rest:
             temperatures = torch.cat([self.top[:, :0], *self.temperatures], dim=1)
             return self._passes.drawing_masses(self.logits, self.rows, self.edges, largest, temperatures)
         return (self.values().float() - largest[:, None]).exp().sum(-1, dtype=torch.float64)
+
+    def write(self, output: Tensor, places: Tensor) -> None:
+        """Write the logits of rows that have a rest into rows `places` [R] of float32 logits, the others unchanged.
+
+        Tokens that are not among the rest are set to minus infinity.
+        """
+        there = self.there.squeeze(1)
+        if self.temperatures is not None:
+            chosen = there.nonzero().squeeze(1)
+            temperatures = torch.cat([self.top[:, :0], *self.temperatures], dim=1)
+            arguments = (self.rows[chosen], self.edges[chosen], temperatures[chosen])
+            self._passes.divide(self.logits, *arguments, output, places[chosen])
+        else:
+            output[places[there]] = self.values()[there].float()
 
     def values(self) -> Tensor:
         """The logits, `[R, V]` float64, minus infinity where a token is not among the rest."""
