@@ -124,7 +124,7 @@ def test_a_window_holds_the_largest_in_order(which, logits, size):
     vocabulary = logits.shape[1]
     if size >= vocabulary:
         return
-    t, token_ids, edges = which.largest(logits, size)
+    t, token_ids, edges = which.largest(logits, torch.tensor([0]), size)
     order = torch.sort(logits, dim=-1, descending=True, stable=True)
     assert edges[0] == order.values[0, size]
     inside = int((order.values[0] > edges[0]).sum())
@@ -138,7 +138,7 @@ def test_sums_below_the_edge_are_those_of_float64(which, vocabulary):
     logits = torch.stack(list(adversarial_rows(vocabulary).values()))
     rows = torch.arange(len(logits)).flip(0)
     for size in (1, 7, 30):
-        edges = which.largest(logits, size)[2][rows]
+        edges = which.largest(logits, rows, size)[2]
         largest, temperatures = logits.double().amax(-1)[rows], torch.linspace(0.3, 2, len(rows)).double()
         found = {
             "sums": which.sums(logits, rows, edges, largest, temperatures),
@@ -195,7 +195,7 @@ def test_mixed_rows_are_each_its_own(small_windows):
 def test_a_window_suffices_where_tokens_are_few():
     """Or all the tests above would hold of windows that never say anything."""
     logits = zipf_logits(6, 20_000, seed=4) * 3
-    window = Windows.of(logits, 256)
+    window = Windows.of(logits, range(6), 256)
     told = 0
     for pipeline in FIXED:
         kept = apply_on_windows(window, torch.arange(6), [pipeline] * 6, [initial_state(pipeline)] * 6)

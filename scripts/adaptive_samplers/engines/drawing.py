@@ -9,7 +9,6 @@ from torch import Tensor
 from adaptive_samplers.heuristics import (
     Pipeline,
     State,
-    Support,
     apply_on_support,
     draw,
     initial_state,
@@ -124,18 +123,17 @@ def _advance(answers: Sequence[Draws], stateful: list[int], log_probs: Callable[
             answer.state = state
 
 
-def _distinct(log_probs: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The rows that are drawn from, and the place [A] of each answer's among them."""
+def _distinct(rows: Sequence[int], device: torch.device) -> tuple[list[int], Tensor]:
+    """The rows that are drawn from, each once, and the place [A] of each answer's among them."""
     place = {row: number for number, row in enumerate(dict.fromkeys(rows))}
-    used = log_probs if list(place) == list(range(len(log_probs))) else log_probs[list(place)]
-    return used, torch.tensor([place[row] for row in rows], device=log_probs.device)
+    return list(place), torch.tensor([place[row] for row in rows], device=device)
 
 
 def _draw_from_windows(
     log_probs: Tensor, rows: Sequence[int], answers: Sequence[Draws], numbers: Tensor, size: int
 ) -> _Drawn:
-    used, index = _distinct(log_probs, rows)
-    windows = Windows.of(used, size)
+    used, index = _distinct(rows, log_probs.device)
+    windows = Windows.of(log_probs, used, size)
     kept = apply_on_windows(
         windows, index, [answer.pipeline for answer in answers], [answer.state for answer in answers]
     )
@@ -147,12 +145,14 @@ def _draw_from_windows(
     places = places.clamp(max=size - 1)[:, None]
 
     def of(stateful: list[int]) -> Tensor:
-        # As long as all tokens: sums of float32 numbers depend on how many they are.
-        t = kept.t.new_full((len(stateful), log_probs.shape[1]), -torch.inf)
-        t[:, :size] = kept.t[stateful]
-        inside = (kept.t[stateful] - kept.t[stateful].amax(-1, keepdim=True)).double().exp().sum(-1)
-        others = torch.log1p(outside[stateful] / inside).to(t)
-        return Support.of(t).log_probs.gather(1, places[stateful]).squeeze(1) - others
+        t = kept.t[stateful]
+        largest = t.amax(-1, keepdim=True)
+        # As many as there are tokens: the sum of float32 numbers depends on it.
+        weights = t.new_zeros(len(stateful), log_probs.shape[1])
+        weights[:, :size] = torch.exp(t - largest)
+        inside = weights.sum(-1, keepdim=True)
+        others = torch.log1p(outside[stateful, None] / inside).to(t)
+        return (t.gather(1, places[stateful]) - (largest + inside.log()) - others).squeeze(1)
 
     # Where tokens are left outside of the window, so may the drawn one be the last that is needed.
     last = torch.where(kept.t > -torch.inf, torch.arange(size, device=kept.t.device), 0).amax(-1)
@@ -163,8 +163,8 @@ def _draw_from_windows(
 
 
 def _draw_from_all(log_probs: Tensor, rows: Sequence[int], answers: Sequence[Draws], numbers: Tensor) -> _Drawn:
-    used, index = _distinct(log_probs, rows)
-    t, order = sort_logits(used)
+    used, index = _distinct(rows, log_probs.device)
+    t, order = sort_logits(log_probs if used == list(range(len(log_probs))) else log_probs[used])
     t = t if index.tolist() == list(range(len(t))) else t[index]
     pipelines = [answer.pipeline for answer in answers]
     changed = apply_on_support(t, None, pipelines, [answer.state for answer in answers])

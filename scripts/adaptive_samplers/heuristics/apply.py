@@ -132,13 +132,13 @@ class Kept:
     rests: list[tuple[list[int], Rest]]
 
 
-def apply_on_windows(windows: Windows, rows: Tensor, pipelines: Sequence[Pipeline], states: Sequence[State]) -> Kept:
+def apply_on_windows(windows: Windows, places: Tensor, pipelines: Sequence[Pipeline], states: Sequence[State]) -> Kept:
     """Apply pipelines where the most probable tokens suffice: what is left is what `apply_on_support` leaves of all.
 
     Parameters
     ----------
     windows : Windows
-    rows : Tensor [R]
+    places : Tensor [R]
         Which of the windows each pipeline is applied to.
     pipelines, states : sequences of R
     """
@@ -146,11 +146,11 @@ def apply_on_windows(windows: Windows, rows: Tensor, pipelines: Sequence[Pipelin
     plain = [not pipeline or pipeline[0].name != UNHEATED.name for pipeline in pipelines]
     pipelines = [(UNHEATED, *steps) if bare else steps for bare, steps in zip(plain, pipelines, strict=True)]
     states = [((), *state) if bare else state for bare, state in zip(plain, states, strict=True)]
-    t = windows.t.new_full((len(rows), windows.t.shape[1]), -torch.inf)
+    t = windows.t.new_full((len(places), windows.t.shape[1]), -torch.inf)
     unsure, rests = [], []
     for group in _of_one_shape(pipelines):
         try:
-            support = windows.support(rows[group])
+            support = windows.support(places[group])
             support = _apply_steps(support, [pipelines[row] for row in group], [states[row] for row in group])
         except WindowTooSmall:
             unsure += group
@@ -319,10 +319,11 @@ def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
     left = list(range(len(logits)))
     for size in window_sizes(logits.shape[1]):
         if left:
-            windows = Windows.of(logits if len(left) == len(logits) else logits[left], size)
-            rows = torch.arange(len(left), device=logits.device)
-            kept = apply_on_windows(windows, rows, [pipelines[row] for row in left], [states[row] for row in left])
-            left = [left[place] for place in _write(kept, windows, left, output)]
+            windows = Windows.of(logits, left, size)
+            places = torch.arange(len(left), device=logits.device)
+            kept = apply_on_windows(windows, places, [pipelines[row] for row in left], [states[row] for row in left])
+            _write(kept, windows, output)
+            left = [left[place] for place in kept.unsure]
     if left:
         t, token_ids = sort_logits(logits[left])
         t = apply_on_support(t, None, [pipelines[row] for row in left], [states[row] for row in left]).t
@@ -330,16 +331,13 @@ def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
     return output
 
 
-def _write(kept: Kept, windows: Windows, rows: Sequence[int], output: Tensor) -> list[int]:
-    """Write the new logits into rows `[R]` of the output, minus infinity before; return the unsure places in `rows`."""
-    index = torch.tensor(rows, device=output.device)
+def _write(kept: Kept, windows: Windows, output: Tensor) -> None:
+    """Write the new logits into the windows' rows of the output, but nothing of the unsure."""
     for group, rest in kept.rests:
-        rest.write(output, index[group])
-    t = kept.t.clone()
-    t[kept.unsure] = -torch.inf
+        rest.write(output, windows.rows[group])
+    t = kept.t.index_fill(0, torch.tensor(kept.unsure, dtype=torch.int64, device=output.device), -torch.inf)
     place, rank = (t > -torch.inf).nonzero(as_tuple=True)
-    output[index[place], windows.token_ids[place, rank]] = t[place, rank]
-    return kept.unsure
+    output[windows.rows[place], windows.token_ids[place, rank]] = t[place, rank]
 
 
 def draw(t: Tensor, uniforms: Tensor, outside: Tensor | None = None) -> Tensor:

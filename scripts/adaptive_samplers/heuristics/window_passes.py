@@ -149,32 +149,30 @@ def _depths(values, largest):
         values[i] = max(values[i] - largest, NEGLIGIBLE)
 
 
-def largest(logits: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def largest(logits: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """See `window_passes_portable.largest`."""
-    rows = logits.contiguous().numpy()
-    vocabulary = rows.shape[1]
+    values, places = logits.contiguous().numpy(), rows.tolist()
+    vocabulary = values.shape[1]
     groups = min(GROUPS_PER_TOKEN * (size + 1), vocabulary)
-    t = np.full((len(rows), size), -np.inf, dtype=np.float32)
-    token_ids, edges = np.zeros((len(rows), size), dtype=np.int64), np.full(len(rows), -np.inf, dtype=np.float32)
+    t = np.full((len(places), size), -np.inf, dtype=np.float32)
+    token_ids, edges = np.zeros((len(places), size), dtype=np.int64), np.empty(len(places), dtype=np.float32)
 
     def fill(number: int) -> None:
-        row, keys = rows[number], np.empty(groups, np.int32)
+        row, keys = values[places[number]], np.empty(groups, np.int32)
         bits = row.view(np.int32)
         _largest_of_groups(bits, keys)
         # At least size + 1 tokens reach the largest of size + 1 groups.
-        bound = np.partition(keys, groups - size - 1)[groups - size - 1] if groups > size else LOWEST
+        bound = np.partition(keys, groups - size - 1)[groups - size - 1]
         packed = np.empty(vocabulary, np.int64)
         packed = packed[: _candidates(bits, keys, bound, packed)]
         packed.sort()
         first = packed[: size + 1] & 0xFFFFFFFF
-        values = row[first]
-        inside = len(first)
-        if inside > size:
-            edges[number] = values[size]
-            inside = int(np.count_nonzero(values > values[size]))
-        t[number, :inside], token_ids[number, :inside] = values[:inside], first[:inside]
+        ordered = row[first]
+        edges[number] = ordered[size]
+        inside = int(np.count_nonzero(ordered > ordered[size]))
+        t[number, :inside], token_ids[number, :inside] = ordered[:inside], first[:inside]
 
-    for_each_row(fill, len(rows))
+    for_each_row(fill, len(places))
     return torch.from_numpy(t), torch.from_numpy(token_ids), torch.from_numpy(edges)
 
 

@@ -9,14 +9,16 @@ from torch import Tensor
 BLOCK_ELEMENTS = 2**24
 
 
-def largest(logits: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def largest(logits: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """The tokens above the edge of a window: the largest logit that has fewer than `size` others above it.
 
     Tokens that tie with the edge are all outside of the window, which may so hold fewer than `size`.
 
     Parameters
     ----------
-    logits : Tensor [U, V], float32
+    logits : Tensor [L, V], float32
+    rows : Tensor [U]
+        Which of them.
     size : int
         Below V.
 
@@ -25,7 +27,7 @@ def largest(logits: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     logits in descending order [U, size], equal ones in the order of their ids, and minus infinity after the last; their
     token ids [U, size], 0 after the last; and the edges [U].
     """
-    values, token_ids = logits.topk(size + 1)
+    values, token_ids = logits[rows].topk(size + 1)
     token_ids, by_id = token_ids.sort(-1)
     values, order = values.gather(-1, by_id).sort(dim=-1, descending=True, stable=True)
     token_ids, edges = token_ids.gather(-1, order)[:, :size], values[:, size]
@@ -39,7 +41,7 @@ def sums(logits: Tensor, rows: Tensor, edges: Tensor, largest: Tensor, temperatu
 
     Parameters
     ----------
-    logits : Tensor [U, V], float32
+    logits : Tensor [L, V], float32
     rows : Tensor [R]
         Which of them.
     edges : Tensor [R], float32

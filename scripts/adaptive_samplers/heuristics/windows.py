@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import ModuleType
@@ -68,7 +68,9 @@ class Windows:
 
     Attributes
     ----------
-    logits : Tensor [U, V], float32
+    logits : Tensor [L, V], float32
+    rows : Tensor [U]
+        Which of them have a window.
     t : Tensor [U, W], float32
         The logits above the edge in descending order, minus infinity after the last.
     token_ids : Tensor [U, W]
@@ -78,20 +80,22 @@ class Windows:
     """
 
     logits: Tensor
+    rows: Tensor
     t: Tensor
     token_ids: Tensor
     edges: Tensor
 
     @classmethod
-    def of(cls, logits: Tensor, size: int) -> Windows:
-        """Windows of at most `size` tokens, fewer than there are, of float32 logits `[U, V]`."""
-        return cls(logits, *passes_for(logits.device.type).largest(logits, size))
+    def of(cls, logits: Tensor, rows: Sequence[int], size: int) -> Windows:
+        """Windows of at most `size` tokens, fewer than there are, of rows `[U]` of float32 logits `[L, V]`."""
+        index = torch.tensor(rows, device=logits.device)
+        return cls(logits, index, *passes_for(logits.device.type).largest(logits, index, size))
 
-    def support(self, rows: Tensor) -> WindowedSupport:
-        """The distributions of some of the rows, `[R]`; a row may be taken several times."""
+    def support(self, places: Tensor) -> WindowedSupport:
+        """The distributions of some windows, `[R]`; a window may be taken several times."""
         points = self._points
-        rest = Rest(self.logits, rows, self._known_edges[rows], points.largest[rows])
-        return WindowedSupport(_Window(points.t[rows], points.n[rows], None, rest), self._unsure[rows])
+        rest = Rest(self.logits, self.rows[places], self._known_edges[places], points.largest[places])
+        return WindowedSupport(_Window(points.t[places], points.n[places], None, rest), self._unsure[places])
 
     @cached_property
     def _points(self) -> Support:
@@ -113,7 +117,7 @@ class Rest:
 
     Attributes
     ----------
-    logits : Tensor [U, V], float32
+    logits : Tensor [L, V], float32
         As the language model gave them.
     rows : Tensor [R]
         Which of them.
