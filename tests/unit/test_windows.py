@@ -70,10 +70,17 @@ def on_all_tokens(logits: torch.Tensor, pipelines) -> torch.Tensor:
     return torch.empty_like(t).scatter_(-1, token_ids, t)
 
 
-def assert_same(ours: torch.Tensor, expected: torch.Tensor, logits: torch.Tensor) -> None:
-    """The same tokens are kept, and logits differ by no more than the last place of the largest."""
+def assert_windows_change_nothing(logits: torch.Tensor, pipelines) -> None:
+    """The same tokens are kept, with the same logits.
+
+    Where a temperature follows from sums, as an entropy, logits may be rounded to the next float32 number.
+    """
+    ours, expected = apply_to_logits(logits, pipelines), on_all_tokens(logits, pipelines)
     assert torch.equal(ours > -math.inf, expected > -math.inf)
     kept = expected > -math.inf
+    summed = [any(step.name.endswith(("dynamic_temperature", "entropy_temperature")) for step in p) for p in pipelines]
+    exact = ~torch.tensor(summed)[:, None]
+    assert torch.equal(ours[kept & exact], expected[kept & exact])
     torch.testing.assert_close(ours[kept], expected[kept], rtol=2e-7, atol=0)
 
 
@@ -168,7 +175,7 @@ def test_sums_below_the_edge_are_those_of_float64(which, vocabulary):
 def test_windows_change_nothing(logits, pipeline, sizes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "WINDOW_SIZES", tuple(sorted(sizes)))
-        assert_same(apply_to_logits(logits, [pipeline]), on_all_tokens(logits, [pipeline]), logits)
+        assert_windows_change_nothing(logits, [pipeline])
 
 
 @pytest.mark.parametrize("vocabulary", [1, 2, 5, 130, 3001])
@@ -176,20 +183,20 @@ def test_windows_change_nothing_on_adversarial_rows(vocabulary, small_windows, p
     logits = torch.stack(list(adversarial_rows(vocabulary).values()))
     for pipeline in FIXED:
         pipelines = [pipeline] * len(logits)
-        assert_same(apply_to_logits(logits, pipelines), on_all_tokens(logits, pipelines), logits)
+        assert_windows_change_nothing(logits, pipelines)
 
 
 def test_windows_change_nothing_on_large_vocabularies(passes):
     logits = torch.stack(list(adversarial_rows(20_000).values()))
     for pipeline in FIXED:
         pipelines = [pipeline] * len(logits)
-        assert_same(apply_to_logits(logits, pipelines), on_all_tokens(logits, pipelines), logits)
+        assert_windows_change_nothing(logits, pipelines)
 
 
 def test_mixed_rows_are_each_its_own(small_windows):
     logits = torch.stack([row for row in adversarial_rows(700).values() for _ in range(4)])
     pipelines = [FIXED[i % len(FIXED)] for i in range(len(logits))]
-    assert_same(apply_to_logits(logits, pipelines), on_all_tokens(logits, pipelines), logits)
+    assert_windows_change_nothing(logits, pipelines)
 
 
 def test_a_window_suffices_where_tokens_are_few():
@@ -317,7 +324,7 @@ def test_a_heuristic_written_for_all_tokens_is_right_unchanged():
             (step_of("top_k", 40), step_of("every_second"), step_of("temperature", 0.7), step_of("min_p", 0.1)),
         ]:
             pipelines = [chain] * len(logits)
-            assert_same(apply_to_logits(logits, pipelines), on_all_tokens(logits, pipelines), logits)
+            assert_windows_change_nothing(logits, pipelines)
     finally:
         HEURISTICS.clear()
         HEURISTICS.update(before)

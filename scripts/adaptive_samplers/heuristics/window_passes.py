@@ -31,6 +31,10 @@ NEGLIGIBLE = np.float32(-87)
 LOWEST_EXPONENT = -708.0
 
 
+# Division must not become multiplication by a reciprocal where its results are given away.
+EXACT = {**OPTIONS, "fastmath": False}
+
+
 @njit(inline="always", **OPTIONS)
 def _exp(x):
     """exp(x) for x <= 0, float64, to 1e-15 of its value: a Taylor series, which vectorizes as no call does."""
@@ -127,7 +131,7 @@ def _squares(row, edge, mean):
     return total
 
 
-@njit(**OPTIONS)
+@njit(**EXACT)
 def _divide(row, edge, temperatures, output):
     """Logits up to an edge divided by temperatures in turn, then rounded to float32; minus infinity above it."""
     values = np.empty(BLOCK)
