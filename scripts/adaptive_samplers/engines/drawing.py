@@ -17,7 +17,7 @@ from adaptive_samplers.heuristics import (
     sort_logits,
 )
 from adaptive_samplers.heuristics.apply import apply_on_windows, has_learned_step
-from adaptive_samplers.heuristics.windows import Windows, window_sizes
+from adaptive_samplers.heuristics.windows import WINDOW_SIZES, Windows, window_sizes
 from adaptive_samplers.randomness import uniforms
 
 # A smaller window is tried when the last draw would have fitted into this share of it.
@@ -40,7 +40,8 @@ class Draws:
     @classmethod
     def start(cls, pipeline: Pipeline, sample_seed: int, max_new_tokens: int) -> "Draws":
         """Before the first token."""
-        return cls(pipeline, initial_state(pipeline), torch.from_numpy(uniforms(sample_seed, max_new_tokens)))
+        level = len(WINDOW_SIZES) if has_learned_step(pipeline) else 0
+        return cls(pipeline, initial_state(pipeline), torch.from_numpy(uniforms(sample_seed, max_new_tokens)), level)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def draw_tokens(
     """Draw the next token of every answer, and advance the states of stateful pipelines to it.
 
     Tokens are drawn from windows of the most probable ones, and from all tokens where no window suffices. A draw is the
-    same from either, unless its uniform number is within 1e-9 of a boundary between two tokens.
+    same from either, unless its uniform number is within 1e-9 of a boundary between two tokens. (Where a temperature
+    follows from an entropy, single logits may be rounded to the next float32 number, and boundaries move with them.)
 
     Parameters
     ----------

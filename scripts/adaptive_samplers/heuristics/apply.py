@@ -316,7 +316,8 @@ def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
     check_rows(logits.amax(-1, keepdim=True))
     output = torch.full_like(logits, -torch.inf)
     states = [initial_state(pipeline) for pipeline in pipelines]
-    left = list(range(len(logits)))
+    learned = [row for row, pipeline in enumerate(pipelines) if has_learned_step(pipeline)]
+    left = sorted(set(range(len(logits))) - set(learned))
     for size in window_sizes(logits.shape[1]):
         if left:
             windows = Windows.of(logits, left, size)
@@ -324,6 +325,7 @@ def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
             kept = apply_on_windows(windows, places, [pipelines[row] for row in left], [states[row] for row in left])
             _write(kept, windows, output)
             left = [left[place] for place in kept.unsure]
+    left = sorted(left + learned)
     if left:
         t, token_ids = sort_logits(logits[left])
         t = apply_on_support(t, None, [pipelines[row] for row in left], [states[row] for row in left]).t
