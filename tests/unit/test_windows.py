@@ -1,6 +1,7 @@
 """Heuristics and draws on windows of the most probable tokens, against the same on all tokens."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -328,3 +329,14 @@ def test_a_heuristic_written_for_all_tokens_is_right_unchanged():
     finally:
         HEURISTICS.clear()
         HEURISTICS.update(before)
+
+
+def test_without_numba_the_same_in_plain_pytorch(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "adaptive_samplers.heuristics.window_passes", None)
+    monkeypatch.delattr("adaptive_samplers.heuristics.window_passes")
+    windows.passes_for.cache_clear()
+    try:
+        assert_windows_change_nothing(zipf_logits(3, 2000, seed=2), [(step_of("top_p", 0.9),)] * 3)
+        assert windows.passes_for("cpu") is portable and "numba" in caplog.text
+    finally:
+        windows.passes_for.cache_clear()
