@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from cases import Case, Measured
+from cases import Case, Measured, Work
 
 
 def realistic_logits(batch: int, vocabulary: int) -> torch.Tensor:
@@ -151,37 +151,64 @@ def sketch_cases() -> Iterator[Case]:
     )
 
 
+# Pipelines of one step and of two, of every family that Hugging Face has a warper of.
+TWO_CHAINS = (
+    {"temperature": 0.7, "top_p": 0.9},
+    {"temperature": 1.2, "min_p": 0.1},
+)
+MANY_CHAINS = (
+    *TWO_CHAINS,
+    {"temperature": 1.2},
+    {"top_k": 50, "top_p": 0.95, "temperature": 0.8},
+    {"temperature": 0.7, "typical": 0.9},
+    {"epsilon": 0.01},
+    {"temperature": 0.7, "eta": 0.01},
+    {"top_h": 0.4},
+)
+
+
 def heuristic_cases() -> Iterator[Case]:
     """Heuristics, each row its own, on logits and on sketches, against Hugging Face's warpers."""
-    from transformers import LogitsProcessorList, MinPLogitsWarper, TemperatureLogitsWarper, TopPLogitsWarper
+    from transformers import LogitsProcessorList
+    from warpers import WARPERS
 
-    from adaptive_samplers.heuristics import apply_on_support, apply_to_logits, parse_processors
+    from adaptive_samplers.heuristics import Pipeline, apply_on_support, apply_to_logits, configured_pipeline
     from adaptive_samplers.sketch import DistributionSketch
 
-    chains = [
-        [{"name": "temperature", "params": {"temperature": 0.7}}, {"name": "top_p", "params": {"p": 0.9}}],
-        [{"name": "temperature", "params": {"temperature": 1.2}}, {"name": "min_p", "params": {"p": 0.1}}],
-    ]
-    warpers = [
-        LogitsProcessorList([TemperatureLogitsWarper(0.7), TopPLogitsWarper(0.9)]),
-        LogitsProcessorList([TemperatureLogitsWarper(1.2), MinPLogitsWarper(0.1)]),
-    ]
-    logits = realistic_logits(32, 49_152)
-    sketch = DistributionSketch.from_logits(logits, 256, 256)
-    pipelines = [parse_processors(chains[row % 2]) for row in range(32)]
+    def warpers_of(pipeline: Pipeline) -> LogitsProcessorList:
+        return LogitsProcessorList([WARPERS[step.name](*step.values) for step in pipeline])
 
-    def warp() -> list[torch.Tensor]:
-        return [warpers[row % 2](None, logits[row : row + 1]) for row in range(32)]
+    def row_by_row(logits: torch.Tensor, pipelines: list[Pipeline]) -> Work:
+        warpers = [warpers_of(pipeline) for pipeline in pipelines]
+        return lambda: [warper(None, logits[row : row + 1]) for row, warper in enumerate(warpers)]
 
-    meta = {
-        "against": "Hugging Face's warpers, a call a row",
-        "batch": 32,
-        "vocabulary": 49_152,
-        "unit": "seconds a decode step",
-    }
-    yield {"name": "core/mixed_heuristics_on_logits", **meta}, warp, lambda: apply_to_logits(logits, pipelines)
-    yield (
-        {"name": "core/mixed_heuristics_on_sketches", **meta},
-        warp,
-        lambda: apply_on_support(sketch.t, sketch.n, pipelines),
-    )
+    def grouped(logits: torch.Tensor, pipelines: list[Pipeline]) -> Work:
+        groups = [
+            (warpers_of(chain), [row for row, pipeline in enumerate(pipelines) if pipeline == chain])
+            for chain in dict.fromkeys(pipelines)
+        ]
+        return lambda: [warper(None, logits[rows]) for warper, rows in groups]
+
+    batch = 32
+    for vocabulary in (49_152, VOCABULARY):
+        logits = realistic_logits(batch, vocabulary)
+        meta = {"batch": batch, "vocabulary": vocabulary, "unit": "seconds a decode step"}
+        for name, chains in (("mixed_heuristics", TWO_CHAINS), ("many_heuristics", MANY_CHAINS)):
+            configured = [configured_pipeline([chain]) for chain in chains]
+            pipelines = [configured[row % len(chains)] for row in range(batch)]
+            for ending, against, baseline in (
+                ("", "Hugging Face's warpers, a call a row", row_by_row(logits, pipelines)),
+                ("_grouped", "Hugging Face's warpers, a call a heuristic", grouped(logits, pipelines)),
+            ):
+                yield (
+                    {"name": f"core/{name}_on_logits{ending}", "against": against, **meta},
+                    baseline,
+                    lambda logits=logits, pipelines=pipelines: apply_to_logits(logits, pipelines),
+                )
+            if name == "mixed_heuristics" and vocabulary == 49_152:
+                sketch = DistributionSketch.from_logits(logits, 256, 256)
+                yield (
+                    {"name": f"core/{name}_on_sketches", "against": "Hugging Face's warpers, a call a row", **meta},
+                    row_by_row(logits, pipelines),
+                    lambda sketch=sketch, pipelines=pipelines: apply_on_support(sketch.t, sketch.n, pipelines),
+                )

@@ -1,11 +1,18 @@
 """Generation on the embedded model."""
 
+from __future__ import annotations
+
+import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from adaptive_samplers.config.model.heuristics import Heuristics
-from cases import Case
+from cases import Case, Measured
+
+if TYPE_CHECKING:
+    from adaptive_samplers.models.language_model import LanguageModel
 
 
 def cases() -> Iterator[Case]:
@@ -34,6 +41,7 @@ def cases() -> Iterator[Case]:
     engine = TransformersEngine(model, batch_size=64)
     # The same number of tokens for all: neither side may end early.
     model.end_token_set = set()
+    yield from decoding_cases(model, questions, prompts)
 
     def options(setting: dict[str, float]) -> GenerationConfig:
         return GenerationConfig(
@@ -75,4 +83,63 @@ def cases() -> Iterator[Case]:
         },
         each_heuristic,
         lambda: list(engine.generate(requests)),
+    )
+
+
+# Of every kind: without a cut, by rank, by mass, by a threshold, around the entropy.
+DECODED = [
+    [{"temperature": 0.7}],
+    [{"temperature": 1.0}],
+    [{"top_k": 50}, {"top_p": 0.95}, {"temperature": 0.8}],
+    [{"temperature": 0.7}, {"top_p": 0.9}],
+    [{"temperature": 1.2}, {"min_p": 0.1}],
+    [{"temperature": 0.7}, {"typical": 0.9}],
+    [{"eta": 0.01}],
+    [{"mirostat": {"tau": 3, "eta": 0.1}}],
+]
+
+
+def decoding_cases(model: LanguageModel, questions: list[str], prompts: list[list[int]]) -> Iterator[Case]:
+    """What decoding 96 answers at once takes besides the language model: a ratio of 0.9 means a tenth of the time."""
+    from adaptive_samplers.engines import Request
+    from adaptive_samplers.engines.transformers_engine import TransformersEngine
+    from adaptive_samplers.heuristics import configured_pipeline
+    from adaptive_samplers.randomness import sample_seed
+
+    requests = [
+        Request(tuple(prompt), configured_pipeline(steps), sample_seed(2, question, seed), 16)
+        for question, prompt in zip(questions, prompts, strict=True)
+        for steps in DECODED
+        for seed in range(4)
+    ]
+    in_model: list[float] = []
+    next_logits = model.next_logits
+
+    def timed(*arguments: Any) -> torch.Tensor:
+        start = time.perf_counter()
+        logits = next_logits(*arguments)
+        in_model.append(time.perf_counter() - start)
+        return logits
+
+    def decode() -> float:
+        """Seconds for all answers."""
+        in_model.clear()
+        engine = TransformersEngine(model, batch_size=len(requests))
+        start = time.perf_counter()
+        model.next_logits = timed
+        try:
+            list(engine.generate(requests))
+        finally:
+            del model.next_logits
+        return time.perf_counter() - start
+
+    def model_alone() -> Measured:
+        decode()
+        return Measured(sum(in_model))
+
+    meta = {"batch": len(requests), "vocabulary": 49_152, "unit": "seconds for all answers"}
+    yield (
+        {"name": "engine/decoding_over_language_model", "against": "the language model's part of it", **meta},
+        model_alone,
+        lambda: Measured(decode()),
     )

@@ -1,6 +1,7 @@
 """Pipelines at work: on supports and logits, from token to token, and the draw."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -8,13 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptive_samplers.heuristics.pipelines import Pipeline
+from adaptive_samplers.heuristics.pipelines import Pipeline, Processor
 from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED
 from adaptive_samplers.heuristics.support import Support
+from adaptive_samplers.heuristics.windows import Rest, WindowedSupport, Windows, WindowTooSmall, window_sizes
 from adaptive_samplers.sketch import check_rows
 
 # The state of each step of an answer's pipeline, in the order of steps; most are stateless.
 State = tuple[tuple[float, ...], ...]
+
+# What a pipeline without a temperature begins with.
+UNHEATED = Processor("temperature", (1.0,))
 
 # Token-steps of recorded answers are computed in blocks of this size.
 ROWS_AT_ONCE = 4096
@@ -32,6 +37,11 @@ def initial_state(pipeline: Pipeline) -> State:
 def is_stateful(pipeline: Pipeline) -> bool:
     """Whether what a pipeline does at a token depends on earlier tokens."""
     return any(initial_state(pipeline))
+
+
+def has_learned_step(pipeline: Pipeline) -> bool:
+    """Whether a pipeline has a learned sampler, which reads all tokens."""
+    return any(step.name == LEARNED for step in pipeline)
 
 
 def next_states(pipelines: Sequence[Pipeline], states: Sequence[State], log_probs: Tensor) -> list[State]:
@@ -101,6 +111,77 @@ def apply_on_support(
                 changed = heuristic(part, *parameters, **state)
         support = changed if everything else _with_rows(support, rows, changed)
     return support.to(t.dtype)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What pipelines leave of windows.
+
+    Attributes
+    ----------
+    t : Tensor [R, W]
+        The new logits of the windows' tokens, float32, minus infinity where removed.
+    unsure : list of int
+        The rows of which the windows do not tell what is left.
+    rests : list of (rows, Rest)
+        The tokens that are left outside of the windows, of the rows that have some.
+    """
+
+    t: Tensor
+    unsure: list[int]
+    rests: list[tuple[list[int], Rest]]
+
+
+def apply_on_windows(windows: Windows, places: Tensor, pipelines: Sequence[Pipeline], states: Sequence[State]) -> Kept:
+    """Apply pipelines where the most probable tokens suffice: what is left is what `apply_on_support` leaves of all.
+
+    Parameters
+    ----------
+    windows : Windows
+    places : Tensor [R]
+        Which of the windows each pipeline is applied to.
+    pipelines, states : sequences of R
+    """
+    # Division by 1 changes no number, and pipelines with and without a temperature are computed together.
+    plain = [not pipeline or pipeline[0].name != UNHEATED.name for pipeline in pipelines]
+    pipelines = [(UNHEATED, *steps) if bare else steps for bare, steps in zip(plain, pipelines, strict=True)]
+    states = [((), *state) if bare else state for bare, state in zip(plain, states, strict=True)]
+    t = windows.t.new_full((len(places), windows.t.shape[1]), -torch.inf)
+    unsure, rests = [], []
+    for group in _of_one_shape(pipelines):
+        try:
+            support = windows.support(places[group])
+            support = _apply_steps(support, [pipelines[row] for row in group], [states[row] for row in group])
+        except WindowTooSmall:
+            unsure += group
+            continue
+        t[group] = support.window.t.float()
+        unsure += [row for row, flag in zip(group, support.unsure.flatten().tolist(), strict=True) if flag]
+        if not support.rest.is_empty:
+            rests.append((group, support.rest))
+    return Kept(t, unsure, rests)
+
+
+def _of_one_shape(pipelines: Sequence[Pipeline]) -> list[list[int]]:
+    """The rows of pipelines that have the same heuristics in the same order."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row, pipeline in enumerate(pipelines):
+        groups.setdefault(tuple(step.name for step in pipeline), []).append(row)
+    return list(groups.values())
+
+
+def _apply_steps(support: WindowedSupport, pipelines: Sequence[Pipeline], states: Sequence[State]) -> WindowedSupport:
+    """Apply pipelines with the same heuristics in the same order."""
+    if has_learned_step(pipelines[0]):
+        raise WindowTooSmall
+    for step, processor in enumerate(pipelines[0]):
+        heuristic = HEURISTICS[processor.name]
+        like = support.largest
+        parameters = _columns([pipeline[step].values for pipeline in pipelines], like)
+        state = dict(zip(heuristic.start, _columns([one[step] for one in states], like), strict=True))
+        changed = heuristic(support, *parameters, **state)
+        support = changed if isinstance(changed, WindowedSupport) else support.replaced_by(changed)
+    return support
 
 
 def _alike(pipelines: Sequence[Pipeline]) -> Iterator[tuple[int, str, list[int]]]:
@@ -231,13 +312,37 @@ def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
     ValueError
         If a row holds NaN or plus infinity, or no token that is not masked; it says which.
     """
-    check_rows(logits.logsumexp(-1, keepdim=True))
-    t, token_ids = sort_logits(logits)
-    t = apply_on_support(t, None, pipelines).t
-    return torch.empty_like(t).scatter_(-1, token_ids, t)
+    logits = logits.float()
+    check_rows(logits.amax(-1, keepdim=True))
+    output = torch.full_like(logits, -torch.inf)
+    states = [initial_state(pipeline) for pipeline in pipelines]
+    learned = [row for row, pipeline in enumerate(pipelines) if has_learned_step(pipeline)]
+    left = sorted(set(range(len(logits))) - set(learned))
+    for size in window_sizes(logits.shape[1]):
+        if left:
+            windows = Windows.of(logits, left, size)
+            places = torch.arange(len(left), device=logits.device)
+            kept = apply_on_windows(windows, places, [pipelines[row] for row in left], [states[row] for row in left])
+            _write(kept, windows, output)
+            left = [left[place] for place in kept.unsure]
+    left = sorted(left + learned)
+    if left:
+        t, token_ids = sort_logits(logits[left])
+        t = apply_on_support(t, None, [pipelines[row] for row in left], [states[row] for row in left]).t
+        output[left] = torch.empty_like(t).scatter_(-1, token_ids, t)
+    return output
 
 
-def draw(t: Tensor, uniforms: Tensor) -> Tensor:
+def _write(kept: Kept, windows: Windows, output: Tensor) -> None:
+    """Write the new logits into the windows' rows of the output, but nothing of the unsure."""
+    for group, rest in kept.rests:
+        rest.write(output, windows.rows[group])
+    t = kept.t.index_fill(0, torch.tensor(kept.unsure, dtype=torch.int64, device=output.device), -torch.inf)
+    place, rank = (t > -torch.inf).nonzero(as_tuple=True)
+    output[windows.rows[place], windows.token_ids[place, rank]] = t[place, rank]
+
+
+def draw(t: Tensor, uniforms: Tensor, outside: Tensor | None = None) -> Tensor:
     """Positions drawn by inverse CDF along sorted supports, one uniform number per row.
 
     Along the sorted order the same uniform number gives similar tokens under similar heuristics: common random numbers,
@@ -249,13 +354,17 @@ def draw(t: Tensor, uniforms: Tensor) -> Tensor:
         Logits, -inf where removed.
     uniforms : Tensor [R]
         Numbers in [0, 1), float64.
+    outside : Tensor [R], or None
+        The weight, float64, of tokens that come after all of these; None where there are none. The largest logit of
+        `t` has a weight of 1.
 
     Returns
     -------
     Tensor [R]
-        Positions, int64.
+        Positions, int64; V if the token is one of those outside.
     """
     cumulative = torch.exp(t - t.amax(-1, keepdim=True)).cumsum(-1, dtype=torch.float64)
-    target = uniforms[:, None].to(cumulative) * cumulative[:, -1:]
+    total = cumulative[:, -1:] if outside is None else cumulative[:, -1:] + outside[:, None]
+    target = uniforms[:, None].to(cumulative) * total
     # `right` skips points without mass, so that a removed token can never be drawn.
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

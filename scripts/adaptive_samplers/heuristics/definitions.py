@@ -33,7 +33,7 @@ TOP_H_TOKENS = 100
 @heuristic(temperature=POSITIVE)
 def temperature(support: Support, temperature: Tensor) -> Support:
     """Divide the logits by the temperature (Ackley, Hinton and Sejnowski 1985)."""
-    return support.map(lambda logits: logits / temperature)
+    return support.divide(temperature)
 
 
 @heuristic(k=Numbers(at_least=1, whole=True))
@@ -51,7 +51,7 @@ def top_p(support: Support, p: Tensor) -> Support:
 @heuristic(p=SHARE)
 def min_p(support: Support, p: Tensor) -> Support:
     """Keep tokens with at least p times the largest probability (Nguyen et al. 2024)."""
-    return support.keep_probable(p * support.probabilities.amax(-1, keepdim=True))
+    return support.keep_relative(p)
 
 
 @heuristic(mass=PROPER_SHARE)
@@ -89,7 +89,7 @@ def top_h(support: Support, alpha: Tensor) -> Support:
     were made: of the 100 most probable tokens alone, with p renormalized over them.
     """
     first = support.keep_at_most(TOP_H_TOKENS)
-    return first.keep_while(first.information.cumsum(-1), alpha * first.entropy)
+    return first.keep_while(first.information_upto, alpha * first.entropy)
 
 
 @heuristic(alpha=POSITIVE_SHARE)
@@ -99,8 +99,8 @@ def top_h_renormalized(support: Support, alpha: Tensor) -> Support:
     The entropy of the tokens that are kept is that of their renormalized distribution. It grows more slowly than the
     sum that `top_h` bounds, so that more tokens are kept (Potraghloo et al. 2025).
     """
-    mass = support.masses.cumsum(-1).clamp(min=1e-30)
-    entropy = support.information.cumsum(-1) / mass + mass.log()
+    mass = support.mass_upto.clamp(min=1e-30)
+    entropy = support.information_upto / mass + mass.log()
     return support.keep_while(entropy.clamp(min=0), alpha * support.entropy)
 
 
@@ -140,7 +140,7 @@ def dynamic_temperature(support: Support, low: Tensor, high: Tensor, exponent: T
     The entropy is divided by the largest that as many tokens can have. A token that is alone stays as it is.
     """
     share = support.entropy / support.count.log().clamp(min=1e-6)
-    return support.map(lambda logits: logits / (low + (high - low) * share.clamp(0, 1) ** exponent))
+    return support.divide(low + (high - low) * share.clamp(0, 1) ** exponent)
 
 
 @heuristic(temperature=POSITIVE, theta=POSITIVE)
@@ -150,7 +150,7 @@ def entropy_temperature(support: Support, temperature: Tensor, theta: Tensor) ->
     It adapts from token to token by the present entropy alone, and so has nothing to remember.
     """
     adapted = temperature * 0.8 ** (theta / support.entropy)
-    return support.map(lambda logits: logits / adapted.clamp(min=LOWEST_TEMPERATURE))
+    return support.divide(adapted.clamp(min=LOWEST_TEMPERATURE))
 
 
 @heuristic(highest=POSITIVE, lowest=POSITIVE, decay=POSITIVE, start={"step": lambda highest, lowest, decay: 0.0})
@@ -160,7 +160,7 @@ def annealed_temperature(support: Support, highest: Tensor, lowest: Tensor, deca
     Steps count from 0, so that the first token is drawn at the highest temperature.
     """
     cooled = (1 + highest - (step / decay).exp()).maximum(lowest)
-    return support.map(lambda logits: logits / cooled)
+    return support.divide(cooled)
 
 
 @annealed_temperature.after_draw

@@ -67,6 +67,11 @@ class Support:
         return self.t.amax(-1, keepdim=True)
 
     @cached_property
+    def highest(self) -> Tensor:
+        """The largest probability of one token, `[R, 1]`."""
+        return self.probabilities.amax(-1, keepdim=True)
+
+    @cached_property
     def count(self) -> Tensor:
         """How many tokens are left, `[R, 1]`."""
         return self.n.sum(-1, keepdim=True)
@@ -90,6 +95,16 @@ class Support:
     def information(self) -> Tensor:
         """What the tokens of each point contribute to the entropy, `-n p log p` in nats, `[R, S]`."""
         return -self._of_all(torch.xlogy(self.probabilities, self.probabilities))
+
+    @cached_property
+    def mass_upto(self) -> Tensor:
+        """The probability of the tokens of each point and of all above it, `[R, S]`."""
+        return self.masses.cumsum(-1)
+
+    @cached_property
+    def information_upto(self) -> Tensor:
+        """What the tokens of each point and all above it contribute to the entropy, in nats, `[R, S]`."""
+        return self.information.cumsum(-1)
 
     @cached_property
     def entropy(self) -> Tensor:
@@ -133,6 +148,10 @@ class Support:
         t = function(self.t).masked_fill(self.n <= 0, -math.inf)
         return Support(t, self.n, self.span and (function(self.span[0]), function(self.span[1])))
 
+    def divide(self, temperature: Tensor) -> Support:
+        """Divide every logit by a temperature `[R, 1]` above 0."""
+        return self.map(lambda logits: logits / temperature)
+
     def keep_above(self, logit: Tensor) -> Support:
         """Keep the tokens with at least the logit `[R, 1]`, and the most probable ones whatever it is."""
         return self._keep_between(self.t >= torch.minimum(logit, self.largest), logit)
@@ -140,8 +159,11 @@ class Support:
     def keep_probable(self, probability: Tensor) -> Support:
         """Keep the tokens with at least the probability `[R, 1]`, and the most probable ones whatever it is."""
         logit = probability.clamp(min=0).log() + self._log_total
-        highest = self.probabilities.amax(-1, keepdim=True)
-        return self._keep_between(self.probabilities >= torch.minimum(probability, highest), logit)
+        return self._keep_between(self.probabilities >= torch.minimum(probability, self.highest), logit)
+
+    def keep_relative(self, share: Tensor) -> Support:
+        """Keep the tokens with at least the share `[R, 1]`, up to 1, of the largest probability."""
+        return self.keep_probable(share * self.highest)
 
     def keep_first(self, count: Tensor) -> Support:
         """Keep the `count` [R, 1] most probable tokens and what ties with the last of them."""
