@@ -125,7 +125,7 @@ class SamplingNetwork(AdaptiveSampler):
         return smooth, scale, threshold
 
     def _compiled_for(self, passes: ModuleType) -> ModuleType | None:
-        # Not `_dtype`, which takes as long as a tenth of the step.
+        # Not `_dtype`, which takes longer than this may.
         is_single = self.encoder.mlp.gate_proj.weight.dtype == torch.float32
         if not is_single or not self._is_as_defined() or not passes.__name__.endswith(".numba_passes"):
             return None

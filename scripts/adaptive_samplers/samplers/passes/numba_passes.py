@@ -40,7 +40,8 @@ LOWEST_EXPONENT = np.float32(-87.3)
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
 # Compiled code is cached on disk next to its source and remade when that file changes, but not when only a function
-# of another file does that was compiled into it: after a change here, touch numba_network.py too.
+# of another file does that was compiled into it: after a change here, touch numba_network.py and numba_decoding.py too,
+# and after one in numba_network.py the latter.
 # Reordered sums are what lets a loop be vectorized; nothing here relies on infinities or NaN being ruled out.
 OPTIONS = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
