@@ -125,7 +125,7 @@ class SamplingNetwork(AdaptiveSampler):
         return smooth, scale, threshold
 
     def _compiled_for(self, passes: ModuleType) -> ModuleType | None:
-        # Not `_dtype`, which takes as long as a tenth of the step.
+        # Not `_dtype`, which takes longer than this may.
         is_single = self.encoder.mlp.gate_proj.weight.dtype == torch.float32
         if not is_single or not self._is_as_defined() or not passes.__name__.endswith(".numba_passes"):
             return None
@@ -138,8 +138,9 @@ class SamplingNetwork(AdaptiveSampler):
         return compiled.smooth_and_truncation(self, t, n)
 
     def _is_as_defined(self) -> bool:
-        """Whether the method has not been replaced, for example by torch.compile."""
-        return getattr(self.smooth_and_truncation, "__func__", None) is SamplingNetwork.smooth_and_truncation
+        """Whether the method has not been replaced, for example by torch.compile or in a subclass."""
+        of_class = type(self).smooth_and_truncation is SamplingNetwork.smooth_and_truncation
+        return of_class and "smooth_and_truncation" not in vars(self)
 
 
 @cache

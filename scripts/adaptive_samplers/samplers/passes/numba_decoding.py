@@ -57,6 +57,7 @@ NODES = (32, 128, 256, 512)
 GRADING = 1.0
 # The output is computed on every such knot, or interpolated to it from the nodes; and from there to the knots between.
 STRIDE = 4
+TURN = round(NEAR_SHARE * INTERVALS)
 # Between nodes a cubic is off by up to a twentieth of the fourth difference; in the first and last interval that is the
 # largest value, elsewhere twice that.
 OF_FOURTH_DIFFERENCE = np.float32(0.05)
@@ -197,7 +198,7 @@ def _interpolate(start, weight, values, out):
 
 
 @njit(**OPTIONS)
-def _condense(row, lowest, counted, place, counts):
+def _condense(row, lowest, is_exact, counted, place, counts):
     """Fill `counted` and `place` as `_function_of` does, and the counts of the knots; return the log-sum-exp.
 
     That is less the largest logit. It is NaN where the row is no distribution; then only the largest logit is filled.
@@ -207,7 +208,7 @@ def _condense(row, lowest, counted, place, counts):
     if not FLOOR < largest < np.inf:
         return np.nan
     _place_knots(largest, smallest, lowest, place)
-    _count_row(row, INTERVALS, place[0], place[1], place[2], place[3], counted)
+    log_total = _count_row(row, INTERVALS, place[0], place[1], place[2], place[3], is_exact, counted)
     summed = np.zeros(INTERVALS + 2, np.int64)
     for part in range(counted.shape[0]):
         for knot in range(INTERVALS + 1):
@@ -217,7 +218,8 @@ def _condense(row, lowest, counted, place, counts):
         left, right = summed[knot], summed[knot + 1]
         fractions = ((right >> COUNT_BITS) << FRACTION_BITS) - (right & FRACTIONS) + (left & FRACTIONS)
         counts[knot] = np.float64(fractions) / FRACTION
-    log_total = _log_total_of(summed[1:], place)
+    if not is_exact:
+        log_total = _log_total_of(summed[1:], place)
     place[4] = -log_total - lowest
     return log_total
 
@@ -291,16 +293,16 @@ def _bent(errors, edges, masses, total, asked):
 
 
 @njit(**OPTIONS)
-def _function_of(row, lowest, network, levels, lines, counted, place, smooth, truncation):
+def _function_of(row, lowest, network, levels, lines, is_exact, counted, place, smooth, truncation):
     """Fill everything that is known of a row before its tokens are read again.
 
-    `counted` is as `_count_row` fills it; `place` has the row's largest logit, split, near, far and floor; `smooth` has
-    the smooth part of the output on all knots. Returns the level of the nodes, or -1 where the row is no distribution;
-    then only the largest logit is filled.
+    `is_exact` says whether to sum up the exponentials of all tokens. `counted` is as `_count_row` fills it; `place` has
+    the row's largest logit, split, near, far and floor; `smooth` has the smooth part of the output on all knots.
+    Returns the level of the nodes, or -1 where the row is no distribution; then only the largest logit is filled.
     """
     weights, sizes, multiplier = network
     counts = np.empty(INTERVALS + 1, np.float32)
-    log_total = _condense(row, lowest, counted, place, counts)
+    log_total = _condense(row, lowest, is_exact, counted, place, counts)
     if np.isnan(log_total):
         return -1
     # The output on every `STRIDE`-th knot.
@@ -354,7 +356,7 @@ def _outputs_at(place, shift, smooth, function, outputs):
 
 
 @njit(**OPTIONS)
-def _masses(counted, place, smooth, truncation, masses):
+def _masses(counted, place, smooth, function, masses):
     """Fill each part's sum of weights, from the counts of its tokens.
 
     Returns the output logit that the weights are relative to, and whether the counts tell them well enough.
@@ -362,7 +364,7 @@ def _masses(counted, place, smooth, truncation, masses):
     In an interval, the output is a parabola through both knots and the middle between them. Where tokens lie is known
     as in `_log_total_of`.
     """
-    function, size = _bounded(place, smooth, truncation), smooth.size
+    size = smooth.size
     between = np.zeros(size, np.float32)
     for knot in range(size - 1):
         between[knot] = (smooth[knot] + smooth[knot + 1]) * HALF
@@ -402,14 +404,14 @@ def _masses(counted, place, smooth, truncation, masses):
 
 
 @njit(**OPTIONS)
-def _draw_among(tokens, place, smooth, truncation, target, highest):
+def _draw_among(tokens, place, smooth, function, target, highest):
     """The first token at which the sum of weights, relative to an output logit, is above `target`.
 
-    Where the sum stays below, as counts gave the tokens slightly more, it is the last one that has a weight.
+    It is -1 where the sum stays below, as counts gave the tokens slightly more.
     """
     numbers, values = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
     output = np.empty(BLOCK, np.float32)
-    steps, function = _steps(smooth), _bounded(place, smooth, truncation)
+    steps = _steps(smooth)
     before = 0.0
     for start in range(0, tokens.size, BLOCK):
         block = tokens[start : start + BLOCK]
@@ -427,7 +429,7 @@ def _draw_among(tokens, place, smooth, truncation, target, highest):
                 before = after
             return start + token
         before += mass * factor
-    return _draw_row(tokens, place, smooth, truncation, 1.0)
+    return -1
 
 
 @njit(**OPTIONS)
@@ -435,12 +437,13 @@ def _draw_step(row, uniform, lowest, network, levels, lines, parts, drawn, large
     """Fill the token that is drawn `[1]` and the row's largest logit `[1]`; return what `_function_of` does."""
     counted = np.empty((parts, INTERVALS + 1), np.int64)
     place, smooth, truncation = np.empty(5, np.float32), np.empty(INTERVALS + 1, np.float32), np.empty(2, np.float32)
-    level = _function_of(row, lowest, network, levels, lines, counted, place, smooth, truncation)
+    level = _function_of(row, lowest, network, levels, lines, False, counted, place, smooth, truncation)
     largest[0] = place[0]
     if level < 0:
         return level
     masses = np.empty(parts)
-    highest, is_told = _masses(counted, place, smooth, truncation, masses)
+    function = _bounded(place, smooth, truncation)
+    highest, is_told = _masses(counted, place, smooth, function, masses)
     if not is_told:
         drawn[0] = _draw_row(row, place, smooth, truncation, uniform)
         return level
@@ -455,7 +458,10 @@ def _draw_step(row, uniform, lowest, network, levels, lines, parts, drawn, large
                 break
         running = after
     tokens = row[chosen * PART : (chosen + 1) * PART]
-    drawn[0] = chosen * PART + _draw_among(tokens, place, smooth, truncation, target - before, highest)
+    token = _draw_among(tokens, place, smooth, function, target - before, highest)
+    # The last one of the part that has a weight.
+    token = token if token >= 0 else _draw_row(tokens, place, smooth, truncation, 1.0)
+    drawn[0] = chosen * PART + token
     return level
 
 
@@ -464,7 +470,7 @@ def _spread_step(row, lowest, network, levels, lines, parts, output, largest):
     """Fill a row's output logits and its largest logit `[1]`; return what `_function_of` does."""
     counted = np.empty((parts, INTERVALS + 1), np.int64)
     place, smooth, truncation = np.empty(5, np.float32), np.empty(INTERVALS + 1, np.float32), np.empty(2, np.float32)
-    level = _function_of(row, lowest, network, levels, lines, counted, place, smooth, truncation)
+    level = _function_of(row, lowest, network, levels, lines, True, counted, place, smooth, truncation)
     largest[0] = place[0]
     if level >= 0:
         _spread_row(row, place, smooth, truncation, output)
@@ -486,9 +492,15 @@ def draw(network: nn.Module, logits: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def spread(network: nn.Module, logits: Tensor) -> Tensor:
-    """The output logits of all tokens, `[B, V]` float32; see `AdaptiveSampler.logits`."""
+    """The output logits of all tokens, `[B, V]` float32; see `AdaptiveSampler.logits`.
+
+    On as many knots as the network's `stride` leaves, in every row: engines draw from these by recorded numbers, and an
+    answer must not change with how the function is computed. In flat distributions even a millionth of the probability
+    decides one draw in a hundred.
+    """
     rows = _as_array(logits)
-    shared = network.lowest_log_prob, network_of(network), *_levels(), parts(rows.shape[1])
+    _, lines = _levels()
+    shared = network.lowest_log_prob, network_of(network), _every_knot(network.stride), lines, parts(rows.shape[1])
     output, largest = np.empty_like(rows), np.empty(len(rows), np.float32)
 
     def step(row: int) -> int:
@@ -512,23 +524,34 @@ def _levels() -> tuple[tuple, tuple[np.ndarray, np.ndarray]]:
     each interval between nodes, and the end of the last one; from counts on knots to counts on nodes; and from nodes to
     every `STRIDE`-th knot. For all levels: from those to all knots.
     """
-    turn, knots = round(NEAR_SHARE * INTERVALS), np.arange(INTERVALS + 1.0)
+    knots = np.arange(INTERVALS + 1.0)
     levels = []
     for nodes in NODES:
         near = round(NEAR_SHARE * nodes) - 1
         numbers = np.arange(nodes)
         share = numbers[: near + 1] / near
-        finely = turn * share * (1 + GRADING * share) / (1 + GRADING)
-        positions = np.concatenate([finely, np.linspace(turn, INTERVALS, nodes - near)[1:]])
-        edges = np.append(np.ceil(positions[:-1]), INTERVALS + 1).astype(np.int64)
+        finely = TURN * share * (1 + GRADING * share) / (1 + GRADING)
+        positions = np.concatenate([finely, np.linspace(TURN, INTERVALS, nodes - near)[1:]])
         # Cubics along the nodes' numbers, in which they are even: for those, fourth differences tell the error.
-        share = (np.sqrt(1 + 4 * GRADING * (1 + GRADING) * knots / turn) - 1) / (2 * GRADING)
-        places = np.where(knots <= turn, near * share, np.interp(knots, positions, numbers))
-        to_knots = lagrange(numbers.astype(float), near, places)
-        down = _windows(cubic_lines(to_knots, turn).T)
-        levels.append((positions, near, edges, *down, *_windows(to_knots[::STRIDE])))
-    every = lagrange(knots[::STRIDE], turn // STRIDE, knots)
-    return tuple(levels), _windows(cubic_lines(every, turn))
+        share = (np.sqrt(1 + 4 * GRADING * (1 + GRADING) * knots / TURN) - 1) / (2 * GRADING)
+        places = np.where(knots <= TURN, near * share, np.interp(knots, positions, numbers))
+        levels.append(_level(positions, near, lagrange(numbers.astype(float), near, places)))
+    every = lagrange(knots[::STRIDE], TURN // STRIDE, knots)
+    return tuple(levels), _windows(cubic_lines(every, TURN))
+
+
+@cache
+def _every_knot(stride: int) -> tuple[tuple]:
+    """The only level, where every `stride`-th knot is a node."""
+    knots = np.arange(INTERVALS + 1.0)
+    nodes = knots[::stride]
+    return (_level(nodes, TURN // stride, lagrange(nodes, TURN // stride, knots)),)
+
+
+def _level(positions: np.ndarray, turn: int, to_knots: np.ndarray) -> tuple:
+    edges = np.append(np.ceil(positions[:-1]), INTERVALS + 1).astype(np.int64)
+    down = _windows(cubic_lines(to_knots, TURN).T)
+    return positions, turn, edges, *down, *_windows(to_knots[::STRIDE])
 
 
 def _windows(matrix: np.ndarray, least: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -115,24 +115,6 @@ def _dot(a, b):
 
 
 @njit(**OPTIONS)
-def _dots(a, b, out):
-    """`out = a @ b.T`, as `_dot` sums, four at a time."""
-    whole = a.shape[0] - a.shape[0] % 4
-    for k in range(b.shape[0]):
-        for j in range(0, whole, 4):
-            total0, total1, total2, total3 = 0.0, 0.0, 0.0, 0.0
-            for s in range(b.shape[1]):
-                factor = b[k, s]
-                total0 += a[j, s] * factor
-                total1 += a[j + 1, s] * factor
-                total2 += a[j + 2, s] * factor
-                total3 += a[j + 3, s] * factor
-            out[j, k], out[j + 1, k], out[j + 2, k], out[j + 3, k] = total0, total1, total2, total3
-        for j in range(whole, a.shape[0]):
-            out[j, k] = _dot(a[j], b[k])
-
-
-@njit(**OPTIONS)
 def _attention(weights, place, h, n, n_heads, contexts, fresh, out):
     """See `network.LinearAttention`, with the projection before it.
 
@@ -155,8 +137,10 @@ def _attention(weights, place, h, n, n_heads, contexts, fresh, out):
     for head in range(n_heads):
         first, context = head * width, contexts[head]
         if fresh:
-            _dots(value[first : first + width], key[first : first + width], context[:width])
-            _dots(n.reshape((1, points)), key[first : first + width], context[width:])
+            for k in range(width):
+                for j in range(width):
+                    context[j, k] = _dot(value[first + j], key[first + k])
+                context[width, k] = _dot(n, key[first + k])
         _multiply(context, no_bias, query[first : first + width], with_normalizer)
         for j in range(width):
             for s in range(points):

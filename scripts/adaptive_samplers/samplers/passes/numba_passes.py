@@ -40,7 +40,8 @@ LOWEST_EXPONENT = np.float32(-87.3)
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
 # Compiled code is cached on disk next to its source and remade when that file changes, but not when only a function
-# of another file does that was compiled into it: after a change here, touch numba_network.py too.
+# of another file does that was compiled into it: after a change here, touch numba_network.py and numba_decoding.py too,
+# and after one in numba_network.py the latter.
 # Reordered sums are what lets a loop be vectorized; nothing here relies on infinities or NaN being ruled out.
 OPTIONS = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
@@ -129,20 +130,26 @@ def _largest(values):
 
 
 @njit(**OPTIONS)
-def _log_total(row, largest):
-    """The log-sum-exp of a row, less its largest logit."""
-    total = 0.0
-    for start in range(0, row.size, BLOCK):
-        of_block = ZERO
-        for value in row[start : start + BLOCK]:
-            of_block += exp(max(value, FLOOR) - largest)
-        total += of_block
-    return np.log(total)
+def _sum_block(block, intervals, largest, split, near, far, places):
+    """Sum of exp(logit - largest); every token's position in parts of an interval, or that of the banned ones."""
+    total = ZERO
+    last = np.float32(intervals * FRACTION)
+    near, far = near * np.float32(FRACTION), far * np.float32(FRACTION)
+    for i in range(block.size):
+        value = max(block[i], FLOOR)
+        depth = largest - value
+        total += exp(-depth)
+        places[i] = (
+            np.int32(_position(depth, split, near, far, last))
+            if depth < BANNED
+            else np.int32((intervals + 1) * FRACTION)
+        )
+    return total
 
 
 @njit(**OPTIONS)
 def _position_block(block, intervals, largest, split, near, far, places):
-    """Every token's position in parts of an interval, or that of the banned ones."""
+    """See `_sum_block`, without the sum."""
     last, banned = np.float32(intervals * FRACTION), np.int32((intervals + 1) * FRACTION)
     near, far = near * np.float32(FRACTION), far * np.float32(FRACTION)
     if far > ZERO:
@@ -170,8 +177,10 @@ def _count_block(places, tables):
 
 
 @njit(**OPTIONS)
-def _count_row(row, intervals, largest, split, near, far, counted):
-    """Fill the row's `counted`, a table for each part of `PART` tokens.
+def _count_row(row, intervals, largest, split, near, far, is_summed, counted):
+    """Fill the row's `counted`, a table for each part of `PART` tokens; return its log-sum-exp if it `is_summed`.
+
+    That is less the largest logit.
 
     An element holds the number of tokens in an interval, above `COUNT_BITS`, and the sum of how far they lie from the
     knot above them, in `FRACTION`s of the interval.
@@ -179,10 +188,14 @@ def _count_row(row, intervals, largest, split, near, far, counted):
     places = np.empty(BLOCK, np.uint32)
     # One table would make every token wait for the previous one, because neighbors often fall into the same interval.
     tables = np.zeros((2, intervals + 2), np.uint64)
+    total = 0.0
     for part in range(counted.shape[0]):
         for start in range(part * PART, min((part + 1) * PART, row.size), BLOCK):
             block = row[start : start + BLOCK]
-            _position_block(block, intervals, largest, split, near, far, places.view(np.int32))
+            if is_summed:
+                total += _sum_block(block, intervals, largest, split, near, far, places.view(np.int32))
+            else:
+                _position_block(block, intervals, largest, split, near, far, places.view(np.int32))
             _count_block(places[: block.size], tables)
         for interval in range(intervals + 1):
             summed = np.int64(tables[0, interval] + tables[1, interval])
@@ -190,6 +203,7 @@ def _count_row(row, intervals, largest, split, near, far, counted):
             fractions = (summed & ((1 << PLACE_BITS) - 1)) - count * (np.int64(interval) << FRACTION_BITS)
             counted[part, interval] = (count << COUNT_BITS) + fractions
         tables[:] = 0
+    return np.log(total) if is_summed else np.nan
 
 
 @njit(**OPTIONS)
@@ -330,8 +344,7 @@ def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Conde
     grid = KnotGrid.between(intervals, largest, smallest, lowest)
     place = torch.stack([grid.largest, grid.split, grid.near, grid.far], dim=1).numpy()
     counted = np.empty((len(rows), parts(rows.shape[1]), intervals + 1), np.int64)
-    for_each_row(lambda row: _count_row(rows[row], intervals, *place[row], counted[row]), len(rows))
-    log_total = for_each_row(lambda row: _log_total(rows[row], place[row, 0]), len(rows))
+    log_total = for_each_row(lambda row: _count_row(rows[row], intervals, *place[row], True, counted[row]), len(rows))
     counted = counted.sum(1)
     tokens, moved = (counted >> COUNT_BITS).astype(np.float64), (counted & FRACTIONS) / FRACTION
     sums = torch.from_numpy(tokens), torch.from_numpy(moved), torch.tensor(log_total, dtype=torch.float64)
