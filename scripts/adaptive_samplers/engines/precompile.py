@@ -17,8 +17,9 @@ TOKENS = 4096  # of a vocabulary; what is compiled serves any
 
 
 def precompile() -> None:
-    """Draw once with a heuristic and with a sampler of each architecture, as an engine does."""
-    pipelines = [configured_pipeline([{"temperature": 0.7}, {"top_p": 0.9}])]
+    """Draw once with heuristics that need each of the passes, and with a sampler of each architecture."""
+    chains = [[{"temperature": 0.7}, {"top_p": 0.9}], [{"top_n_sigma": 1.0}, {"typical": 0.9}]]
+    pipelines = [configured_pipeline(chain) for chain in chains]
     logits = torch.randn(2, TOKENS, generator=torch.Generator().manual_seed(0))
     with TemporaryDirectory() as folder:
         for number, architecture in enumerate(ARCHITECTURES):

@@ -11,7 +11,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from adaptive_samplers.samplers.passes.numba_passes import OPTIONS, for_each_row
+from adaptive_samplers.compiled import OPTIONS, for_each_row
 
 # A window is searched among the largest of so many groups for each of its tokens: of more groups, fewer tokens are
 # candidates, but the groups themselves must be searched.

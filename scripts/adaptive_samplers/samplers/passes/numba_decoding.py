@@ -17,6 +17,7 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
+from adaptive_samplers.compiled import OPTIONS, for_each_row
 from adaptive_samplers.samplers.passes.knots import INTERVALS, NARROWEST, NEAR_SHARE, REACH, cubic_lines, lagrange
 from adaptive_samplers.samplers.passes.numba_network import _evaluate, _no_sums, network_of
 from adaptive_samplers.samplers.passes.numba_passes import (
@@ -30,7 +31,6 @@ from adaptive_samplers.samplers.passes.numba_passes import (
     LOWEST_EXPONENT,
     MINUS_INFINITY,
     ONE,
-    OPTIONS,
     PART,
     TWO,
     ZERO,
@@ -46,7 +46,6 @@ from adaptive_samplers.samplers.passes.numba_passes import (
     _truncate,
     _weigh_block,
     exp,
-    for_each_row,
     parts,
 )
 from adaptive_samplers.sketch import check_rows

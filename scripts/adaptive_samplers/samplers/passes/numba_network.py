@@ -17,7 +17,8 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
-from adaptive_samplers.samplers.passes.numba_passes import ONE, OPTIONS, ZERO, exp, for_each_row
+from adaptive_samplers.compiled import OPTIONS, for_each_row
+from adaptive_samplers.samplers.passes.numba_passes import ONE, ZERO, exp
 
 # PyTorch's default, and that of `network.LinearAttention`: numba compiles both into the code.
 NORM_EPSILON = np.float32(1e-5)

@@ -5,15 +5,13 @@ one loop does the arithmetic on vectors and another the table look-ups, because 
 """
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
+from adaptive_samplers.compiled import OPTIONS, for_each_row
 from adaptive_samplers.samplers.passes.knots import LARGEST_OUTPUT, Condensed, KnotGrid
 from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
@@ -39,16 +37,9 @@ LARGEST = np.float32(LARGEST_OUTPUT)
 LOWEST_EXPONENT = np.float32(-87.3)
 ZERO, HALF, ONE, TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 
-# Compiled code is cached on disk next to its source and remade when that file changes, but not when only a function
-# of another file does that was compiled into it: after a change here, touch numba_network.py and numba_decoding.py too,
-# and after one in numba_network.py the latter.
-# Reordered sums are what lets a loop be vectorized; nothing here relies on infinities or NaN being ruled out.
-OPTIONS = {
-    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
-    "error_model": "numpy",
-    "nogil": True,
-    "cache": True,
-}
+# Compiled code is made again when its own file changes, but not when only a function of another file does that was
+# compiled into it: after a change here, touch numba_network.py and numba_decoding.py too, and after one in
+# numba_network.py the latter.
 
 
 @njit(inline="always", **OPTIONS)
@@ -380,16 +371,3 @@ def _as_array(tensor: Tensor) -> np.ndarray:
 def _as_table(condensed: Condensed) -> np.ndarray:
     grid = condensed.grid
     return torch.stack([grid.largest, grid.split, grid.near, grid.far, condensed.floor], dim=1).numpy()
-
-
-@lru_cache(maxsize=1)
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="adaptive-samplers")
-
-
-def for_each_row(work: Callable[[int], object], rows: int) -> list:
-    """The results of all rows, on as many threads as PyTorch may use."""
-    threads = min(torch.get_num_threads(), rows)
-    if threads <= 1:
-        return [work(row) for row in range(rows)]
-    return list(_workers(threads).map(work, range(rows)))
