@@ -196,12 +196,12 @@ def heuristic_cases() -> Iterator[Case]:
         for name, chains in (("mixed_heuristics", TWO_CHAINS), ("many_heuristics", MANY_CHAINS)):
             configured = [configured_pipeline([chain]) for chain in chains]
             pipelines = [configured[row % len(chains)] for row in range(batch)]
-            for ending, against, baseline in (
-                ("", "Hugging Face's warpers, a call a row", row_by_row(logits, pipelines)),
-                ("_grouped", "Hugging Face's warpers, a call a heuristic", grouped(logits, pipelines)),
+            for ending, against, baseline, bar in (
+                ("", "Hugging Face's warpers, a call a row", row_by_row(logits, pipelines), 10.0),
+                ("_grouped", "Hugging Face's warpers, a call a heuristic", grouped(logits, pipelines), 5.0),
             ):
                 yield (
-                    {"name": f"core/{name}_on_logits{ending}", "against": against, **meta},
+                    {"name": f"core/{name}_on_logits{ending}", "against": against, "bar": bar, **meta},
                     baseline,
                     lambda logits=logits, pipelines=pipelines: apply_to_logits(logits, pipelines),
                 )
