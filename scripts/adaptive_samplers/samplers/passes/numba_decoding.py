@@ -128,66 +128,8 @@ def _total(values):
 
 
 @njit(**OPTIONS)
-def _interpolate(first, weight, values, out):
-    """Each as the sum of five values with weights `[..., 5]`."""
-    for i in range(out.size):
-        k = first[i]
-        out[i] = (
-            weight[i, 0] * values[k]
-            + weight[i, 1] * values[k + 1]
-            + weight[i, 2] * values[k + 2]
-            + weight[i, 3] * values[k + 3]
-            + weight[i, 4] * values[k + 4]
-        )
-
-
-@njit(**OPTIONS)
-def _log_total_of(summed, place):
-    """The log-sum-exp of a row less its largest logit, from its counts.
-
-    A single token's place in an interval is known. For several, their mean place is, and they are taken to be spread
-    evenly around it: if they are not, the sum is off by up to a 24th of the square of the interval's width in nats.
-    """
-    split, near, far = place[1], place[2], place[3]
-    turn = split * near
-    above = ONE / near if near > ZERO else ZERO
-    below = ONE / far if far > ZERO else ZERO
-    total = 0.0
-    for knot in range(INTERVALS + 1):
-        count = np.float32(np.int32(summed[knot] >> COUNT_BITS))
-        moved = np.float32(summed[knot] & FRACTIONS) * np.float32(1 / FRACTION) / max(count, ONE)
-        position = np.float32(knot)
-        depth = min(position, turn) * above + max(position - turn, ZERO) * below
-        width = above if position < turn else below
-        spread = max(count - ONE, ZERO) * width * width * np.float32(1 / 24)
-        total += exp(-depth) * exp(-moved * width) * (count + spread)
-    return np.log(total)
-
-
-@njit(**OPTIONS)
-def _errors(values, turn, errors):
-    """Estimate how far cubics through the nodes are from what they interpolate, in each interval between nodes."""
-    for low, high in ((0, turn), (turn, values.size - 1)):
-        before = ZERO
-        for node in range(low + 2, high - 1):
-            fourth = values[node - 2] + values[node + 2] - 4 * (values[node - 1] + values[node + 1]) + 6 * values[node]
-            error = OF_FOURTH_DIFFERENCE * abs(fourth)
-            errors[node - 1] = max(before, error)
-            errors[node] = before = error
-        errors[low] = errors[low + 1]
-        errors[high - 1] = errors[high - 2]
-
-
-@njit(**OPTIONS)
-def _total(values):
-    total = 0.0
-    for i in range(values.size):
-        total += values[i]
-    return total
-
-
-@njit(**OPTIONS)
 def _interpolate(start, weight, values, out):
+    """Fill each as a sum of adjacent values, from `start` on, with weights."""
     for i in range(out.size):
         first = start[i]
         total = ZERO
