@@ -4,7 +4,7 @@ from pathlib import Path
 
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
-from adaptive_samplers.training.train import train_on_training_set
+from adaptive_samplers.training.train_sampler import train_on_training_set
 
 
 def main(snakemake):

@@ -35,7 +35,7 @@ from adaptive_samplers.training import TrainingSettings, trainer
 from adaptive_samplers.training import replay as replay_module
 from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, shard_fingerprint, token_steps
-from adaptive_samplers.training.train import train_on_training_set
+from adaptive_samplers.training.train_sampler import train_on_training_set
 
 TOP, TAIL = 24, 16
 HEURISTICS = pd.DataFrame(
