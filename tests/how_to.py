@@ -12,8 +12,9 @@ from pathlib import Path
 
 from support import REPOSITORY
 
-# What a copy of the project does without.
-NOT_COPIED = (".git", ".venv", "results", "logs", "benchmarks", ".snakemake", "__pycache__", ".*_cache", ".hypothesis")
+# What a copy of the project does without. It has what Python and Numba compiled, so that its jobs need not.
+NOT_COPIED = (".git", ".venv", "results", "logs", "benchmarks", ".snakemake", ".*_cache", ".hypothesis")
+NOT_WRITTEN = (*NOT_COPIED, "__pycache__")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def contents(project: Path) -> dict[str, bytes]:
     """The files of a project and what is in them, but for users' own, which lie at its top."""
     found = {}
     for folder, folders, names in os.walk(project):
-        folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in NOT_COPIED)]
+        folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in NOT_WRITTEN)]
         if Path(folder) != project:
             paths = [Path(folder, name) for name in names]
             found |= {str(path.relative_to(project)): path.read_bytes() for path in paths if path.is_file()}
