@@ -90,9 +90,9 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def answer_logits(self, pairs, batch_size):
-        self.read += len(pairs)
-        return self.inner.answer_logits(pairs, batch_size)
+    def answer_logits(self, pairs, batch_size, done):
+        self.read += len(pairs) - len(done)
+        return self.inner.answer_logits(pairs, batch_size, done)
 
 
 def replayed(training_set, model, folder, shards=1, top=TOP, tail=TAIL, model_hash="hash"):
@@ -132,12 +132,12 @@ def test_every_token_step_is_sketched(tiny_model, training_set, tmp_path):
 
 
 def test_a_killed_replay_goes_on_where_it_was(tiny_model, training_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(replay_module, "BATCH_SIZE", 4)  # the kills are within batches
     (whole,) = replayed(training_set, tiny_model, tmp_path / "whole")
-    monkeypatch.setattr(replay_module, "BATCH_SIZE", 1)
 
     class Dying(Counting):
-        def answer_logits(self, pairs, batch_size):
-            yield from itertools.islice(super().answer_logits(pairs, batch_size), self.answers)
+        def answer_logits(self, *arguments):
+            yield from itertools.islice(super().answer_logits(*arguments), self.answers)
             raise KeyboardInterrupt
 
     for answers in (6, 2):
@@ -152,10 +152,7 @@ def test_a_killed_replay_goes_on_where_it_was(tiny_model, training_set, tmp_path
     (path,) = replayed(training_set, resumed, tmp_path)
     assert resumed.read == 3
     assert [file.name for file in tmp_path.glob("shard*")] == [path.name]
-    expected, found = SketchShard.load(whole), SketchShard.load(path)
-    assert found.answer_ids == expected.answer_ids and torch.equal(found.token_ids, expected.token_ids)
-    torch.testing.assert_close(found.sketch.t, expected.sketch.t, rtol=0, atol=2e-4)
-    torch.testing.assert_close(found.chosen_log_probs, expected.chosen_log_probs, rtol=0, atol=2e-4)
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_token_steps_that_do_not_fit_in_memory_are_mapped(tiny_model, training_set, tmp_path, monkeypatch):

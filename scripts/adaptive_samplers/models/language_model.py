@@ -1,6 +1,6 @@
 """The base language model in process: logits, chat template and the log-probabilities of given answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,16 +76,20 @@ class LanguageModel(ChatTokenizer):
 
     @torch.inference_mode()
     def answer_logits(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, done: Collection[int] = ()
     ) -> Iterator[tuple[int, Tensor]]:
         """Read given answers: for each (prompt ids, answer ids) yield its position and logits `[len(answer) + 1, V]`.
 
         Row i of the logits is the distribution before answer token i; the last row is the one after the answer.
-        Answers of similar length are read together, so the order differs from the input's.
+        Answers of similar length are read together, so the order differs from the input's. Nothing is yielded for the
+        positions in `done`; they are left out, but for those that are read together with others: the last digits of
+        logits depend on what is in a batch, and so they depend on `pairs` alone.
         """
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]), reverse=True)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
+            if all(i in done for i in rows):
+                continue
             length = max(len(pairs[i][0]) + len(pairs[i][1]) for i in rows)
             longest = max(len(pairs[i][1]) for i in rows) + 1
             token_ids = torch.zeros(len(rows), length, dtype=torch.long)
@@ -103,7 +107,8 @@ class LanguageModel(ChatTokenizer):
                 use_cache=False,
             ).logits
             for row, i in enumerate(rows):
-                yield i, logits[row, longest - len(pairs[i][1]) - 1 :].float()
+                if i not in done:
+                    yield i, logits[row, longest - len(pairs[i][1]) - 1 :].float()
 
     def score_answers(
         self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int

@@ -139,20 +139,28 @@ def replay(answers: pd.DataFrame, model: "LanguageModel", model_hash: str, top: 
     """
     fingerprint = content_id([STAGE_VERSIONS["replay_distributions"], model_hash, str(model.model.dtype), top, tail])
     parts = sorted(path.parent.glob(f"{path.name}.part.*"))
-    shard, known = _empty_shard(answers, top + tail), np.zeros(len(answers), dtype=bool)
-    for earlier in (path, *parts):
-        if shard_fingerprint(earlier) == fingerprint:
-            known |= shard.take_over(SketchShard.load(earlier))
-    new = np.flatnonzero(~known)
-    say(f"{len(answers)} answers, {len(new)} of them not replayed before")
+    shard = _empty_shard(answers, top + tail)
+
+    def taken_over(paths: Sequence[Path]) -> np.ndarray:
+        known = np.zeros(len(answers), dtype=bool)
+        for earlier in paths:
+            if shard_fingerprint(earlier) == fingerprint:
+                known |= shard.take_over(SketchShard.load(earlier))
+        return known
+
+    # Batches are made of all answers that the file lacks, so that they are the same after a kill.
+    new = np.flatnonzero(~taken_over([path]))
+    done = set(np.flatnonzero(taken_over(parts)[new]).tolist())
+    left = len(new) - len(done)
+    say(f"{len(answers)} answers, {left} of them not replayed before")
 
     pairs = [(answers["prompt_token_ids"][row].tolist(), answers["token_ids"][row].tolist()) for row in new]
     for prompt, answer in pairs:
         if reason := model.refuse(len(prompt), len(answer)):
             raise UserError(f"replay: {reason}")
-    bar = progress(total=len(new), description="replay", unit=" answers")
+    bar = progress(total=left, description="replay", unit=" answers")
     unsaved: list[int] = []
-    for read, (position, logits) in enumerate(model.answer_logits(pairs, BATCH_SIZE), start=1):
+    for read, (position, logits) in enumerate(model.answer_logits(pairs, BATCH_SIZE, done), start=1):
         span = shard.span(new[position])
         made = DistributionSketch.from_logits(logits[: span.stop - span.start], top, tail)
         shard.sketch.t[span], shard.sketch.n[span] = made.t.cpu(), made.n.cpu()
@@ -160,7 +168,7 @@ def replay(answers: pd.DataFrame, model: "LanguageModel", model_hash: str, top: 
         log_probs, _ = masked_log_softmax(logits[: len(tokens)])
         shard.chosen_log_probs[span][: len(tokens)] = log_probs.gather(1, tokens[:, None]).squeeze(1).cpu()
         unsaved.append(new[position])
-        if len(unsaved) * PARTS >= len(new) and read < len(new):
+        if len(unsaved) * PARTS >= left and read < left:
             # Only the new ones, because they are copied on their way to disk.
             parts.append(Path(f"{path}.part.{shard.answer_ids[unsaved[0]]}"))
             shard.only(np.array(unsaved)).save(parts[-1], fingerprint)

@@ -135,7 +135,7 @@ class FixedModel:
     def decode(self, token_ids):
         return decode(token_ids)
 
-    def answer_logits(self, pairs, batch_size):
+    def answer_logits(self, pairs, batch_size, done=()):
         for position, (_, answer) in enumerate(pairs):
             yield position, logits_of(len(answer) + 1 + position, 60)[position:]
 
@@ -143,7 +143,7 @@ class FixedModel:
 class FixedWords(FixedModel):
     """The same with as many tokens as there are words."""
 
-    def answer_logits(self, pairs, batch_size):
+    def answer_logits(self, pairs, batch_size, done=()):
         for position, (_, answer) in enumerate(pairs):
             yield position, logits_of(len(answer) + 1 + position, len(WORDS))[position:]
 
