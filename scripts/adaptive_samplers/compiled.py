@@ -1,10 +1,15 @@
-"""What functions that numba compiles for the CPU have in common: its options, and the threads that share rows."""
+"""What compiled passes have in common: how they are imported, numba's options, and the threads that share rows."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 # Reordered sums are what lets a loop be vectorized; nothing relies on infinities or NaN being ruled out. Compiled code
 # is cached on disk next to its source.
@@ -14,6 +19,30 @@ OPTIONS = {
     "nogil": True,
     "cache": True,
 }
+
+
+def compiled_or(portable: ModuleType, module: str, package: str, users: str, device: str) -> ModuleType:
+    """A module of passes that needs a package, or, with a warning, the portable one if it cannot be imported.
+
+    Parameters
+    ----------
+    portable : the same passes in plain PyTorch.
+    module, package : the full name of the module, and the package that it needs.
+    users, device : who runs slower without it, and where, for the warning.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        logger.warning(
+            "%s run on %s in plain PyTorch, which is slower, as it goes over the vocabulary many times: the package %s "
+            "cannot be imported (%s). Install it with `pip install %s`.",
+            users,
+            device,
+            package,
+            error,
+            package,
+        )
+        return portable
 
 
 @lru_cache(maxsize=1)

@@ -24,13 +24,13 @@ from adaptive_samplers.heuristics import (
     is_stateful,
     next_states,
     sort_logits,
+    window_passes,
     windows,
 )
 from adaptive_samplers.heuristics import window_passes_portable as portable
 from adaptive_samplers.heuristics.apply import apply_on_windows
 from adaptive_samplers.heuristics.windows import Windows
 
-window_passes = pytest.importorskip("adaptive_samplers.heuristics.window_passes")
 PASSES = [window_passes, portable]
 
 SETTINGS = {

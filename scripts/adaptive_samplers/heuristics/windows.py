@@ -13,7 +13,6 @@ below the window, it is refused with `WindowTooSmall`, and the rows are computed
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +22,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from adaptive_samplers.compiled import compiled_or
 from adaptive_samplers.heuristics import window_passes_portable
 from adaptive_samplers.heuristics.support import Support
-
-logger = logging.getLogger(__name__)
 
 # How many tokens a window holds. Larger ones cost more than they save.
 WINDOW_SIZES = (256, 1024, 4096, 16384)
@@ -44,17 +42,9 @@ def passes_for(kind: str) -> ModuleType:
     """The module whose passes over the vocabulary serve this kind of device best."""
     if kind != "cpu":
         return window_passes_portable
-    try:
-        from adaptive_samplers.heuristics import window_passes
-    except ImportError as error:
-        logger.warning(
-            "Heuristics run on %s in plain PyTorch, which is slower: the package numba cannot be imported (%s). "
-            "Install it with `pip install numba`.",
-            kind,
-            error,
-        )
-        return window_passes_portable
-    return window_passes
+    return compiled_or(
+        window_passes_portable, "adaptive_samplers.heuristics.window_passes", "numba", "Heuristics", kind
+    )
 
 
 def window_sizes(vocabulary: int) -> list[int]:

@@ -116,8 +116,11 @@ class RecordedDraws:
         spread_t, spread_n = t.gather(1, source), n.gather(1, source)
         spread_n = spread_n.masked_fill((points >= t.shape[-1]) & ~split, 0)
         tiny = torch.finfo(t.dtype).tiny
-        parts = [(mean + upper.log(), before), (self.log_probs.double()[:, None], torch.ones_like(before))]
-        parts.append((mean + lower.clamp(min=tiny).log(), after))
+        parts = (
+            (mean + upper.log(), before),
+            (self.log_probs.double()[:, None], torch.ones_like(before)),
+            (mean + lower.clamp(min=tiny).log(), after),
+        )
         for offset, (value, count) in enumerate(parts):
             here = split & (points == group + offset)
             spread_t, spread_n = torch.where(here, value, spread_t), torch.where(here, count, spread_n)

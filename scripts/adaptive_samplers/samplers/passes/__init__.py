@@ -3,19 +3,16 @@
 Between them is a network on a few knots; only these passes have a cost per token.
 """
 
-import logging
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 
 import torch
 
+from adaptive_samplers.compiled import compiled_or
 from adaptive_samplers.samplers.passes import portable
 from adaptive_samplers.samplers.passes.knots import Condensed, KnotGrid
 
 __all__ = ["Condensed", "KnotGrid", "passes_for"]
-
-logger = logging.getLogger(__name__)
 
 # The modules that are faster than plain PyTorch on one kind of device, and the package that each needs. They are
 # imported on first use, because both packages are slow to import and may be missing.
@@ -35,15 +32,4 @@ def _passes_for_kind(kind: str) -> ModuleType:
     if kind not in FAST_PASSES:
         return portable
     module, package = FAST_PASSES[kind]
-    try:
-        return import_module(f"{__name__}.{module}")
-    except ImportError as error:
-        logger.warning(
-            "Learned samplers run on %s in plain PyTorch, which is slower, as it goes over the vocabulary many times: "
-            "the package %s cannot be imported (%s). Install it with `pip install %s`.",
-            kind,
-            package,
-            error,
-            package,
-        )
-        return portable
+    return compiled_or(portable, f"{__name__}.{module}", package, "Learned samplers", kind)

@@ -41,6 +41,7 @@ from adaptive_samplers.samplers.passes.numba_passes import (
     _draw_row,
     _extremes,
     _largest,
+    _pick,
     _spread_row,
     _steps,
     _truncate,
@@ -388,16 +389,8 @@ def _draw_step(row, uniform, lowest, network, levels, lines, parts, drawn, large
     if not is_told:
         drawn[0] = _draw_row(row, place, smooth, truncation, uniform)
         return level
-    # If rounding leaves the sum short of the target, it is the last one that still adds to the sum.
     target = uniform * masses.sum()
-    running, before, chosen = 0.0, 0.0, 0
-    for part in range(parts):
-        after = running + masses[part]
-        if after > running:
-            chosen, before = part, running
-            if after > target:
-                break
-        running = after
+    chosen, before = _pick(masses, target)
     tokens = row[chosen * PART : (chosen + 1) * PART]
     token = _draw_among(tokens, place, smooth, function, target - before, highest)
     # The last one of the part that has a weight.

@@ -282,6 +282,23 @@ def _weigh_block(output):
 
 
 @njit(**OPTIONS)
+def _pick(weights, target):
+    """The first place at which the running sum of the weights is above a target, and the sum before it.
+
+    If rounding leaves the sum short of the target, it is the last one that still adds to the sum.
+    """
+    running, before, chosen = 0.0, 0.0, 0
+    for place in range(weights.size):
+        after = running + weights[place]
+        if after > running:
+            chosen, before = place, running
+            if after > target:
+                break
+        running = after
+    return chosen, before
+
+
+@njit(**OPTIONS)
 def _draw_row(row, place, knots, truncation, uniform):
     """Weigh the blocks, choose one, and choose a token in it."""
     numbers, values = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
@@ -296,28 +313,13 @@ def _draw_row(row, place, knots, truncation, uniform):
     reference = largest.max()
     for number in range(blocks):
         masses[number] *= np.exp(np.float64(largest[number]) - np.float64(reference))
-    # If rounding leaves the sum short of the target, it is the last one that still adds to the sum.
     target = uniform * masses.sum()
-    running, before, chosen = 0.0, 0.0, 0
-    for number in range(blocks):
-        after = running + masses[number]
-        if after > running:
-            chosen, before = number, running
-            if after > target:
-                break
-        running = after
+    chosen, before = _pick(masses, target)
     target = (target - before) / np.exp(np.float64(largest[chosen]) - np.float64(reference))
     block = row[chosen * BLOCK : (chosen + 1) * BLOCK]
     _block_output(block, place, knots, steps, function, numbers, values, output)
     _weigh_block(output[: block.size])
-    running, token = 0.0, 0
-    for i in range(block.size):
-        after = running + output[i]
-        if after > running:
-            token = i
-            if after > target:
-                break
-        running = after
+    token, _ = _pick(output[: block.size], target)
     return chosen * BLOCK + token
 
 
