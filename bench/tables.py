@@ -8,7 +8,7 @@
     python bench/tables.py --steps STEP ... these only; what they read must be in the FOLDER, which --keep leaves there
 
 Each step is its rule's own script, in a process of its own. The time is that of the process, its start and its imports
-included; the memory is its largest resident set (VmHWM), so it needs Linux.
+included, by the clock and of all cores together; the memory is its largest resident set (VmHWM), so it needs Linux.
 
 Every answer has a text of its own. The labelling stages do all that they do in a run with the default settings, except
 that the embedder is a table of one random vector per word (384 numbers, as the default embedder has) in place of a
@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import runpy
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
 SCRIPTS = FOLDER.parent / "scripts"
@@ -369,26 +370,41 @@ def run_plainly(step: str, snakemake: SimpleNamespace) -> None:
         write_table("training_sets", selected, made[0])
 
 
-def measure(step: str, form: str, folder: Path) -> tuple[float, int]:
-    """Seconds and peak bytes of one step in a process of its own."""
+class Cost(NamedTuple):
+    """What a step took: time by the clock and of all cores together, and its largest resident set in bytes."""
+
+    seconds: float
+    core_seconds: float
+    peak_bytes: int
+
+
+def measure(step: str, form: str, folder: Path) -> Cost:
+    """Run one step in a process of its own."""
     command = [sys.executable, __file__, "--step", step, "--form", form, "--folder", str(folder)]
-    start = time.perf_counter()
+    start, start_of_cores = time.perf_counter(), _seconds_of_children()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return time.perf_counter() - start, int(done.stdout.split()[-1])
+    seconds, core_seconds = time.perf_counter() - start, _seconds_of_children() - start_of_cores
+    return Cost(seconds, core_seconds, int(done.stdout.split()[-1]))
+
+
+def _seconds_of_children() -> float:
+    """What cores have spent on finished child processes, and on theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure_all(steps: Sequence[tuple[str, str]], rows: int, folder: Path) -> Iterator[Row]:
     """Measure steps, each in a form, on data with so many answers."""
-    print(f"{'step':<22} {'form':<6} {'rows':>10} {'seconds':>8} {'peak GB':>8}")
+    print(f"{'step':<22} {'form':<6} {'rows':>10} {'seconds':>8} {'of cores':>8} {'peak GB':>8}")
     for step, form in steps:
-        seconds, peak = measure(step, form, folder)
-        print(f"{step:<22} {form:<6} {rows:>10,} {seconds:>8.1f} {peak / 1e9:>8.2f}", flush=True)
+        cost = measure(step, form, folder)
+        times = f"{cost.seconds:>8.1f} {cost.core_seconds:>8.1f}"
+        print(f"{step:<22} {form:<6} {rows:>10,} {times} {cost.peak_bytes / 1e9:>8.2f}", flush=True)
         yield {
             "step": step,
             "form": form,
             "rows": rows,
-            "seconds": seconds,
-            "peak_bytes": peak,
+            **cost._asdict(),
             "load": os.getloadavg()[0],
             "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
             "versions": versions("pandas", "pyarrow", "numpy"),

@@ -17,7 +17,7 @@ def cases() -> Iterator[Case]:
         tables.make_data(folder, prompts)
 
         def run(form: str) -> list[int]:
-            return [tables.measure(step, form, folder)[1] for step in tables.STEPS]
+            return [tables.measure(step, form, folder).peak_bytes for step in tables.STEPS]
 
         meta = {"against": "plain pandas", "batch": prompts * tables.HEURISTICS * tables.SEEDS}
         name = "tables/verify_score_select"
