@@ -314,9 +314,9 @@ class _Run:
 
     def _sketch_bytes(self) -> float:
         """Of an answer: for each token and the end, the support points (a log-probability and a count in float32 each),
-        the token and its log-probability."""
+        the token, its rank and its log-probability."""
         sketch = self.config.training.sketch
-        return (self.answer_tokens + 1) * (8 * (sketch.top + sketch.tail) + 8)
+        return (self.answer_tokens + 1) * (8 * (sketch.top + sketch.tail) + 12)
 
     def _sampled(self) -> float:
         return self.prompts.test * self.samplers * self.seeds

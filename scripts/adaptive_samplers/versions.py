@@ -25,7 +25,7 @@ STAGE_VERSIONS = {
     "summarize_selection": 1,
     "summarize_labels": 1,
     "tabulate_labels": 1,
-    "replay_distributions": 2,
+    "replay_distributions": 3,
     "train_sampler": 3,
     "learn_heuristic": 2,
     "compare_samplers": 1,

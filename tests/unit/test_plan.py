@@ -11,6 +11,7 @@ from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.tournament import run_tournaments
+from adaptive_samplers.off_policy import RecordedDraws
 from adaptive_samplers.plan import (
     Assumptions,
     Prompts,
@@ -21,7 +22,6 @@ from adaptive_samplers.plan import (
     planned_prompts,
     render,
 )
-from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.training.replay import SketchShard
 from support import HUB, changed
 
@@ -276,11 +276,9 @@ def test_disk(field_config, estimated):
 def test_sketches_take_as_much_as_they_do(field_config, estimated, tmp_path):
     found = estimated(field_config)
     points = sum(field_config["training"]["sketch"].values())
-    steps = 101 * 40  # 40 answers of 100 tokens, each with its end
-    sketch = DistributionSketch(torch.zeros(steps, points), torch.zeros(steps, points))
+    draws = RecordedDraws.room([101] * 40, points)  # 40 answers of 100 tokens, each with its end
     ids = [f"{i:016x}" for i in range(40)]
-    starts = torch.arange(41) * 101
-    shard = SketchShard(ids, starts, torch.zeros(steps, dtype=torch.int32), torch.zeros(steps), sketch)
+    shard = SketchShard(ids, torch.zeros(101 * 40, dtype=torch.int32), draws)
     shard.save(tmp_path / "shard.safetensors", "fingerprint")
     size = (tmp_path / "shard.safetensors").stat().st_size
     assert found.disk["sketches (at most)"] == pytest.approx(size * 400 / 40, rel=0.01)

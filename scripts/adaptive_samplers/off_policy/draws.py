@@ -1,12 +1,13 @@
 """Recorded draws: at each step of an answer, the sketch of the distribution and the token that was drawn from it."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from adaptive_samplers.heuristics import Support, sort_logits
+from adaptive_samplers.heuristics import Support
 from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
 
 
@@ -18,7 +19,7 @@ class RecordedDraws:
     ----------
     sketch : DistributionSketch [N, S]
         The language model's distribution at each step.
-    ranks : Tensor [N] of int64
+    ranks : Tensor [N] of integers
         How many tokens come before the drawn one, most probable first, and equally probable ones in the order of their
         ids. Of tokens with equal log-probability a cut may keep some, which the log-probability alone cannot tell.
     log_probs : Tensor [N] of float32
@@ -55,23 +56,61 @@ class RecordedDraws:
             says of `top` and `tail`.
         """
         sketch = DistributionSketch.from_logits(logits, top, tail)
-        t, order = sort_logits(masked_log_softmax(logits)[0])
-        ranks = (order == token_ids[:, None]).to(torch.uint8).argmax(-1)
-        log_probs = t.gather(1, ranks[:, None]).squeeze(1)
         ends = torch.tensor([0, len(logits)] if starts is None else list(starts))
-        return cls(sketch, ranks, log_probs, ends)
+        return cls(sketch, *ranks_and_log_probs(logits, token_ids), ends)
+
+    @classmethod
+    def room(cls, lengths: Sequence[int], points: int) -> "RecordedDraws":
+        """Zeros for answers of so many steps each."""
+        starts = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int64)
+        steps = int(starts[-1])
+        sketch = DistributionSketch(torch.zeros(steps, points), torch.zeros(steps, points))
+        return cls(sketch, torch.zeros(steps, dtype=torch.int32), torch.zeros(steps), starts)
 
     def __len__(self) -> int:
         """How many answers there are."""
         return len(self.starts) - 1
 
+    def span(self, answer: int) -> slice:
+        """The steps of an answer."""
+        return slice(int(self.starts[answer]), int(self.starts[answer + 1]))
+
+    def steps(self, places: slice | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log-probabilities and counts of the sketches, ranks and log-probabilities of the draws, of some steps."""
+        return tuple(tensor[places] for tensor in (self.sketch.t, self.sketch.n, self.ranks, self.log_probs))
+
     def answers(self, first: int, last: int) -> "RecordedDraws":
         """Answers `first` up to but without `last`."""
         begin, end = int(self.starts[first]), int(self.starts[last])
-        sketch = DistributionSketch(self.sketch.t[begin:end], self.sketch.n[begin:end])
-        return RecordedDraws(
-            sketch, self.ranks[begin:end], self.log_probs[begin:end], self.starts[first : last + 1] - begin
-        )
+        return self._of(slice(begin, end), self.starts[first : last + 1] - begin)
+
+    def select(self, answers: Tensor, most_steps: int | None = None) -> "RecordedDraws":
+        """A copy of some answers, by index and in that order; of each, at most its first `most_steps` steps."""
+        lengths = self.starts.diff()[answers]
+        if most_steps is not None:
+            lengths = lengths.clamp(max=most_steps)
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        places = torch.arange(int(starts[-1])) + (self.starts[:-1][answers] - starts[:-1]).repeat_interleave(lengths)
+        return self._of(places, starts)
+
+    def _of(self, places: slice | Tensor, starts: Tensor) -> "RecordedDraws":
+        t, n, ranks, log_probs = self.steps(places)
+        return RecordedDraws(DistributionSketch(t, n), ranks, log_probs, starts)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The tensors to store, by name."""
+        return {
+            "starts": self.starts,
+            "ranks": self.ranks,
+            "log_probs": self.log_probs,
+            **self.sketch.to_tensors(),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "RecordedDraws":
+        """The inverse of `to_tensors`."""
+        sketch = DistributionSketch.from_tensors(tensors)
+        return cls(sketch, *(tensors[name] for name in ("ranks", "log_probs", "starts")))
 
     def with_own_points(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sketches in which each drawn token has a point of its own.
@@ -125,3 +164,24 @@ class RecordedDraws:
             here = split & (points == group + offset)
             spread_t, spread_n = torch.where(here, value, spread_t), torch.where(here, count, spread_n)
         return spread_t, spread_n, (group + split.long()).squeeze(1)
+
+
+def ranks_and_log_probs(logits: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one token of each row: its rank, int32 as in `RecordedDraws`, and its log-probability in nats.
+
+    Parameters
+    ----------
+    logits : Tensor [N, V]
+    token_ids : Tensor [N]
+
+    Raises
+    ------
+    ValueError
+        A row holds NaN or plus infinity, or no token that is not masked.
+    """
+    log_probs, _ = masked_log_softmax(logits)
+    column = token_ids[:, None]
+    drawn = logits.gather(1, column)
+    earlier = torch.arange(logits.shape[1], device=logits.device) < column
+    ranks = ((logits > drawn) | ((logits == drawn) & earlier)).sum(-1, dtype=torch.int32)
+    return ranks, log_probs.gather(1, column).squeeze(1)

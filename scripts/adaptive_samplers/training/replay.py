@@ -21,8 +21,9 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import full_disk_explained
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import apply_along_answers, parse_processors
+from adaptive_samplers.off_policy.draws import RecordedDraws, ranks_and_log_probs
 from adaptive_samplers.progress import progress
-from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
+from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.stage import say
 from adaptive_samplers.tensors import load_some, load_tensors, save_tensors
 from adaptive_samplers.training.trainer import TokenSteps
@@ -40,28 +41,20 @@ ANSWER_ID_BYTES = 8  # of `selection.answer_id`
 
 @dataclass(frozen=True)
 class SketchShard:
-    """The sketches of some answers: answer i has the token-steps `starts[i]` to `starts[i + 1]`.
+    """The sketches of some answers.
 
     Attributes
     ----------
     answer_ids : list of A hexadecimal ids
-    starts : Tensor [A + 1] of int64
     token_ids : Tensor [N] of int32
         The token that was chosen at each step; -1 where the answer ended.
-    chosen_log_probs : Tensor [N] of float32
-        Its log-probability under the language model, in nats; 0 where the answer ended.
-    sketch : DistributionSketch [N, S]
+    draws : RecordedDraws of N steps
+        Where an answer ended, the draw is that of the most probable of the tokens that end one.
     """
 
     answer_ids: list[str]
-    starts: Tensor
     token_ids: Tensor
-    chosen_log_probs: Tensor
-    sketch: DistributionSketch
-
-    def span(self, answer: int) -> slice:
-        """The token-steps of an answer, by its index."""
-        return slice(int(self.starts[answer]), int(self.starts[answer + 1]))
+    draws: RecordedDraws
 
     def take_over(self, earlier: "SketchShard") -> np.ndarray:
         """Copy the sketches of answers that an earlier shard has; which of this shard's answers these are, `[A]`."""
@@ -69,33 +62,27 @@ class SketchShard:
         found = [places.get(answer) for answer in self.answer_ids]
         for row, place in enumerate(found):
             if place is not None:
-                mine, other = self.span(row), earlier.span(place)
-                self.sketch.t[mine], self.sketch.n[mine] = earlier.sketch.t[other], earlier.sketch.n[other]
-                self.chosen_log_probs[mine] = earlier.chosen_log_probs[other]
+                self.fill(row, earlier.draws.steps(earlier.draws.span(place)))
         return np.array([place is not None for place in found], dtype=bool)
+
+    def fill(self, answer: int, steps: Sequence[Tensor]) -> None:
+        """Set the steps of an answer, as `RecordedDraws.steps` gives them."""
+        for mine, made in zip(self.draws.steps(self.draws.span(answer)), steps, strict=True):
+            mine.copy_(made)
 
     def only(self, answers: np.ndarray) -> "SketchShard":
         """A copy with some of the answers, by index."""
-        lengths = self.starts.diff()[answers]
-        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        places = torch.arange(int(starts[-1])) + (self.starts[:-1][answers] - starts[:-1]).repeat_interleave(lengths)
-        return SketchShard(
-            [self.answer_ids[answer] for answer in answers],
-            starts,
-            self.token_ids[places],
-            self.chosen_log_probs[places],
-            DistributionSketch(self.sketch.t[places], self.sketch.n[places]),
-        )
+        token_ids = [self.token_ids[self.draws.span(answer)] for answer in answers]
+        ids = [self.answer_ids[answer] for answer in answers]
+        return SketchShard(ids, torch.cat(token_ids), self.draws.select(torch.from_numpy(answers)))
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write one safetensors file, atomically."""
         ids = [list(bytes.fromhex(answer)) for answer in self.answer_ids]
         tensors = {
             "answer_ids": torch.tensor(ids, dtype=torch.uint8).reshape(len(ids), ANSWER_ID_BYTES),
-            "starts": self.starts,
             "token_ids": self.token_ids,
-            "chosen_log_probs": self.chosen_log_probs,
-            **self.sketch.to_tensors(),
+            **self.draws.to_tensors(),
         }
         save_tensors(tensors, path, {"fingerprint": fingerprint})
 
@@ -103,9 +90,7 @@ class SketchShard:
     def load(cls, path: Path) -> "SketchShard":
         """Read a shard back. Raises UserError if the file is damaged."""
         tensors, _ = load_tensors(path)
-        ids = _as_hexadecimal(tensors["answer_ids"])
-        columns = [tensors[name] for name in ("starts", "token_ids", "chosen_log_probs")]
-        return cls(ids, *columns, DistributionSketch.from_tensors(tensors))
+        return cls(_as_hexadecimal(tensors["answer_ids"]), tensors["token_ids"], RecordedDraws.from_tensors(tensors))
 
 
 def _as_hexadecimal(ids: Tensor) -> list[str]:
@@ -161,12 +146,14 @@ def replay(answers: pd.DataFrame, model: "LanguageModel", model_hash: str, top: 
     bar = progress(total=left, description="replay", unit=" answers")
     unsaved: list[int] = []
     for read, (position, logits) in enumerate(model.answer_logits(pairs, BATCH_SIZE, done), start=1):
-        span = shard.span(new[position])
-        made = DistributionSketch.from_logits(logits[: span.stop - span.start], top, tail)
-        shard.sketch.t[span], shard.sketch.n[span] = made.t.cpu(), made.n.cpu()
+        span = shard.draws.span(new[position])
+        logits = logits[: span.stop - span.start]
         tokens = torch.tensor(pairs[position][1], dtype=torch.long, device=logits.device)
-        log_probs, _ = masked_log_softmax(logits[: len(tokens)])
-        shard.chosen_log_probs[span][: len(tokens)] = log_probs.gather(1, tokens[:, None]).squeeze(1).cpu()
+        if len(logits) > len(tokens):
+            ends = torch.tensor(model.end_token_ids, device=logits.device)
+            tokens = torch.cat([tokens, ends[logits[-1, ends].argmax(keepdim=True)]])
+        made = DistributionSketch.from_logits(logits, top, tail)
+        shard.fill(new[position], (made.t, made.n, *ranks_and_log_probs(logits, tokens)))
         unsaved.append(new[position])
         if len(unsaved) * PARTS >= left and read < left:
             # Only the new ones, because they are copied on their way to disk.
@@ -182,15 +169,11 @@ def replay(answers: pd.DataFrame, model: "LanguageModel", model_hash: str, top: 
 
 def _empty_shard(answers: pd.DataFrame, points: int) -> SketchShard:
     """A shard with room for the sketches of `answers`."""
-    lengths = [_steps(row) for row in answers.itertuples()]
-    starts = torch.tensor(np.concatenate([[0], np.cumsum(lengths)]), dtype=torch.int64)
-    steps = int(starts[-1])
-    sketch = DistributionSketch(torch.zeros(steps, points), torch.zeros(steps, points))
-    chosen = torch.full((steps,), -1, dtype=torch.int32)
-    shard = SketchShard(answers["answer_id"].tolist(), starts, chosen, torch.zeros(steps), sketch)
+    draws = RecordedDraws.room([_steps(row) for row in answers.itertuples()], points)
+    chosen = torch.full((int(draws.starts[-1]),), -1, dtype=torch.int32)
     for row, tokens in enumerate(answers["token_ids"]):
-        chosen[shard.span(row)][: len(tokens)] = torch.tensor(np.asarray(tokens), dtype=torch.int32)
-    return shard
+        chosen[draws.span(row)][: len(tokens)] = torch.tensor(np.asarray(tokens), dtype=torch.int32)
+    return SketchShard(answers["answer_id"].tolist(), chosen, draws)
 
 
 def _steps(row: pd.Series) -> int:
@@ -253,19 +236,16 @@ def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenStep
 
 def _steps_of_shard(shard: SketchShard, wanted: Mapping[str, list[str]]) -> TokenSteps | None:
     """The token-steps of the answers that are wanted, once for each of the processors that they are wanted for."""
-    t, n, log_probs, starts, pipelines = [], [], [], [0], []
+    places, pipelines = [], []
     for place, answer in enumerate(shard.answer_ids):
-        span = shard.span(place)
         for processors in wanted.get(answer, []):
-            t.append(shard.sketch.t[span])
-            n.append(shard.sketch.n[span])
-            log_probs.append(shard.chosen_log_probs[span])
-            starts.append(starts[-1] + span.stop - span.start)
+            places.append(place)
             pipelines.append(parse_processors(processors))
-    if not t:
+    if not places:
         return None
-    t, n = torch.cat(t), torch.cat(n)
-    target = apply_along_answers(t, n, starts, pipelines, torch.cat(log_probs))
+    draws = shard.draws.select(torch.tensor(places))
+    t, n = draws.sketch.t, draws.sketch.n
+    target = apply_along_answers(t, n, draws.starts.tolist(), pipelines, draws.log_probs)
     return TokenSteps(t, n, target.t, target.n)
 
 

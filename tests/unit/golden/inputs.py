@@ -128,6 +128,7 @@ class FixedModel:
 
     model = SimpleNamespace(dtype=torch.float32)
     tokenizer = SimpleNamespace(decode=decode)
+    end_token_ids = (1, 2)
 
     def refuse(self, *_):
         return None

@@ -69,10 +69,10 @@ def golden_replay(folder: Path):
     few = slice(0, None, 9)
     return [
         shard.answer_ids,
-        shard.starts.tolist(),
         shard.token_ids.tolist(),
-        shard.sketch.t[few].tolist(),
-        shard.sketch.n[few].tolist(),
+        *(shard.draws.to_tensors()[name].tolist() for name in ("starts", "ranks", "log_probs")),
+        shard.draws.sketch.t[few].tolist(),
+        shard.draws.sketch.n[few].tolist(),
     ]
 
 
