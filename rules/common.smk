@@ -20,6 +20,8 @@ from adaptive_samplers.config.packages import require_packages
 from adaptive_samplers.config.slices import slice_of_stage, unrelated_slice
 from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.config.weights import (
+    IMITATION,
+    objective_name,
     sampler_names,
     samplers_by_rule,
     weight_names,
@@ -34,6 +36,7 @@ from adaptive_samplers.preferences.formats import file_name as preference_file
 from adaptive_samplers.restarts import refuse_living_jobs, sign_in
 from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.stage import installed_copy
+from adaptive_samplers.training.objectives import OBJECTIVES
 from adaptive_samplers.versions import STAGE_VERSIONS
 
 # In environments that Snakemake creates, jobs have no PYTHONPATH and find packages installed next to Snakemake first.
@@ -83,6 +86,7 @@ def benchmarks(name):
 
 SHARDS = range(CONFIG.generation.shards)
 REPLAY_SHARDS = range(CONFIG.training.replay_shards)
+DRAW_SHARDS = range(CONFIG.off_policy.shards)
 JUDGE_SHARDS = range(CONFIG.labels.quality.shards)
 SEEDS = CONFIG.seeds
 ADAPTIVE_BUDGETS = CONFIG.generation.adaptive.enabled
@@ -181,6 +185,8 @@ wildcard_constraints:
     shard=r"\d+",
     judge="|".join(map(re.escape, JUDGES)),
     weights=r"a[^_/]+_b[^_/]+_c[^_/]+|pareto",
+    # Of the rules that train; each says which.
+    objective=r"|_[a-z][a-z0-9_]*",
     top_k=r"\d+",
     architecture="|".join(ARCHITECTURES),
     heuristic=r"[^/]+",
@@ -210,6 +216,32 @@ def with_one_architecture(wildcards):
     """The config with the architecture that a wildcard names as the only one."""
     options = config["samplers"][wildcards.architecture]
     return config | {"samplers": {wildcards.architecture: options}}
+
+
+def with_one_sampler(wildcards):
+    """The config with the architecture and the training objective that wildcards name as the only ones."""
+    name = wildcards.objective.removeprefix("_") or IMITATION
+    chosen = [
+        options
+        for options, objective in zip(
+            config["training"]["objectives"], CONFIG.training.objectives
+        )
+        if objective_name(objective) == name
+    ]
+    alone = {"training": config["training"] | {"objectives": chosen}}
+    return with_one_architecture(wildcards) | alone
+
+
+def objectives_of(recorded):
+    """A pattern of the endings of samplers' names: of objectives on recorded draws, or of those on selected answers."""
+    names = [
+        objective_name(objective)
+        for objective in CONFIG.training.objectives
+        if OBJECTIVES[objective.kind].data.recorded == recorded
+    ]
+    endings = ["" if name == IMITATION else re.escape(f"_{name}") for name in names]
+    # Without any, a pattern that matches nothing; an empty one would match everything.
+    return f"(?:{'|'.join(endings)})" if names else "(?!)"
 
 
 ENGINE = ENGINES[CONFIG.generation.engine]

@@ -1,4 +1,5 @@
-# Sketches of the selected answers' distributions, once for all weights and architectures; then the samplers.
+# Sketches of the selected answers' distributions, and what all answers drew from theirs, once for all weights and
+# architectures; then the samplers.
 
 
 rule replay_distributions:
@@ -32,6 +33,35 @@ rule replay_distributions:
         "../scripts/replay_distributions.py"
 
 
+rule record_draws:
+    input:
+        prompts=results("prompts.parquet"),
+        heuristics=results("heuristics.parquet"),
+        candidates=results("candidates.parquet"),
+        model=f"{MODELS_FOLDER}/{BASE_MODEL}",
+    output:
+        # Kept when it is made again: answers already recorded are not read again.
+        update(results("draws/shard={shard}.safetensors")),
+    log:
+        logs("record_draws/shard={shard}"),
+    benchmark:
+        benchmarks("record_draws/shard={shard}")
+    priority: 1
+    conda:
+        "../envs/language_model.yaml"
+    threads: 2
+    resources:
+        gpu=GPUS,
+        mem_mb=growing(8000, "model"),
+        runtime=growing(120),
+    params:
+        **stage("record_draws"),
+    message:
+        "Recording what was drawn from which distributions, shard {wildcards.shard}"
+    script:
+        "../scripts/record_draws.py"
+
+
 rule train_sampler:
     input:
         training_set=results("training_sets/{weights}_top{top_k}.parquet"),
@@ -42,11 +72,13 @@ rule train_sampler:
         ),
         competing=competing_samplers,
     output:
-        directory(results("samplers/{architecture}/{weights}_top{top_k}")),
+        directory(results("samplers/{architecture}/{weights}_top{top_k}{objective}")),
     log:
-        logs("train_sampler/{architecture}/{weights}_top{top_k}"),
+        logs("train_sampler/{architecture}/{weights}_top{top_k}{objective}"),
     benchmark:
-        benchmarks("train_sampler/{architecture}/{weights}_top{top_k}")
+        benchmarks("train_sampler/{architecture}/{weights}_top{top_k}{objective}")
+    wildcard_constraints:
+        objective=objectives_of(recorded=False),
     priority: 1
     conda:
         "../envs/language_model.yaml"
@@ -55,8 +87,43 @@ rule train_sampler:
         mem_mb=growing(8000),
         runtime=growing(120),
     params:
-        **stage("train_sampler", with_one_architecture),
+        **stage("train_sampler", with_one_sampler),
     message:
         "Training {wildcards.architecture} on {wildcards.weights}, top {wildcards.top_k}"
     script:
         "../scripts/train_sampler.py"
+
+
+rule train_on_outcomes:
+    input:
+        scores=results("scores.parquet"),
+        heuristics=results("heuristics.parquet"),
+        candidates=results("candidates.parquet"),
+        embeddings=results("embeddings.parquet"),
+        draws=expand(
+            results("draws/shard={shard}.safetensors"),
+            shard=DRAW_SHARDS,
+            allow_missing=True,
+        ),
+        competing=competing_samplers,
+    output:
+        directory(results("samplers/{architecture}/{weights}{objective}")),
+    log:
+        logs("train_on_outcomes/{architecture}/{weights}{objective}"),
+    benchmark:
+        benchmarks("train_on_outcomes/{architecture}/{weights}{objective}")
+    wildcard_constraints:
+        objective=objectives_of(recorded=True),
+    priority: 1
+    conda:
+        "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(120),
+    params:
+        **stage("train_on_outcomes", with_one_sampler),
+    message:
+        "Training {wildcards.architecture} on outcomes: {wildcards.weights}{wildcards.objective}"
+    script:
+        "../scripts/train_on_outcomes.py"

@@ -27,6 +27,8 @@ STAGE_VERSIONS = {
     "tabulate_labels": 1,
     "replay_distributions": 3,
     "train_sampler": 3,
+    "train_on_outcomes": 1,
+    "estimate_samplers": 1,
     "learn_heuristic": 2,
     "compare_samplers": 1,
     "extract_final_answers": 2,
@@ -46,6 +48,7 @@ STAGE_VERSIONS = {
 }
 # Stages that do the same as another one, with different parts of the config.
 SAME_AS = {
+    "record_draws": "replay_distributions",
     "sample_with_sampler": "generate_candidates",
     "sample_policy": "generate_candidates",
     "verify_policy_samples": "verify_candidates",

@@ -158,7 +158,7 @@ def test_adding_a_training_objective(tmp_path, tiny_model_folder):
     files, touched = added("add_a_training_objective.md", tmp_path / "project")
     assert len(touched) <= 4, touched
     work = run_of(tmp_path / "project", tmp_path / "work", tiny_model_folder)
-    sampler = "results/tiny/samplers/LocalProbabilityTransform/a0_b1_c0_top2"
+    sampler = "results/tiny/samplers/LocalProbabilityTransform/a0_b1_c0_top2_reverse_kl"
     done = work.run(sampler, config=yaml.safe_load(files["reverse.yaml"].read_text()))
     assert done.returncode == 0, done.stdout
     curves = pd.read_csv(work.folder / sampler / "curves.csv")

@@ -112,7 +112,20 @@ BAD_CONFIGS = [
     ("iteration.samples", 1, "iteration.samples", ["1 is out of range"]),
     ("sampler_rounds", {"rounds": 2}, "sampler_rounds", ["unknown key", "It is 'sampler_generations' now"]),
     ("iteration.prompts_per_round", 9, "iteration.prompts_per_round", ["It is 'iteration.prompts_per_iteration' now"]),
-    ("training.gamma", 1.0, "training.gamma", ["unknown key", "It is 'training.objective.gamma' now"]),
+    ("training.gamma", 1.0, "training.gamma", ["unknown key", "It is 'training.objectives' now"]),
+    ("training.objective", {}, "training.objective", ["unknown key", "It is 'training.objectives' now"]),
+    (
+        "training.objectives",
+        [{"kind": "outcome"}, {"kind": "pairs"}, {"kind": "outcome", "best_of": 4}],
+        "training.objectives[2]",
+        ["'outcome' is already listed in training.objectives[0]", "give one of them a name"],
+    ),
+    (
+        "training.objectives",
+        [{"kind": "outcome", "name": "top2"}],
+        "training.objectives[0].name",
+        ["'top2' is part of the names of other samplers"],
+    ),
     ("sampler_generations.generations", 1, "sampler_generations.generations", ["1 is out of range", "at least 2"]),
     (
         "sampler_generations.samplers",

@@ -94,7 +94,7 @@ def test_problems_of_options_together_are_the_declarations():
 def test_configs_take_what_is_declared():
     assert set(Samplers.model_fields) == set(LearningRates.model_fields) == set(ARCHITECTURES)
     for name in OBJECTIVES:
-        chosen = Training(objective={"kind": name}).objective
+        chosen = Training(objectives=[{"kind": name}]).objectives[0]
         assert chosen.model_dump() == {"kind": name, **OBJECTIVES[name].options().model_dump()}
 
 

@@ -309,7 +309,7 @@ LOCAL = ("LocalProbabilityTransform", OPTIONS)
 def test_a_training_run(tiny_model, training_set, tmp_path):
     paths = replayed(training_set, tiny_model, tmp_path)
     output = tmp_path / "samplers" / LOCAL[0] / "a0_b1_c0_top2"
-    train_on_training_set(training_set, paths, *LOCAL, TRAINING, 3, output)
+    train_on_training_set(training_set, paths, *LOCAL, TRAINING.objectives[0], TRAINING, 3, output)
 
     names = {path.name for path in output.iterdir()}
     assert {"config.json", "model.safetensors", "metrics.json", "curves.csv", "tensorboard", "provenance.json"} <= names
@@ -335,7 +335,7 @@ def test_a_training_run(tiny_model, training_set, tmp_path):
     }
 
     again = tmp_path / "again"
-    train_on_training_set(training_set, paths, *LOCAL, TRAINING, 3, again)
+    train_on_training_set(training_set, paths, *LOCAL, TRAINING.objectives[0], TRAINING, 3, again)
     assert (again / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
 
 
@@ -363,7 +363,9 @@ def test_a_run_that_was_finished_ends_at_once_unless_training_changed(tiny_model
 
     def train_again(**changes):
         steps.clear()
-        train_on_training_set(training_set, paths, *LOCAL, TRAINING.model_copy(update=changes), 3, output)
+        train_on_training_set(
+            training_set, paths, *LOCAL, TRAINING.objectives[0], TRAINING.model_copy(update=changes), 3, output
+        )
         return len(steps), (output / "model.safetensors").read_bytes()
 
     first = train_again()
@@ -380,7 +382,7 @@ def test_a_split_without_answers_is_told_before_training(tiny_model, training_se
     paths = replayed(training_set, tiny_model, tmp_path)
     rest = training_set[training_set["split"] != split]
     with pytest.raises(UserError, match=f"no answer to a prompt of the {split} split.*scoring"):
-        train_on_training_set(rest, paths, *LOCAL, TRAINING, 3, tmp_path / "out")
+        train_on_training_set(rest, paths, *LOCAL, TRAINING.objectives[0], TRAINING, 3, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.checkpoint").exists()
 
 

@@ -13,7 +13,8 @@ from adaptive_samplers.config.words import allowed_values, join, show, suggest, 
 # Keys that were renamed.
 RENAMED = {
     "sampler_rounds": "sampler_generations",
-    "gamma": "training.objective.gamma",
+    "gamma": "training.objectives",
+    "objective": "training.objectives",
     "prompts_per_round": "iteration.prompts_per_iteration",
 }
 
@@ -77,5 +78,7 @@ def _unknown_key(key: str, schema: Schema) -> str:
     suggestion = f". It is '{RENAMED[key]}' now" if key in RENAMED else suggest(key, here)
     if not suggestion:
         elsewhere = [known.path for known in known_keys() if known.path.rsplit(".", 1)[-1] == key]
-        suggestion = f". Did you mean '{elsewhere[0]}'?" if len(elsewhere) == 1 else ""
+        # Rather one that is there once than one of the entries of a list.
+        meant = [path for path in elsewhere if "[]" not in path] or elsewhere
+        suggestion = f". Did you mean '{meant[0]}'?" if len(meant) == 1 else ""
     return f"unknown {schema.get('x-noun', 'key')}; allowed: {join(here)}{suggestion}"

@@ -4,10 +4,13 @@ import itertools
 import re
 from fractions import Fraction
 
+from adaptive_samplers.config.fields import Section
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.model.scoring import Scoring, Weights
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.training.objectives import OBJECTIVES
 
+IMITATION = "imitation"
 PARETO = "pareto"  # replaces a weighting's name if the answers are selected by Pareto fronts
 _WEIGHT_LABELS = {"a": "diversity", "b": "quality", "c": "correctness"}
 
@@ -47,13 +50,36 @@ def weight_names(scoring: Scoring) -> list[str]:
     return [*names, PARETO] if scoring.pareto else names
 
 
+def objective_name(objective: Section) -> str:
+    """What an entry of `training.objectives` is called: its name, or its kind."""
+    return getattr(objective, "name", None) or objective.kind
+
+
+def lesson_names(config: Config) -> list[str]:
+    """What the samplers of each architecture are trained on and for, in paths.
+
+    That is `{weights}_top{k}` for imitation, `{weights}_top{k}_{objective}` for other objectives on selected answers
+    and `{weights}_{objective}` for those on recorded draws, of which none is for Pareto fronts.
+    """
+    names = []
+    for objective in config.training.objectives:
+        name = objective_name(objective)
+        if OBJECTIVES[objective.kind].data.recorded:
+            names += [f"{weight_name(weights)}_{name}" for weights in weightings(config.scoring)]
+        else:
+            suffix = "" if name == IMITATION else f"_{name}"
+            sets = itertools.product(weight_names(config.scoring), config.scoring.top_k)
+            names += [f"{weights}_top{top_k}{suffix}" for weights, top_k in sets]
+    return names
+
+
 def sampler_names(config: Config) -> list[str]:
-    """The names of a config's learned samplers in paths: `{architecture}/{weights}_top{k}`."""
+    """The names of a config's learned samplers in paths: `{architecture}/{lesson}`."""
+    lessons = lesson_names(config)
     return [
-        f"{architecture}/{weights}_top{top_k}"
+        f"{architecture}/{lesson}"
         for architecture, options in config.samplers
-        for weights in weight_names(config.scoring)
-        for top_k in config.scoring.top_k
+        for lesson in lessons
         if options is not None
     ]
 

@@ -82,7 +82,7 @@ class RecordedDraws:
     def answers(self, first: int, last: int) -> "RecordedDraws":
         """Answers `first` up to but without `last`."""
         begin, end = int(self.starts[first]), int(self.starts[last])
-        return self._of(slice(begin, end), self.starts[first : last + 1] - begin)
+        return self.taken(slice(begin, end), self.starts[first : last + 1] - begin)
 
     def select(self, answers: Tensor, most_steps: int | None = None) -> "RecordedDraws":
         """A copy of some answers, by index and in that order; of each, at most its first `most_steps` steps."""
@@ -91,11 +91,24 @@ class RecordedDraws:
             lengths = lengths.clamp(max=most_steps)
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
         places = torch.arange(int(starts[-1])) + (self.starts[:-1][answers] - starts[:-1]).repeat_interleave(lengths)
-        return self._of(places, starts)
+        return self.taken(places, starts)
 
-    def _of(self, places: slice | Tensor, starts: Tensor) -> "RecordedDraws":
+    def taken(self, places: slice | Tensor, starts: Tensor) -> "RecordedDraws":
+        """Some of the steps, as answers that start at `starts`."""
         t, n, ranks, log_probs = self.steps(places)
         return RecordedDraws(DistributionSketch(t, n), ranks, log_probs, starts)
+
+    @classmethod
+    def joined(cls, parts: Sequence["RecordedDraws"]) -> "RecordedDraws":
+        """The answers of several, one after another. Raises ValueError if there is none."""
+        if not parts:
+            raise ValueError("no recorded draws to join")
+        t, n, ranks, log_probs = (
+            torch.cat(tensors) for tensors in zip(*(part.steps(slice(None)) for part in parts), strict=True)
+        )
+        lengths = torch.cat([part.starts.diff() for part in parts])
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        return cls(DistributionSketch(t, n), ranks, log_probs, starts)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The tensors to store, by name."""

@@ -1,19 +1,21 @@
 """The probability that a sampler, or a chain of heuristics, gives to recorded answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from adaptive_samplers.heuristics import Pipeline, apply_along_answers
+from adaptive_samplers.heuristics import Pipeline, apply_along_answers, apply_on_support, is_stateful
 from adaptive_samplers.off_policy.draws import RecordedDraws
 from adaptive_samplers.samplers.base import AdaptiveSampler
 
 # Steps are read in blocks of about this many, which bounds the memory of the intermediate results.
 STEPS_AT_ONCE = 8192
 
+Sampler = AdaptiveSampler | Pipeline
 
-def log_prob_of_draws(sampler: AdaptiveSampler | Pipeline | Sequence[Pipeline], draws: RecordedDraws) -> Tensor:
+
+def log_prob_of_draws(sampler: Sampler | Sequence[Pipeline], draws: RecordedDraws) -> Tensor:
     """The log-probability of each recorded draw, had this sampler made it.
 
     With `f` the logits to sample from, it is `f(drawn) - log sum_k n_k exp f(t_k)` over the points of the sketch.
@@ -35,37 +37,135 @@ def log_prob_of_draws(sampler: AdaptiveSampler | Pipeline | Sequence[Pipeline], 
     ValueError
         If there is not one pipeline for each answer.
     """
-    if isinstance(sampler, AdaptiveSampler):
-        pipelines = None
+    if isinstance(sampler, AdaptiveSampler) or not sampler or not isinstance(sampler[0], Sequence):
+        alone, pipelines = sampler, None
     else:
-        alone = not sampler or not isinstance(sampler[0], Sequence)
-        pipelines = [sampler] * len(draws) if alone else list(sampler)
+        alone, pipelines = None, list(sampler)
         if len(pipelines) != len(draws):
             raise ValueError(
                 f"{len(pipelines)} pipelines for {len(draws)} answers: expected one for each, or one for all"
             )
-    found, first = [], 0
-    while first < len(draws):
-        last = int(torch.searchsorted(draws.starts, draws.starts[first] + STEPS_AT_ONCE, right=True)) - 1
-        last = min(max(last, first + 1), len(draws))
+    found = []
+    for first, last in _blocks(draws):
         block = draws.answers(first, last)
-        t, n, places = block.with_own_points()
-        if pipelines is None:
-            with torch.no_grad():
-                logits = sampler(t.float(), n.float()).double()
-        else:
-            changed = apply_along_answers(t, n, block.starts.tolist(), pipelines[first:last], block.log_probs.double())
-            logits, n = changed.t, changed.n
-        found.append(_log_prob_at(logits, n, places))
-        first = last
+        of_block = [alone] * len(block) if pipelines is None else pipelines[first:last]
+        found.append(_log_prob(of_block, block, block.with_own_points()))
     return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
 
 
-def log_prob_of_answers(sampler: AdaptiveSampler | Pipeline | Sequence[Pipeline], draws: RecordedDraws) -> Tensor:
+def log_prob_of_answers(sampler: Sampler | Sequence[Pipeline], draws: RecordedDraws) -> Tensor:
     """The log-probability of each recorded answer under a sampler, `[A]` float64 nats; see `log_prob_of_draws`."""
-    steps = log_prob_of_draws(sampler, draws)
-    answer = torch.repeat_interleave(torch.arange(len(draws)), draws.starts.diff())
-    return torch.zeros(len(draws), dtype=torch.float64).index_add_(0, answer, steps)
+    return _sums_of_answers(log_prob_of_draws(sampler, draws), draws.starts, [None])[:, 0]
+
+
+def log_probs_of_beginnings(
+    samplers: Sequence[Sampler],
+    draws: RecordedDraws,
+    horizons: Sequence[int | None],
+    same: Tensor | None = None,
+    counted: Tensor | None = None,
+) -> Tensor:
+    """The log-probability of the beginnings of recorded answers under many samplers.
+
+    Parameters
+    ----------
+    samplers : sequence of T
+    draws : RecordedDraws of A answers, N steps
+    horizons : sequence of L
+        How many of the first steps of an answer count; None: all.
+    same : Tensor [N], or None
+        For each step, the first one with the same distribution and draw, as `equal_steps` finds them: those are
+        computed once, except for stateful heuristics.
+    counted : Tensor [N] of bool, or None
+        Which steps count; None: all.
+
+    Returns
+    -------
+    Tensor [T, A, L] of float64
+        Nats.
+    """
+    found = torch.empty(len(samplers), len(draws), len(horizons), dtype=torch.float64)
+    for first, last in _blocks(draws):
+        block = draws.answers(first, last)
+        own = block.with_own_points()
+        begin, end = int(draws.starts[first]), int(draws.starts[last])
+        itself = torch.arange(begin, end)
+        # What is equal to a step of an earlier block is computed again.
+        earlier = itself if same is None else torch.where(same[begin:end] < begin, itself, same[begin:end])
+        distinct, places = torch.unique(earlier - begin, return_inverse=True)
+        once = tuple(part[distinct] for part in own)
+        for number, sampler in enumerate(samplers):
+            if isinstance(sampler, AdaptiveSampler) or not is_stateful(sampler):
+                steps = _log_prob_alike(sampler, *once)[places]
+            else:
+                steps = _log_prob([sampler] * len(block), block, own)
+            if counted is not None:
+                steps = steps.where(counted[begin:end], 0)
+            found[number, first:last] = _sums_of_answers(steps, block.starts, horizons)
+    return found
+
+
+def equal_steps(prompts: Sequence[int], starts: Tensor, token_ids: Tensor) -> Tensor:
+    """For each step of answers, the first step with the same prompt and the same tokens up to and with its own, `[N]`.
+
+    Parameters
+    ----------
+    prompts : sequence of A
+        The number of the prompt of each answer.
+    starts : Tensor [A + 1]
+        Answer i has the steps `starts[i]` to `starts[i + 1]`.
+    token_ids : Tensor [N]
+        The token at each step; any other number where the answer ended.
+    """
+    first: dict[tuple[int, int], int] = {}
+    same, tokens = [], token_ids.tolist()
+    for prompt, begin, end in zip(prompts, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        # A step is known by the one before it, so that a key is two numbers however long the answer is.
+        before = -1 - prompt
+        for step in range(begin, end):
+            before = first.setdefault((before, tokens[step]), step)
+            same.append(before)
+    return torch.tensor(same, dtype=torch.int64)
+
+
+def _blocks(draws: RecordedDraws) -> Iterator[tuple[int, int]]:
+    """Answers in blocks of about `STEPS_AT_ONCE` steps: the first, and the one after the last."""
+    first = 0
+    while first < len(draws):
+        last = int(torch.searchsorted(draws.starts, draws.starts[first] + STEPS_AT_ONCE, right=True)) - 1
+        last = min(max(last, first + 1), len(draws))
+        yield first, last
+        first = last
+
+
+def _log_prob(samplers: Sequence[Sampler], draws: RecordedDraws, own: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """The log-probability of each draw, where each answer has its own sampler; learned ones alone are all the same."""
+    t, n, places = own
+    if isinstance(samplers[0], AdaptiveSampler):
+        return _log_prob_alike(samplers[0], *own)
+    changed = apply_along_answers(t, n, draws.starts.tolist(), samplers, draws.log_probs.double())
+    return _log_prob_at(changed.t, changed.n, places)
+
+
+def _log_prob_alike(sampler: Sampler, t: Tensor, n: Tensor, places: Tensor) -> Tensor:
+    """The log-probability at one point of each row, of steps that need not belong together."""
+    if isinstance(sampler, AdaptiveSampler):
+        with torch.no_grad():
+            return _log_prob_at(sampler(t.float(), n.float()).double(), n, places)
+    changed = apply_on_support(t, n, [sampler] * len(t))
+    return _log_prob_at(changed.t, changed.n, places)
+
+
+def _sums_of_answers(steps: Tensor, starts: Tensor, horizons: Sequence[int | None]) -> Tensor:
+    """The sum over the first steps of each answer, `[A, L]`; minus infinity where one of them is."""
+    lengths = starts.diff()
+    answer = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    position = torch.arange(len(steps)) - starts[answer]
+    sums = []
+    for horizon in horizons:
+        counted = steps if horizon is None else steps.where(position < horizon, 0)
+        sums.append(torch.zeros(len(lengths), dtype=torch.float64).index_add_(0, answer, counted))
+    return torch.stack(sums, dim=1)
 
 
 def _log_prob_at(logits: Tensor, n: Tensor, places: Tensor) -> Tensor:

@@ -97,6 +97,11 @@ def _as_hexadecimal(ids: Tensor) -> list[str]:
     return [bytes(row).hex() for row in ids.numpy()]
 
 
+def load_ids(path: Path) -> list[str]:
+    """The answers that a shard has, by their ids. Raises UserError if it is damaged."""
+    return _as_hexadecimal(load_some(path, ["answer_ids"])[0]["answer_ids"])
+
+
 def shard_fingerprint(path: Path) -> str | None:
     """What the sketches in a shard depend on, or None if there is no shard. Raises UserError if it is damaged."""
     return load_some(path, [])[2].get("fingerprint") if path.exists() else None

@@ -21,6 +21,7 @@ def train_on_training_set(
     sketches: list[Path],
     architecture: str,
     options: Section,
+    objective: Section,
     training: Training,
     seed: int,
     output: Path,
@@ -35,7 +36,7 @@ def train_on_training_set(
     UserError
         If no answer of one of the splits was selected.
     """
-    settings = TrainingSettings.from_config(training, seed)
+    settings = TrainingSettings.from_config(training, seed, objective=objective.model_dump())
     steps = OBJECTIVES[settings.objective["kind"]].data.reader(training_set, sketches)
     sampler = build_sampler(architecture, options.model_dump(), seed)
     checkpoint = output.with_name(f"{output.name}.checkpoint")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tensorboard  # noqa: F401, for SummaryWriter: imported here, its absence names the extra to install
@@ -50,6 +50,9 @@ class TokenSteps:
     n: Tensor
     target: Tensor
     kept: Tensor
+
+    # Steps that are measured together.
+    measured_together = 1024
 
     def __post_init__(self) -> None:
         shapes = [tuple(tensor.shape) for tensor in self._tensors]
@@ -94,6 +97,7 @@ class TrainingSettings:
     precision : `float32`, or `bfloat16` for the matrix products of the forward and backward pass; weights, losses
         and validations are float32 either way.
     seed : fixes the order of the token-steps.
+    keep : `best`, the weights of the best validation, or `last`.
     """
 
     learning_rate: float
@@ -107,13 +111,18 @@ class TrainingSettings:
     patience: int | None
     precision: str
     seed: int
+    keep: Literal["best", "last"] = "best"
 
     @classmethod
     def from_config(cls, training: Training, seed: int, **others: Any) -> "TrainingSettings":
-        """The settings in the config's `training`, with the given exceptions."""
+        """The settings in the config's `training`, with the given exceptions.
+
+        Without an objective, it is the first of those on selected answers, or imitation if there is none.
+        """
         if "objective" not in others:
-            others["objective"] = training.objective.model_dump()
-        names = cls.__dataclass_fields__.keys() - {"seed", *others}
+            selected = [one for one in training.objectives if not OBJECTIVES[one.kind].data.recorded]
+            others["objective"] = selected[0].model_dump() if selected else {"kind": "imitation"}
+        names = cls.__dataclass_fields__.keys() - {"seed", "keep", *others}
         return cls(**{name: getattr(training, name) for name in names}, **others, seed=seed)
 
     @property
@@ -129,9 +138,9 @@ class TrainingResult:
 
     Attributes
     ----------
-    sampler : the sampler with the weights of the best validation.
-    best_step : the step at which they were measured.
-    best_loss : their validation loss.
+    sampler : the sampler with the weights that were to be kept.
+    best_step : the step of the best validation.
+    best_loss : its loss.
     last_step : the last step done, smaller than `steps` after early stopping.
     curves : rows of `step`, `split`, `loss` and anything else the objective measures, and `learning_rate`, in the
         order of steps.
@@ -246,7 +255,8 @@ def train(
             if state.step % settings.evaluate_every == 0 or state.step == settings.steps:
                 validate_and_save()
 
-    sampler.load_state_dict(best_weights)
+    if settings.keep == "best":
+        sampler.load_state_dict(best_weights)
     sampler.eval()
     return TrainingResult(sampler, state.best_step, state.best_loss, state.step, state.curves)
 
@@ -333,12 +343,14 @@ class BatchOrder:
         return self._permutation
 
 
-def evaluate(sampler: AdaptiveSampler, steps: TokenSteps, loss: "Loss", batch_size: int = 1024) -> dict[str, float]:
+def evaluate(
+    sampler: AdaptiveSampler, steps: TokenSteps, loss: "Loss", batch_size: int | None = None
+) -> dict[str, float]:
     """Means over token-steps of a sampler's `loss` and its other terms, as `kl` (nats) and `truncated_mass`."""
     return _mean_terms(sampler, steps, loss, batch_size, device_of(sampler))
 
 
-def evaluate_identity(steps: TokenSteps, loss: "Loss", batch_size: int = 1024) -> dict[str, float]:
+def evaluate_identity(steps: TokenSteps, loss: "Loss", batch_size: int | None = None) -> dict[str, float]:
     """The same for the raw logits, by names such as `identity_loss`."""
     terms = _mean_terms(lambda t, n: t, steps, loss, batch_size, steps.t.device)
     return {f"identity_{name}": value for name, value in terms.items()}
@@ -349,11 +361,12 @@ def _mean_terms(
     predict: "Predict",
     steps: TokenSteps,
     loss: "Loss",
-    batch_size: int,
+    batch_size: int | None,
     device: torch.device,
 ) -> dict[str, float]:
     if not len(steps):
         raise UserError("no token-steps to evaluate on")
+    batch_size = batch_size or steps.measured_together
     sums = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(0, len(steps), batch_size):
         batch = steps.select(slice(start, start + batch_size), device)

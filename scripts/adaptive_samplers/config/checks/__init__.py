@@ -15,6 +15,7 @@ from adaptive_samplers.config.checks.training import (
     check_samplers,
     check_scoring,
     check_training,
+    check_training_objectives,
 )
 from adaptive_samplers.config.problems import Problems
 
@@ -34,6 +35,7 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     check_sampler_generations,
     check_serving,
     check_training,
+    check_training_objectives,
     check_overlap,
     check_preferences,
     check_repeated_sampling,

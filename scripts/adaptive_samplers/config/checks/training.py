@@ -1,5 +1,6 @@
 """Checks of what is selected, trained and compared."""
 
+import re
 from pathlib import Path
 
 from adaptive_samplers.config.checks.common import at
@@ -7,9 +8,10 @@ from adaptive_samplers.config.model.samplers import Samplers
 from adaptive_samplers.config.model.scoring import Scoring, Weights
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.typed import typed_config, typed_section
-from adaptive_samplers.config.weights import sampler_names, weight_name, weight_names
+from adaptive_samplers.config.weights import IMITATION, sampler_names, weight_name, weight_names, weightings
 from adaptive_samplers.config.words import join, show, suggest
 from adaptive_samplers.samplers import ARCHITECTURES
+from adaptive_samplers.training.objectives import OBJECTIVES
 
 MOST_WEIGHTINGS = 100
 
@@ -93,10 +95,35 @@ def check_training(config: dict, problems: Problems, base_folder: Path) -> None:
             )
 
 
-def check_sampler_generations(config: dict, problems: Problems, base_folder: Path) -> None:
-    if not all(problems.clean(part) for part in ("sampler_generations", "samplers", "scoring")):
+def check_training_objectives(config: dict, problems: Problems, base_folder: Path) -> None:
+    """That objectives have names of their own, which cannot be taken for another part of a sampler's name."""
+    if not problems.clean("training", "objectives"):
         return
-    known = sampler_names(typed_config({key: config[key] for key in ("samplers", "scoring")}))
+    first_place: dict[str, int] = {}
+    for i, objective in enumerate(config["training"]["objectives"]):
+        path: KeyPath = ("training", "objectives", i)
+        name = objective.get("name") or objective["kind"]
+        if re.fullmatch(r"top\d+", name) or (name == IMITATION and objective["kind"] != IMITATION):
+            problems.add((*path, "name"), f"'{name}' is part of the names of other samplers; allowed: another name")
+        elif name in first_place:
+            first = dotted((*path[:2], first_place[name]))
+            advice = "give one of them a name" if "name" in objective else f"{name} once"
+            problems.add(path, f"'{name}' is already listed in {first}; allowed: {advice}")
+        first_place.setdefault(name, i)
+    learned = [OBJECTIVES[objective["kind"]].data for objective in config["training"]["objectives"]]
+    weighted = not problems.clean("scoring") or weightings(typed_section(config["scoring"], Scoring))
+    if not weighted and all(data.recorded for data in learned):
+        problems.add(
+            ("training", "objectives"),
+            "all learn from recorded draws, which needs weights, and there is only scoring.pareto; allowed: an "
+            "objective such as imitation too, or weights in scoring.weights",
+        )
+
+
+def check_sampler_generations(config: dict, problems: Problems, base_folder: Path) -> None:
+    if not all(problems.clean(part) for part in ("sampler_generations", "samplers", "scoring", "training")):
+        return
+    known = sampler_names(typed_config({key: config[key] for key in ("samplers", "scoring", "training")}))
     for i, name in enumerate(config["sampler_generations"]["samplers"]):
         if name not in known:
             message = f"'{name}' is no sampler of this run; allowed: {join(known, 'or')}{suggest(name, known)}"

@@ -8,6 +8,7 @@ from adaptive_samplers.config.model.evaluation import Evaluation
 from adaptive_samplers.config.model.generation import Generation
 from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.labels import Labels
+from adaptive_samplers.config.model.off_policy import OffPolicy
 from adaptive_samplers.config.model.policies import Iteration, PolicySamples, SamplerGenerations
 from adaptive_samplers.config.model.preferences import Preferences, Report
 from adaptive_samplers.config.model.prompts import PromptSettings
@@ -60,7 +61,8 @@ class Config(Section):
         noun="architecture",
         affects=("train_sampler", "learn_heuristic"),
     )
-    training: Training = section(Training, affects=("train_sampler", "learn_heuristic"))
+    training: Training = section(Training, affects=("train_sampler", "train_on_outcomes", "learn_heuristic"))
+    off_policy: OffPolicy = section(OffPolicy, affects=("estimate_samplers",))
     evaluation: Evaluation = section(Evaluation, affects=())
     policy_samples: PolicySamples = section(PolicySamples, affects=())
     iteration: Iteration = section(Iteration, affects=("plan_iterations",))

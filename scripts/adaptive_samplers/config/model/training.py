@@ -26,7 +26,9 @@ class SketchSize(Section):
 class Training(Section):
     """How the samplers are trained on sketches of the base model's distributions."""
 
-    sketch: SketchSize = section(SketchSize, affects=("replay_distributions", "train_sampler"))
+    sketch: SketchSize = section(
+        SketchSize, affects=("replay_distributions", "record_draws", "train_sampler", "train_on_outcomes")
+    )
     replay_shards: int = key(
         "Jobs that share the replay of selected answers.",
         default=1,
@@ -34,9 +36,12 @@ class Training(Section):
         le=10000,
         affects=("replay_distributions", "train_sampler"),
     )
-    objective: TrainingObjective = key(
-        "The training objective, with its options.",
-        default={"kind": "imitation"},
+    objectives: list[TrainingObjective] = key(
+        "The training objectives, each with its options; every one gives a sampler of each architecture. Those on "
+        "recorded draws need one for each weighting, the others one for each training set.",
+        default=[{"kind": "imitation"}],
+        min_length=1,
+        affects=("train_sampler", "train_on_outcomes", "learn_heuristic"),
     )
     learning_rate: float = key(
         "Peak learning rate of AdamW, above 0 and at most 1.", default=0.003, gt=0, le=1, affects=("train_sampler",)

@@ -35,14 +35,18 @@ class Data:
     description : str
         What it is, in a sentence.
     reader : Reference
-        A function `(training_set, sketch_shards) -> {split: data}`. Data have a length, `t` and `n`
-        [N, S] (log-probabilities in nats and counts, as of sketches), `select(index, device)`, which gives some of
-        them, and `fingerprint()`, a hash of the content; see `trainer.TokenSteps`.
+        A function `(training_set, sketch_shards) -> {split: data}`; of recorded draws, as `outcomes_of`. Data
+        have a length, `t` and `n` [N, S] (log-probabilities in nats and counts, as of sketches),
+        `select(index, device)`, which gives some of them, `measured_together`, how many are measured in one batch, and
+        `fingerprint()`, a hash of the content; see `trainer.TokenSteps`.
+    recorded : bool
+        Whether it is made of the recorded draws of all answers; else of the sketches of those selected for training.
     """
 
     name: str
     description: str
     reader: Reference
+    recorded: bool
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,12 @@ DATA: dict[str, Data] = {}
 OBJECTIVES: dict[str, Objective] = {}
 
 
-def data(name: str, description: str, *, reader: str) -> None:
+def data(name: str, description: str, *, reader: str, recorded: bool = False) -> None:
     """Declare a kind of data; see `Data`. Raises TypeError if the reader is missing, or the name is taken."""
     if name in DATA or not description:
         raise TypeError(f"data '{name}' lacks a description, or a name of its own")
     try:
-        DATA[name] = Data(name, description, Reference(reader))
+        DATA[name] = Data(name, description, Reference(reader), recorded)
     except TypeError as error:
         raise TypeError(f"data '{name}' lacks its reader: {error}") from error
 

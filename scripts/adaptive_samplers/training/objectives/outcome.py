@@ -1,0 +1,140 @@
+"""Outcomes: the estimated mean reward of the sampler itself, on answers that others drew.
+
+The estimate is that of `off_policy.estimates`, differentiated through the weights. Weights that leave the answers
+behind are kept away by penalties on the effective number of answers and on the mean weight, both of logarithms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from adaptive_samplers.training.objectives.definitions import Outcome
+    from adaptive_samplers.training.objectives.registry import Predict
+    from adaptive_samplers.training.outcomes import OutcomeBatch
+
+# Steps of which intermediate results are in memory together.
+STEPS_AT_ONCE = 1024
+# Above this, a weight is one answer that nobody else would have drawn; its exponential must stay finite.
+LARGEST_LOG_WEIGHT = 20.0
+
+
+class OutcomeTerms(NamedTuple):
+    """Means over a batch of prompts.
+
+    Attributes
+    ----------
+    loss : `-gain`, with penalties.
+    gain : what the sampler adds to the mean reward of the logged answers, of the best of several where asked for, with
+        the distance of pairs where diversity has a weight.
+    effective : effective number of answers, as a share of all.
+    mean_weight : 1 in expectation.
+    kl : divergence from the sampler to the one that training began with, nats a step.
+    """
+
+    loss: Tensor
+    gain: Tensor
+    effective: Tensor
+    mean_weight: Tensor
+    kl: Tensor
+
+
+def loss(options: Outcome, predict: Predict, batch: OutcomeBatch) -> OutcomeTerms:
+    """The loss of a sampler on the answers to a batch of prompts."""
+    log_probs = log_prob_of_batch(predict, batch)
+    log_weights = (log_probs[batch.draw] - batch.mixture).clamp(max=LARGEST_LOG_WEIGHT)
+    weights = log_weights.exp()
+    counts = torch.bincount(batch.prompt).to(weights)
+
+    def mean_of_prompts(values: Tensor) -> Tensor:
+        return torch.zeros_like(counts).index_add(0, batch.prompt, values) / counts
+
+    mass = mean_of_prompts(weights)
+    with torch.no_grad():
+        added = advantages(batch, weights, options.best_of)
+    gain = mean_of_prompts(weights * added).mean() / mass.mean()
+    # By the largest weight of the prompt, so that squares of small weights do not vanish.
+    relative = (log_weights - _largest(log_weights, batch.prompt, len(counts)).detach()[batch.prompt]).exp()
+    effective = mean_of_prompts(relative) ** 2 / mean_of_prompts(relative**2)
+    mean_weight = mass.mean()
+    too_few = (torch.log(effective.new_tensor(options.least_effective)) - effective.log()).clamp(min=0)
+    # Under the sampler itself, by the same weights: the mean of log q - log reference.
+    ratio = ((log_probs - batch.reference) / batch.lengths.clamp(min=1))[batch.draw]
+    kl = (weights * ratio).sum() / weights.sum()
+    total = (
+        -gain
+        + options.effective_penalty * (too_few**2).mean()
+        + options.weight_penalty * mean_weight.log() ** 2
+        + options.kl * kl
+    )
+    return OutcomeTerms(total, gain, effective.mean(), mean_weight, kl)
+
+
+def log_prob_of_batch(predict: Predict, batch: OutcomeBatch) -> Tensor:
+    """The log-probability of the steps that count of each distinct answer, `[D]` nats."""
+
+    def of_steps(t: Tensor, n: Tensor, places: Tensor) -> Tensor:
+        logits = predict(t, n)
+        return logits.gather(1, places[:, None]).squeeze(1) - (logits + n.log()).logsumexp(-1)
+
+    found = []
+    for first in range(0, len(batch.t), STEPS_AT_ONCE):
+        part = slice(first, first + STEPS_AT_ONCE)
+        # What lies between is computed again on the way back: it would be gigabytes.
+        found.append(checkpoint(of_steps, batch.t[part], batch.n[part], batch.places[part], use_reentrant=False))
+    steps = torch.cat(found)[batch.steps]
+    return torch.zeros_like(batch.reference).index_add(0, batch.draw_of_step, steps)
+
+
+def advantages(batch: OutcomeBatch, weights: Tensor, best_of: int) -> Tensor:
+    """What each answer adds to the mean reward, or to that of the best of several, and to diversity, `[A]`.
+
+    The others that it meets are the logged answers with their weights, itself left out. The mean over a prompt's
+    answers is taken off: under the mixture nothing is gained. The distance from others counts twice, as an answer is
+    in both places of pairs.
+
+    Parameters
+    ----------
+    weights : Tensor [A]
+    best_of : int
+        k: the answer counts `k (E max(r, M) - E M)`, where M is the largest of k - 1 other rewards.
+    """
+    added = torch.empty_like(batch.reward)
+    ends = torch.bincount(batch.prompt).cumsum(0).tolist()
+    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+        reward, weight = batch.reward[begin:end], weights[begin:end]
+        of_prompt = reward.clone()
+        if best_of > 1:
+            of_prompt = best_of * best_with_others(reward, weight, best_of)
+        if batch.vectors is not None:
+            vectors = batch.vectors[batch.draw[begin:end]]
+            other = weight * (batch.seed[begin:end, None] != batch.seed[None, begin:end])
+            expected = (other * (1 - vectors @ vectors.T)).sum(1) / other.sum(1).clamp(min=1e-30)
+            of_prompt = of_prompt + 2 * batch.distance_weight * expected
+        added[begin:end] = of_prompt - of_prompt.mean()
+    return added
+
+
+def best_with_others(reward: Tensor, weight: Tensor, k: int) -> Tensor:
+    """How much higher each answer makes the expected best of itself and k - 1 others than the others' best is, `[A]`.
+
+    The others are drawn from all answers but itself, in proportion to their weights. Without any weight left, it is 0.
+    """
+    order = reward.argsort()
+    value, mass = reward[order], weight[order]
+    others = mass[None, :].repeat(len(mass), 1)
+    others.fill_diagonal_(0)
+    # The probability that the largest of k - 1 is at most each value, by row without its own answer.
+    upto = (others.cumsum(1) / others.sum(1, keepdim=True).clamp(min=1e-30)).clamp(max=1) ** (k - 1)
+    chance = upto.diff(dim=1, prepend=upto.new_zeros(len(mass), 1))
+    gain = (chance * (value[:, None] - value[None, :]).clamp(min=0)).sum(1)
+    return torch.empty_like(gain).scatter_(0, order, gain)
+
+
+def _largest(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """The largest value of each group, `[groups]`."""
+    return torch.full((groups,), -torch.inf).to(values).scatter_reduce(0, group, values, "amax")
