@@ -36,6 +36,7 @@ if ADAPTIVE_BUDGETS:
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/label_summary.smk"
+include: "rules/off_policy.smk"
 include: "rules/learnability.smk"
 include: "rules/repeated_sampling.smk"
 include: "rules/figures.smk"
@@ -63,6 +64,7 @@ localrules:
     tables,
     learnability,
     repeated_sampling,
+    off_policy,
     report,
     policy_samples,
     slice_policy_prompts,
@@ -131,6 +133,12 @@ rule repeated_sampling:
             f"results/{RUN}/{{file}}",
             file=FIGURE_FILES["repeated_sampling"] + TABLE_FILES["repeated_sampling"],
         ),
+
+
+rule off_policy:
+    input:
+        OFF_POLICY_FILES,
+        expand(f"results/{RUN}/{{file}}", file=FIGURE_FILES["off_policy"]),
 
 
 rule report:

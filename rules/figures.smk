@@ -96,6 +96,17 @@ PLOTS = [
         message="Plotting coverage and selecting among samples",
         group="repeated_sampling",
     ),
+    Plot(
+        name="off_policy",
+        inputs={
+            "estimates": results("off_policy/estimates.csv"),
+            "calibration": results("off_policy/calibration.csv"),
+            "report": results("off_policy/report.json"),
+        },
+        figures={"off_policy_surface": None, "off_policy_calibration": None},
+        message="Plotting what samplers are estimated to be worth",
+        group="off_policy",
+    ),
 ]
 TABLE_FILES = {
     "run": [
@@ -117,6 +128,7 @@ TABLE_FILES = {
         "tables/repeated_sampling.html",
         "tables/power_laws.csv",
     ],
+    "off_policy": [],
 }
 FIGURE_FILES = {
     group: [file for plot in PLOTS if plot.group == group for file in plot.files]

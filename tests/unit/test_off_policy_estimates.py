@@ -36,7 +36,7 @@ def estimated(logged, targets, horizon=None, resamples=300, confidence=0.9):
     mixture = log_mixture(logged.answers, log_probs)[:, 0]
     of_targets = log_probs_of_beginnings(targets, logged.draws, [horizon], logged.same).numpy()[:, :, 0]
     weighted = weigh(logged.answers, of_targets, mixture)
-    return weighted, *estimate(logged.answers, weighted, resamples, confidence, seed=0)
+    return weighted, *estimate(weighted, resamples, confidence, seed=0)
 
 
 def test_beginnings_are_sums_of_the_first_steps():
@@ -88,14 +88,16 @@ def test_weights_and_estimates_as_in_plain_loops():
     own = {name: log_prob_of_answers(pipeline, logged.draws).exp().numpy() for name, pipeline in BEHAVIORS.items()}
     for number, target in enumerate(TARGETS):
         q = log_prob_of_answers(target, logged.draws).exp().numpy()
-        total = gains = 0.0
+        total = gains = largest = 0.0
         for prompt in range(4):
             rows = np.flatnonzero(answers.prompts == prompt)
             mean = answers.rewards[rows].mean()
             w = np.array([q[row] / np.mean([p[row] for p in own.values()]) for row in rows])
             assert weighted.effective[number, prompt] == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-6)
             total += w.mean() / 4
+            largest = max(largest, w.max() / len(w))
             gains += (w * (answers.rewards[rows] - mean)).mean() / 4
+        assert found.largest[number] == pytest.approx(largest / 4 / total, rel=1e-6)
         assert found.mean_weight[number] == pytest.approx(total, rel=1e-6)
         assert found.gain[number] == pytest.approx(gains / total, rel=1e-6)
         assert found.value[number] == pytest.approx(answers.rewards.mean() + gains / total, rel=1e-6)

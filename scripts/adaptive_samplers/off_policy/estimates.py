@@ -95,14 +95,26 @@ class Weighted(NamedTuple):
         Mean of weight times what the reward adds to the prompt's mean.
     effective : array [T, P]
         Effective number of answers, (sum of weights)² / sum of squares; 0 where all weights are.
-    largest : array [T]
-        The largest share that one answer has of all weight.
+    peak : array [T, P]
+        The largest weight, divided by the number of answers, so that it is a share of `mass`.
+    means : array [P]
+        The mean reward of each prompt's answers.
     """
 
     mass: np.ndarray
     gain: np.ndarray
     effective: np.ndarray
-    largest: np.ndarray
+    peak: np.ndarray
+    means: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence["Weighted"]) -> "Weighted":
+        """The prompts of several, one after another."""
+        return cls(*(np.concatenate(columns, axis=-1) for columns in zip(*parts, strict=True)))
+
+    def select(self, prompts: np.ndarray) -> "Weighted":
+        """Some of the prompts."""
+        return Weighted(*(column[..., prompts] for column in self))
 
 
 def baselines(answers: LoggedAnswers) -> np.ndarray:
@@ -124,7 +136,8 @@ def weigh(answers: LoggedAnswers, log_probs: np.ndarray, mixture: np.ndarray) ->
     """
     starts = answers.starts
     counts = np.diff(starts)
-    added = answers.rewards - np.repeat(baselines(answers), counts)
+    means = baselines(answers)
+    added = answers.rewards - np.repeat(means, counts)
     parts = []
     block = max(1, _WEIGHTS_IN_MEMORY // max(1, len(answers)))
     for first in range(0, len(log_probs), block):
@@ -133,11 +146,9 @@ def weigh(answers: LoggedAnswers, log_probs: np.ndarray, mixture: np.ndarray) ->
         squares = np.add.reduceat(weights**2, starts[:-1], axis=1)
         gains = np.add.reduceat(weights * added, starts[:-1], axis=1)
         effective = np.divide(sums**2, squares, out=np.zeros_like(sums), where=squares > 0)
-        shares = weights / np.repeat(counts, counts)
-        total = shares.sum(axis=1)
-        largest = np.divide(shares.max(axis=1), total, out=np.ones_like(total), where=total > 0)
-        parts.append((sums / counts, gains / counts, effective, largest))
-    return Weighted(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        peaks = np.maximum.reduceat(weights, starts[:-1], axis=1)
+        parts.append((sums / counts, gains / counts, effective, peaks / counts))
+    return Weighted(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), means)
 
 
 class Estimates(NamedTuple):
@@ -165,14 +176,13 @@ class Estimates(NamedTuple):
     largest: np.ndarray
 
 
-def estimate(
-    answers: LoggedAnswers, weighted: Weighted, resamples: int, confidence: float, seed: int
-) -> tuple[Estimates, np.ndarray]:
+def estimate(weighted: Weighted, resamples: int, confidence: float, seed: int) -> tuple[Estimates, np.ndarray]:
     """Estimates with intervals, and the resampled gains `[resamples, T]`, in which prompts are the same for all calls
     with as many prompts, resamples and the same seed: so differences between calls are paired."""
-    means = baselines(answers)
-    value, gain = _ratio(np.ones((1, len(means))) / len(means), weighted, means)
-    values, gains = _ratio(_resampled(len(means), resamples, seed), weighted, means)
+    prompts = len(weighted.means)
+    value, gain = _ratio(np.ones((1, prompts)) / prompts, weighted)
+    values, gains = _ratio(resampled_shares(prompts, resamples, seed), weighted)
+    total = weighted.mass.sum(axis=1)
     found = Estimates(
         value[0],
         *_interval(values, confidence),
@@ -180,7 +190,7 @@ def estimate(
         *_interval(gains, confidence),
         weighted.effective.mean(axis=1),
         weighted.mass.mean(axis=1),
-        weighted.largest,
+        np.divide(weighted.peak.max(axis=1), total, out=np.ones_like(total), where=total > 0),
     )
     return found, gains
 
@@ -194,14 +204,14 @@ def _interval(resampled: np.ndarray, confidence: float) -> np.ndarray:
     return bounds
 
 
-def _ratio(shares: np.ndarray, weighted: Weighted, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ratio(shares: np.ndarray, weighted: Weighted) -> tuple[np.ndarray, np.ndarray]:
     """Values and gains `[R, T]`, prompts counting as `shares [R, P]` say."""
     mass = shares @ weighted.mass.T
     gains = np.divide(shares @ weighted.gain.T, mass, out=np.full_like(mass, np.nan), where=mass > 0)
-    return (shares @ means)[:, None] + gains, gains
+    return (shares @ weighted.means)[:, None] + gains, gains
 
 
-def _resampled(prompts: int, resamples: int, seed: int) -> np.ndarray:
+def resampled_shares(prompts: int, resamples: int, seed: int) -> np.ndarray:
     """The share of each prompt in resamples of the prompts, `[resamples, prompts]`."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples) / prompts

@@ -54,7 +54,7 @@ def answers_to_record(
     wanted = prompts["prompt_id"][prompts["split"].isin(splits)]
     wanted = {name for name in wanted if int(name, 16) % shards == shard}
     drawn = _drawn_by_token(heuristics)
-    rows: dict[str, tuple[list[int], list[int], str]] = {}
+    rows: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
     for batch in read_batches("candidates", candidates, [*KEY, *ANSWER], only=("prompt_id", wanted)) if wanted else ():
         for row in batch.to_pylist():
             if row["finish_reason"] == "error" or row["heuristic_id"] not in drawn:
@@ -63,7 +63,8 @@ def answers_to_record(
             name = answer_id(row["prompt_token_ids"], tokens, reason)
             if most_steps is not None and len(tokens) >= most_steps:
                 tokens, reason = tokens[:most_steps], "length"
-            rows.setdefault(name, (row["prompt_token_ids"], tokens, reason))
+            arrays = (np.array(ids, dtype=np.int32) for ids in (row["prompt_token_ids"], tokens))
+            rows.setdefault(name, (*arrays, reason))
     ids = sorted(rows)
     columns = zip(*(rows[name] for name in ids), strict=True) if ids else ([], [], [])
     return pd.DataFrame({"answer_id": ids} | dict(zip(ANSWER, map(list, columns), strict=True)))

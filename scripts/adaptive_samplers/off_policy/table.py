@@ -1,0 +1,262 @@
+"""The table of estimates: what samplers that drew none of the answers are worth, and how far to trust it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adaptive_samplers.config.model.off_policy import OffPolicy, Trust
+from adaptive_samplers.evaluation import LEARNED
+from adaptive_samplers.heuristics import configured_pipeline, parse_processors, pipeline_name
+from adaptive_samplers.heuristics.pipelines import grid_pipelines
+from adaptive_samplers.off_policy.estimates import (
+    LoggedAnswers,
+    Weighted,
+    disagree,
+    estimate,
+    log_mixture,
+    trusted,
+    weigh,
+)
+from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
+from adaptive_samplers.off_policy.reading import read_logged
+from adaptive_samplers.stage import say
+
+# A threshold that fewer estimates pass than this shows nothing.
+LEAST_CALIBRATED = 5
+
+
+@dataclass(frozen=True)
+class Weighings:
+    """What is kept of the answers to all prompts; little, whatever their number.
+
+    Attributes
+    ----------
+    splits : array [P] of str
+    names : list of T, the samplers'
+    families : list of T
+    of_samplers : for each horizon, all samplers' weights.
+    own : array [H, P]
+        The mean reward of each behavior's own answers under seeds that calibration does not estimate from; NaN where
+        there is none.
+    left_out : for each horizon and behavior, its weights from the other behaviors' answers under the other seeds.
+    behaviors : list of H names
+    """
+
+    splits: np.ndarray
+    names: list[str]
+    families: list[str]
+    of_samplers: list[Weighted]
+    own: np.ndarray
+    left_out: list[list[Weighted]]
+    behaviors: list[str]
+
+
+def targets_of(settings: OffPolicy, heuristics: pd.DataFrame, learned: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """The samplers to estimate: columns `name`, `family`, `processors`, each pipeline once.
+
+    All heuristics of the run, then the grid and the pipelines of the settings, then learned samplers, given as rows of
+    the `heuristics` table.
+    """
+    found = {parse_processors(row.processors): (row.name, row.family) for row in heuristics.itertuples(index=False)}
+    for block in settings.grid:
+        for pipeline in grid_pipelines(block):
+            found.setdefault(pipeline, (pipeline_name(pipeline), block.family))
+    for steps in settings.pipelines:
+        pipeline = configured_pipeline(steps)
+        found.setdefault(pipeline, (pipeline_name(pipeline), "pipeline"))
+    for row in learned:
+        found.setdefault(parse_processors(row["processors"]), (row["name"], row["family"]))
+    rows = [(name, family, pipeline) for pipeline, (name, family) in found.items()]
+    return pd.DataFrame(rows, columns=["name", "family", "pipeline"])
+
+
+def weigh_answers(
+    scores: pd.DataFrame,
+    weights: Mapping[str, float],
+    heuristics: pd.DataFrame,
+    targets: pd.DataFrame,
+    candidates: Path,
+    shards: Sequence[Path],
+    horizons: Sequence[int | None],
+) -> Weighings:
+    """Weigh the answers to the prompts of each shard in turn, as each target would draw them.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Of the recorded splits.
+    targets : DataFrame
+        As `targets_of` gives them.
+    shards : sequence of Path
+        Recorded draws, by number: prompts are in shards by their ids.
+    """
+    own_shard = scores["prompt_id"].map(lambda name: int(name, 16) % len(shards))
+    parts, splits = [], []
+    names = dict(zip(heuristics["heuristic_id"], heuristics["name"], strict=True))
+    behaviors: list[str] = []
+    seeds = np.sort(scores["seed"].unique())
+    for number, path in enumerate(shards):
+        mine = scores[own_shard == number]
+        if mine.empty:
+            continue
+        logged = read_logged(mine, weights, heuristics, candidates, [path])
+        behaviors = [names[name] for name in logged.behaviors]
+        samplers = [*targets["pipeline"], *logged.pipelines]
+        log_probs = log_probs_of_beginnings(samplers, logged.draws, horizons, logged.same).numpy()
+        log_probs, of_behaviors = log_probs[: len(targets)], log_probs[len(targets) :]
+        mixture = log_mixture(logged.answers, of_behaviors)
+        parts.append(
+            (
+                [weigh(logged.answers, log_probs[:, :, at], mixture[:, at]) for at in range(len(horizons))],
+                *_leave_each_out(logged.answers, of_behaviors, seeds),
+            )
+        )
+        split_of = dict(zip(mine["prompt_id"], mine["split"], strict=True))
+        splits += [split_of[prompt] for prompt in logged.prompt_ids]
+        say(f"{path.name}: {len(logged.answers)} answers weighed for {len(targets)} samplers")
+    of_samplers, left_out, own = zip(*parts, strict=True)
+    return Weighings(
+        np.array(splits),
+        targets["name"].tolist(),
+        targets["family"].tolist(),
+        [Weighted.joined(of_horizon) for of_horizon in zip(*of_samplers, strict=True)],
+        np.concatenate(own, axis=1),
+        [
+            [Weighted.joined(of_behavior) for of_behavior in zip(*of_horizon, strict=True)]
+            for of_horizon in zip(*left_out, strict=True)
+        ],
+        behaviors,
+    )
+
+
+def _leave_each_out(
+    answers: LoggedAnswers, log_probs: np.ndarray, seeds: np.ndarray
+) -> tuple[list[list[Weighted]], np.ndarray]:
+    """Each behavior by the others' answers, by horizon, and the mean reward of its own, `[H, P]`.
+
+    The same random numbers draw all heuristics' answers under a seed, which makes them alike. So the others' answers
+    are those of one half of the seeds, and its own those of the other half; with one seed there is nothing to compare.
+    """
+    estimating = np.isin(answers.seeds, seeds[: (len(seeds) + 1) // 2])
+    prompts = len(answers.starts) - 1
+    found: list[list[Weighted]] = [[] for _ in range(log_probs.shape[2])]
+    own = np.full((len(log_probs), prompts), np.nan)
+    for behavior in range(len(log_probs)):
+        its = answers.behaviors == behavior
+        rest = answers.only(estimating & ~its)
+        mixture = log_mixture(rest, log_probs)
+        for at, of_horizon in enumerate(found):
+            of_horizon.append(weigh(rest, log_probs[[behavior], :, at], mixture[:, at]))
+        mine = its & ~estimating
+        sums = np.bincount(answers.prompts[mine], answers.rewards[mine], prompts)
+        counts = np.bincount(answers.prompts[mine], minlength=prompts)
+        own[behavior] = np.divide(sums, counts, out=np.full(prompts, np.nan), where=counts > 0)
+    return found, own
+
+
+def calibrate(
+    weighings: Weighings, horizons: Sequence[int | None], resamples: int, confidence: float, seed: int
+) -> pd.DataFrame:
+    """How near estimates come to the own answers of heuristics that are left out in turn.
+
+    Returns
+    -------
+    DataFrame
+        A row for each heuristic and horizon (null: all steps): `gain` with its interval, `own_gain`, both against the
+        same prompts' mean reward; `effective`, `mean_weight`; `covered`, whether the own gain is inside the interval,
+        null without own answers.
+    """
+    rows = []
+    for horizon, of_horizon in zip(horizons, weighings.left_out, strict=True):
+        for name, weighted, own in zip(weighings.behaviors, of_horizon, weighings.own, strict=True):
+            found, _ = estimate(weighted, resamples, confidence, seed)
+            own_gain = float(np.nanmean(own - weighted.means)) if np.isfinite(own).any() else np.nan
+            low, high = found.gain_low[0], found.gain_high[0]
+            rows.append(
+                {
+                    "name": name,
+                    "horizon": horizon,
+                    "gain": found.gain[0],
+                    "gain_low": low,
+                    "gain_high": high,
+                    "own_gain": own_gain,
+                    "effective": found.effective[0],
+                    "mean_weight": found.mean_weight[0],
+                    "covered": bool(low <= own_gain <= high) if np.isfinite([low, high, own_gain]).all() else None,
+                }
+            )
+    table = pd.DataFrame(rows)
+    return table.astype({"horizon": "Int64", "covered": "boolean"})
+
+
+def least_effective(calibration: pd.DataFrame, trust: Trust) -> float | None:
+    """The effective number of answers that an estimate needs; None if no number is enough, or nothing is known.
+
+    It is the smallest at which the heuristics left out are covered as often as `trust.coverage` asks for.
+    """
+    if trust.effective is not None:
+        return trust.effective
+    near = np.abs(np.log(calibration["mean_weight"].clip(lower=1e-300))) <= np.log(trust.mean_weight)
+    known = calibration[near & calibration["covered"].notna()].sort_values("effective", ascending=False)
+    covered = known["covered"].astype(float).cumsum() / np.arange(1, len(known) + 1)
+    enough = np.flatnonzero((covered >= trust.coverage) & (np.arange(1, len(known) + 1) >= LEAST_CALIBRATED))
+    return float(known["effective"].iloc[enough[-1]]) if len(enough) else None
+
+
+def table_of_estimates(
+    weighings: Weighings,
+    horizons: Sequence[int | None],
+    least: float | None,
+    settings: OffPolicy,
+    seed: int,
+) -> pd.DataFrame:
+    """The `estimates` table: a row for each split, sampler and horizon; values only where they are trusted.
+
+    Parameters
+    ----------
+    least : effective number of answers that an estimate needs; with None, no estimate is trusted.
+    """
+    parts = []
+    for split in dict.fromkeys(weighings.splits):
+        prompts = np.flatnonzero(weighings.splits == split)
+        found, gains = [], []
+        for weighted in weighings.of_samplers:
+            one, resampled = estimate(weighted.select(prompts), settings.resamples, settings.confidence, seed)
+            found.append(one)
+            gains.append(resampled)
+        shown = np.array(
+            [
+                np.zeros(len(weighings.names), dtype=bool)
+                if least is None
+                else trusted(one, least, settings.trust.mean_weight)
+                for one in found
+            ]
+        )
+        flagged = disagree(gains, shown, settings.confidence)
+        for horizon, one, is_shown in zip(horizons, found, shown, strict=True):
+            columns = {
+                name: np.where(is_shown, value, np.nan) if name in _VALUES else value
+                for name, value in one._asdict().items()
+            }
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "split": split,
+                        "family": weighings.families,
+                        "name": weighings.names,
+                        "kind": [LEARNED if family == LEARNED else "heuristic" for family in weighings.families],
+                        "horizon": horizon,
+                        "trusted": is_shown,
+                        "horizons_disagree": flagged,
+                        **columns,
+                        "n_prompts": len(prompts),
+                    }
+                ).astype({"horizon": "Int64"})
+            )
+    return pd.concat(parts, ignore_index=True)
+
+
+_VALUES = ("value", "low", "high", "gain", "gain_low", "gain_high")

@@ -1,0 +1,44 @@
+"""Estimate what samplers are worth from answers that others drew, and how far to trust the estimates."""
+
+from pathlib import Path
+
+from adaptive_samplers.files import atomic_output, write_json
+from adaptive_samplers.heuristics import learned_heuristic
+from adaptive_samplers.off_policy.reading import RECORDED_SPLITS
+from adaptive_samplers.off_policy.table import (
+    calibrate,
+    least_effective,
+    table_of_estimates,
+    targets_of,
+    weigh_answers,
+)
+from adaptive_samplers.stage import run_stage, say, settings_of
+from adaptive_samplers.tables import read_table
+
+
+def main(snakemake):
+    settings, given, made = settings_of(snakemake), snakemake.input, snakemake.output
+    own, seed = settings.off_policy, settings.run.seed
+    scores, heuristics = read_table("scores", given.scores), read_table("heuristics", given.heuristics)
+    targets = targets_of(own, heuristics, [learned_heuristic(folder) for folder in given.samplers])
+    horizons = [*own.horizons, None]
+    weighings = weigh_answers(
+        scores[scores["split"].isin(RECORDED_SPLITS)],
+        {"diversity": 0.0, "quality": own.reward.quality, "correctness": own.reward.correctness},
+        heuristics,
+        targets,
+        Path(given.candidates),
+        [Path(path) for path in given.draws],
+        horizons,
+    )
+    calibration = calibrate(weighings, horizons, own.resamples, own.confidence, seed)
+    least = least_effective(calibration, own.trust)
+    estimates = table_of_estimates(weighings, horizons, least, own, seed)
+    say(f"{int(estimates['trusted'].sum())} of {len(estimates)} estimates are trusted")
+    for table, path in ((estimates, made.estimates), (calibration, made.calibration)):
+        with atomic_output(path) as temporary:
+            table.to_csv(temporary, index=False)
+    write_json({"least_effective": least, "mean_weight": own.trust.mean_weight}, made.report)
+
+
+run_stage(main, snakemake)
