@@ -24,7 +24,7 @@ PROMPTS = FOLDER / "verifiable_prompts.jsonl"
 # What these ask is not asked again.
 OTHERS = [FOLDER / "prompts.jsonl", FOLDER / "judge_pairs.jsonl"]
 SEED = 20261126
-PER_ARITHMETIC_LEVEL = 11
+PER_ARITHMETIC_LEVEL = 12
 PER_INSTRUCTION_LEVEL = 7
 DRAWS = 1000  # for one level; if so many do not suffice, the level has too few prompts to ask
 
@@ -58,22 +58,19 @@ def _number(question: str, answer: int) -> Asked:
     return Asked(question, "numeric", answer)
 
 
-def _sum(*ranges: tuple[int, int]) -> Maker:
-    """Sums with one term from each range."""
+def _sum(text: str, *ranges: tuple[int, int]) -> Maker:
+    """Sums with one term from each range; `{}` in the text stands for them."""
 
     def make(generator: random.Random) -> Asked:
         terms = [generator.randint(*limits) for limits in ranges]
-        return _number(f"What is {' + '.join(map(str, terms))}?", sum(terms))
+        return _number(text.format(" + ".join(map(str, terms))), sum(terms))
 
     return make
 
 
-def _difference(generator: random.Random) -> Asked:
-    larger, smaller = generator.randint(10, 18), generator.randint(1, 9)
-    return _number(f"What is {larger} - {smaller}?", larger - smaller)
-
-
 def _product(first: tuple[int, int], second: tuple[int, int], sign: str) -> Maker:
+    """Products with one factor from each range; the sign may be a word."""
+
     def make(generator: random.Random) -> Asked:
         left, right = generator.randint(*first), generator.randint(*second)
         return _number(f"What is {left} {sign} {right}?", left * right)
@@ -91,46 +88,34 @@ def _half(generator: random.Random) -> Asked:
     return _number(f"What is half of {2 * half}?", half)
 
 
-def _twice(generator: random.Random) -> Asked:
-    number = generator.randint(3, 30)
-    return _number(f"What is twice {number}?", 2 * number)
-
-
 def _story(text: str, operation: Callable[[int, int], int], first: tuple[int, int], second: tuple[int, int]) -> Maker:
     """Stories about two numbers, which stand in the text as `{first}` and `{second}`."""
 
     def make(generator: random.Random) -> Asked:
         numbers = generator.randint(*first), generator.randint(*second)
-        [name, other], things = generator.sample(NAMES, 2), generator.choice(THINGS)
+        name, things = generator.choice(NAMES), generator.choice(THINGS)
         given = {"first": numbers[0], "second": numbers[1], "all": numbers[0] * numbers[1]}
-        return _number(text.format(name=name, other=other, things=things, **given), operation(*numbers))
+        return _number(text.format(name=name, things=things, **given), operation(*numbers))
 
     return make
 
 
 SMALL, LARGE = (2, 9), (11, 49)
 ARITHMETIC: dict[str, Maker] = {
-    "sum of two small": _sum(SMALL, SMALL),
-    "sum of three small": _sum(SMALL, SMALL, SMALL),
-    "sum of large and small": _sum(LARGE, SMALL),
-    "sum of two large": _sum(LARGE, LARGE),
-    "difference": _difference,
+    "sum of two small": _sum("What is {}?", SMALL, SMALL),
+    "sum to calculate": _sum("Calculate {}.", SMALL, SMALL),
+    "sum of two large": _sum("What is {}?", LARGE, LARGE),
     "small product": _product(SMALL, SMALL, "times"),
+    "twice": _product((2, 2), (3, 30), "times"),
+    "ten times": _product((10, 10), (3, 30), "times"),
     "large product": _product((11, 19), SMALL, "*"),
     "quotient": _quotient,
     "half": _half,
-    "twice": _twice,
     "story of a sum": _story(
         "{name} has {first} {things} and gets {second} more. How many {things} does {name} have now?",
         lambda first, second: first + second,
         SMALL,
         SMALL,
-    ),
-    "story of a difference": _story(
-        "{name} has {first} {things} and gives {second} of them to {other}. How many {things} does {name} have left?",
-        lambda first, second: first - second,
-        (7, 14),
-        (2, 6),
     ),
     "story of a product": _story(
         "{name} has {first} boxes with {second} {things} in each. How many {things} does {name} have in all?",
@@ -154,21 +139,21 @@ def _instruction(text: str, *instructions: tuple[str, dict[str, Any]]) -> Maker:
     """
 
     def make(generator: random.Random) -> Asked:
-        drawn = {"subject": generator.choice(SUBJECTS), "words": generator.sample(WORDS, 3)}
+        gaps = {"subject": generator.choice(SUBJECTS), "words": generator.sample(WORDS, 3)}
         ground_truth = [
-            {"instruction_id": name, "kwargs": {key: _filled(value, drawn) for key, value in arguments.items()}}
+            {"instruction_id": name, "kwargs": {key: _filled(value, gaps) for key, value in arguments.items()}}
             for name, arguments in instructions
         ]
-        return Asked(text.format(**drawn), "instructions", ground_truth)
+        return Asked(text.format(**gaps), "instructions", ground_truth)
 
     return make
 
 
-def _filled(value: Any, drawn: dict[str, Any]) -> Any:
+def _filled(value: Any, gaps: dict[str, Any]) -> Any:
     """An argument with what was drawn in its gaps."""
     if isinstance(value, list):
-        return [_filled(one, drawn) for one in value]
-    return value.format(**drawn) if isinstance(value, str) else value
+        return [_filled(one, gaps) for one in value]
+    return value.format(**gaps) if isinstance(value, str) else value
 
 
 def _pattern(text: str, pattern: str | dict[str, Any]) -> Maker:
