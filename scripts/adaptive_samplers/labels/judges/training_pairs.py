@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptive_samplers.config.model import Config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
 from adaptive_samplers.labels.judges.features import answer_features
-from adaptive_samplers.labels.judges.registry import has_likelihood
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.reading import read_objects
@@ -38,22 +36,26 @@ def read_pairs(path: Path) -> pd.DataFrame:
 
 
 def pair_features(
-    pairs: pd.DataFrame, names: Sequence[str], config: Config, model: Path, embedder: Path
+    pairs: pd.DataFrame,
+    names: Sequence[str],
+    model: LanguageModel | None,
+    embedder: Path,
+    device: str,
+    trust_remote_code: bool,
 ) -> pd.DataFrame:
     """`prompt`, `corruption`, and `chosen_*` and `rejected_*` for each of the judge's features.
 
     Parameters
     ----------
-    names : the features. Only for one that is a log-probability is the base model loaded.
-    model, embedder : folders of the base model and of the embedder.
+    names : the features.
+    model : the base model; None if no feature is a log-probability.
+    embedder : the embedder's folder.
+    device : where it computes, as the config says it.
     """
     answers = sorted({(row.prompt, text) for row in pairs.itertuples() for text in (row.chosen, row.rejected)})
-    scored: Sequence[tuple[Sequence[float], Sequence[float]]] = [((), ())] * len(answers)
-    if has_likelihood(names):
-        scored = _scored(answers, LanguageModel.from_config(config, model))
-    device, trusted = choose_device(config.model.device), config.labels.embedder.trust_remote_code
+    scored = [((), ())] * len(answers) if model is None else _scored(answers, model)
     texts = {text for pair in answers for text in pair}
-    embeddings = embed_texts(texts, embedder, device, batch_size=32, trust_remote_code=trusted)
+    embeddings = embed_texts(texts, embedder, choose_device(device), batch_size=32, trust_remote_code=trust_remote_code)
     asked = vectors_for([prompt for prompt, _ in answers], embeddings)
     said = vectors_for([answer for _, answer in answers], embeddings)
     features = {
