@@ -31,6 +31,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.labels.judges.registry import JUDGES as JUDGE_KINDS
+from adaptive_samplers.labels.judges.registry import has_likelihood
 from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.preferences.formats import file_name as preference_file
 from adaptive_samplers.restarts import refuse_living_jobs, sign_in
@@ -98,12 +99,16 @@ EMBEDDER = CONFIG.labels.embedder.name
 # GPUs that a job with a model in its own process asks for. Rules without a model ask for none, and see none in SLURM.
 GPUS = 0 if CONFIG.model.device == "cpu" else 1
 JUDGE = CONFIG.labels.quality.judge
-# The embedded judge is trained by the DAG; every other judge has its own model, or one behind an endpoint.
-JUDGE_IS_TRAINED = JUDGE_KINDS[JUDGE.kind].is_trained
+# Embedded judges are trained by the DAG; every other judge has its own model, or one behind an endpoint.
 JUDGES = judges_by_name(CONFIG)
 OTHER_JUDGES = [name for name in JUDGES if name != judge_name(JUDGE)]
-# The judge to train, wherever it is in the list.
-TRAINED_JUDGE = JUDGES.get("feature_reward")
+# The judges to train, wherever they are in the list.
+TRAINED_JUDGES = [
+    name for name, judge in JUDGES.items() if JUDGE_KINDS[judge.kind].is_trained
+]
+JUDGE_READS_LIKELIHOOD = judge_name(JUDGE) in TRAINED_JUDGES and has_likelihood(
+    JUDGE.features
+)
 # With several judges, each judge's ratings have their own table, next to the one used as quality.
 GATHERED = "quality/{judge}" if OTHER_JUDGES else "quality"
 MODELS = {BASE_MODEL: CONFIG.model, EMBEDDER: CONFIG.labels.embedder}

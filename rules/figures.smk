@@ -250,8 +250,11 @@ rule tabulate_comparison:
 
 rule tabulate_checks:
     input:
-        judge=f"results/{RUN}/judge/report.json" if TRAINED_JUDGE else [],
+        judges=expand(
+            f"results/{RUN}/judge/{{judge}}/report.json", judge=TRAINED_JUDGES
+        ),
         tournaments=results("labels/quality_report.json"),
+        labels=results("label_summary/summary.json"),
         candidates=results("candidates_report.json"),
         evaluation=results("evaluation/candidates_report.json"),
     output:
@@ -279,6 +282,7 @@ rule tabulate_checks:
         runtime=growing(10),
     params:
         **stage("tables"),
+        trained=TRAINED_JUDGES,
     message:
         "Writing what is known of the judge and of the candidates"
     script:

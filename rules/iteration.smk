@@ -3,7 +3,9 @@
 
 # The iteration's answers as a tournament between the samples of each prompt. If the judge uses log-probabilities, they
 # are the base model's, not those of the policy that made the answers.
-JUDGED = f"{ITERATION_OF}/{'scored' if JUDGE_IS_TRAINED else 'contestants'}.parquet"
+JUDGED = (
+    f"{ITERATION_OF}/{'scored' if JUDGE_READS_LIKELIHOOD else 'contestants'}.parquet"
+)
 
 
 localrules:

@@ -28,7 +28,7 @@ def judge_inputs(judge, part):
     paths = {
         "embeddings": results(f"{part}embeddings.parquet"),
         "model": f"{MODELS_FOLDER}/{BASE_MODEL}",
-        "judge": f"results/{RUN}/judge/judge.json",
+        "judge": f"results/{RUN}/judge/{judge_name(judge)}/judge.json",
         "judge_model": f"{MODELS_FOLDER}/{judge_name(judge)}",
     }
     return {name: paths[name] for name in JUDGE_KINDS[judge.kind].inputs}
@@ -45,11 +45,6 @@ def inputs_of_judge(part):
 def judged_by_wildcard(wildcards):
     """The config with the judge that a wildcard names as the only one."""
     return judged_by(config, wildcards.judge)
-
-
-def judged_by_the_trained_one():
-    """The config with the judge that the DAG trains as the only one, if there is one."""
-    return judged_by(config, "feature_reward") if TRAINED_JUDGE else config
 
 
 def judged_shards(part, suffix):

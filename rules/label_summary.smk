@@ -10,11 +10,15 @@ rule summarize_labels:
         diversity=results("labels/diversity.parquet"),
         correctness=results("labels/correctness.parquet"),
         overlap=results("labels/overlap.parquet") if OVERLAP else [],
+        judged=expand(
+            results(f"labels/{GATHERED}.parquet"), judge=JUDGES, allow_missing=True
+        ),
     output:
         summary=results("label_summary/summary.json"),
         distributions=results("tables/label_distributions.csv"),
         correlations=results("tables/label_correlations.csv"),
         tex=results("tables/label_correlations.tex"),
+        likelihood=results("tables/judge_likelihood.csv"),
     log:
         logs("summarize_labels"),
     benchmark:
@@ -27,6 +31,8 @@ rule summarize_labels:
         runtime=growing(30),
     params:
         **stage("summarize_labels"),
+        judges=list(JUDGES),
+        averaged=CONFIG.labels.quality.combine == "mean",
     message:
         "Describing the labels: distributions, correlations, best and worst answers"
     script:

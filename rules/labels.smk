@@ -3,16 +3,18 @@
 
 rule train_judge:
     input:
-        pairs=TRAINED_JUDGE.pairs if TRAINED_JUDGE else [],
+        pairs=lambda wildcards: JUDGES[wildcards.judge].pairs,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
-        judge=results("judge/judge.json"),
-        report=results("judge/report.json"),
+        judge=results("judge/{judge}/judge.json"),
+        report=results("judge/{judge}/report.json"),
     log:
-        logs("train_judge"),
+        logs("train_judge/{judge}"),
     benchmark:
-        benchmarks("train_judge")
+        benchmarks("train_judge/{judge}")
+    wildcard_constraints:
+        judge="|".join(map(re.escape, TRAINED_JUDGES)),
     conda:
         "../envs/labels.yaml"
     threads: 1
@@ -21,9 +23,9 @@ rule train_judge:
         mem_mb=growing(6000, "model"),
         runtime=growing(30),
     params:
-        **stage("train_judge", judged_by_the_trained_one()),
+        **stage("train_judge", judged_by_wildcard),
     message:
-        "Training the judge on {input.pairs}"
+        "Training the judge {wildcards.judge} on {input.pairs}"
     script:
         "../scripts/train_judge.py"
 

@@ -6,8 +6,9 @@ from adaptive_samplers.stage import run_stage
 
 
 def main(snakemake):
-    training = read_json(snakemake.input.judge) if snakemake.input.judge else None
-    judge_page(read_json(snakemake.input.tournaments), training, snakemake.output.judge)
+    training = dict(zip(snakemake.params.trained, map(read_json, snakemake.input.judges), strict=True))
+    tournaments, likelihood = read_json(snakemake.input.tournaments), read_json(snakemake.input.labels)["likelihood"]
+    judge_page(tournaments, likelihood, training, snakemake.output.judge)
     reports = {
         "all prompts": read_json(snakemake.input.candidates),
         "test prompts, with learned samplers": read_json(snakemake.input.evaluation),

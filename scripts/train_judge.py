@@ -4,6 +4,7 @@ from pathlib import Path
 
 from adaptive_samplers.files import write_json
 from adaptive_samplers.labels.judges.feature_reward import train_feature_reward
+from adaptive_samplers.labels.judges.registry import has_likelihood
 from adaptive_samplers.labels.judges.training_pairs import pair_features, read_pairs
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.stage import run_stage, say, settings_of
@@ -11,11 +12,14 @@ from adaptive_samplers.stage import run_stage, say, settings_of
 
 def main(snakemake):
     config = settings_of(snakemake)
-    model = LanguageModel.from_config(config, Path(snakemake.input.model))
-    trusted = config.labels.embedder.trust_remote_code
+    settings = config.labels.quality.judge
     pairs = read_pairs(Path(snakemake.input.pairs))
-    features = pair_features(pairs, model, Path(snakemake.input.embedder), trusted)
-    judge, report = train_feature_reward(features, config.labels.quality.judge.regularization)
+    model = None
+    if has_likelihood(settings.features):
+        model = LanguageModel.from_config(config, Path(snakemake.input.model))
+    embedder, trusted = Path(snakemake.input.embedder), config.labels.embedder.trust_remote_code
+    features = pair_features(pairs, settings.features, model, embedder, config.model.device, trusted)
+    judge, report = train_feature_reward(features, settings.regularization, settings.features)
     say(f"cross-validated accuracy {report['accuracy']:.3f}; by corruption {report['accuracy_by_corruption']}")
     judge.save(snakemake.output.judge)
     write_json(report, snakemake.output.report)

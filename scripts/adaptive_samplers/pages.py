@@ -86,16 +86,23 @@ def _interval(row: Any) -> str:
     return f"{row.mean:.3f}" if pd.isna(row.low) else f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
 
 
-def judge_page(tournaments: Mapping[str, Any], training: Mapping[str, Any] | None, path: Path | str) -> None:
+def judge_page(
+    tournaments: Mapping[str, Any],
+    likelihood: Sequence[Mapping[str, Any]],
+    training: Mapping[str, Mapping[str, Any]],
+    path: Path | str,
+) -> None:
     """What is known about the judges, and the outcome of their tournaments.
 
     Parameters
     ----------
-    tournaments : as in `judge_parts`.
-    training : the embedded judge's cross-validated accuracy, weights and limits; None if it is not among the judges.
+    tournaments, likelihood : as in `judge_parts`.
+    training : by name, the cross-validated accuracy, weights and limits of every embedded judge.
     """
-    parts = [] if training is None else _training_parts(training)
-    page("The judge", [*parts, "<h2>In this run</h2>", *judge_parts(tournaments)], path)
+    parts = []
+    for name, report in training.items():
+        parts += _training_parts(f"The embedded judge {name}" if len(training) > 1 else "The embedded judge", report)
+    page("The judge", [*parts, "<h2>In this run</h2>", *judge_parts(tournaments, likelihood)], path)
 
 
 _OF_TOURNAMENTS = {
@@ -125,23 +132,26 @@ _MEASURED = {
     "calls_made": "calls of the model",
     "calls_found": "calls answered in an earlier try of the job",
 }
+_LARGE = 0.25  # share of a variance: a correlation of one half
 _NOT_OF_ONE_JUDGE = {"disconnected_groups", "failure_reasons", "judge"}
 
 
-def judge_parts(tournaments: Mapping[str, Any]) -> list[str]:
-    """What was measured of the judges, their agreement, and their tournaments: a column for each judge.
+def judge_parts(tournaments: Mapping[str, Any], likelihood: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was measured of the judges, how much of their ratings is likelihood, their agreement, and their tournaments.
 
     Parameters
     ----------
     tournaments : the report of `label_quality`; where several judges are configured, with `judges` (that of each, by
         name, with what was measured of it), `combine`, `answers_rated`, and `agreement` (a list of
         `{judges, kendall_tau, top_1, groups}`).
+    likelihood : rows of `likelihood` in what `summarize_labels` found.
     """
     one = {"the judge": {**tournaments, **tournaments.get("judge", {})}}
     judges = {name: _with_share(report) for name, report in tournaments.get("judges", one).items()}
     known = list(dict.fromkeys(name for report in judges.values() for name in report))
     measured = [name for name in known if name not in _OF_TOURNAMENTS and name not in _NOT_OF_ONE_JUDGE]
     parts = [_by_judge(judges, measured, _MEASURED)] if measured else []
+    parts += _likelihood_parts(likelihood)
     if "judges" in tournaments:
         heads = ["judges", "Kendall's tau of their ratings", "share with the same best answer", "groups"]
         pairs = tournaments["agreement"]
@@ -165,6 +175,55 @@ def judge_parts(tournaments: Mapping[str, Any]) -> list[str]:
     return parts
 
 
+def _likelihood_parts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    heads = [
+        "judge",
+        "of its",
+        "share explained",
+        "95 % interval",
+        "slope a nat",
+        "95 % interval",
+        "prompts",
+        "answers",
+    ]
+    cells = []
+    for row in rows:
+        numbers = [cell for name in ("r_squared", "slope") for cell in (row[name], _ends(row, name))]
+        cells.append([row["judge"], row["measure"], *numbers, row["prompts"], row["answers"]])
+    return [
+        "<h3>Likelihood in the ratings</h3>",
+        paragraph(
+            "How much of the variance of a judge's ratings within prompts is explained by the answer's mean "
+            "log-probability under the base model (R squared of a regression with a mean for each prompt), with "
+            "bootstrap intervals over prompts. With a positive slope, more probable answers are rated higher."
+        ),
+        f"<div style='overflow-x: auto'>{table(heads, cells)}</div>",
+        *(f"<p><strong>{visible(sentence)}</strong></p>" for sentence in _warnings(rows)),
+    ]
+
+
+def _warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each judge that rates the likely, or the unlikely, much higher."""
+    said = {}
+    for row in rows:
+        share = row["r_squared"]
+        if share is None or share < _LARGE or share <= said.get(row["judge"], (0.0, ""))[0]:
+            continue
+        likely, tuned = ("more", "colder") if row["slope"] > 0 else ("less", "hotter")
+        said[row["judge"]] = (
+            share,
+            f"{share:.0%} of the variance of the {row['measure']} by {row['judge']} within prompts is explained by the "
+            f"answer's mean log-probability under the base model: the {likely} probable an answer is, the higher it is "
+            f"rated. A sampler tuned to this judge may only learn to be {tuned}.",
+        )
+    return [sentence for _, sentence in said.values()]
+
+
+def _ends(row: Mapping[str, Any], name: str) -> str | None:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return None if low is None else f"[{low:.3f}, {high:.3f}]"
+
+
 def _with_share(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**report, "failed_share": report["failed"] / report["calls"]} if report.get("calls") else dict(report)
 
@@ -174,13 +233,13 @@ def _by_judge(judges: Mapping[str, Mapping[str, Any]], names: Sequence[str], tit
     return f"<div style='overflow-x: auto'>{table(['', *judges], rows)}</div>"
 
 
-def _training_parts(training: Mapping[str, Any]) -> list[str]:
+def _training_parts(title: str, training: Mapping[str, Any]) -> list[str]:
     left_out = training["accuracy_corruption_left_out"]
     accuracy = [
         [corruption, share, left_out[corruption]] for corruption, share in training["accuracy_by_corruption"].items()
     ]
     return [
-        "<h2>The embedded judge</h2>",
+        f"<h2>{html.escape(title)}</h2>",
         paragraph(
             f"{training['pairs']} pairs of a written and a corrupted answer to {training['prompts']} prompts; "
             f"{training['left_out']} left out. Accuracy with all pairs of a prompt in one of "

@@ -23,8 +23,8 @@ STAGE_VERSIONS = {
     "score_candidates": 2,
     "select_training_set": 1,
     "summarize_selection": 1,
-    "summarize_labels": 1,
-    "tabulate_labels": 1,
+    "summarize_labels": 2,
+    "tabulate_labels": 2,
     "replay_distributions": 3,
     "train_sampler": 3,
     "train_on_outcomes": 1,
@@ -44,7 +44,7 @@ STAGE_VERSIONS = {
     "export_preferences": 2,
     "describe_preferences": 2,
     "figures": 3,
-    "tables": 3,
+    "tables": 4,
 }
 # Stages that do the same as another one, with different parts of the config.
 SAME_AS = {

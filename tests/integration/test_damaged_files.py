@@ -113,7 +113,7 @@ def test_every_file_that_a_stage_reads(workflow, tmp_path):
 # Files, and who reads them; none of the readers waits for another of its set.
 TOGETHER = [
     {
-        "judge/judge.json": "label_quality",
+        "judge/feature_reward/judge.json": "label_quality",
         "embeddings.parquet": "label_diversity",
         "sketches/shard=0.safetensors": "train_sampler",
     },

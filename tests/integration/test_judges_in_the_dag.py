@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 
+import pandas as pd
 import pytest
 
+from adaptive_samplers.labels.judges.feature_reward import TEXT_FEATURES
 from adaptive_samplers.tables import read_table
 from support import working_directory
 from tiny_judges import TEMPLATE, write_judge
@@ -132,6 +134,41 @@ def test_the_embedded_judge_may_be_one_of_the_others(judge_folders, tmp_path):
     assert planned["combine_quality"] == planned["combine_evaluation_quality"] == 1
 
 
+TEXT = {"kind": "feature_reward", "name": "text", "features": list(TEXT_FEATURES)}
+
+
+def test_a_judge_of_text_alone_is_trained_and_judges_beside_the_other(workflow, tmp_path):
+    copied = working_directory(tmp_path / "work")
+    shutil.copytree(workflow.folder / ".snakemake", copied.folder / ".snakemake")
+    shutil.copytree(workflow.folder / "results", copied.folder / "results", copy_function=os.link)
+    config = {"labels": {"quality": {"others": [TEXT]}}}
+    target = "results/smoke/tables/judge_likelihood.csv"
+    wanted = {"train_judge": 1, "label_quality_by_others": 1, "gather_quality": 2, "combine_quality": 1}
+    assert copied.planned(target, config=config) == {**wanted, "summarize_labels": 1}
+    done = copied.run(target, config=config)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+    report = json.loads(copied.result("judge/text/report.json").read_text())
+    assert report["pairs"] == 264 and set(report["weights"]) == set(TEXT_FEATURES)
+    assert report["accuracy"] >= 0.98 and min(report["accuracy_corruption_left_out"].values()) >= 0.9
+    table = read_table("quality", copied.result("labels/quality/text.parquet"))
+    first = read_table("quality", copied.result("labels/quality/feature_reward.parquet"))
+    assert table["reward"].notna().equals(first["reward"].notna()) and not table["reward"].equals(first["reward"])
+    rows = pd.read_csv(copied.result("tables/judge_likelihood.csv"))
+    measures = [(judge, measure) for judge in ("feature_reward", "text") for measure in ("rating", "reward")]
+    assert list(zip(rows["judge"], rows["measure"], strict=True)) == measures
+    assert (rows["r_squared_low"] <= rows["r_squared_high"]).all() and (rows["answers"] > 50).all()
+    assert rows["r_squared"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(("judge", "times"), [({}, 1), (TEXT, 0)])
+def test_samples_of_a_policy_are_read_by_the_base_model_only_for_a_judge_of_likelihood(judge, times, tmp_path):
+    config = {"iteration": {"command": "touch {output} {data} {model}"}, "labels": {"quality": {"judge": judge}}}
+    target = "results/smoke/iteration/iteration=1/embeddings.parquet"
+    planned = working_directory(tmp_path / "work").planned(target, config=config)
+    assert planned.get("score_iteration", 0) == times and planned["embed_iteration"] == 1
+
+
 def test_a_judge_behind_an_endpoint_needs_no_model(tmp_path):
     judge = {"kind": "endpoint", "name": "far", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
     work, config = working_directory(tmp_path / "work"), {"labels": {"quality": {"judge": judge}}}
@@ -142,7 +179,7 @@ def test_a_judge_behind_an_endpoint_needs_no_model(tmp_path):
 
 def test_the_embedded_judge_tells_written_answers_from_corrupted_ones(workflow):
     """Trained on the real models' features of the project's own pairs; each share is cross-validated over prompts."""
-    report = json.loads(workflow.result("judge/report.json").read_text())
+    report = json.loads(workflow.result("judge/feature_reward/report.json").read_text())
     assert report["pairs"] == 264 and report["left_out"] == 0
     # Cosine of prompt and answer, the best of single features, is right in 0.92 of such pairs.
     assert report["accuracy"] >= 0.98

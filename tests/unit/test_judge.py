@@ -5,12 +5,34 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from golden.inputs import PROMPTS, candidates, embeddings
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import log_expit
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.judges.feature_reward import LIMITS, FeatureReward, train_feature_reward
-from adaptive_samplers.labels.judges.features import FEATURES, answer_features, distinct_2, trim_to_sentence
+from adaptive_samplers.labels.judges.feature_reward import (
+    LIMITS,
+    TEXT_FEATURES,
+    TEXT_LIMITS,
+    FeatureReward,
+    feature_reward_judge,
+    limits_of,
+    train_feature_reward,
+)
+from adaptive_samplers.labels.judges.features import (
+    OF_TEXT,
+    WINDOW,
+    answer_features,
+    distinct_2,
+    is_finished,
+    texts_to_embed,
+    trim_to_sentence,
+    word_variety,
+)
+from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES as FEATURES
+from adaptive_samplers.labels.judges.registry import JUDGE_FEATURES, has_likelihood
 
 
 def ends_of(pieces):
@@ -48,6 +70,60 @@ def test_distinct_2():
     assert distinct_2("the the the the the") == pytest.approx(1 / 4)
     assert distinct_2("all words differ here") == 1
     assert distinct_2("one") == distinct_2("") == 1
+
+
+@given(st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), max_size=60))
+def test_word_variety_is_the_mean_over_windows(words):
+    starts = range(max(1, len(words) - WINDOW + 1))
+    windows = [words[start : start + WINDOW] for start in starts]
+    expected = np.mean([len(set(window)) / len(window) for window in windows]) if words else 1.0
+    assert word_variety(" ".join(words)) == pytest.approx(expected)
+
+
+def test_word_variety_does_not_fall_with_length_and_ignores_case_and_punctuation():
+    words = [f"word{number}" for number in range(WINDOW)]
+    assert word_variety(" ".join(words)) == word_variety(" ".join(words * 9)) == 1
+    assert word_variety("Stop, stop! STOP.") == pytest.approx(1 / 3)
+    assert word_variety("") == word_variety("...") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        ("It is late.", True),
+        ("It is late!\n", True),
+        ('He said "go."', True),
+        ("終わり。", True),
+        ("It is", False),
+        ("It is late. And", False),
+        ("Take these:\n1. Salt\n2.", False),
+        ("I met Dr.", False),
+        ("42", False),
+        ("", False),
+    ],
+)
+def test_a_text_is_finished_where_a_sentence_ends(text, finished):
+    assert is_finished(text) == float(finished)
+
+
+def test_features_without_a_likelihood_do_not_look_at_log_probabilities():
+    text = "One two. One two."
+    names = ("finished", "relevance", "distinct_2", "word_variety")
+    found = answer_features(text, None, None, None, "stop", 0.25, names)
+    np.testing.assert_allclose(found, [1.0, 0.25, 2 / 3, 0.5])
+    cut = answer_features(text + " One", None, None, None, "length", 0.25, names)
+    np.testing.assert_array_equal(cut, found)
+    assert answer_features(text + " One", None, None, None, "stop", 0.25, names)[0] == 0
+    assert np.isnan(answer_features(text, None, None, None, "error", 0.25, names)).all()
+
+
+def test_features_are_in_the_order_that_is_asked_for():
+    arguments = ("One two.", [-1.0, -3.0], [-9.0, -8.0, -0.5], [3, 8], "stop", 0.25)
+    whole = dict(zip(JUDGE_FEATURES, answer_features(*arguments, tuple(JUDGE_FEATURES)), strict=True))
+    assert whole["mean_logprob"] == -2 and whole["end_logprob"] == -0.5 and whole["finished"] == 1
+    names = ("word_variety", "end_logprob", "relevance")
+    np.testing.assert_array_equal(answer_features(*arguments, names), [whole[name] for name in names])
+    assert set(OF_TEXT) | {"relevance"} == {name for name, likelihood in JUDGE_FEATURES.items() if not likelihood}
 
 
 def test_features_of_finished_and_cut_answers():
@@ -114,7 +190,14 @@ def test_saving_and_loading_change_nothing(model, tmp_path):
     assert json.loads((tmp_path / "judge.json").read_text())["features"] == list(FEATURES)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"weights": [1], "means": [1], "scales": [1], "features": []}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}"]
+    + [
+        json.dumps({"weights": [1.0], "means": [1.0], "scales": [1.0], "features": features})
+        for features in ([], ["magic"], ["relevance", "finished"], None)
+    ],
+)
 def test_a_file_that_is_no_judge_is_a_clear_error(tmp_path, content):
     path = tmp_path / "judge.json"
     path.write_text(content)
@@ -122,6 +205,37 @@ def test_a_file_that_is_no_judge_is_a_clear_error(tmp_path, content):
         FeatureReward.load(path)
     with pytest.raises(UserError, match="absent"):
         FeatureReward.load(tmp_path / "absent")
+
+
+def test_a_judge_of_text_alone_rates_answers_by_their_text():
+    """Another model's log-probabilities, or none at all, change no reward."""
+    table = candidates()
+    judge = FeatureReward(np.array([1.0, 0.5, 2.0, 0.25]), np.zeros(4), np.ones(4), TEXT_FEATURES)
+    vectors = embeddings(texts_to_embed(PROMPTS, table))
+
+    def rewards(reward, answers):
+        rated = feature_reward_judge(reward, PROMPTS, lambda texts: vectors, lambda ids: "x" * len(ids))
+        rated.read(answers)
+        return rated.rewards
+
+    found = rewards(judge, table)
+    assert len(set(found.values())) > 2
+    nothing = table.assign(token_logprobs=None, end_logprobs=None, token_ids=None)
+    assert rewards(judge, nothing) == found
+    halves = [None if values is None else np.asarray(values) / 2 for values in table["token_logprobs"]]
+    colder = table.assign(token_logprobs=halves)
+    by_likelihood = FeatureReward(judge.weights, judge.means, judge.scales)
+    assert rewards(judge, colder) == found and rewards(by_likelihood, colder) != rewards(by_likelihood, table)
+
+
+def test_limits_say_what_was_measured():
+    assert not has_likelihood(TEXT_FEATURES) and has_likelihood(FEATURES)
+    assert limits_of(TEXT_FEATURES[::-1]) == TEXT_LIMITS != LIMITS
+    # The judge that reads log-probabilities says what that means, and the other one that it is not free of it.
+    assert "explained 78%" in LIMITS and "no sign that the colder one is better" in LIMITS
+    assert "still explained 52%" in TEXT_LIMITS and "cannot tell whether an answer is right" in TEXT_LIMITS
+    assert "rated higher" in limits_of(["mean_logprob"]) and "not measured" in limits_of(["mean_logprob"])
+    assert "rated higher" not in limits_of(["relevance"]) and "not measured" in limits_of(["relevance"])
 
 
 CORRUPTIONS = ("shuffled", "truncated", "repeated")
@@ -178,8 +292,24 @@ def test_report_is_cross_validated_over_prompts_and_corruptions():
     assert 0.85 < report["accuracy"] <= 1
     assert report["accuracy"] == pytest.approx(np.mean(list(report["accuracy_by_corruption"].values())))
     assert report["weights"] == dict(zip(FEATURES, model.weights.tolist(), strict=True))
-    assert report["limits"] == LIMITS and "0.3 from 0.7" in LIMITS and "40%" in LIMITS
+    assert report["limits"] == limits_of(FEATURES) == LIMITS
     json.dumps(report, allow_nan=False)
+
+
+def test_a_judge_is_trained_on_the_features_it_is_to_have(tmp_path):
+    pairs = pairs_of(30)
+    for side in ("chosen", "rejected"):
+        pairs[f"{side}_finished"] = pairs[f"{side}_end_logprob"]
+    names = ("distinct_2", "finished")
+    model, report = train_feature_reward(pairs, 0.1, names)
+    assert model.features == tuple(report["weights"]) == names and model.weights.shape == (2,)
+    # The same numbers under another name, beside a feature of the default.
+    reference, _ = train_feature_reward(pairs, 0.1, ("end_logprob", "distinct_2"))
+    np.testing.assert_allclose(model.weights[::-1], reference.weights, rtol=1e-6)
+    model.save(tmp_path / "judge.json")
+    loaded = FeatureReward.load(tmp_path / "judge.json")
+    assert loaded.features == names
+    np.testing.assert_array_equal(loaded.reward([[0.5, 1.0]]), model.reward([[0.5, 1.0]]))
 
 
 def test_cross_validation_does_not_see_the_prompt_it_is_tested_on():

@@ -123,7 +123,7 @@ FEW_ROWS = 7  # at a time, so that a table is read in parts
 
 def test_distributions_are_those_of_pandas(run):
     paths, prompts, heuristics, answers = run
-    summary, _ = summarize_labels(paths, prompts, heuristics, rows_at_a_time=FEW_ROWS)
+    summary, _ = summarize_labels(paths, prompts, heuristics, {}, rows_at_a_time=FEW_ROWS)
     table = distributions_table(summary).set_index(["label", "kind"])
     assert summary["answers"] == len(answers) == 5 * 3 * 3 - 3 - 2 and summary["failed"] == 1
     assert summary["groups"] == 14 and (summary["prompts"], summary["heuristics"], summary["seeds"]) == (5, 3, 3)
@@ -182,7 +182,7 @@ def reference(answers, first, second):
 
 def test_correlations_are_those_of_scipy(run):
     paths, prompts, heuristics, answers = run
-    summary, pairs = summarize_labels(paths, prompts, heuristics, rows_at_a_time=FEW_ROWS)
+    summary, pairs = summarize_labels(paths, prompts, heuristics, {}, rows_at_a_time=FEW_ROWS)
     columns = summary["correlated"]["columns"]
     assert "rating_stderr" not in columns and {"rating", "score", "tokens", "mean_logprob", *GROUP} <= set(columns)
     assert list(zip(pairs["first"], pairs["second"], strict=True)) == list(combinations(columns, 2))
@@ -207,7 +207,7 @@ def test_correlations_of_any_table(rows):
 
 def test_large_runs_are_sampled_by_whole_prompts(run):
     paths, prompts, heuristics, answers = run
-    summary, pairs = summarize_labels(paths, prompts, heuristics, correlated_answers=20, rows_at_a_time=FEW_ROWS)
+    summary, pairs = summarize_labels(paths, prompts, heuristics, {}, correlated_answers=20, rows_at_a_time=FEW_ROWS)
     chosen, size = [], 0
     for prompt in sorted(KINDS, key=lambda prompt: content_number(["labels", prompt])):
         size += answers["prompt_id"].eq(prompt).sum()
@@ -223,7 +223,7 @@ def test_large_runs_are_sampled_by_whole_prompts(run):
 
 def test_examples_are_the_extremes_of_their_kind(run):
     paths, prompts, heuristics, answers = run
-    summary, _ = summarize_labels(paths, prompts, heuristics, rows_at_a_time=FEW_ROWS)
+    summary, _ = summarize_labels(paths, prompts, heuristics, {}, rows_at_a_time=FEW_ROWS)
     texts = read_table("candidates", paths["candidates"]).set_index(KEY)["text"]
     for kind, part in answers.dropna(subset="rating").groupby("kind"):
         for end, best in (("best", True), ("worst", False)):
@@ -243,14 +243,14 @@ def test_examples_are_the_extremes_of_their_kind(run):
 
 def test_labels_of_no_answer_are_counted_and_left_out(run, tmp_path):
     paths, prompts, heuristics, answers = run
-    before, pairs_before = summarize_labels(paths, prompts, heuristics)
+    before, pairs_before = summarize_labels(paths, prompts, heuristics, {})
     assert before["strays"] == {}
     quality = read_table("quality", paths["quality"])
     missing = {"prompt_id": "p3", "heuristic_id": "h2", "seed": 0}  # in the grid, but there is no such answer
     assert not (answers[KEY] == missing).all(axis=1).any()
     stray = quality.iloc[:2].assign(rating=99.0, seed=[77, 0], prompt_id=["p0", "p3"], heuristic_id=["h0", "h2"])
     write_table("quality", pd.concat([stray, quality]), paths["quality"])
-    summary, pairs = summarize_labels(paths, prompts, heuristics)
+    summary, pairs = summarize_labels(paths, prompts, heuristics, {})
     assert summary == before | {"strays": {"quality": 2}}
     pd.testing.assert_frame_equal(pairs, pairs_before)
     assert "2 rows of quality are of no answer." in written_page(run, tmp_path, TOURNAMENTS)
@@ -277,7 +277,7 @@ def test_the_matrix_and_its_files(tmp_path):
 
 def written_page(run, tmp_path, tournaments, **changes):
     paths, prompts, heuristics, _ = run
-    summary, _ = summarize_labels(paths, prompts, heuristics)
+    summary, _ = summarize_labels(paths, prompts, heuristics, {})
     for example in summary["examples"]:
         example.update(changes)
     for name in ("distributions", "correlations"):
@@ -348,13 +348,13 @@ def test_the_summary_keeps_so_much_of_a_text(run):
     paths, prompts, heuristics, _ = run
     table = read_table("candidates", paths["candidates"]).assign(text="x" * (LONGEST_TEXT + 5))
     write_table("candidates", table, paths["candidates"])
-    example = summarize_labels(paths, prompts, heuristics)[0]["examples"][0]
+    example = summarize_labels(paths, prompts, heuristics, {})[0]["examples"][0]
     assert len(example["text"]) == LONGEST_TEXT and example["characters"] == LONGEST_TEXT + 5
 
 
 def test_figures_show_every_label_and_number(run):
     paths, prompts, heuristics, _ = run
-    summary, pairs = summarize_labels(paths, prompts, heuristics)
+    summary, pairs = summarize_labels(paths, prompts, heuristics, {})
     figure = label_distributions(summary["distributions"], summary["columns"])
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [measure.title for measure in MEASURES.values() if measure.column in summary["columns"]]

@@ -12,6 +12,8 @@ from jinja2 import Template
 
 from adaptive_samplers import provenance
 from adaptive_samplers.labels.combination import combined_report
+from adaptive_samplers.labels.judges.feature_reward import TEXT_FEATURES
+from adaptive_samplers.labels.judges.registry import JUDGE_FEATURES
 from adaptive_samplers.pages import (
     comparison_page,
     completeness_page,
@@ -104,7 +106,7 @@ def test_the_judge_and_its_limits(tmp_path):
         "limits": "It cannot tell a < b.",
     }
     tournaments = {"groups": 3, "first_preference": None, "failure_reasons": {}, "judge": {"kind": "feature_reward"}}
-    judge_page(tournaments, report, tmp_path / "j.html")
+    judge_page(tournaments, [], {"feature_reward": report}, tmp_path / "j.html")
     read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
     assert ["shuffled", "1.000", "0.500"] in read.rows and ["truncated", "0.750", "–"] in read.rows
     assert ["tournaments", "3"] in read.rows
@@ -113,10 +115,21 @@ def test_the_judge_and_its_limits(tmp_path):
     assert "Why calls failed" not in read.texts["h3"]
 
 
+def test_each_of_several_embedded_judges_has_its_part(tmp_path):
+    report = {"pairs": 8, "left_out": 1, "prompts": 4, "folds": 4, "accuracy": 0.875, "limits": "Few."}
+    report |= {"accuracy_by_corruption": {}, "accuracy_corruption_left_out": {}, "weights": {"relevance": 1.5}}
+    other = report | {"accuracy": 0.5, "weights": {"finished": 0.25}}
+    tournaments = {"judge": {"kind": "feature_reward"}}
+    judge_page(tournaments, [], {"feature_reward": report, "text": other}, tmp_path / "j.html")
+    read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
+    assert {"The embedded judge feature_reward", "The embedded judge text"} <= set(read.texts["h2"])
+    assert ["relevance", "1.500"] in read.rows and ["finished", "0.250"] in read.rows
+
+
 def test_a_judge_that_is_a_model(tmp_path):
     measured = {"kind": "pairwise", "model": "gram", "position_bias": 0.125, "orders_disagree": None, "calls_made": 20}
     tournaments = {"calls": 10, "failed": 2, "failure_reasons": {"longer than 9 <tokens>": 2}, "judge": measured}
-    judge_page(tournaments, None, tmp_path / "j.html")
+    judge_page(tournaments, [], {}, tmp_path / "j.html")
     read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
     assert ["model", "gram"] in read.rows and ["comparisons asked for", "10"] in read.rows
     assert ["share of comparisons that failed", "0.200"] in read.rows
@@ -135,7 +148,7 @@ def test_each_of_several_judges_has_a_column(tmp_path):
     }
     found = {"agreement": [{"judges": ["a", "b"], "kendall_tau": 0.5, "top_1": None, "groups": 2}]}
     found |= {"answers_rated": {"all": 1200, "some": 2, "none": 1}}
-    judge_page(combined_report({"a": first, "b": second}, "mean", found), None, tmp_path / "j.html")
+    judge_page(combined_report({"a": first, "b": second}, "mean", found), [], {}, tmp_path / "j.html")
     read = Reader((tmp_path / "j.html").read_text(encoding="utf-8"))
     assert ["kind", "pairwise", "scalar"] in read.rows and ["answers rated", "–", "7"] in read.rows
     assert ["comparisons asked for", "40", "9"] in read.rows
@@ -201,6 +214,13 @@ def test_versions_can_be_compared(packages):
     assert set(provenance.versions(*packages)) == {"adaptive_samplers", "python", *packages}
 
 
+def test_the_caption_knows_every_feature():
+    for feature in JUDGE_FEATURES:
+        judge = {"kind": "feature_reward", "pairs": "p", "features": [feature]}
+        text = judge_caption({"judge": judge, "others": [], "combine": "first"})
+        assert re.search(r"features of an answer:\n\w[^\n]{10,}\. It was trained on\n", text), text
+
+
 def judge_caption(quality):
     template = Template((REPOSITORY / "report" / "judge.rst").read_text())
     return template.render(snakemake=SimpleNamespace(config={"labels": {"quality": quality}}))
@@ -209,13 +229,22 @@ def judge_caption(quality):
 @pytest.mark.parametrize(
     ("judge", "said", "unsaid"),
     [
-        ({"kind": "feature_reward", "pairs": "p.jsonl"}, ["four features", "p.jsonl"], ["reward model ``"]),
-        ({"kind": "scalar", "name": "skywork"}, ["reward model ``skywork``"], ["four features", "position"]),
+        (
+            {"kind": "feature_reward", "pairs": "p.jsonl", "features": ["relevance", "mean_logprob"]},
+            ["relevance to the prompt by embedding, mean log-probability of its tokens. It", "p.jsonl", "rated higher"],
+            ["reward model ``", "None of its features"],
+        ),
+        (
+            {"kind": "feature_reward", "pairs": "p.jsonl", "features": list(TEXT_FEATURES)},
+            ["distinct words in windows", "None of its features is a log-probability"],
+            ["rated higher", "mean log-probability"],
+        ),
+        ({"kind": "scalar", "name": "skywork"}, ["reward model ``skywork``"], ["features of an answer", "position"]),
         ({"kind": "pairwise", "name": "gram", "order": "both"}, ["``gram``", "either answer first"], ["asked once"]),
         (
             {"kind": "pairwise", "name": "gram", "order": "one"},
             ["asked once"],
-            ["four features", "either answer first"],
+            ["features of an answer", "either answer first"],
         ),
         (
             {"kind": "likelihood", "name": "smollm"},
@@ -225,7 +254,7 @@ def judge_caption(quality):
         (
             {"kind": "endpoint", "name": "big", "order": "one"},
             ["``big``", "asked once"],
-            ["four features", "first judge"],
+            ["features of an answer", "first judge"],
         ),
     ],
 )
@@ -246,7 +275,7 @@ def test_the_caption_tells_of_several_judges():
 
 def test_reasons_of_failed_calls_are_shown_whatever_they_hold(tmp_path):
     reason = "HTTP 500: \ud800\x1b[31m\u202e<b>"
-    parts = judge_parts({"calls": 2, "failed": 1, "failure_reasons": {reason: 1}, "judge": {"kind": "pairwise"}})
+    parts = judge_parts({"calls": 2, "failed": 1, "failure_reasons": {reason: 1}, "judge": {"kind": "pairwise"}}, [])
     page("Labels", parts, tmp_path / "labels.html")
     text = (tmp_path / "labels.html").read_text(encoding="utf-8")
     assert r">\ud800</span>" in text and r">\x1b</span>[31m" in text and r">\u202e</span>&lt;b&gt;" in text

@@ -75,7 +75,7 @@ def labels_page(
     """
     parts = [_overview(summary), "<h2>Distributions</h2>", *_distributions(summary, figures["distributions"])]
     parts += ["<h2>Correlations between labels</h2>", *_correlations(summary, figures["correlations"])]
-    parts += ["<h2>The judge</h2>", *judge_parts(tournaments)]
+    parts += ["<h2>The judge</h2>", *judge_parts(tournaments, summary["likelihood"])]
     parts += ["<h2>Best and worst answers</h2>", *_examples(summary, diversity_measure)]
     page("Labels", parts, path, STYLE)
 

@@ -13,6 +13,7 @@ from adaptive_samplers.hashing import content_number
 from adaptive_samplers.label_summary.correlations import correlations
 from adaptive_samplers.label_summary.distributions import distribution, group_values
 from adaptive_samplers.label_summary.examples import Extreme, extremes
+from adaptive_samplers.label_summary.likelihood import explained_by_likelihood
 from adaptive_samplers.label_summary.values import answer_values, grid_of, label_values, rows_at
 from adaptive_samplers.measures import CANDIDATES, LABEL_TABLES, MEASURES, measures_of
 from adaptive_samplers.tables import ROWS_AT_A_TIME
@@ -26,6 +27,7 @@ def summarize_labels(
     tables: Mapping[str, Path | str],
     prompts: pd.DataFrame,
     heuristics: pd.DataFrame,
+    judged: Mapping[str, Path | str],
     correlated_answers: int = CORRELATED_ANSWERS,
     rows_at_a_time: int = ROWS_AT_A_TIME,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -35,6 +37,7 @@ def summarize_labels(
     ----------
     tables : files of `candidates`, `quality`, `diversity`, `correctness`, and of `overlap` where it is made.
     prompts, heuristics : the tables of these names.
+    judged : the table of quality by each judge, by its name.
     correlated_answers : where there are more, prompts are taken in the order of a hash until there are so many
         answers, and correlations are of those.
     rows_at_a_time : rows of a table in memory at once; they change nothing.
@@ -45,7 +48,8 @@ def summarize_labels(
         `answers`, `failed`, `groups`, `prompts`, `heuristics`, `seeds`: how many; `strays`: by table, rows of no answer
         there is, which are left out; `kinds` of prompts; `columns`: the labels with any value, and `empty`, those
         without; `correlated`: the `columns`, and of how many `prompts` and
-        `answers`; `distributions` by label; `examples`.
+        `answers`; `likelihood`: for each judge's `rating`, and its `reward` where it has any, what
+        `explained_by_likelihood` finds, with `judge` and `measure`; `distributions` by label; `examples`.
     DataFrame
         What `correlations` returns.
 
@@ -92,6 +96,7 @@ def summarize_labels(
         "columns": known,
         "empty": [column for column in distributions if column not in known],
         "correlated": {"columns": correlated, "prompts": int(sampled.sum()), "answers": len(places)},
+        "likelihood": _likelihood(grid, present, values["mean_logprob"], judged, rows_at_a_time),
         "distributions": distributions,
         "examples": _examples(grid, tables, chosen, shown, rows, heuristics, rows_at_a_time),
     }
@@ -107,6 +112,21 @@ def distributions_table(summary: Mapping[str, Any]) -> pd.DataFrame:
         for kind, described in found["kinds"].items()
     ]
     return pd.DataFrame(rows)
+
+
+def _likelihood(
+    grid: Grid, present: np.ndarray, mean_logprobs: np.ndarray, judged: Mapping[str, Path | str], rows_at_a_time: int
+) -> list[dict[str, Any]]:
+    """How much the mean log-probability explains of what each judge says, a judge's table at a time."""
+    shape = (grid.shape[0], -1)
+    rows = []
+    for judge, path in judged.items():
+        found, _ = label_values(grid, present, "quality", path, ["rating", "reward"], rows_at_a_time)
+        for measure, values in found.items():
+            if measure == "rating" or np.isfinite(values).any():
+                explained = explained_by_likelihood(values.reshape(shape), mean_logprobs.reshape(shape))
+                rows.append({"judge": judge, "measure": measure, **explained})
+    return rows
 
 
 def _sampled_prompts(grid: Grid, counts: np.ndarray, most: int) -> np.ndarray:

@@ -32,6 +32,8 @@ from golden.labels import (
     golden_overlap,
     golden_quality,
     golden_repeated_sampling,
+    golden_text_judge,
+    golden_text_quality,
 )
 from golden.preferences import golden_card, golden_exports, golden_preferences
 from golden.training import (
@@ -54,7 +56,9 @@ GOLDEN = {
     "generate_candidates/engine": golden_engine,
     "verify_candidates": golden_verification,
     "train_judge": golden_judge,
+    "train_judge/text": golden_text_judge,
     "label_quality": golden_quality,
+    "label_quality/text": golden_text_quality,
     **{f"label_quality/{kind}": partial(golden_tournaments, kind) for kind in JUDGES},
     "combine_quality": golden_combination,
     "label_diversity": lambda _: label_diversity(candidates(), embeddings(TEXTS)),

@@ -1,5 +1,6 @@
 """Golden outputs of the stages that label answers, and of those that say what labels there are."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,14 @@ from adaptive_samplers.files import read_json
 from adaptive_samplers.label_summary import labels_page, summarize_labels
 from adaptive_samplers.labels.combination import combine_quality, combined_report
 from adaptive_samplers.labels.correctness import label_correctness
-from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge, train_feature_reward
-from adaptive_samplers.labels.judges.features import FEATURES, texts_to_embed
+from adaptive_samplers.labels.judges.feature_reward import (
+    TEXT_FEATURES,
+    FeatureReward,
+    feature_reward_judge,
+    train_feature_reward,
+)
+from adaptive_samplers.labels.judges.features import texts_to_embed
+from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES
 from adaptive_samplers.labels.overlap import LocalTracer, build_index, label_overlap
 from adaptive_samplers.labels.quality import label_quality
 from adaptive_samplers.labels.verifiers import Verification
@@ -23,21 +30,21 @@ from golden.inputs import FEW, KEYS, PROMPTS, WORDS, candidates, decode, embeddi
 from support import in_whole, need_tokengrams
 
 
-def golden_judge(_):
+def golden_judge(_, names=DEFAULT_FEATURES):
     rows = []
     for number in range(24):
         better, worse = wave(4, number), wave(4, number + 0.5) - 0.3
         row = {"prompt": f"p{number % 8}", "corruption": ["shuffled", "repeated"][number % 2]}
         for side, features in (("chosen", better), ("rejected", worse)):
-            row |= {f"{side}_{name}": value for name, value in zip(FEATURES, features, strict=True)}
+            row |= {f"{side}_{name}": value for name, value in zip(names, features, strict=True)}
         rows.append(row)
-    model, report = train_feature_reward(pd.DataFrame(rows), 0.1)
+    model, report = train_feature_reward(pd.DataFrame(rows), 0.1, names)
     report = {key: value for key, value in report.items() if key != "limits"}
     return [model.weights, model.means, model.scales, report]
 
 
-def golden_quality(_):
-    reward = FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4))
+def golden_quality(_, names=DEFAULT_FEATURES):
+    reward = FeatureReward(np.array([1.0, 0.5, 0.25, 2.0]), np.zeros(4), np.ones(4), names)
     table = candidates()
     vectors = embeddings(texts_to_embed(PROMPTS, table))
     results = []
@@ -46,6 +53,10 @@ def golden_quality(_):
         judge = feature_reward_judge(reward, PROMPTS, lambda texts: vectors, decode)
         results += in_whole(label_quality, [table], judge, tournament, 0.0, seed=7)
     return results
+
+
+golden_text_judge = partial(golden_judge, names=TEXT_FEATURES)
+golden_text_quality = partial(golden_quality, names=TEXT_FEATURES)
 
 
 def golden_combination(folder: Path):
@@ -102,8 +113,8 @@ def golden_repeated_sampling(folder: Path):
     return [measure_repeated_sampling(samples, FEW, [1, 2], 0.9, "dirichlet", 100, 0.9, 3), laws]
 
 
-def golden_labels(folder: Path):
-    """What is said of the labels of the golden answers, and the page of it."""
+def write_label_tables(folder: Path) -> dict[str, Path]:
+    """Files of the golden answers and of their labels."""
     quality, diversity, correctness = label_tables()
     more = {"distinct_1": 0.5, "distinct_2": 0.75, "distinct_3": 1.0, "compression_ratio": 1.5}
     more = {name: more.get(name, 2.0) for name in DIVERSITY_MEASURES if name not in diversity}
@@ -115,7 +126,13 @@ def golden_labels(folder: Path):
     tables = {name: folder / f"{name}.parquet" for name in ("candidates", *labels)}
     for name, table in {"candidates": candidates(), **labels}.items():
         write_table(name, table, tables[name])
-    return summarize_labels(tables, PROMPTS, FEW)
+    return tables
+
+
+def golden_labels(folder: Path):
+    """What is said of the labels of the golden answers."""
+    tables = write_label_tables(folder)
+    return summarize_labels(tables, PROMPTS, FEW, {"one": tables["quality"]})
 
 
 def golden_labels_page(folder: Path):

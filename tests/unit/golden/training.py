@@ -141,5 +141,7 @@ def golden_tables(folder: Path):
     accuracy = {"shuffled": 0.5}
     judge |= {"accuracy_by_corruption": accuracy, "accuracy_corruption_left_out": accuracy, "limits": "Few."}
     tournaments = {"groups": 3, "failure_reasons": {"no answer": 1}, "judge": {"kind": "x", "position_bias": 0.25}}
-    judge_page(tournaments, judge, folder / "e.html")
+    row = {"judge": "feature_reward", "measure": "rating", "prompts": 3, "answers": 9, "slope": 2.0, "r_squared": 0.5}
+    likelihood = [row | {f"{name}_{end}": 0.25 for name in ("slope", "r_squared") for end in ("low", "high")}]
+    judge_page(tournaments, likelihood, {"feature_reward": judge}, folder / "e.html")
     return [(folder / name).read_text(encoding="utf-8") for name in ("c.csv", "c.tex", "c.html", "d.html", "e.html")]

@@ -11,7 +11,7 @@ from adaptive_samplers.labels.judges.registry import JUDGES
 
 QUALITY: KeyPath = ("labels", "quality")
 JUDGE: KeyPath = (*QUALITY, "judge")
-(TRAINED_KIND,) = (name for name, kind in JUDGES.items() if kind.is_trained)  # it has no name of its own
+(TRAINED_KIND,) = (name for name, kind in JUDGES.items() if kind.is_trained)  # the name of the first such judge too
 _WILDCARD = re.compile(r"[{}]")
 # Judges that are asked a question about two answers, and give no rewards.
 COMPARING_KINDS = [name for name, kind in JUDGES.items() if kind.compares]

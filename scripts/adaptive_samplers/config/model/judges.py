@@ -7,18 +7,36 @@ from pydantic import Discriminator
 from adaptive_samplers.config.fields import Section, key, section
 from adaptive_samplers.config.model.generation import SGLang
 from adaptive_samplers.config.model.sources import FetchedModel
-from adaptive_samplers.config.model.types import DEVICE, NAME, DataType, JudgeEngineName, Text
+from adaptive_samplers.config.model.types import DEVICE, NAME, DataType, JudgeEngineName, JudgeFeature, Text
+from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES
 
 
 class FeatureRewardSettings(Section):
     """The embedded judge, which the run itself trains."""
 
     kind: Literal["feature_reward"] = key(
-        "`feature_reward` is a Bradley-Terry reward over four features: relevance, mean log-probability, "
-        "log-probability of ending, and distinct-2. `scalar` is a reward model that rates each answer, "
+        "`feature_reward` is a Bradley-Terry reward over a few features of an answer, such as relevance and mean "
+        "log-probability. `scalar` is a reward model that rates each answer, "
         "`pairwise` a language model that is asked which of two answers is better, `likelihood` a language model "
         "whose log-probabilities rate each answer, and `endpoint` a pairwise judge behind an OpenAI-compatible "
         "API."
+    )
+    name: str = key(
+        "The judge's own name, for tables and reports; needed where there are several of this kind.",
+        default="feature_reward",
+        affects=(),
+        **NAME,
+    )
+    features: list[JudgeFeature] = key(
+        "What the judge knows of an answer: `relevance` (the embedder's cosine with the prompt), `mean_logprob` and "
+        "`end_logprob` (log-probabilities of the answer and of its end under the base model), `distinct_2` (share of "
+        "distinct word pairs), `word_variety` (of distinct words in windows of 20), `finished` (whether it ends where "
+        "a sentence does). Leave the two log-probabilities out for a judge that does not reward likelihood as such "
+        "(docs/judges.md).",
+        default=list(DEFAULT_FEATURES),
+        min_length=1,
+        unique=True,
+        affects=("train_judge",),
     )
     pairs: str = key(
         "JSON lines with pairs of a better and a worse answer that train the judge, relative to the working directory.",

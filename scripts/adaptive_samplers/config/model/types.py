@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from adaptive_samplers.engines.registry import ENGINES
+from adaptive_samplers.labels.judges.registry import JUDGE_FEATURES
 from adaptive_samplers.measures import DIVERSITY_MEASURES, OBJECTIVES
 
 PromptKind = Literal["creative", "verifiable", "factual", "chat"]
@@ -14,6 +15,7 @@ Objective = Literal[*OBJECTIVES]
 DiversityMeasure = Literal[*DIVERSITY_MEASURES]
 PreferenceFormat = Literal["pairs", "trl_preference", "trl_unpaired", "simpo", "halos_pairwise", "halos_binary"]
 EngineName = Literal[*ENGINES]
+JudgeFeature = Literal[*JUDGE_FEATURES]
 JudgeEngineName = Literal[*(name for name, engine in ENGINES.items() if engine.for_judges)]
 
 Text = Annotated[str, Field(min_length=1)]

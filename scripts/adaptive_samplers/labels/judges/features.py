@@ -1,4 +1,4 @@
-"""What the embedded judge knows about an answer: four features, from generation records and embeddings."""
+"""What the embedded judge knows about an answer: features from its text, its embedding and generation records."""
 
 import re
 from bisect import bisect_left
@@ -9,15 +9,17 @@ import numpy as np
 import pandas as pd
 
 from adaptive_samplers.labels.embeddings import vectors_for
+from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES, has_likelihood
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.progress import progress
 from adaptive_samplers.tables import ROWS_AT_A_TIME
 
-FEATURES = ("relevance", "mean_logprob", "end_logprob", "distinct_2")
+WINDOW = 20  # words
 
 Decode = Callable[[Sequence[int]], str]
 
 SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]*_]*(?=\s|$))|(?:[。！？]+[」』”’）]*)")
+WORD = re.compile(r"\w+")
 LIST_MARKER = re.compile(r"\s*(?:\d+|[A-Za-z])\.")
 ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "vs.", "e.g.", "i.e.", "cf.", "no.", "fig."})
 
@@ -60,6 +62,39 @@ def distinct_2(text: str) -> float:
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
 
+def word_variety(text: str) -> float:
+    """The mean share of distinct words in the text's windows of 20 words, 0 to 1; 1 without words.
+
+    Unlike the share in the whole text, it does not fall with length (Covington and McFall, 2010, "Cutting the Gordian
+    Knot: The Moving-Average Type-Token Ratio"). Letter case and punctuation do not count. A shorter text is one window.
+    """
+    words = WORD.findall(text.lower())
+    if not words:
+        return 1.0
+    size = min(WINDOW, len(words))
+    last_start = len(words) - size
+    seen: dict[str, int] = {}
+    distinct = 0
+    for position, word in enumerate(words):
+        # A word counts in the windows that hold it and begin after its place before.
+        first_start = max(seen.get(word, -1) + 1, position - size + 1)
+        distinct += max(0, min(position, last_start) - first_start + 1)
+        seen[word] = position
+    return distinct / ((last_start + 1) * size)
+
+
+def is_finished(text: str) -> float:
+    """1 if the text ends where a sentence does, otherwise 0; an ordinal such as `2.` or an abbreviation ends none."""
+    return float(_last_sentence_end(text) == len(text.rstrip()))
+
+
+OF_TEXT: dict[str, Callable[[str], float]] = {
+    "distinct_2": distinct_2,
+    "word_variety": word_variety,
+    "finished": is_finished,
+}
+
+
 def answer_features(
     text: str,
     token_logprobs: Sequence[float],
@@ -67,8 +102,9 @@ def answer_features(
     token_ends: Sequence[int],
     finish_reason: str,
     relevance: float,
+    features: Sequence[str] = DEFAULT_FEATURES,
 ) -> np.ndarray:
-    """The features of one answer [4], in the order of `FEATURES`.
+    """The features of one answer `[F]`, in the order of `features`.
 
     Parameters
     ----------
@@ -81,29 +117,36 @@ def answer_features(
     finish_reason : `stop`, `length` or `error`. An answer cut at the token limit is judged up to its last
         sentence.
     relevance : cosine similarity of the embeddings of prompt and answer.
+    features : names from `JUDGE_FEATURES`. If none is a log-probability, the three sequences are not looked at.
 
     Returns
     -------
-    relevance, mean of `token_logprobs`, the end's log-probability after the last token, and `distinct_2`. All
-    nan for a failed answer. In an empty answer the end is the only token that was drawn, so its log-probability
-    is the mean too.
+    By name: `relevance`; `mean_logprob`, the mean of `token_logprobs`; `end_logprob`, the end's log-probability after
+    the last token; and what `OF_TEXT` finds in the text. All nan for a failed answer. In an empty answer the end is the
+    only token that was drawn, so its log-probability is the mean too.
 
     Raises
     ------
     ValueError
         If the lengths of the sequences do not fit together.
     """
-    if not len(token_logprobs) + 1 == len(end_logprobs) == len(token_ends) + 1:
+    by_likelihood = has_likelihood(features)
+    if by_likelihood and not len(token_logprobs) + 1 == len(end_logprobs) == len(token_ends) + 1:
         raise ValueError(
             f"{len(token_logprobs)} token log-probabilities, {len(end_logprobs)} end log-probabilities and "
             f"{len(token_ends)} token ends: one of each per token, and one end more, are needed"
         )
     if finish_reason == "error":
-        return np.full(len(FEATURES), np.nan)
-    kept_text, kept = trim_to_sentence(text, token_ends, finish_reason)
-    drawn = token_logprobs[:kept] if kept else end_logprobs[:1]
-    mean_logprob = float(np.mean(np.asarray(drawn, dtype=np.float64)))
-    return np.array([relevance, mean_logprob, float(end_logprobs[kept]), distinct_2(kept_text)])
+        return np.full(len(features), np.nan)
+    found = {"relevance": relevance}
+    if by_likelihood:
+        kept_text, kept = trim_to_sentence(text, token_ends, finish_reason)
+        drawn = token_logprobs[:kept] if kept else end_logprobs[:1]
+        found["mean_logprob"] = float(np.mean(np.asarray(drawn, dtype=np.float64)))
+        found["end_logprob"] = float(end_logprobs[kept])
+    else:
+        kept_text = judged_text(text, finish_reason)
+    return np.array([found[name] if name in found else OF_TEXT[name](kept_text) for name in features])
 
 
 class TokenEnds(Sequence[int]):
@@ -147,11 +190,15 @@ def judged_text(text: str, finish_reason: str) -> str:
 
 
 def features_of(
-    prompts: pd.DataFrame, candidates: pd.DataFrame, embeddings: pd.DataFrame, decode: Decode
+    prompts: pd.DataFrame,
+    candidates: pd.DataFrame,
+    embeddings: pd.DataFrame,
+    decode: Decode,
+    names: Sequence[str] = DEFAULT_FEATURES,
 ) -> np.ndarray:
-    """The judge's features of every candidate, `[N, 4]` in the order of `FEATURES`; NaN for a failed answer."""
+    """The judge's features of every candidate, `[N, F]` in the order of `names`; NaN for a failed answer."""
     questions = dict(zip(prompts["prompt_id"], prompts["messages"].map(question_of), strict=True))
-    features = np.full((len(candidates), len(FEATURES)), np.nan)
+    features = np.full((len(candidates), len(names)), np.nan)
     answered = (candidates["finish_reason"] != "error").to_numpy()
     rows = [row for row in candidates.itertuples() if row.finish_reason != "error"]
     if not rows:
@@ -169,6 +216,7 @@ def features_of(
             TokenEnds(row.token_ids, row.finish_reason, decode),
             row.finish_reason,
             similarity,
+            names,
         )
         for row, similarity in zip(
             progress(rows, description="judging answers", unit=" answers"), relevance, strict=True

@@ -3,7 +3,7 @@
 docs/add_a_judge.md explains how to add one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,17 @@ from adaptive_samplers.references import Reference
 
 # What a likelihood judge measures, and the calls that it takes: `answer` and `end` are read from the same one.
 LIKELIHOOD_CALLS = {"answer": "answer", "end": "answer", "unconditional": "unconditional", "question": "question"}
+# What the embedded judge can know of an answer, each with whether it is a log-probability under the base model, and the
+# features that it has unless the config says otherwise.
+JUDGE_FEATURES = {
+    "relevance": False,
+    "mean_logprob": True,
+    "end_logprob": True,
+    "distinct_2": False,
+    "word_variety": False,
+    "finished": False,
+}
+DEFAULT_FEATURES = ("relevance", "mean_logprob", "end_logprob", "distinct_2")
 # What judges may read besides prompts and answers; rules/judges.smk has the paths: embeddings of the answers, the base
 # model (for its tokenizer), what the DAG trained, and a model of the judge's own.
 INPUTS = ("embeddings", "model", "judge", "judge_model")
@@ -51,6 +62,11 @@ class JudgeKind:
     def has_model(self) -> bool:
         """Whether it has its own model, which is fetched and run here."""
         return "judge_model" in self.inputs
+
+
+def has_likelihood(features: Collection[str]) -> bool:
+    """Whether one of these features of an embedded judge is a log-probability under the base model."""
+    return any(JUDGE_FEATURES[name] for name in features)
 
 
 def likelihood_calls(judge: Any) -> list[str]:

@@ -1,12 +1,14 @@
 """Features of the pairs that the embedded judge is trained on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
-from adaptive_samplers.labels.judges.features import FEATURES, answer_features
+from adaptive_samplers.labels.judges.features import answer_features
+from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.reading import read_objects
 
@@ -33,23 +35,43 @@ def read_pairs(path: Path) -> pd.DataFrame:
     return pd.DataFrame(pairs, columns=COLUMNS)
 
 
-def pair_features(pairs: pd.DataFrame, model: LanguageModel, embedder: Path, trust_remote_code: bool) -> pd.DataFrame:
-    """`prompt`, `corruption`, and `chosen_*` and `rejected_*` for each of the judge's features."""
+def pair_features(
+    pairs: pd.DataFrame,
+    names: Sequence[str],
+    model: LanguageModel | None,
+    embedder: Path,
+    device: str,
+    trust_remote_code: bool,
+) -> pd.DataFrame:
+    """`prompt`, `corruption`, and `chosen_*` and `rejected_*` for each of the judge's features.
+
+    Parameters
+    ----------
+    names : the features.
+    model : the base model; None if no feature is a log-probability.
+    embedder : the embedder's folder.
+    device : where it computes, as the config says it.
+    """
     answers = sorted({(row.prompt, text) for row in pairs.itertuples() for text in (row.chosen, row.rejected)})
-    token_ids = [
-        (model.encode_chat([{"role": "user", "content": prompt}]), model.encode(answer)) for prompt, answer in answers
-    ]
-    scored = model.score_answers(token_ids, BATCH_SIZE)
+    scored = [((), ())] * len(answers) if model is None else _scored(answers, model)
     texts = {text for pair in answers for text in pair}
-    embeddings = embed_texts(texts, embedder, str(model.device), batch_size=32, trust_remote_code=trust_remote_code)
+    embeddings = embed_texts(texts, embedder, choose_device(device), batch_size=32, trust_remote_code=trust_remote_code)
     asked = vectors_for([prompt for prompt, _ in answers], embeddings)
     said = vectors_for([answer for _, answer in answers], embeddings)
     features = {
-        pair: answer_features(pair[1], tokens, ends, [0] * len(tokens), "stop", relevance)
+        pair: answer_features(pair[1], tokens, ends, [0] * len(tokens), "stop", relevance, names)
         for pair, (tokens, ends), relevance in zip(answers, scored, (asked * said).sum(axis=1), strict=True)
     }
     table = pairs[["prompt", "corruption"]].copy()
     for side in ("chosen", "rejected"):
         values = [features[row.prompt, getattr(row, side)] for row in pairs.itertuples()]
-        table[[f"{side}_{name}" for name in FEATURES]] = values
+        table[[f"{side}_{name}" for name in names]] = values
     return table
+
+
+def _scored(answers: Sequence[tuple[str, str]], model: LanguageModel) -> list[tuple[list[float], list[float]]]:
+    """Log-probabilities of each answer's tokens, and of ending before and after each, given its prompt."""
+    token_ids = [
+        (model.encode_chat([{"role": "user", "content": prompt}]), model.encode(answer)) for prompt, answer in answers
+    ]
+    return model.score_answers(token_ids, BATCH_SIZE)
