@@ -15,7 +15,13 @@ from adaptive_samplers.figures.style import BLACK, GRAY, Mark, architecture_mark
 from adaptive_samplers.files import read_json
 
 _COLUMNS = 3
-_QUANTITIES = {"loss": "Loss", "kl": "KL (nats)"}
+# What is drawn under the loss: the first of these that an objective measures.
+_QUANTITIES = {
+    "kl": "KL (nats)",
+    "gain": "Estimated gain",
+    "accuracy": "Pairs in order (share)",
+    "best": "Best answers (nats a step)",
+}
 _IDENTITY = {"color": BLACK, "linestyle": (0, (4, 3)), "linewidth": 1.0}
 _TRAINING = {"linewidth": 0.8, "alpha": 0.45}
 
@@ -47,17 +53,25 @@ def _legend_handles(marks: dict[str, Mark]) -> list[Line2D]:
     ]
 
 
+def _second_quantity(curve: pd.DataFrame) -> dict[str, str]:
+    """The column to draw under the loss, and its label; empty where an objective measures nothing else."""
+    known = [name for name in _QUANTITIES if name in curve]
+    return {known[0]: _QUANTITIES[known[0]]} if known else {}
+
+
 def curves(
     curves: Mapping[tuple[str, str], pd.DataFrame], metrics: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> Figure:
-    """Loss and KL by step, one column of panels per weights and one color per architecture.
+    """Loss and KL by step, or what else an objective measures; one column of panels per weights and objective, and one
+    color per architecture.
 
     Parameters
     ----------
     curves : mapping from (architecture, weights) to DataFrame
-        Columns step, split (train or validation), loss, kl (nats).
+        Columns step, split (train or validation), loss, and what the objective measures, such as kl (nats).
     metrics : mapping from (architecture, weights) to mapping
-        With `identity_loss` and `identity_kl`: what the raw logits reach on the test split, drawn dashed.
+        Of `identity_loss` and `identity_kl` those that there are: what the raw logits reach on the test split, drawn
+        dashed.
     """
     marks = architecture_marks(architecture for architecture, _ in curves)
     weights = list(dict.fromkeys(weights for _, weights in curves))
@@ -68,22 +82,25 @@ def curves(
         grid = figure.subplots(2 * blocks, columns, squeeze=False)
         for position, name in enumerate(weights):
             block, column = divmod(position, columns)
-            for line, (quantity, label) in enumerate(_QUANTITIES.items()):
+            shown = {architecture: curve for (architecture, of), curve in curves.items() if of == name}
+            measured = _second_quantity(next(iter(shown.values())))
+            for line, (quantity, label) in enumerate({"loss": "Loss", **measured}.items()):
                 axes = grid[2 * block + line, column]
-                for (architecture, trained_for), curve in curves.items():
-                    if trained_for != name:
-                        continue
+                for architecture, curve in shown.items():
                     _draw_curve(axes, curve, quantity, marks[architecture])
-                    reference = metrics[architecture, name][f"identity_{quantity}"]
-                    axes.axhline(reference, zorder=1, **_IDENTITY)
-                axes.set_ylim(bottom=0)
+                    reference = metrics[architecture, name].get(f"identity_{quantity}")
+                    if reference is not None:
+                        axes.axhline(reference, zorder=1, **_IDENTITY)
+                if all((curve[quantity] >= 0).all() for curve in shown.values()):
+                    axes.set_ylim(bottom=0)
                 axes.grid()
+                axes.set_ylabel(label)
                 if line == 0:
                     axes.set_title(name, loc="left")
-                else:
+                if line == len(measured):
                     axes.set_xlabel("Step")
-                if column == 0:
-                    axes.set_ylabel(label)
+            if not measured:
+                grid[2 * block + 1, column].remove()
         for position in range(len(weights), blocks * columns):
             block, column = divmod(position, columns)
             grid[2 * block, column].remove()

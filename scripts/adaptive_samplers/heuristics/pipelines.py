@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -205,13 +206,16 @@ def _heuristic_id(chain: Pipeline) -> str:
 
 
 def learned_heuristic(folder: str) -> dict[str, str]:
-    """The row of the `heuristics` table for a sampler saved in `.../{architecture}/{weights}_top{k}`."""
-    architecture, training_set = PurePath(folder).parts[-2:]
-    weights, top_k = training_set.rsplit("_", 1)
+    """The row of the `heuristics` table for a sampler saved in `.../{architecture}/{weights}_{how it was trained}`.
+
+    The last part is `top{k}`, the name of an objective, or both.
+    """
+    architecture, lesson = PurePath(folder).parts[-2:]
+    name = re.sub(r"^(pareto|a[^_]*_b[^_]*_c[^_]*)_", r"\1 ", lesson)
     chain = (Processor(LEARNED, (str(folder),)),)
     return {
         "heuristic_id": _heuristic_id(chain),
-        "name": f"{architecture} {weights} {top_k}",
+        "name": f"{architecture} {name}",
         "family": LEARNED,
         "processors": json.dumps([step.describe() for step in chain]),
     }

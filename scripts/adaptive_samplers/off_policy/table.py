@@ -21,7 +21,7 @@ from adaptive_samplers.off_policy.estimates import (
     weigh,
 )
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
-from adaptive_samplers.off_policy.reading import read_logged
+from adaptive_samplers.off_policy.reading import RECORDED_SPLITS, read_logged
 from adaptive_samplers.stage import say
 
 # A threshold that fewer estimates pass than this shows nothing.
@@ -220,8 +220,10 @@ def table_of_estimates(
     least : effective number of answers that an estimate needs; with None, no estimate is trusted.
     """
     parts = []
-    for split in dict.fromkeys(weighings.splits):
+    for split in RECORDED_SPLITS:
         prompts = np.flatnonzero(weighings.splits == split)
+        if not len(prompts):
+            continue
         found, gains = [], []
         for weighted in weighings.of_samplers:
             one, resampled = estimate(weighted.select(prompts), settings.resamples, settings.confidence, seed)
