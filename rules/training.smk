@@ -47,7 +47,8 @@ rule train_sampler:
         logs("train_sampler/{architecture}/{weights}_top{top_k}"),
     benchmark:
         benchmarks("train_sampler/{architecture}/{weights}_top{top_k}")
-    priority: 1
+    # The last architectures are the slowest, and begin first.
+    priority: lambda wildcards: 1 + ARCHITECTURES.index(wildcards.architecture)
     conda:
         "../envs/language_model.yaml"
     threads: 1
