@@ -8,7 +8,7 @@
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 # The demo config, used if no other is given: a user's own config is layered over the schema's defaults, not over this.

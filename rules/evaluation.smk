@@ -79,6 +79,8 @@ use rule embed_candidates as embed_evaluation with:
     input:
         prompts=results("prompts.parquet"),
         candidates=results("evaluation/candidates.parquet"),
+        # The heuristics' answers are in it.
+        known=results("embeddings.parquet"),
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
         results("evaluation/embeddings.parquet"),

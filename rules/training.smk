@@ -79,7 +79,8 @@ rule train_sampler:
         benchmarks("train_sampler/{architecture}/{weights}_top{top_k}{objective}")
     wildcard_constraints:
         objective=objectives_of(recorded=False),
-    priority: 1
+    # The last architectures are the slowest, and begin first.
+    priority: lambda wildcards: 1 + ARCHITECTURES.index(wildcards.architecture)
     conda:
         "../envs/language_model.yaml"
     threads: 1
@@ -114,7 +115,7 @@ rule train_on_outcomes:
         benchmarks("train_on_outcomes/{architecture}/{weights}{objective}")
     wildcard_constraints:
         objective=objectives_of(recorded=True),
-    priority: 1
+    priority: lambda wildcards: 1 + ARCHITECTURES.index(wildcards.architecture)
     conda:
         "../envs/language_model.yaml"
     threads: 1

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from adaptive_samplers.labels.embeddings import embed_in_parts, embed_texts
+from adaptive_samplers.labels.embeddings import embed_in_parts, embed_others, embed_texts
 from adaptive_samplers.labels.judges.features import texts_to_embed
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.stage import run_stage, settings_of
@@ -21,6 +21,8 @@ def main(snakemake):
         batch_size=32,
         trust_remote_code=config.labels.embedder.trust_remote_code,
     )
+    if known := snakemake.input.get("known"):
+        embed = partial(embed_others, known=known, embed=embed)
     texts = (texts_to_embed(prompts, part) for part in parts)
     write_parts("embeddings", embed_in_parts(texts, embed), snakemake.output[0])
 

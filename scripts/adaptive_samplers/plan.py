@@ -249,7 +249,8 @@ class _Run:
             },
             # answers / answers a second
             "embed_candidates": self._on_gpus(self.answers / a.texts_per_second),
-            "embed_evaluation": self._on_gpus(self.test_answers / a.texts_per_second),
+            # The heuristics' answers have their vectors.
+            "embed_evaluation": self._on_gpus(self._sampled() / a.texts_per_second),
             # groups (a prompt and a heuristic) / groups a second
             "label_diversity": _on_cpu(self.answers / self.seeds / a.groups_per_second),
             "label_evaluation_diversity": _on_cpu(self.test_answers / self.seeds / a.groups_per_second),

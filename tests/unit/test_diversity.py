@@ -21,7 +21,7 @@ from adaptive_samplers.labels.diversity import (
     self_bleu,
     similarity_entropy,
 )
-from adaptive_samplers.labels.embeddings import embed_in_parts, embed_texts, read_embeddings, vectors_for
+from adaptive_samplers.labels.embeddings import embed_in_parts, embed_others, embed_texts, read_embeddings, vectors_for
 from adaptive_samplers.measures import DIVERSITY_MEASURES
 from adaptive_samplers.tables import to_arrow, write_parts
 from support import REPOSITORY
@@ -271,3 +271,21 @@ def test_texts_of_several_parts_are_embedded_once(tmp_path):
     assert vectors_for(["ccc", "a", ""], read_embeddings(path)).tolist() == [[3.0], [1.0], [0.0]]
     some = read_embeddings(path, {"a", "ccc", "not there"})
     assert len(some) == 2 and vectors_for(["ccc", "a"], some).tolist() == [[3.0], [1.0]]
+
+
+def test_vectors_that_are_known_are_not_made_again(tmp_path):
+    asked = []
+
+    def embed(texts):
+        asked.append(sorted(texts))
+        return pd.DataFrame({"text_id": [content_id(t) for t in texts], "vector": [[float(len(t))] for t in texts]})
+
+    known = tmp_path / "known.parquet"
+    write_parts(
+        "embeddings", [pd.DataFrame({"text_id": [content_id("a"), content_id("b")], "vector": [[7.0], [8.0]]})], known
+    )
+    table = embed_others(["ccc", "a", "dd", "a"], known, embed)
+    assert asked == [["ccc", "dd"]]
+    assert table["text_id"].is_monotonic_increasing and len(table) == 3
+    assert vectors_for(["a", "dd", "ccc"], table).tolist() == [[7.0], [2.0], [3.0]]
+    assert vectors_for(["b"], embed_others(["b"], known, embed)).tolist() == [[8.0]] and len(asked) == 1

@@ -141,7 +141,7 @@ def test_hours(field_config, estimated):
     assert work["sample_with_sampler"].hours == pytest.approx(3 * 30 * 2 * 100 / 1000 / 3600 + start)
     assert work["sample_with_sampler_2"] == work["sample_with_sampler"]
     assert work["embed_candidates"].hours == pytest.approx(80 / 3600 + start)
-    assert work["embed_evaluation"].hours == pytest.approx(30 * (4 + 6) * 2 / 10 / 3600 + start)
+    assert work["embed_evaluation"].hours == pytest.approx(30 * 6 * 2 / 10 / 3600 + start)
     assert work["label_diversity"].hours == pytest.approx(400 / 5 / 3600)
     assert work["label_correctness"].hours == pytest.approx(400 / 4 / 3600)
     assert work["replay_distributions"].hours == pytest.approx(200 * 180 / 500 / 3600 + start)

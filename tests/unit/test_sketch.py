@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from adaptive_samplers.sketch import DistributionSketch
+from adaptive_samplers.sketch import DistributionSketch, sorted_log_probs
 
 
 def zipf_logits(rows: int, vocabulary: int, seed: int = 0) -> torch.Tensor:
@@ -175,6 +175,23 @@ def test_blocks_shapes_and_bfloat16(monkeypatch):
     rounded = logits.bfloat16()
     low, high = (DistributionSketch.from_logits(x, 8, 8) for x in (rounded, rounded.float()))
     assert low.t.dtype == torch.float32 and torch.equal(low.t, high.t)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_logits_sorted_by_several_threads_are_those_sorted_by_one(rows, monkeypatch):
+    logits = zipf_logits(rows, 300)
+    logits[-1, 7] = -torch.inf
+    alone = sorted_log_probs(logits)
+    before = torch.get_num_threads()
+    monkeypatch.setattr("adaptive_samplers.sketch.SHARED_SORT", 1)
+    torch.set_num_threads(3)
+    try:
+        together = sorted_log_probs(logits)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(together, alone)
+    expected = (logits - logits.logsumexp(-1, keepdim=True)).sort(-1, descending=True).values
+    torch.testing.assert_close(together, expected, rtol=0, atol=1e-5)
 
 
 def test_tensors_round_trip():

@@ -92,6 +92,25 @@ def embed_in_parts(parts: Iterable[set[str]], embed: Callable[[Iterable[str]], p
         del left
 
 
+def embed_others(
+    texts: Iterable[str], known: Path | str, embed: Callable[[Iterable[str]], pd.DataFrame]
+) -> pd.DataFrame:
+    """The embeddings table of texts; the vectors of those that the table `known` has are taken from it.
+
+    Raises
+    ------
+    UserError
+        If `known` cannot be read as an embeddings table.
+    """
+    unique = set(texts)
+    found = read_embeddings(known, unique)
+    there = set(found["text_id"])
+    others = [text for text in unique if content_id(text) not in there]
+    if not others:
+        return found.sort_values("text_id", ignore_index=True)
+    return pd.concat([found, embed(others)]).sort_values("text_id", ignore_index=True)
+
+
 @lru_cache(maxsize=1)  # one model embeds all parts of the answers
 def _load_model(folder: Path, device: str, trust_remote_code: bool):
     if not folder.is_dir():

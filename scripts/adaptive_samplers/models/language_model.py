@@ -1,18 +1,38 @@
 """The base language model in process: logits, chat template and the log-probabilities of given answers."""
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.models.answer_batches import Pair, plan_reading
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.models.fetch import check_model, refuse_pickles
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """Prompts that were read up to their last token.
+
+    Attributes
+    ----------
+    rows : row of each, by these token ids.
+    mask : Tensor [P, L], 0 for padding, which is on the left.
+    cache : keys and values of all rows.
+    """
+
+    rows: dict[tuple[int, ...], int]
+    mask: Tensor
+    cache: DynamicCache
 
 
 class LanguageModel(ChatTokenizer):
@@ -76,43 +96,89 @@ class LanguageModel(ChatTokenizer):
 
     @torch.inference_mode()
     def answer_logits(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, done: Collection[int] = ()
+        self, pairs: Sequence[Pair], batch_size: int, done: Collection[int] = ()
     ) -> Iterator[tuple[int, Tensor]]:
         """Read given answers: for each (prompt ids, answer ids) yield its position and logits `[len(answer) + 1, V]`.
 
         Row i of the logits is the distribution before answer token i; the last row is the one after the answer.
-        Answers of similar length are read together, so the order differs from the input's. Nothing is yielded for the
-        positions in `done`; they are left out, but for those that are read together with others: the last digits of
-        logits depend on what is in a batch, and so they depend on `pairs` alone.
+        `plan_reading` says which answers are read together, so the order differs from the input's. Nothing is yielded
+        for the positions in `done`; they are left out, but for those that are read together with others: the last
+        digits of logits depend on what is in a batch, and so they depend on `pairs` alone.
         """
-        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]), reverse=True)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            if all(i in done for i in rows):
-                continue
-            length = max(len(pairs[i][0]) + len(pairs[i][1]) for i in rows)
-            longest = max(len(pairs[i][1]) for i in rows) + 1
-            token_ids = torch.zeros(len(rows), length, dtype=torch.long)
-            mask = torch.zeros(len(rows), length, dtype=torch.long)
-            for row, i in enumerate(rows):
-                tokens = torch.tensor([*pairs[i][0], *pairs[i][1]])
-                token_ids[row, length - len(tokens) :] = tokens
-                mask[row, length - len(tokens) :] = 1
-            positions = (mask.cumsum(-1) - 1).clamp(min=0)
-            logits = self.model(
-                input_ids=token_ids.to(self.device),
-                attention_mask=mask.to(self.device),
-                position_ids=positions.to(self.device),
-                logits_to_keep=longest,
-                use_cache=False,
-            ).logits
-            for row, i in enumerate(rows):
-                if i not in done:
-                    yield i, logits[row, longest - len(pairs[i][1]) - 1 :].float()
+        for block in plan_reading(pairs, batch_size, self._may_read_prompts_first):
+            batches = [batch for batch in block.batches if not all(i in done for i in batch)]
+            if batches and block.prompts_first:
+                prompts = self._read_prompts([pairs[i][0] for batch in block.batches for i in batch])
+            for batch in batches:
+                given = [pairs[i] for i in batch]
+                logits, first = self._read_after(prompts, given) if block.prompts_first else self._read_whole(given)
+                for row, i in enumerate(batch):
+                    if i not in done:
+                        yield i, logits[row, first[row] : first[row] + len(pairs[i][1]) + 1].float()
 
-    def score_answers(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int
-    ) -> list[tuple[list[float], list[float]]]:
+    @cached_property
+    def _may_read_prompts_first(self) -> bool:
+        """Whether the model goes on from a cache with several tokens as if it had read all at once.
+
+        Models with a recurrent state may not, nor may those whose code comes with them.
+        """
+        if not type(self.model).__module__.startswith("transformers."):
+            return False
+        layers = DynamicCache(config=self.model.config).layers
+        return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+    def _read_whole(self, pairs: Sequence[Pair]) -> tuple[Tensor, list[int]]:
+        """Read prompts and answers as one: logits `[B, L, V]`, and where an answer's first row is."""
+        longest = max(len(answer) for _, answer in pairs) + 1
+        token_ids, mask = self._left_padded([[*prompt, *answer] for prompt, answer in pairs])
+        logits = self.model(
+            input_ids=token_ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            logits_to_keep=longest,
+            use_cache=False,
+        ).logits
+        return logits, [longest - len(answer) - 1 for _, answer in pairs]
+
+    def _read_prompts(self, prompts: Sequence[Sequence[int]]) -> _Prompts:
+        """Read prompts up to their last token, those that are the same once."""
+        rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(tuple(prompt[:-1]) for prompt in prompts))}
+        token_ids, mask = self._left_padded(list(rows))
+        cache = DynamicCache()
+        self.next_logits(token_ids, mask, cache)
+        return _Prompts(rows, mask, cache)
+
+    def _read_after(self, prompts: _Prompts, pairs: Sequence[Pair]) -> tuple[Tensor, list[int]]:
+        """As `_read_whole`, but the prompts were read before, and only their last tokens are read with the answers."""
+        rows = torch.tensor([prompts.rows[tuple(prompt[:-1])] for prompt, _ in pairs], device=self.device)
+        cache = DynamicCache()
+        for number, layer in enumerate(prompts.cache.layers):
+            cache.update(layer.keys.index_select(0, rows), layer.values.index_select(0, rows), number)
+        # Padding on the right is seen by nothing that is used.
+        length = max(len(answer) for _, answer in pairs) + 1
+        token_ids = torch.zeros(len(pairs), length, dtype=torch.long)
+        for row, (prompt, answer) in enumerate(pairs):
+            token_ids[row, : len(answer) + 1] = torch.tensor([prompt[-1], *answer])
+        mask = torch.nn.functional.pad(prompts.mask[rows], (0, length), value=1)
+        logits = self.model(
+            input_ids=token_ids.to(self.device),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1)[:, -length:],
+            past_key_values=cache,
+        ).logits
+        return logits, [0] * len(pairs)
+
+    def _left_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids `[B, L]` and the mask of those that are no padding, on the model's device."""
+        length = max(map(len, rows))
+        token_ids = torch.zeros(len(rows), length, dtype=torch.long)
+        mask = torch.zeros(len(rows), length, dtype=torch.long)
+        for row, tokens in enumerate(rows):
+            token_ids[row, length - len(tokens) :] = torch.tensor(tokens)
+            mask[row, length - len(tokens) :] = 1
+        return token_ids.to(self.device), mask.to(self.device)
+
+    def score_answers(self, pairs: Sequence[Pair], batch_size: int) -> list[tuple[list[float], list[float]]]:
         """For each (prompt ids, answer ids): log-probabilities, in nats, of the tokens, and of ending
         before the first token and after each."""
         scored: list[tuple[list[float], list[float]]] = [([], [])] * len(pairs)
