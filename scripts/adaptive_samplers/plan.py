@@ -16,7 +16,7 @@ from adaptive_samplers.config.judges import judges_by_name
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.model.judges import JudgeSettings
 from adaptive_samplers.config.model.sources import FetchedModel
-from adaptive_samplers.config.weights import samplers_by_rule, weight_names
+from adaptive_samplers.config.weights import sampler_names, samplers_by_rule, weight_names
 from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
@@ -24,10 +24,13 @@ from adaptive_samplers.labels.judges.registry import JUDGES
 from adaptive_samplers.labels.tournament.adaptive import default_comparisons
 from adaptive_samplers.labels.tournament.pairing import default_rounds
 from adaptive_samplers.prompts import KINDS, SPLITS, collect_prompts
+from adaptive_samplers.training.objectives import OBJECTIVES
+from adaptive_samplers.training.objectives.definitions import FromOutcomes
 from adaptive_samplers.verbalized.asking import Asking
 
 SECONDS_AN_HOUR = 3600
 REFERENCE_BILLIONS = 3.0
+USUAL_HORIZON = 16  # token-steps of each answer that objectives on recorded draws count, where they choose themselves
 
 
 def _option(name: str) -> str:
@@ -198,8 +201,8 @@ class _Run:
         self.seeds = len(config.seeds)
         heuristics = config.heuristics
         self.heuristics = len(expand_heuristics(heuristics))
-        self.training_sets = len(weight_names(config.scoring)) * len(config.scoring.top_k)
-        self.samplers = self.training_sets * len([options for _, options in config.samplers if options is not None])
+        self.samplers = len(sampler_names(config))
+        self.outcomes = [one for one in config.training.objectives if OBJECTIVES[one.kind].data.recorded]
         self.answer_tokens = assumptions.answer_share * self._mean_limit()
         # How much of all prompts, heuristics and seeds is answered.
         adaptive = self.generation.adaptive
@@ -213,6 +216,8 @@ class _Run:
         self.selectable = self.heuristics - len(heuristics.verbalized)
         self.generated = self.share * prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
         self.test_answers = prompts.test * (self.heuristics + self.samplers) * self.seeds
+        # What objectives learn from that need recorded draws.
+        self.recorded = self.selectable * self.seeds * (prompts.train * budget + prompts.validation)
         # At most: answers that several weightings select are read once.
         kept = min(sum(config.scoring.top_k), self.selectable) * len(weight_names(config.scoring))
         self.selected = prompts.total * self.seeds * min(kept, self.selectable)
@@ -266,6 +271,14 @@ class _Run:
             ),
             "train_sampler": _on_cpu(self.config.training.steps / a.training_steps_per_second),
         }
+        if self.outcomes:
+            work["record_draws"] = self._on_gpus(
+                self.recorded
+                / self.config.off_policy.shards
+                * (a.prompt_tokens + self._recorded_tokens())
+                / (a.replay_tokens_per_second * self._speed(_model_name(self.config.model)))
+            )
+            work["train_on_outcomes"] = _mean_work([self._learning(objective) for objective in self.outcomes])
         first = self.config.labels.quality.judge
         competitors = self.heuristics + self.samplers
         for ending, judges in (
@@ -284,6 +297,17 @@ class _Run:
                 [self._judging(judge, self.prompts.test / shards, competitors) for judge in known]
             )
         return self._in_two_phases(work) if self.generation.adaptive.enabled else work
+
+    def _recorded_tokens(self) -> float:
+        """Of an answer."""
+        return min(self.answer_tokens, self.config.off_policy.steps or self.answer_tokens)
+
+    def _learning(self, objective: FromOutcomes) -> Work:
+        """Steps that imitate, and steps on all answers to some prompts, which count as so many batches of the others."""
+        token_steps = min(objective.horizon or USUAL_HORIZON, self._recorded_tokens())
+        answers = min(objective.prompts, self.prompts.train) * self.selectable * self.seeds
+        batches = objective.steps * answers * token_steps / self.config.training.batch_size
+        return _on_cpu((objective.start_steps + batches) / self.assumed.training_steps_per_second)
 
     def _in_two_phases(self, work: dict[str, Work]) -> dict[str, Work]:
         """The same work by the rules of adaptive budgets: a mean shard of later seeds, and labels of a mean phase."""
@@ -305,19 +329,22 @@ class _Run:
             "candidates": candidates,
             "embeddings": (self.answers + self.test_answers) * a.bytes_per_vector,
             "labels and scores": (self.answers + self.test_answers) * a.bytes_per_row,
-            "sketches (at most)": self.selected * self._sketch_bytes(),
+            "sketches (at most)": self.selected * self._sketch_bytes(self.answer_tokens),
+            **(
+                {"recorded draws": self.recorded * self._sketch_bytes(self._recorded_tokens())} if self.outcomes else {}
+            ),
         }
 
     def memory(self) -> dict[str, float]:
         # A training set's sketches, for the largest top_k.
         answers = self.prompts.total * self.seeds * max(self.config.scoring.top_k)
-        return {"train_sampler": answers * self._sketch_bytes()}
+        return {"train_sampler": answers * self._sketch_bytes(self.answer_tokens)}
 
-    def _sketch_bytes(self) -> float:
+    def _sketch_bytes(self, tokens: float) -> float:
         """Of an answer: for each token and the end, the support points (a log-probability and a count in float32 each),
         the token, its rank and its log-probability."""
         sketch = self.config.training.sketch
-        return (self.answer_tokens + 1) * (8 * (sketch.top + sketch.tail) + 12)
+        return (tokens + 1) * (8 * (sketch.top + sketch.tail) + 12)
 
     def _sampled(self) -> float:
         return self.prompts.test * self.samplers * self.seeds
