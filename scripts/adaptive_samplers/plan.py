@@ -303,7 +303,7 @@ class _Run:
         return min(self.answer_tokens, self.config.off_policy.steps or self.answer_tokens)
 
     def _learning(self, objective: FromOutcomes) -> Work:
-        """Steps that imitate, and steps on all answers to some prompts, which count as so many batches of the others."""
+        """Steps that imitate, and steps on all answers to some prompts, each of which counts as several batches."""
         token_steps = min(objective.horizon or USUAL_HORIZON, self._recorded_tokens())
         answers = min(objective.prompts, self.prompts.train) * self.selectable * self.seeds
         batches = objective.steps * answers * token_steps / self.config.training.batch_size
