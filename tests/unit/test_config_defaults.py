@@ -31,6 +31,7 @@ from adaptive_samplers.prompts import collect_prompts
 from adaptive_samplers.repeated_sampling.stopping import adaptive_consistency, confidence_in_majority
 from adaptive_samplers.samplers import ARCHITECTURES
 from adaptive_samplers.selection.scores import score_candidates
+from adaptive_samplers.training.objectives import OBJECTIVES
 from how_to import fenced_blocks
 from support import HUB, REMOVED, REPOSITORY, changed, of_workflow, read_config, working_directory
 
@@ -62,6 +63,7 @@ CONFIGS = [
     WITH_ITEMS,
     WITHOUT_GRID,
     MINIMAL | {"samplers": {"SamplingNetwork": {}}},
+    MINIMAL | {"training": {"objectives": [{"kind": kind} for kind in OBJECTIVES]}},
     MINIMAL | {"samplers": {"LocalProbabilityTransform": {}}},
     *(MINIMAL | {"labels": {"quality": {"judge": judge}}} for judge in JUDGES),
 ]

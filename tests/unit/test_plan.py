@@ -288,14 +288,14 @@ def test_sketches_take_as_much_as_they_do(field_config, estimated, tmp_path):
 def test_learning_from_outcomes_is_planned(field_config, estimated):
     assert "record_draws" not in estimated(field_config).work
     objectives = [{"kind": "imitation"}, {"kind": "outcome", "horizon": 8, "steps": 50, "prompts": 4}]
-    config = changed(field_config, ("training.objectives", objectives), ("off_policy.steps", 20))
+    config = changed(field_config, ("training.objectives", objectives), ("off_policy", {"steps": 20}))
     found, plain = estimated(config), estimated(field_config)
     assert found.counts["learned samplers"] > plain.counts["learned samplers"]
     # Answers to prompts of the test split are not recorded.
     draws = found.disk["recorded draws"] / (21 * (8 * sum(config["training"]["sketch"].values()) + 12))
     assert 0 < draws < found.counts["answers"]
     assert found.work["record_draws"].gpus == 1 and found.work["train_on_outcomes"].gpus == 0
-    shorter = estimated(changed(config, ("off_policy.steps", 10)))
+    shorter = estimated(changed(config, ("off_policy", {"steps": 10})))
     assert shorter.work["record_draws"].hours < found.work["record_draws"].hours
     assert shorter.disk["recorded draws"] == pytest.approx(found.disk["recorded draws"] * 11 / 21)
 
