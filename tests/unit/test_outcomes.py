@@ -109,10 +109,15 @@ def test_the_outcome_loss_as_in_plain_loops(logged, sampler):
     assert terms.effective.item() == pytest.approx(share, rel=1e-4)
 
 
-def test_weights_of_answers_that_nobody_else_would_draw_stay_finite(logged):
+@pytest.mark.parametrize("factor", [40.0, -40.0, 1e4])
+def test_a_sampler_far_from_all_answers_is_told_the_way_back(logged, factor):
+    """All weights underflow, or one is beyond float32: the loss and its gradient stay finite, and pull back."""
+    scale = torch.tensor(factor, requires_grad=True)
     batch = outcomes_of(logged, options("outcome"), 0.0, None).select(slice(None))
-    terms = OBJECTIVES["outcome"]()(lambda t, n: t * 40, batch)
+    terms = OBJECTIVES["outcome"]()(lambda t, n: t * scale, batch)
     assert all(term.isfinite() for term in terms)
+    terms.loss.backward()
+    assert scale.grad.isfinite() and math.copysign(1, scale.grad.item()) == math.copysign(1, factor)
 
 
 @pytest.mark.parametrize("k", [2, 3])

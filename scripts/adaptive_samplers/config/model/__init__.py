@@ -59,7 +59,7 @@ class Config(Section):
         about(Samplers),
         default={name: {} for name in Samplers.model_fields},
         noun="architecture",
-        affects=("train_sampler", "learn_heuristic"),
+        affects=("train_sampler", "train_on_outcomes", "learn_heuristic"),
     )
     training: Training = section(Training, affects=("train_sampler", "train_on_outcomes", "learn_heuristic"))
     off_policy: OffPolicy = section(OffPolicy, affects=("estimate_samplers",))

@@ -20,6 +20,8 @@ class Run(Section):
             "generate_candidates",
             "label_quality",
             "train_sampler",
+            "train_on_outcomes",
+            "estimate_samplers",
             "sample_with_sampler",
             "compare_samplers",
             "learn_heuristic",

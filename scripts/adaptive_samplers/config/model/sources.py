@@ -92,6 +92,7 @@ class BaseModelSettings(FetchedModel):
             "generate_candidates",
             "train_judge",
             "replay_distributions",
+            "record_draws",
             "sample_with_sampler",
             "probe_distributions",
             "sample_policy",

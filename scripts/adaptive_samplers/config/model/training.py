@@ -44,7 +44,11 @@ class Training(Section):
         affects=("train_sampler", "train_on_outcomes", "learn_heuristic"),
     )
     learning_rate: float = key(
-        "Peak learning rate of AdamW, above 0 and at most 1.", default=0.003, gt=0, le=1, affects=("train_sampler",)
+        "Peak learning rate of AdamW, above 0 and at most 1.",
+        default=0.003,
+        gt=0,
+        le=1,
+        affects=("train_sampler", "train_on_outcomes"),
     )
     weight_decay: float = key("Weight decay of AdamW.", default=0.01, ge=0)
     batch_size: int = key("Token-steps (one distribution and its target) in a batch.", default=256, ge=1, le=100000)

@@ -6,6 +6,7 @@ behind are kept away by penalties on the effective number of answers and on the 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 # Steps of which intermediate results are in memory together.
 STEPS_AT_ONCE = 1024
-# Above this, a weight is one answer that nobody else would have drawn; its exponential must stay finite.
-LARGEST_LOG_WEIGHT = 20.0
 
 
 class OutcomeTerms(NamedTuple):
@@ -46,32 +45,32 @@ class OutcomeTerms(NamedTuple):
 def loss(options: Outcome, predict: Predict, batch: OutcomeBatch) -> OutcomeTerms:
     """The loss of a sampler on the answers to a batch of prompts."""
     log_probs = log_prob_of_batch(predict, batch)
-    log_weights = (log_probs[batch.draw] - batch.mixture).clamp(max=LARGEST_LOG_WEIGHT)
-    weights = log_weights.exp()
-    counts = torch.bincount(batch.prompt).to(weights)
+    counts = torch.bincount(batch.prompt)
+    # All in logarithms: a sampler that makes every answer improbable must still be told where to go.
+    log_weights = log_probs[batch.draw] - batch.mixture
+    log_mass = _log_mean_exp(log_weights, batch.prompt, counts)
+    log_mean_weight = log_mass.logsumexp(0) - math.log(len(counts))
+    # Relative to the mean weight, so that the estimate is normalized.
+    weights = (log_weights - log_mean_weight).exp()
 
     def mean_of_prompts(values: Tensor) -> Tensor:
-        return torch.zeros_like(counts).index_add(0, batch.prompt, values) / counts
+        return torch.zeros(len(counts)).to(values).index_add(0, batch.prompt, values) / counts
 
-    mass = mean_of_prompts(weights)
     with torch.no_grad():
         added = advantages(batch, weights, options.best_of)
-    gain = mean_of_prompts(weights * added).mean() / mass.mean()
-    # By the largest weight of the prompt, so that squares of small weights do not vanish.
-    relative = (log_weights - _largest(log_weights, batch.prompt, len(counts)).detach()[batch.prompt]).exp()
-    effective = mean_of_prompts(relative) ** 2 / mean_of_prompts(relative**2)
-    mean_weight = mass.mean()
-    too_few = (torch.log(effective.new_tensor(options.least_effective)) - effective.log()).clamp(min=0)
+    gain = mean_of_prompts(weights * added).mean()
+    log_effective = 2 * log_mass - _log_mean_exp(2 * log_weights, batch.prompt, counts)
+    too_few = (math.log(options.least_effective) - log_effective).clamp(min=0)
     # Under the sampler itself, by the same weights: the mean of log q - log reference.
     ratio = ((log_probs - batch.reference) / batch.lengths.clamp(min=1))[batch.draw]
     kl = (weights * ratio).sum() / weights.sum()
     total = (
         -gain
         + options.effective_penalty * (too_few**2).mean()
-        + options.weight_penalty * mean_weight.log() ** 2
+        + options.weight_penalty * log_mean_weight**2
         + options.kl * kl
     )
-    return OutcomeTerms(total, gain, effective.mean(), mean_weight, kl)
+    return OutcomeTerms(total, gain, log_effective.exp().mean(), log_mean_weight.exp(), kl)
 
 
 def log_prob_of_batch(predict: Predict, batch: OutcomeBatch) -> Tensor:
@@ -135,6 +134,9 @@ def best_with_others(reward: Tensor, weight: Tensor, k: int) -> Tensor:
     return torch.empty_like(gain).scatter_(0, order, gain)
 
 
-def _largest(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """The largest value of each group, `[groups]`."""
-    return torch.full((groups,), -torch.inf).to(values).scatter_reduce(0, group, values, "amax")
+def _log_mean_exp(values: Tensor, group: Tensor, counts: Tensor) -> Tensor:
+    """The logarithm of the mean of `exp(values)` in each group, `[groups]`."""
+    with torch.no_grad():
+        largest = torch.full((len(counts),), -torch.inf).to(values).scatter_reduce(0, group, values, "amax")
+    sums = torch.zeros_like(largest).index_add(0, group, (values - largest[group]).exp())
+    return largest + (sums / counts).log()

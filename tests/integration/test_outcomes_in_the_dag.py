@@ -1,0 +1,82 @@
+"""Learning from outcomes in the DAG: what is recorded, trained, estimated and made again."""
+
+import pandas as pd
+import pytest
+
+from adaptive_samplers.files import read_json
+from adaptive_samplers.tables import read_table
+from support import tiny_run
+from tiny_judges import write_judge
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.model]
+
+OUTCOMES = [
+    {"kind": "imitation"},
+    {"kind": "outcome", "steps": 4, "start_steps": 5, "horizon": 3},
+    {"kind": "outcome", "name": "varied", "steps": 4, "start_steps": 5, "horizon": 3, "best_of": 2},
+    {"kind": "pairs", "steps": 4, "start_steps": 5},
+]
+SAMPLERS = "results/tiny/samplers/LocalProbabilityTransform"
+VARIED = f"{SAMPLERS}/a0.5_b0.5_c0_varied"
+ESTIMATES = "results/tiny/off_policy/estimates.csv"
+
+
+@pytest.fixture(scope="module")
+def work(tiny_model_folder, tmp_path_factory):
+    """A run of a tiny model with a judge, an architecture and four objectives."""
+    place = tmp_path_factory.mktemp("outcomes")
+    judge = str(write_judge(tiny_model_folder, place / "judge", "scalar"))
+    work = tiny_run(
+        place / "work",
+        tiny_model_folder,
+        [{"prompt": f"Write {number}.", "kind": "creative"} for number in range(60)],
+        ("prompts.per_kind", {"train": 5, "validation": 3, "test": 2}),
+        ("seeds", [0, 1]),
+        ("labels.quality.judge", {"kind": "scalar", "name": "judge", "source": {"kind": "folder", "path": judge}}),
+        ("scoring.weights", [{"diversity": 0.5, "quality": 0.5}]),
+        ("samplers", {"LocalProbabilityTransform": {"hidden_dims": 8}}),
+        ("training.objectives", OUTCOMES),
+        ("off_policy", {"steps": 4, "shards": 2, "horizons": [2], "resamples": 50, "trust": {"effective": 1.1}}),
+    )
+    yield work
+    work.kill()
+
+
+def test_draws_are_recorded_for_objectives_that_need_them(work):
+    assert "record_draws" not in work.planned(f"{SAMPLERS}/a0.5_b0.5_c0_top2")
+    planned = work.planned(VARIED)
+    assert planned["record_draws"] == 2 and "train_sampler" not in planned and "replay_distributions" not in planned
+
+
+def test_a_whole_run_with_four_objectives(work):
+    done = work.run("all", "off_policy")
+    assert done.returncode == 0, done.stdout
+    for name in ("top2", "outcome", "varied", "pairs"):
+        metrics = read_json(work.folder / f"{SAMPLERS}/a0.5_b0.5_c0_{name}/metrics.json")
+        assert metrics["split"] == ("test" if name == "top2" else "validation")
+    assert read_json(work.folder / f"{VARIED}/metrics.json")["horizon"] == 3
+    comparison = read_table("comparison", work.folder / "results/tiny/evaluation/comparison.parquet")
+    learned = set(comparison["name"][comparison["kind"] == "learned"])
+    assert learned == {
+        f"LocalProbabilityTransform a0.5_b0.5_c0 {name}" for name in ("top2", "outcome", "varied", "pairs")
+    }
+
+
+def test_estimates_are_of_heuristics_the_grid_and_learned_samplers(work):
+    table = pd.read_csv(work.folder / ESTIMATES)
+    heuristics = read_table("heuristics", work.folder / "results/tiny/heuristics.parquet")
+    assert set(heuristics["name"]) < set(table["name"]) and "temperature_0.2+min_p_0.05" in set(table["name"])
+    assert set(table["name"][table["kind"] == "learned"]) == {
+        f"LocalProbabilityTransform a0.5_b0.5_c0 {name}" for name in ("top2", "outcome", "varied", "pairs")
+    }
+    assert set(table["split"]) == {"train", "validation"} and table["trusted"].any()
+    assert table["value"].notna().equals(table["trusted"])
+    assert (work.folder / "results/tiny/figures/off_policy_surface.png").exists()
+
+
+def test_another_option_trains_what_it_is_of(work):
+    changed = [*OUTCOMES[:2], OUTCOMES[2] | {"best_of": 3}, OUTCOMES[3]]
+    planned = work.planned("all", config={"training": {"objectives": changed}})
+    assert planned["train_on_outcomes"] == 1 and not {"train_sampler", "record_draws"} & planned.keys()
+    fewer = work.planned("off_policy", config={"off_policy": {"resamples": 60}})
+    assert set(fewer) == {"estimate_samplers", "plot_off_policy", "off_policy"}
