@@ -35,7 +35,7 @@ from adaptive_samplers.config.model.generation import AdaptiveBudgets  # noqa: E
 from adaptive_samplers.files import write_json  # noqa: E402
 from adaptive_samplers.grid import Grid  # noqa: E402
 from adaptive_samplers.labels.diversity import label_diversity  # noqa: E402
-from adaptive_samplers.labels.embeddings import read_embeddings  # noqa: E402
+from adaptive_samplers.labels.vectors import read_embeddings  # noqa: E402
 from adaptive_samplers.selection import score_candidates  # noqa: E402
 from adaptive_samplers.tables import KEY, read_table, write_table  # noqa: E402
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 from adaptive_samplers.files import write_json
 from adaptive_samplers.labels.diversity import label_diversity
-from adaptive_samplers.labels.embeddings import read_embeddings
+from adaptive_samplers.labels.vectors import read_embeddings
 from adaptive_samplers.stage import run_stage, say
 from adaptive_samplers.tables import KEY, parts_of_prompts, write_parts
 

@@ -30,7 +30,7 @@ def test_shipped_configs_load_and_are_complete(name):
     raw = read_config(name)
     config = load_config(raw, REPOSITORY)
     config["prompts"]["sources"] = [{"path": source["path"]} for source in config["prompts"]["sources"]]
-    for block in config["heuristics"]["grid"]:
+    for block in [*config["heuristics"]["grid"], *config["off_policy"]["grid"]]:
         if block["values"] is None:
             del block["values"]
     # So nothing but the options of a prompt source, and families without values, is left to a default.

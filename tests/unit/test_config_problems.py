@@ -116,6 +116,9 @@ BAD_CONFIGS = [
     ("iteration.prompts_per_round", 9, "iteration.prompts_per_round", ["It is 'iteration.prompts_per_iteration' now"]),
     ("training.gamma", 1.0, "training.gamma", ["unknown key", "It is 'training.objectives' now"]),
     ("training.objective", {}, "training.objective", ["unknown key", "It is 'training.objectives' now"]),
+    ("off_policy.grid", [{"family": "top_q", "values": [0.9]}], "off_policy.grid[0].family", ["'top_q' is not known"]),
+    ("off_policy.pipelines", [[{"topp": 1}]], "off_policy.pipelines[0][0].topp", ["Did you mean 'top_p'?"]),
+    ("off_policy.reward", {"quality": 0, "correctness": 0}, "off_policy.reward", ["at least one of quality or"]),
     (
         "training.objectives",
         [{"kind": "outcome"}, {"kind": "pairs"}, {"kind": "outcome", "best_of": 4}],

@@ -76,6 +76,7 @@ def test_readme_has_every_key():
         # Sections that are used twice are listed where they are used first.
         listed = key.replace("labels.embedder.source.", "model.source.")
         listed = listed.replace("scoring.weights[].", "generation.adaptive.weights[].")
+        listed = listed.replace("off_policy.grid[].", "heuristics.grid[].")
         # A step of a pipeline has its family as key; these have a table of their own.
         listed = re.sub(
             r"^((heuristics\.pipelines|evaluation\.learnability\.heuristics)\[\]|policy_samples\.sampling)\[\]\.",

@@ -35,7 +35,7 @@ def test_a_slice_holds_what_affects_the_stage_and_nothing_else(good_config, conf
     sliced = slice_of_stage(config, "generate_candidates")
     assert json.dumps(sliced) == json.dumps(
         {
-            "generation": {"engine": "transformers", "max_new_tokens": 40, "shards": 1, "stop": []},
+            "generation": {"engine": "transformers", "max_new_tokens": 40, "shards": 2, "stop": []},
             "model": {"dtype": "float32"},
             "run": {"seed": 20260101},
         }

@@ -21,7 +21,8 @@ from adaptive_samplers.labels.diversity import (
     self_bleu,
     similarity_entropy,
 )
-from adaptive_samplers.labels.embeddings import embed_in_parts, embed_others, embed_texts, read_embeddings, vectors_for
+from adaptive_samplers.labels.embeddings import embed_in_parts, embed_others, embed_texts
+from adaptive_samplers.labels.vectors import read_embeddings, vectors_for
 from adaptive_samplers.measures import DIVERSITY_MEASURES
 from adaptive_samplers.tables import to_arrow, write_parts
 from support import REPOSITORY

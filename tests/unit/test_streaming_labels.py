@@ -20,12 +20,13 @@ from adaptive_samplers.hashing import content_id
 from adaptive_samplers.labels import correctness
 from adaptive_samplers.labels.correctness import label_correctness
 from adaptive_samplers.labels.diversity import label_diversity
-from adaptive_samplers.labels.embeddings import embed_in_parts, read_embeddings, vectors_for
+from adaptive_samplers.labels.embeddings import embed_in_parts
 from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
 from adaptive_samplers.labels.judges.features import TokenEnds, texts_to_embed, trim_to_sentence
 from adaptive_samplers.labels.overlap import Trace, label_overlap, match_lengths
 from adaptive_samplers.labels.quality import label_quality, write_quality
+from adaptive_samplers.labels.vectors import read_embeddings, vectors_for
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.tables import (
     KEY,

@@ -10,7 +10,7 @@ import pandas as pd
 from sacrebleu.metrics.bleu import BLEU, MAX_NGRAM_ORDER
 from scipy.special import entr
 
-from adaptive_samplers.labels.embeddings import vectors_for
+from adaptive_samplers.labels.vectors import vectors_for
 from adaptive_samplers.measures import DIVERSITY_MEASURES
 from adaptive_samplers.tables import KEY
 

@@ -1,6 +1,6 @@
 """Sentence embeddings of answers and prompts, computed once per distinct text."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,9 +9,9 @@ import pandas as pd
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id, content_number
+from adaptive_samplers.labels.vectors import read_embeddings
 from adaptive_samplers.models.fetch import check_model
 from adaptive_samplers.progress import progress
-from adaptive_samplers.tables import read_batches
 
 
 def embed_texts(
@@ -125,42 +125,3 @@ def _load_model(folder: Path, device: str, trust_remote_code: bool):
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: cannot be loaded as a sentence-transformers model ({error})") from error
-
-
-def read_embeddings(path: Path | str, texts: Collection[str] | None = None) -> pd.DataFrame:
-    """The embeddings table, or its rows for some texts; little more than these vectors is in memory.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read as an embeddings table.
-    """
-    text_ids: list[str] = []
-    vectors: list[np.ndarray] = []
-    only = None if texts is None else ("text_id", set(map(content_id, texts)))
-    for batch in read_batches("embeddings", path, only=only):
-        text_ids += batch["text_id"].to_pylist()
-        vectors += list(batch["vector"].flatten().to_numpy().reshape(len(batch), -1))
-    return pd.DataFrame({"text_id": pd.Series(text_ids, dtype=str), "vector": pd.Series(vectors, dtype=object)})
-
-
-def vectors_for(texts: Sequence[str], embeddings: pd.DataFrame) -> np.ndarray:
-    """The vectors of `texts` [n, d] (float32), in their order, from an embeddings table.
-
-    Raises
-    ------
-    UserError
-        If a text is not in the table.
-    """
-    row_of = {text_id: row for row, text_id in enumerate(embeddings["text_id"])}
-    id_of = {text: content_id(text) for text in set(texts)}
-    missing = sorted(text for text, text_id in id_of.items() if text_id not in row_of)
-    if missing:
-        raise UserError(
-            f"embeddings: {len(missing)} of {len(id_of)} texts have no vector, "
-            f"the first is {missing[0][:60]!r}; delete the embeddings table and run again"
-        )
-    if not texts:
-        return np.empty((0, len(embeddings["vector"].iloc[0]) if len(embeddings) else 0), dtype=np.float32)
-    vectors = embeddings["vector"].to_numpy()
-    return np.stack([vectors[row_of[id_of[text]]] for text in texts]).astype(np.float32, copy=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.heuristics import Pipeline, parse_processors, prompted_heuristics
-from adaptive_samplers.labels.embeddings import read_embeddings, vectors_for
+from adaptive_samplers.labels.vectors import read_embeddings, vectors_for
 from adaptive_samplers.off_policy.draws import RecordedDraws
 from adaptive_samplers.off_policy.estimates import LoggedAnswers
 from adaptive_samplers.off_policy.log_probs import equal_steps

@@ -38,7 +38,9 @@ from golden.labels import (
 from golden.preferences import golden_card, golden_exports, golden_preferences
 from golden.training import (
     golden_comparison,
+    golden_estimates,
     golden_learnability,
+    golden_outcomes,
     golden_probes,
     golden_replay,
     golden_scores,
@@ -72,6 +74,8 @@ GOLDEN = {
     "tabulate_labels": golden_labels_page,
     "replay_distributions": golden_replay,
     "train_sampler": golden_training,
+    "train_on_outcomes": golden_outcomes,
+    "estimate_samplers": golden_estimates,
     "learn_heuristic": golden_learnability,
     "compare_samplers": golden_comparison,
     "make_preferences": golden_preferences,

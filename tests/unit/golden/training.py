@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from outcome_world import World
 
+from adaptive_samplers.config.model.off_policy import OffPolicy
 from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.evaluation import compare_samplers, paired_differences
+from adaptive_samplers.files import read_json
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.heuristics import configured_pipeline
+from adaptive_samplers.off_policy.estimates import log_mixture, weigh
+from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
+from adaptive_samplers.off_policy.table import Weighings, calibrate, table_of_estimates
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.rendering import write_tables
@@ -24,6 +31,7 @@ from adaptive_samplers.tables import to_arrow
 from adaptive_samplers.training import TrainingSettings, evaluate, train
 from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, token_steps
+from adaptive_samplers.training.train_on_outcomes import train_on_outcomes
 from golden.inputs import FEW, HEURISTICS, PROMPTS, FixedModel, FixedWords, candidates, label_tables, training_rows
 
 
@@ -95,6 +103,43 @@ def golden_training(folder: Path):
         measured = evaluate(trained.sampler, steps, settings.loss)
         results.append([architecture, trained.best_step, measured, trained.curves])
     return results
+
+
+def outcomes() -> World:
+    """Prompts in a world that three heuristics answered."""
+    return World.drawn(6, 4, seed=1, vocabulary=60)
+
+
+BEHAVIORS = {name: configured_pipeline([{"temperature": name}]) for name in (0.5, 1.0, 1.5)}
+
+
+def golden_outcomes(folder: Path):
+    logged = {split: outcomes().logged(BEHAVIORS, 2, seed) for seed, split in enumerate(("train", "validation"))}
+    results = []
+    for kind in ("outcome", "best_answers", "pairs"):
+        [objective] = Training(objectives=[{"kind": kind, "steps": 3, "start_steps": 4, "horizon": 3}]).objectives
+        options = ARCHITECTURES["LocalProbabilityTransform"].options(hidden_dims=6)
+        weights = {"diversity": 0.0, "quality": 1.0, "correctness": 0.0}
+        arguments = (logged, weights, objective, "LocalProbabilityTransform", options, TRAINING, 1)
+        train_on_outcomes(*arguments, folder / kind)
+        results.append([read_json(folder / kind / "metrics.json"), pd.read_csv(folder / kind / "curves.csv")])
+    return results
+
+
+def golden_estimates(_):
+    logged = outcomes().logged(BEHAVIORS, 2, seed=0)
+    log_probs = log_probs_of_beginnings([*BEHAVIORS.values()], logged.draws, [2, None], logged.same).numpy()
+    mixture = log_mixture(logged.answers, log_probs)
+    weighted = [weigh(logged.answers, log_probs[:, :, at], mixture[:, at]) for at in range(2)]
+    names = [str(name) for name in BEHAVIORS]
+    left_out = [[one.select(np.arange(6)) for _ in names] for one in weighted]
+    own = np.arange(18.0).reshape(3, 6) / 18
+    weighings = Weighings(np.array(["train"] * 6), names, names, weighted, own, left_out, names)
+    settings = OffPolicy(resamples=50, trust={"mean_weight": 5.0})
+    return [
+        calibrate(weighings, [2, None], 50, 0.9, seed=1),
+        table_of_estimates(weighings, [2, None], 1.0, settings, seed=1),
+    ]
 
 
 def golden_learnability(folder: Path):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adaptive_samplers.config.checks.generation import check_budgets, check_serving
-from adaptive_samplers.config.checks.heuristics import check_heuristics, check_learnability
+from adaptive_samplers.config.checks.heuristics import check_heuristics, check_learnability, check_off_policy
 from adaptive_samplers.config.checks.inputs import check_files, check_models, check_split, check_verifiers
 from adaptive_samplers.config.checks.labels import check_judge, check_overlap
 from adaptive_samplers.config.checks.policies import check_iteration, check_policy_samples, check_preferences
@@ -31,6 +31,7 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     check_scoring,
     check_objectives,
     check_learnability,
+    check_off_policy,
     check_samplers,
     check_sampler_generations,
     check_serving,

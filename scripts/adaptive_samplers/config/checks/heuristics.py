@@ -24,7 +24,7 @@ def check_heuristics(config: dict, problems: Problems, base_folder: Path) -> Non
     if not isinstance(config.get("heuristics"), dict):
         return
     chains = [
-        *_grid_chains(config["heuristics"].get("grid"), problems),
+        *_grid_chains(("heuristics", "grid"), config["heuristics"].get("grid"), problems),
         *_pipeline_chains(("heuristics", "pipelines"), config["heuristics"].get("pipelines"), problems, base_folder),
     ]
     _check_each_once(chains, problems)
@@ -89,11 +89,24 @@ def _check_each_once(chains: Iterable[tuple[KeyPath, Pipeline]], problems: Probl
         first_place.setdefault(chain, path)
 
 
-def _grid_chains(grid: Any, problems: Problems) -> list[tuple[KeyPath, Pipeline]]:
+def check_off_policy(config: dict, problems: Problems, base_folder: Path) -> None:
+    """Types the settings on the way. What is also a heuristic of the run is estimated once, so that it may be here."""
+    if isinstance(own := config.get("off_policy"), dict):
+        chains = [
+            *_grid_chains(("off_policy", "grid"), own.get("grid"), problems),
+            *_pipeline_chains(("off_policy", "pipelines"), own.get("pipelines"), problems, base_folder),
+        ]
+        _check_each_once(chains, problems)
+        if problems.clean("off_policy", "reward") and not any(own["reward"].values()):
+            message = f"all weights are 0; allowed: at least one of {join(own['reward'], 'or')} above 0"
+            problems.add(("off_policy", "reward"), message)
+
+
+def _grid_chains(key: KeyPath, grid: Any, problems: Problems) -> list[tuple[KeyPath, Pipeline]]:
     """The chains of a grid with the entries that they come from; checks settings on the way and types them."""
     chains = []
     for index, block in enumerate(grid if isinstance(grid, list) else []):
-        path: KeyPath = ("heuristics", "grid", index)
+        path: KeyPath = (*key, index)
         if not problems.clean(*path):
             continue
         _check_temperatures(block, path, problems)

@@ -19,10 +19,10 @@ from sklearn.model_selection import GroupKFold
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json, write_json
-from adaptive_samplers.labels.embeddings import read_embeddings
 from adaptive_samplers.labels.judges.base import Case, Key, RewardJudge
 from adaptive_samplers.labels.judges.features import Decode, features_of, texts_judged
 from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES, JUDGE_FEATURES, has_likelihood
+from adaptive_samplers.labels.vectors import read_embeddings
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.tables import KEY
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from adaptive_samplers.labels.embeddings import vectors_for
 from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES, has_likelihood
+from adaptive_samplers.labels.vectors import vectors_for
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.progress import progress
 from adaptive_samplers.tables import ROWS_AT_A_TIME

@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.labels.embeddings import embed_texts, vectors_for
+from adaptive_samplers.labels.embeddings import embed_texts
 from adaptive_samplers.labels.judges.features import answer_features
+from adaptive_samplers.labels.vectors import vectors_for
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.reading import read_objects
