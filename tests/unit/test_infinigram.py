@@ -130,8 +130,8 @@ def test_requests_keep_the_pace_whatever_the_threads(api, cache):
     in_whole(label_overlap, [candidates_of([[token, token + 1] for token in range(8)])], tracer, 3, 0.0)
     gaps = [b - a for a, b in zip(api.times, api.times[1:], strict=False)]
     assert len(api.times) >= 15
-    # Requests may arrive a little late, but all together no sooner than the pace allows.
-    assert sum(gaps) >= 0.95 * 0.01 * len(gaps)
+    # The first may arrive late by some paces on a busy machine, but all together come no sooner than the pace allows.
+    assert sum(gaps) >= 0.01 * (len(gaps) - 5)
 
 
 def test_untraced_answers_are_rows_with_their_error(api, cache):

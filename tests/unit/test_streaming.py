@@ -21,7 +21,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import read_json
 from adaptive_samplers.grid import Grid, first_of_their_place
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.labels import embeddings
+from adaptive_samplers.labels import vectors as embeddings
 from adaptive_samplers.selection import SCORED, score_candidates, select_training_set
 from adaptive_samplers.tables import KEY, SCHEMAS, read_batches, read_table, to_arrow, write_table
 from adaptive_samplers.verification import verify_candidates
