@@ -32,13 +32,14 @@ def main(snakemake):
         horizons,
     )
     calibration = calibrate(weighings, horizons, own.resamples, own.confidence, seed)
-    least = least_effective(calibration, own.trust)
+    least = least_effective(calibration, horizons, own.trust)
     estimates = table_of_estimates(weighings, horizons, least, own, seed)
     say(f"{int(estimates['trusted'].sum())} of {len(estimates)} estimates are trusted")
     for table, path in ((estimates, made.estimates), (calibration, made.calibration)):
         with atomic_output(path) as temporary:
             table.to_csv(temporary, index=False)
-    write_json({"least_effective": least, "mean_weight": own.trust.mean_weight}, made.report)
+    needed = {"all" if horizon is None else str(horizon): one for horizon, one in zip(horizons, least, strict=True)}
+    write_json({"least_effective": needed, "mean_weight": own.trust.mean_weight}, made.report)
 
 
 run_stage(main, snakemake)

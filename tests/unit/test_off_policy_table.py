@@ -172,16 +172,16 @@ def test_the_table(run, tiny_model, tmp_path, shards):
     assert sorted(weighings.splits) == ["train"] * 3 + ["validation"] * 3
     calibration = calibrate(weighings, horizons, 200, 0.9, seed=0)
     assert len(calibration) == 6 and calibration["covered"].notna().all()
-    table = table_of_estimates(weighings, horizons, 0.9, SETTINGS, seed=0)
+    table = table_of_estimates(weighings, horizons, [0.9, 0.9], SETTINGS, seed=0)
     assert len(table) == 2 * 5 * 2 and table["n_prompts"].eq(3).all()
     assert table["value"].notna().equals(table["trusted"]) and table["trusted"].any()
-    untrusted = table_of_estimates(weighings, horizons, None, SETTINGS, seed=0)
+    untrusted = table_of_estimates(weighings, horizons, [None, None], SETTINGS, seed=0)
     assert not untrusted["trusted"].any() and untrusted["value"].isna().all()
     assert untrusted["effective"].equals(table["effective"])
     # Whole prompts of one shard or of several: the same.
     path = tmp_path / "table.csv"
     table.to_csv(path, index=False)
-    for figure in (figures.surface(pd.read_csv(path)), figures.calibration(calibration, 1.5, 1.33)):
+    for figure in (figures.surface(pd.read_csv(path)), figures.calibration(calibration, {"2": None, "all": 1.5}, 1.33)):
         figure.savefig(tmp_path / "figure.png")
     whole = weigh_answers(
         scores,
@@ -192,7 +192,7 @@ def test_the_table(run, tiny_model, tmp_path, shards):
         recorded(run, tiny_model, tmp_path),
         horizons,
     )
-    expected = table_of_estimates(whole, horizons, 0.9, SETTINGS, seed=0)
+    expected = table_of_estimates(whole, horizons, [0.9, 0.9], SETTINGS, seed=0)
     for column in ("effective", "mean_weight", "largest"):
         np.testing.assert_allclose(table[column], expected[column], rtol=1e-3)
 
@@ -215,20 +215,25 @@ def test_calibration_leaves_out_the_heuristic_and_its_seeds(run, tiny_model, tmp
     assert calibrate(one_seed, [None], 200, 0.9, seed=0)["covered"].isna().all()
 
 
-def test_the_threshold_is_the_smallest_that_covers_often_enough():
+def test_the_threshold_is_the_smallest_that_covers_often_enough_at_its_horizon():
     effective = np.array([9.0, 8, 7, 6, 5, 4, 3, 2])
     rows = pd.DataFrame(
         {
+            "horizon": pd.array([None] * 8, dtype="Int64"),
             "effective": effective,
             "mean_weight": 1.0,
             "covered": pd.array([True, True, True, True, False, True, False, False], dtype="boolean"),
         }
     )
-    assert least_effective(rows, Trust(coverage=0.8)) == 4
-    assert least_effective(rows, Trust(coverage=0.7)) == 3
-    assert least_effective(rows, Trust(coverage=0.99)) is None  # fewer than five rows say nothing
-    assert least_effective(rows.assign(mean_weight=3.0), Trust(coverage=0.1)) is None
-    assert least_effective(rows, Trust(effective=2.5)) == 2.5
+    assert least_effective(rows, [None], Trust(coverage=0.8)) == [4]
+    assert least_effective(rows, [None], Trust(coverage=0.7)) == [3]
+    assert least_effective(rows, [None], Trust(coverage=0.99)) == [None]  # fewer than five rows say nothing
+    assert least_effective(rows.assign(mean_weight=3.0), [None], Trust(coverage=0.1)) == [None]
+    assert least_effective(rows, [8, None], Trust(effective=2.5)) == [2.5, 2.5]
+    # Many answers at a short horizon, of which the estimates are wrong, do not spoil those of whole answers.
+    wrong = rows.assign(horizon=pd.array([8] * 8, dtype="Int64"), effective=effective + 10, covered=False)
+    both = pd.concat([rows, wrong.astype({"covered": "boolean"})])
+    assert least_effective(both, [8, None], Trust(coverage=0.8)) == [None, 4]
 
 
 def test_names_of_cells():

@@ -1,6 +1,7 @@
 """What samplers are estimated to be worth from others' answers, and how near such estimates come."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def _cell(name: str) -> tuple[float, float] | None:
     return float(temperature or 1), float(share or 0)
 
 
-def calibration(rows: pd.DataFrame, least: float | None, mean_weight: float) -> Figure:
+def calibration(rows: pd.DataFrame, least: Mapping[str, float | None], mean_weight: float) -> Figure:
     """Estimates of heuristics whose own answers were left out, against those answers; hollow where they are not
     trusted.
 
@@ -94,13 +95,15 @@ def calibration(rows: pd.DataFrame, least: float | None, mean_weight: float) -> 
     ----------
     rows : DataFrame
         The calibration of the rule `estimate_samplers`.
-    least : effective number of answers that an estimate needs; None: none is trusted.
+    least : effective number of answers that an estimate needs, by horizon (`all` for all steps); None: none is trusted.
     mean_weight : the largest mean weight of a trusted estimate, and one divided by the smallest.
     """
     rows = rows.dropna(subset=["gain", "own_gain"])
     horizons = list(dict.fromkeys(rows["horizon"].astype(float).fillna(np.inf)))
     near = np.abs(np.log(rows["mean_weight"].clip(lower=1e-300))) <= np.log(mean_weight)
-    rows = rows.assign(shown=near & (rows["effective"] >= (np.inf if least is None else least)))
+    keys = ["all" if pd.isna(horizon) else f"{horizon:g}" for horizon in rows["horizon"]]
+    needed = [np.inf if least[key] is None else least[key] for key in keys]
+    rows = rows.assign(shown=near & (rows["effective"] >= needed))
     with style():
         figure = new_figure(height=3.6)
         axes = figure.subplots()

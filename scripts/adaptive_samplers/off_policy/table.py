@@ -192,24 +192,31 @@ def calibrate(
     return table.astype({"horizon": "Int64", "covered": "boolean"})
 
 
-def least_effective(calibration: pd.DataFrame, trust: Trust) -> float | None:
-    """The effective number of answers that an estimate needs; None if no number is enough, or nothing is known.
+def least_effective(calibration: pd.DataFrame, horizons: Sequence[int | None], trust: Trust) -> list[float | None]:
+    """The effective number of answers that an estimate needs at each horizon; None if no number is enough, or nothing
+    is known.
 
-    It is the smallest at which the heuristics left out are covered as often as `trust.coverage` asks for.
+    It is the smallest at which the heuristics left out are covered as often as `trust.coverage` asks for. A horizon has
+    its own: a short one leaves more answers, but estimates something else.
     """
     if trust.effective is not None:
-        return trust.effective
+        return [trust.effective] * len(horizons)
     near = np.abs(np.log(calibration["mean_weight"].clip(lower=1e-300))) <= np.log(trust.mean_weight)
     known = calibration[near & calibration["covered"].notna()].sort_values("effective", ascending=False)
-    covered = known["covered"].astype(float).cumsum() / np.arange(1, len(known) + 1)
-    enough = np.flatnonzero((covered >= trust.coverage) & (np.arange(1, len(known) + 1) >= LEAST_CALIBRATED))
-    return float(known["effective"].iloc[enough[-1]]) if len(enough) else None
+    found: list[float | None] = []
+    for horizon in horizons:
+        rows = known[known["horizon"].isna() if horizon is None else known["horizon"] == horizon]
+        numbers = np.arange(1, len(rows) + 1)
+        covered = rows["covered"].astype(float).cumsum() / numbers
+        enough = np.flatnonzero((covered >= trust.coverage) & (numbers >= LEAST_CALIBRATED))
+        found.append(float(rows["effective"].iloc[enough[-1]]) if len(enough) else None)
+    return found
 
 
 def table_of_estimates(
     weighings: Weighings,
     horizons: Sequence[int | None],
-    least: float | None,
+    least: Sequence[float | None],
     settings: OffPolicy,
     seed: int,
 ) -> pd.DataFrame:
@@ -217,7 +224,7 @@ def table_of_estimates(
 
     Parameters
     ----------
-    least : effective number of answers that an estimate needs; with None, no estimate is trusted.
+    least : effective number of answers that an estimate needs, by horizon; with None, no estimate is trusted.
     """
     parts = []
     for split in RECORDED_SPLITS:
@@ -232,9 +239,9 @@ def table_of_estimates(
         shown = np.array(
             [
                 np.zeros(len(weighings.names), dtype=bool)
-                if least is None
-                else trusted(one, least, settings.trust.mean_weight)
-                for one in found
+                if needed is None
+                else trusted(one, needed, settings.trust.mean_weight)
+                for one, needed in zip(found, least, strict=True)
             ]
         )
         flagged = disagree(gains, shown, settings.confidence)

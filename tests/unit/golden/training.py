@@ -138,7 +138,7 @@ def golden_estimates(_):
     settings = OffPolicy(resamples=50, trust={"mean_weight": 5.0})
     return [
         calibrate(weighings, [2, None], 50, 0.9, seed=1),
-        table_of_estimates(weighings, [2, None], 1.0, settings, seed=1),
+        table_of_estimates(weighings, [2, None], [1.0, 1.0], settings, seed=1),
     ]
 
 

@@ -23,8 +23,8 @@ class Trust(Section):
     """Which estimates are shown."""
 
     effective: float | None = key(
-        "Effective number of answers to a prompt, in the mean over prompts, that an estimate needs; `null` takes the "
-        "smallest at which calibration reached `coverage`.",
+        "Effective number of answers to a prompt, in the mean over prompts, that an estimate needs; `null` takes, for "
+        "each horizon, the smallest at which calibration reached `coverage`.",
         default=None,
         gt=1,
     )
