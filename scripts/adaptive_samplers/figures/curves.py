@@ -13,14 +13,15 @@ from matplotlib.lines import Line2D
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import BLACK, GRAY, Mark, architecture_marks, balanced_columns, new_figure, style
 from adaptive_samplers.files import read_json
+from adaptive_samplers.heuristics.pipelines import lesson_name
 
 _COLUMNS = 3
 # What is drawn under the loss: the first of these that an objective measures.
 _QUANTITIES = {
-    "kl": "KL (nats)",
     "gain": "Estimated gain",
     "accuracy": "Pairs in order (share)",
     "best": "Best answers (nats a step)",
+    "kl": "KL (nats)",
 }
 _IDENTITY = {"color": BLACK, "linestyle": (0, (4, 3)), "linewidth": 1.0}
 _TRAINING = {"linewidth": 0.8, "alpha": 0.45}
@@ -112,7 +113,7 @@ def curves(
 def draw(files: Any, settings: Config) -> dict[str, Figure]:
     """The figure of the rule `plot_training_curves`, from the folders of samplers."""
     folders = [Path(folder) for folder in files.samplers]
-    names = [(folder.parent.name, folder.name.replace("_top", " top")) for folder in folders]
+    names = [(folder.parent.name, lesson_name(folder.name)) for folder in folders]
     figure = curves(
         {name: pd.read_csv(folder / "curves.csv") for name, folder in zip(names, folders, strict=True)},
         {name: read_json(folder / "metrics.json") for name, folder in zip(names, folders, strict=True)},

@@ -20,7 +20,8 @@ _HATCH = "////"
 
 
 def surface(estimates: pd.DataFrame) -> Figure:
-    """The estimated gain over temperature and min-p, a panel for each split; hatched where no estimate is trusted.
+    """The estimated gain over temperature and min-p, a panel for each split; hatched where no estimate is trusted, and
+    empty where none was asked for.
 
     Of several trusted horizons a cell shows the longest.
 
@@ -50,20 +51,31 @@ def surface(estimates: pd.DataFrame) -> Figure:
         grid = figure.subplots(1, len(splits), squeeze=False, sharey=True)
         for axes, split in zip(grid[0], splits, strict=True):
             values = np.full((len(shares), len(temperatures)), np.nan)
-            for row in rows[(rows["split"] == split) & rows["trusted"]].itertuples(index=False):
-                values[shares.index(row.cell[1]), temperatures.index(row.cell[0])] = row.gain
+            estimated = np.zeros(values.shape, dtype=bool)
+            for row in rows[rows["split"] == split].itertuples(index=False):
+                cell = shares.index(row.cell[1]), temperatures.index(row.cell[0])
+                estimated[cell] = True
+                values[cell] = row.gain if row.trusted else values[cell]
             image = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", origin="lower")
             for (place, column), value in np.ndenumerate(values):
-                if np.isnan(value):
+                if np.isnan(value) and estimated[place, column]:
                     axes.add_patch(
                         Rectangle(
                             (column - 0.5, place - 0.5), 1, 1, fill=False, hatch=_HATCH, edgecolor=GRAY, linewidth=0
                         )
                     )
-                else:
+                elif estimated[place, column]:
                     strong = abs(value) > 0.7 * limit
                     color = "white" if strong else BLACK
-                    axes.text(column, place, f"{value:+.2f}", ha="center", va="center", color=color, fontsize=7)
+                    axes.text(
+                        column,
+                        place,
+                        f"{value:+.2f}".replace("0.", "."),
+                        ha="center",
+                        va="center",
+                        color=color,
+                        fontsize=7,
+                    )
             axes.set_xticks(range(len(temperatures)), labels=[f"{value:g}" for value in temperatures])
             axes.set_yticks(range(len(shares)), labels=[f"{value:g}" if value else "none" for value in shares])
             axes.tick_params(length=0)

@@ -205,17 +205,21 @@ def _heuristic_id(chain: Pipeline) -> str:
     return content_id(described)
 
 
+def lesson_name(lesson: str) -> str:
+    """What a sampler was trained on and for, as tables and figures show it: `{weights} top{k}`, `{weights} outcome`."""
+    return re.sub(r"^(pareto|a[^_]*_b[^_]*_c[^_]*)_", r"\1 ", lesson)
+
+
 def learned_heuristic(folder: str) -> dict[str, str]:
     """The row of the `heuristics` table for a sampler saved in `.../{architecture}/{weights}_{how it was trained}`.
 
     The last part is `top{k}`, the name of an objective, or both.
     """
     architecture, lesson = PurePath(folder).parts[-2:]
-    name = re.sub(r"^(pareto|a[^_]*_b[^_]*_c[^_]*)_", r"\1 ", lesson)
     chain = (Processor(LEARNED, (str(folder),)),)
     return {
         "heuristic_id": _heuristic_id(chain),
-        "name": f"{architecture} {name}",
+        "name": f"{architecture} {lesson_name(lesson)}",
         "family": LEARNED,
         "processors": json.dumps([step.describe() for step in chain]),
     }

@@ -68,7 +68,7 @@ class FromOutcomes(Section):
     start_steps: int = key("Steps in which it is imitated.", default=300, ge=1, le=1000000)
     steps: int = key("Steps after that.", default=40, ge=1, le=1000000)
     prompts: int = key("Prompts in a batch, with all their answers.", default=64, ge=1, le=100000)
-    learning_rate: float = key("Highest learning rate, above 0 and at most 1.", default=0.003, gt=0, le=1)
+    learning_rate: float = key("Highest learning rate, above 0 and at most 1.", default=0.001, gt=0, le=1)
 
 
 @objective("adaptive_samplers.training.objectives.outcome", needs="outcomes")
