@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from adaptive_samplers.bootstrap import resampled_counts
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.measures import OBJECTIVES
 
 BASE = "temperature_1"  # sampling from the language model as it is
 LEARNED = "learned"
-_COUNTS_IN_MEMORY = 4_000_000
 
 
 class Interval(NamedTuple):
@@ -29,19 +29,11 @@ class Interval(NamedTuple):
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means `[resamples, systems]` of `values [prompts, systems]` over resampled prompts, ignoring NaN.
-
-    Drawing how often each prompt occurs, not the prompts themselves, makes a resample one matrix product.
-    """
-    n_prompts = len(values)
-    generator = np.random.default_rng(seed)
+    """Means `[resamples, systems]` of `values [prompts, systems]` over resampled prompts, ignoring NaN."""
     present = np.isfinite(values)
     filled = np.where(present, values, 0.0)
-    block = max(1, _COUNTS_IN_MEMORY // n_prompts)
     means = []
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        counts = generator.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=size).astype(float)
+    for counts in resampled_counts(len(values), resamples, seed):
         with np.errstate(invalid="ignore"):
             means.append((counts @ filled) / (counts @ present))
     return np.concatenate(means)

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adaptive_samplers.bootstrap import resampled_counts
+
 RESAMPLES = 1000
 TAIL = 0.025  # on either side of an interval
 SEED = 0
 ROUNDING = 1e-9  # of values of about 1, below which the values to a prompt are all the same
-_COUNTS_IN_MEMORY = 4_000_000
 
 
 class PromptMoments(NamedTuple):
@@ -93,10 +94,4 @@ def _resampled(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Slopes and R squared `[RESAMPLES]` over resampled prompts, of the sums `[prompts, 3]` of each."""
     if not len(sums):
         return np.array([]), np.array([])
-    generator, count = np.random.default_rng(SEED), len(sums)
-    block = max(1, _COUNTS_IN_MEMORY // count)
-    parts = []
-    for start in range(0, RESAMPLES, block):
-        size = min(block, RESAMPLES - start)
-        parts.append(generator.multinomial(count, np.full(count, 1 / count), size=size) @ sums)
-    return _fit(np.concatenate(parts))
+    return _fit(np.concatenate([counts @ sums for counts in resampled_counts(len(sums), RESAMPLES, SEED)]))

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adaptive_samplers.bootstrap import resampled_counts
+
 _WEIGHTS_IN_MEMORY = 20_000_000
-_COUNTS_IN_MEMORY = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def estimate(weighted: Weighted, resamples: int, confidence: float, seed: int) -
     with as many prompts, resamples and the same seed: so differences between calls are paired."""
     prompts = len(weighted.means)
     value, gain = _ratio(np.ones((1, prompts)) / prompts, weighted)
-    values, gains = _ratio(resampled_shares(prompts, resamples, seed), weighted)
+    resampled = [_ratio(counts / prompts, weighted) for counts in resampled_counts(prompts, resamples, seed)]
+    values, gains = (np.concatenate(parts) for parts in zip(*resampled, strict=True))
     total = weighted.mass.sum(axis=1)
     found = Estimates(
         value[0],
@@ -209,12 +211,6 @@ def _ratio(shares: np.ndarray, weighted: Weighted) -> tuple[np.ndarray, np.ndarr
     mass = shares @ weighted.mass.T
     gains = np.divide(shares @ weighted.gain.T, mass, out=np.full_like(mass, np.nan), where=mass > 0)
     return (shares @ weighted.means)[:, None] + gains, gains
-
-
-def resampled_shares(prompts: int, resamples: int, seed: int) -> np.ndarray:
-    """The share of each prompt in resamples of the prompts, `[resamples, prompts]`."""
-    generator = np.random.default_rng(seed)
-    return generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples) / prompts
 
 
 def trusted(estimates: Estimates, least_effective: float, largest_mean_weight: float) -> np.ndarray:
