@@ -49,19 +49,13 @@ class _Batch:
 
     def prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
         """Add a row for each prompt after the existing rows."""
-        length = max(map(len, prompts))
-        token_ids = torch.zeros(len(prompts), length, dtype=torch.long)
-        mask = torch.zeros(len(prompts), length, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            token_ids[row, length - len(prompt) :] = torch.tensor(prompt)
-            mask[row, length - len(prompt) :] = 1
-        mask = mask.to(self.model.device)
+        token_ids, mask = self.model.left_padded(prompts)
         cache = DynamicCache()
-        logits = self.model.next_logits(token_ids.to(self.model.device), mask, cache)
+        logits = self.model.next_logits(token_ids, mask, cache)
         if self.cache is None:
             self.cache, self.mask, self.logits = cache, mask, logits
             return
-        old, new = self.mask.shape[1], length
+        old, new = self.mask.shape[1], mask.shape[1]
         total = max(old, new)
         for mine, other in zip(self.cache.layers, cache.layers, strict=True):
             mine.keys = torch.cat([_pad(mine.keys, total - old, 2), _pad(other.keys, total - new, 2)])

@@ -130,7 +130,7 @@ class LanguageModel(ChatTokenizer):
     def _read_whole(self, pairs: Sequence[Pair]) -> tuple[Tensor, list[int]]:
         """Read prompts and answers as one: logits `[B, L, V]`, and where an answer's first row is."""
         longest = max(len(answer) for _, answer in pairs) + 1
-        token_ids, mask = self._left_padded([[*prompt, *answer] for prompt, answer in pairs])
+        token_ids, mask = self.left_padded([[*prompt, *answer] for prompt, answer in pairs])
         logits = self.model(
             input_ids=token_ids,
             attention_mask=mask,
@@ -143,7 +143,7 @@ class LanguageModel(ChatTokenizer):
     def _read_prompts(self, prompts: Sequence[Sequence[int]]) -> _Prompts:
         """Read prompts up to their last token, those that are the same once."""
         rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(tuple(prompt[:-1]) for prompt in prompts))}
-        token_ids, mask = self._left_padded(list(rows))
+        token_ids, mask = self.left_padded(list(rows))
         cache = DynamicCache()
         self.next_logits(token_ids, mask, cache)
         return _Prompts(rows, mask, cache)
@@ -168,7 +168,7 @@ class LanguageModel(ChatTokenizer):
         ).logits
         return logits, [0] * len(pairs)
 
-    def _left_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def left_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Token ids `[B, L]` and the mask of those that are no padding, on the model's device."""
         length = max(map(len, rows))
         token_ids = torch.zeros(len(rows), length, dtype=torch.long)
