@@ -179,6 +179,13 @@ class RecordedDraws:
         return spread_t, spread_n, (group + split.long()).squeeze(1)
 
 
+def steps_of_answers(starts: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each step, whose it is and which of that answer's, from 0, given `starts` as in `RecordedDraws`: two `[N]`."""
+    lengths = starts.diff()
+    answer = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    return answer, torch.arange(len(answer)) - starts[answer]
+
+
 def ranks_and_log_probs(logits: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Of one token of each row: its rank, int32 as in `RecordedDraws`, and its log-probability in nats.
 

@@ -9,6 +9,7 @@ sampler that is followed by the mixture.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ class LoggedAnswers:
     draws: np.ndarray
 
     def __post_init__(self) -> None:
-        sizes = {len(column) for column in (self.prompts, self.behaviors, self.seeds, self.rewards, self.draws)}
+        sizes = {len(column) for column in self.columns}
         steps = np.diff(self.prompts)
         if len(sizes) > 1 or (len(self.prompts) and (self.prompts[0] != 0 or not np.isin(steps, (0, 1)).all())):
             raise ValueError("answers need a prompt, behavior, seed, reward and draws each, and their prompts in order")
@@ -50,6 +51,11 @@ class LoggedAnswers:
         return len(self.prompts)
 
     @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """What there is of each answer, in the order of the attributes."""
+        return (self.prompts, self.behaviors, self.seeds, self.rewards, self.draws)
+
+    @cached_property
     def starts(self) -> np.ndarray:
         """Where the answers to each prompt begin, and the end, `[P + 1]`."""
         return np.append(np.flatnonzero(np.diff(self.prompts, prepend=-1)), len(self.prompts))
@@ -58,8 +64,7 @@ class LoggedAnswers:
         """Some of the answers, by a mask. Raises ValueError if a prompt loses all of its answers."""
         if len(np.unique(self.prompts[wanted])) < len(np.unique(self.prompts)):
             raise ValueError("every prompt must keep an answer")
-        columns = (self.prompts, self.behaviors, self.seeds, self.rewards, self.draws)
-        return LoggedAnswers(*(column[wanted] for column in columns))
+        return LoggedAnswers(*(column[wanted] for column in self.columns))
 
 
 def log_mixture(answers: LoggedAnswers, log_probs: np.ndarray) -> np.ndarray:
@@ -213,9 +218,14 @@ def _ratio(shares: np.ndarray, weighted: Weighted) -> tuple[np.ndarray, np.ndarr
     return (shares @ weighted.means)[:, None] + gains, gains
 
 
+def near_one(mean_weight: np.ndarray, largest: float) -> np.ndarray:
+    """Which mean weights are at most `largest` and at least one divided by it."""
+    return np.abs(np.log(np.maximum(mean_weight, 1e-300))) <= np.log(largest)
+
+
 def trusted(estimates: Estimates, least_effective: float, largest_mean_weight: float) -> np.ndarray:
     """Which estimates may be shown: enough effective answers, and a mean weight near 1 on the scale of ratios."""
-    near = np.abs(np.log(np.maximum(estimates.mean_weight, 1e-300))) <= np.log(largest_mean_weight)
+    near = near_one(estimates.mean_weight, largest_mean_weight)
     return (estimates.effective >= least_effective) & near & np.isfinite(estimates.value)
 
 

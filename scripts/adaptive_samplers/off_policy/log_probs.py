@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from adaptive_samplers.heuristics import Pipeline, apply_along_answers, apply_on_support, is_stateful
-from adaptive_samplers.off_policy.draws import RecordedDraws
+from adaptive_samplers.off_policy.draws import RecordedDraws, steps_of_answers
 from adaptive_samplers.samplers.base import AdaptiveSampler
 
 # Steps are read in blocks of about this many, which bounds the memory of the intermediate results.
 STEPS_AT_ONCE = 8192
 
 Sampler = AdaptiveSampler | Pipeline
+OwnPoints = tuple[Tensor, Tensor, Tensor]  # of `RecordedDraws.with_own_points`
 
 
 def log_prob_of_draws(sampler: Sampler | Sequence[Pipeline], draws: RecordedDraws) -> Tensor:
@@ -37,19 +38,14 @@ def log_prob_of_draws(sampler: Sampler | Sequence[Pipeline], draws: RecordedDraw
     ValueError
         If there is not one pipeline for each answer.
     """
-    if isinstance(sampler, AdaptiveSampler) or not sampler or not isinstance(sampler[0], Sequence):
-        alone, pipelines = sampler, None
-    else:
-        alone, pipelines = None, list(sampler)
-        if len(pipelines) != len(draws):
-            raise ValueError(
-                f"{len(pipelines)} pipelines for {len(draws)} answers: expected one for each, or one for all"
-            )
+    alone = isinstance(sampler, AdaptiveSampler) or not sampler or not isinstance(sampler[0], Sequence)
+    if not alone and len(sampler) != len(draws):
+        raise ValueError(f"{len(sampler)} pipelines for {len(draws)} answers: expected one for each, or one for all")
     found = []
     for first, last in _blocks(draws):
         block = draws.answers(first, last)
-        of_block = [alone] * len(block) if pipelines is None else pipelines[first:last]
-        found.append(_log_prob(of_block, block, block.with_own_points()))
+        own = block.with_own_points()
+        found.append(_log_prob(sampler, block, own) if alone else _log_prob_along(sampler[first:last], block, own))
     return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
 
 
@@ -95,10 +91,7 @@ def log_probs_of_beginnings(
         distinct, places = torch.unique(earlier - begin, return_inverse=True)
         once = tuple(part[distinct] for part in own)
         for number, sampler in enumerate(samplers):
-            if isinstance(sampler, AdaptiveSampler) or not is_stateful(sampler):
-                steps = _log_prob_alike(sampler, *once)[places]
-            else:
-                steps = _log_prob([sampler] * len(block), block, own)
+            steps = _log_prob(sampler, block, own) if _has_state(sampler) else _log_prob_alike(sampler, *once)[places]
             if counted is not None:
                 steps = steps.where(counted[begin:end], 0)
             found[number, first:last] = _sums_of_answers(steps, block.starts, horizons)
@@ -138,12 +131,22 @@ def _blocks(draws: RecordedDraws) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _log_prob(samplers: Sequence[Sampler], draws: RecordedDraws, own: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The log-probability of each draw, where each answer has its own sampler; learned ones alone are all the same."""
+def _log_prob(sampler: Sampler, draws: RecordedDraws, own: OwnPoints) -> Tensor:
+    """The log-probability of each draw under one sampler."""
+    if _has_state(sampler):
+        return _log_prob_along([sampler] * len(draws), draws, own)
+    return _log_prob_alike(sampler, *own)
+
+
+def _has_state(sampler: Sampler) -> bool:
+    """Whether what a sampler does at a step depends on those before it."""
+    return not isinstance(sampler, AdaptiveSampler) and is_stateful(sampler)
+
+
+def _log_prob_along(pipelines: Sequence[Pipeline], draws: RecordedDraws, own: OwnPoints) -> Tensor:
+    """The log-probability of each draw, where each answer has a pipeline, which may have a state."""
     t, n, places = own
-    if isinstance(samplers[0], AdaptiveSampler):
-        return _log_prob_alike(samplers[0], *own)
-    changed = apply_along_answers(t, n, draws.starts.tolist(), samplers, draws.log_probs.double())
+    changed = apply_along_answers(t, n, draws.starts.tolist(), pipelines, draws.log_probs.double())
     return _log_prob_at(changed.t, changed.n, places)
 
 
@@ -158,13 +161,11 @@ def _log_prob_alike(sampler: Sampler, t: Tensor, n: Tensor, places: Tensor) -> T
 
 def _sums_of_answers(steps: Tensor, starts: Tensor, horizons: Sequence[int | None]) -> Tensor:
     """The sum over the first steps of each answer, `[A, L]`; minus infinity where one of them is."""
-    lengths = starts.diff()
-    answer = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    position = torch.arange(len(steps)) - starts[answer]
+    answer, position = steps_of_answers(starts)
     sums = []
     for horizon in horizons:
         counted = steps if horizon is None else steps.where(position < horizon, 0)
-        sums.append(torch.zeros(len(lengths), dtype=torch.float64).index_add_(0, answer, counted))
+        sums.append(torch.zeros(len(starts) - 1, dtype=torch.float64).index_add_(0, answer, counted))
     return torch.stack(sums, dim=1)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import is_stateful
-from adaptive_samplers.off_policy.draws import RecordedDraws
+from adaptive_samplers.off_policy.draws import RecordedDraws, steps_of_answers
 from adaptive_samplers.off_policy.estimates import LoggedAnswers, baselines, log_mixture, weigh
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
 from adaptive_samplers.off_policy.reading import Logged
@@ -155,7 +155,7 @@ class Outcomes:
     def fingerprint(self) -> str:
         """A hash of the content."""
         digest = blake2b(str(self.distance_weight).encode())
-        columns = (*vars(self.answers).values(), self.mixture)
+        columns = (*self.answers.columns, self.mixture)
         tensors = [*self.draws.to_tensors().values(), self.counted, self.same, self.reference]
         tensors += [] if self.vectors is None else [self.vectors]
         for array in (*columns, *(tensor.contiguous().numpy() for tensor in tensors)):
@@ -166,12 +166,9 @@ class Outcomes:
 
 def outcomes_of(logged: Logged, options: "FromOutcomes", distance_weight: float, horizon: int | None) -> Outcomes:
     """The first `horizon` steps of logged answers, all for None; the reference is zero until it is known."""
-    position = torch.arange(len(logged.same)) - torch.repeat_interleave(
-        logged.draws.starts[:-1], logged.draws.starts.diff()
-    )
     counted = counted_steps(logged, options.sure)
     if horizon is not None:
-        counted &= position < horizon
+        counted &= steps_of_answers(logged.draws.starts)[1] < horizon
     log_probs = behavior_log_probs(logged, options.sure, [horizon])
     return Outcomes(
         logged.draws,

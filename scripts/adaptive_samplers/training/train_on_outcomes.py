@@ -64,9 +64,9 @@ def train_on_outcomes(
     """
     of_training, distance_weight = logged["train"], distance_weight_of(objective, weights)
     start = _start(of_training, objective, distance_weight)
-    log_probs = behavior_log_probs(of_training, objective.sure, HORIZONS)
     horizon = objective.horizon
     if horizon is None:
+        log_probs = behavior_log_probs(of_training, objective.sure, HORIZONS)
         horizon = HORIZONS[longest_horizon(of_training.answers, log_probs, start, objective.effective)]
     name = pipeline_name(of_training.pipelines[start])
     say(f"{architecture}: begins with {name}; the first {horizon} steps of answers count")

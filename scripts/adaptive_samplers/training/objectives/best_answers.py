@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
-from adaptive_samplers.training.objectives.outcome import log_prob_of_batch
+from adaptive_samplers.training.objectives.outcome import gains_of_answers, log_prob_of_batch, rows_of_prompts
 
 if TYPE_CHECKING:
     from adaptive_samplers.training.objectives.definitions import BestAnswers
@@ -41,15 +40,14 @@ def loss(options: BestAnswers, predict: Predict, batch: OutcomeBatch) -> BestTer
     Of prompts whose best answers are no better than the others, nothing counts.
     """
     log_probs = log_prob_of_batch(predict, batch)
-    gains = ((log_probs - batch.reference) / batch.lengths.clamp(min=1))[batch.draw]
+    gains = gains_of_answers(log_probs, batch)
     best, everything, prompts = gains.new_zeros(()), gains.new_zeros(()), 0
-    ends = torch.bincount(batch.prompt).cumsum(0).tolist()
-    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
-        reward = batch.reward[begin:end]
+    for rows in rows_of_prompts(batch.prompt):
+        reward = batch.reward[rows]
         bound = reward.quantile(1 - options.best)
         if reward.amin() < bound:
-            best = best + gains[begin:end][reward >= bound].mean()
-            everything = everything + gains[begin:end].mean()
+            best = best + gains[rows][reward >= bound].mean()
+            everything = everything + gains[rows].mean()
             prompts += 1
     best, everything = best / max(prompts, 1), everything / max(prompts, 1)
     return BestTerms(-best + options.hold * everything**2, best, everything)

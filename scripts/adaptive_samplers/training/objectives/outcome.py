@@ -62,8 +62,7 @@ def loss(options: Outcome, predict: Predict, batch: OutcomeBatch) -> OutcomeTerm
     log_effective = 2 * log_mass - _log_mean_exp(2 * log_weights, batch.prompt, counts)
     too_few = (math.log(options.least_effective) - log_effective).clamp(min=0)
     # Under the sampler itself, by the same weights: the mean of log q - log reference.
-    ratio = ((log_probs - batch.reference) / batch.lengths.clamp(min=1))[batch.draw]
-    kl = (weights * ratio).sum() / weights.sum()
+    kl = (weights * gains_of_answers(log_probs, batch)).sum() / weights.sum()
     total = (
         -gain
         + options.effective_penalty * (too_few**2).mean()
@@ -89,6 +88,17 @@ def log_prob_of_batch(predict: Predict, batch: OutcomeBatch) -> Tensor:
     return torch.zeros_like(batch.reference).index_add(0, batch.draw_of_step, steps)
 
 
+def gains_of_answers(log_probs: Tensor, batch: OutcomeBatch) -> Tensor:
+    """How much more probable each answer is than when training began, `[A]` nats a step; `log_probs` [D] as now."""
+    return ((log_probs - batch.reference) / batch.lengths.clamp(min=1))[batch.draw]
+
+
+def rows_of_prompts(prompt: Tensor) -> list[slice]:
+    """The answers to each prompt, given the number of each answer's prompt `[A]`, ascending."""
+    ends = torch.bincount(prompt).cumsum(0).tolist()
+    return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
 def advantages(batch: OutcomeBatch, weights: Tensor, best_of: int) -> Tensor:
     """What each answer adds to the mean reward, or to that of the best of several, and to diversity, `[A]`.
 
@@ -103,18 +113,17 @@ def advantages(batch: OutcomeBatch, weights: Tensor, best_of: int) -> Tensor:
         k: the answer counts `k (E max(r, M) - E M)`, where M is the largest of k - 1 other rewards.
     """
     added = torch.empty_like(batch.reward)
-    ends = torch.bincount(batch.prompt).cumsum(0).tolist()
-    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
-        reward, weight = batch.reward[begin:end], weights[begin:end]
+    for rows in rows_of_prompts(batch.prompt):
+        reward, weight = batch.reward[rows], weights[rows]
         of_prompt = reward.clone()
         if best_of > 1:
             of_prompt = best_of * best_with_others(reward, weight, best_of)
         if batch.vectors is not None:
-            vectors = batch.vectors[batch.draw[begin:end]]
-            other = weight * (batch.seed[begin:end, None] != batch.seed[None, begin:end])
+            vectors = batch.vectors[batch.draw[rows]]
+            other = weight * (batch.seed[rows, None] != batch.seed[None, rows])
             expected = (other * (1 - vectors @ vectors.T)).sum(1) / other.sum(1).clamp(min=1e-30)
             of_prompt = of_prompt + 2 * batch.distance_weight * expected
-        added[begin:end] = of_prompt - of_prompt.mean()
+        added[rows] = of_prompt - of_prompt.mean()
     return added
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from adaptive_samplers.training.objectives.outcome import log_prob_of_batch
+from adaptive_samplers.training.objectives.outcome import gains_of_answers, log_prob_of_batch
 
 if TYPE_CHECKING:
     from adaptive_samplers.training.objectives.definitions import Pairs
@@ -38,7 +38,7 @@ class PairTerms(NamedTuple):
 def loss(options: Pairs, predict: Predict, batch: OutcomeBatch) -> PairTerms:
     """The loss of a sampler on pairs of the best and the worst answer to a prompt under each seed."""
     log_probs = log_prob_of_batch(predict, batch)
-    gains = ((log_probs - batch.reference) / batch.lengths.clamp(min=1))[batch.draw]
+    gains = gains_of_answers(log_probs, batch)
     better, worse = pairs_of(batch)
     margins = options.beta * (gains[better] - gains[worse])
     count = max(len(better), 1)
