@@ -101,7 +101,6 @@ PLOTS = [
         inputs={
             "estimates": results("off_policy/estimates.csv"),
             "calibration": results("off_policy/calibration.csv"),
-            "report": results("off_policy/report.json"),
         },
         figures={"off_policy_surface": None, "off_policy_calibration": None},
         message="Plotting what samplers are estimated to be worth",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adaptive_samplers.files import atomic_output, write_json
+from adaptive_samplers.files import write_json
 from adaptive_samplers.heuristics import learned_heuristic
 from adaptive_samplers.off_policy.reading import RECORDED_SPLITS
 from adaptive_samplers.off_policy.table import (
@@ -11,7 +11,9 @@ from adaptive_samplers.off_policy.table import (
     table_of_estimates,
     targets_of,
     weigh_answers,
+    with_trust,
 )
+from adaptive_samplers.rendering import write_csv
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table
 
@@ -35,9 +37,8 @@ def main(snakemake):
     least = least_effective(calibration, horizons, own.trust)
     estimates = table_of_estimates(weighings, horizons, least, own, seed)
     say(f"{int(estimates['trusted'].sum())} of {len(estimates)} estimates are trusted")
-    for table, path in ((estimates, made.estimates), (calibration, made.calibration)):
-        with atomic_output(path) as temporary:
-            table.to_csv(temporary, index=False)
+    write_csv(estimates, made.estimates)
+    write_csv(with_trust(calibration, horizons, least, own.trust), made.calibration)
     needed = {"all" if horizon is None else str(horizon): one for horizon, one in zip(horizons, least, strict=True)}
     write_json({"least_effective": needed, "mean_weight": own.trust.mean_weight}, made.report)
 

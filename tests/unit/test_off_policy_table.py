@@ -20,6 +20,7 @@ from adaptive_samplers.off_policy.table import (
     table_of_estimates,
     targets_of,
     weigh_answers,
+    with_trust,
 )
 from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.selection import answer_id
@@ -181,7 +182,11 @@ def test_the_table(run, tiny_model, tmp_path, shards):
     # Whole prompts of one shard or of several: the same.
     path = tmp_path / "table.csv"
     table.to_csv(path, index=False)
-    for figure in (figures.surface(pd.read_csv(path)), figures.calibration(calibration, {"2": None, "all": 1.5}, 1.33)):
+    marked = with_trust(calibration, horizons, [None, 1.5], SETTINGS.trust)
+    whole_answers = marked["horizon"].isna()
+    assert not marked["trusted"][~whole_answers].any()
+    assert marked["trusted"][whole_answers].equals(marked["effective"][whole_answers] >= 1.5)
+    for figure in (figures.surface(pd.read_csv(path)), figures.calibration(marked)):
         figure.savefig(tmp_path / "figure.png")
     whole = weigh_answers(
         scores,

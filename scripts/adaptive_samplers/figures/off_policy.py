@@ -1,7 +1,7 @@
 """What samplers are estimated to be worth from others' answers, and how near such estimates come."""
 
+import itertools
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,10 @@ from matplotlib.patches import Patch, Rectangle
 
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.figures.style import BLACK, GRAY, new_figure, style
-from adaptive_samplers.files import read_json
+from adaptive_samplers.figures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILION, new_figure, style
 
 _TEMPERATURE = re.compile(r"(?:temperature_([\d.]+))?\+?(?:min_p_([\d.]+))?")
-_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 _HATCH = "////"
 
 
@@ -99,7 +98,7 @@ def _cell(name: str) -> tuple[float, float] | None:
     return float(temperature or 1), float(share or 0)
 
 
-def calibration(rows: pd.DataFrame, least: Mapping[str, float | None], mean_weight: float) -> Figure:
+def calibration(rows: pd.DataFrame) -> Figure:
     """Estimates of heuristics whose own answers were left out, against those answers; hollow where they are not
     trusted.
 
@@ -107,25 +106,19 @@ def calibration(rows: pd.DataFrame, least: Mapping[str, float | None], mean_weig
     ----------
     rows : DataFrame
         The calibration of the rule `estimate_samplers`.
-    least : effective number of answers that an estimate needs, by horizon (`all` for all steps); None: none is trusted.
-    mean_weight : the largest mean weight of a trusted estimate, and one divided by the smallest.
     """
     rows = rows.dropna(subset=["gain", "own_gain"])
-    horizons = list(dict.fromkeys(rows["horizon"].astype(float).fillna(np.inf)))
-    near = np.abs(np.log(rows["mean_weight"].clip(lower=1e-300))) <= np.log(mean_weight)
-    keys = ["all" if pd.isna(horizon) else f"{horizon:g}" for horizon in rows["horizon"]]
-    needed = [np.inf if least[key] is None else least[key] for key in keys]
-    rows = rows.assign(shown=near & (rows["effective"] >= needed))
+    rows = rows.assign(length=rows["horizon"].astype(float).fillna(np.inf))
     with style():
         figure = new_figure(height=3.6)
         axes = figure.subplots()
-        for horizon, color in zip(horizons, [*_COLORS] * len(horizons), strict=False):
-            some = rows[rows["horizon"].astype(float).fillna(np.inf) == horizon]
+        for horizon, color in zip(dict.fromkeys(rows["length"]), itertools.cycle(_COLORS), strict=False):
+            some = rows[rows["length"] == horizon]
             label = "all steps" if np.isinf(horizon) else f"first {horizon:g} steps"
             for row in some.itertuples(index=False):
                 axes.plot([row.own_gain] * 2, [row.gain_low, row.gain_high], color=color, alpha=0.4, linewidth=0.8)
-            for shown, face in ((True, color), (False, "white")):
-                part = some[some["shown"] == shown]
+            for trusted, face in ((True, color), (False, "white")):
+                part = some[some["trusted"] == trusted]
                 axes.plot(part["own_gain"], part["gain"], "o", color=color, markerfacecolor=face, markersize=4.5)
             axes.plot([], [], "o", color=color, markersize=4.5, label=label)
         axes.plot([], [], "o", color=GRAY, markerfacecolor="white", markersize=4.5, label="not trusted")
@@ -141,10 +134,7 @@ def calibration(rows: pd.DataFrame, least: Mapping[str, float | None], mean_weig
 
 def draw(files: Any, settings: Config) -> dict[str, Figure]:
     """The figures of the rule `plot_off_policy`."""
-    report = read_json(files.report)
     return {
         "off_policy_surface": surface(pd.read_csv(files.estimates)),
-        "off_policy_calibration": calibration(
-            pd.read_csv(files.calibration), report["least_effective"], report["mean_weight"]
-        ),
+        "off_policy_calibration": calibration(pd.read_csv(files.calibration)),
     }

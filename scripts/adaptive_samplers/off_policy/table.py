@@ -17,6 +17,7 @@ from adaptive_samplers.off_policy.estimates import (
     disagree,
     estimate,
     log_mixture,
+    near_one,
     trusted,
     weigh,
 )
@@ -201,7 +202,7 @@ def least_effective(calibration: pd.DataFrame, horizons: Sequence[int | None], t
     """
     if trust.effective is not None:
         return [trust.effective] * len(horizons)
-    near = np.abs(np.log(calibration["mean_weight"].clip(lower=1e-300))) <= np.log(trust.mean_weight)
+    near = near_one(calibration["mean_weight"], trust.mean_weight)
     known = calibration[near & calibration["covered"].notna()].sort_values("effective", ascending=False)
     found: list[float | None] = []
     for horizon in horizons:
@@ -211,6 +212,16 @@ def least_effective(calibration: pd.DataFrame, horizons: Sequence[int | None], t
         enough = np.flatnonzero((covered >= trust.coverage) & (numbers >= LEAST_CALIBRATED))
         found.append(float(rows["effective"].iloc[enough[-1]]) if len(enough) else None)
     return found
+
+
+def with_trust(
+    calibration: pd.DataFrame, horizons: Sequence[int | None], least: Sequence[float | None], trust: Trust
+) -> pd.DataFrame:
+    """The calibration with `trusted`: whether its estimates would be shown, given what `least_effective` found."""
+    needed = {horizon: np.inf if one is None else one for horizon, one in zip(horizons, least, strict=True)}
+    of_rows = [needed[None if pd.isna(horizon) else horizon] for horizon in calibration["horizon"]]
+    enough = calibration["effective"] >= of_rows
+    return calibration.assign(trusted=enough & near_one(calibration["mean_weight"], trust.mean_weight))
 
 
 def table_of_estimates(
