@@ -21,6 +21,7 @@ from adaptive_samplers.config.slices import slice_of_stage, unrelated_slice
 from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.config.weights import (
     IMITATION,
+    lesson_names,
     objective_name,
     sampler_names,
     samplers_by_rule,

@@ -189,9 +189,9 @@ rule probe_distributions:
         prompts=results("prompts.parquet"),
         training_set=results(f"training_sets/{TRAINING_SETS[0]}.parquet"),
         samplers=expand(
-            results("samplers/{architecture}/{training_set}"),
+            results("samplers/{architecture}/{lesson}"),
             architecture=ARCHITECTURES,
-            training_set=TRAINING_SETS[0],
+            lesson=lesson_names(CONFIG)[0],
             allow_missing=True,
         ),
         competing=competing_samplers,

@@ -343,7 +343,8 @@ def test_a_killed_snakemake_is_not_followed_by_duplicates(work):
     assert jobs(work)[frozen.job]["JobState"] == "CANCELLED"
     again = work.run(*wanted, config=SLOWLY)
     assert again.returncode == 0, again.stdout
-    assert taken_up(work, wanted[0]) == frozen.rows
+    # What is cancelled is woken up to end, and may finish an answer that it had begun.
+    assert frozen.rows <= taken_up(work, wanted[0]) < ROWS
 
 
 @pytest.mark.fault
