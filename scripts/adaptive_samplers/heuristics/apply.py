@@ -96,21 +96,44 @@ def apply_on_support(
         # Indexing copies: if all rows take part, the support itself is used.
         everything = len(rows) == len(t)
         part = support if everything else support.rows(rows)
-        processors = [pipelines[row][step] for row in rows]
         if name == LEARNED:
-            changed = _apply_learned(processors[0].value, part)
+            changed = _apply_learned(pipelines[rows[0]][step].value, part)
         else:
-            heuristic = HEURISTICS[name]
-            parameters = _columns([processor.values for processor in processors], support.t)
-            state = dict(zip(heuristic.start, _columns([states[row][step] for row in rows], support.t), strict=True))
-            # A network's output for descending logits need not descend.
-            if any(before.name == LEARNED for row in rows for before in pipelines[row][:step]):
-                order = part.t.argsort(dim=-1, descending=True, stable=True)
-                changed = heuristic(part.take(order), *parameters, **state).take(order.argsort(-1))
-            else:
-                changed = heuristic(part, *parameters, **state)
+            parameters = _columns([pipelines[row][step].values for row in rows], support.t)
+            state = _columns([states[row][step] for row in rows], support.t)
+            after_learned = any(before.name == LEARNED for row in rows for before in pipelines[row][:step])
+            changed = _apply_heuristic(name, part, parameters, state, after_learned)
         support = changed if everything else _with_rows(support, rows, changed)
     return support.to(t.dtype)
+
+
+def apply_to_all(pipeline: Pipeline, support: Support) -> Support:
+    """What `apply_on_support` makes of all rows by one pipeline, at the first token of an answer.
+
+    A support in float64 that many pipelines are applied to is prepared once.
+    """
+    for step, processor in enumerate(pipeline):
+        if processor.name == LEARNED:
+            support = _apply_learned(processor.value, support)
+        else:
+            numbers = (processor.values, initial_state(pipeline)[step])
+            parameters, state = ([support.t.new_full((len(support.t), 1), value) for value in of] for of in numbers)
+            after_learned = has_learned_step(pipeline[:step])
+            support = _apply_heuristic(processor.name, support, parameters, state, after_learned)
+    return support
+
+
+def _apply_heuristic(
+    name: str, support: Support, parameters: Sequence[Tensor], state: Sequence[Tensor], after_learned: bool
+) -> Support:
+    """A heuristic with each row's parameters and state, `[R, 1]` each, perhaps on what a learned sampler has left."""
+    heuristic = HEURISTICS[name]
+    named = dict(zip(heuristic.start, state, strict=True))
+    if not after_learned:
+        return heuristic(support, *parameters, **named)
+    # A network's output for descending logits need not descend.
+    order = support.t.argsort(dim=-1, descending=True, stable=True)
+    return heuristic(support.take(order), *parameters, **named).take(order.argsort(-1))
 
 
 @dataclass(frozen=True)

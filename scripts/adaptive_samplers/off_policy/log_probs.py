@@ -1,19 +1,30 @@
 """The probability that a sampler, or a chain of heuristics, gives to recorded answers."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adaptive_samplers.heuristics import Pipeline, apply_along_answers, apply_on_support, is_stateful
+from adaptive_samplers.heuristics import Pipeline, Support, apply_along_answers, apply_to_all, is_stateful
 from adaptive_samplers.off_policy.draws import RecordedDraws, steps_of_answers
 from adaptive_samplers.samplers.base import AdaptiveSampler
 
 # Steps are read in blocks of about this many, which bounds the memory of the intermediate results.
 STEPS_AT_ONCE = 8192
+# Of these, as many are computed together.
+ROWS_AT_ONCE = 1024
 
 Sampler = AdaptiveSampler | Pipeline
 OwnPoints = tuple[Tensor, Tensor, Tensor]  # of `RecordedDraws.with_own_points`
+
+
+class Prepared(NamedTuple):
+    """Steps with a point for each draw: log-probabilities [N, S], what heuristics see of them, and the points [N]."""
+
+    t: Tensor
+    support: Support
+    places: Tensor
 
 
 def log_prob_of_draws(sampler: Sampler | Sequence[Pipeline], draws: RecordedDraws) -> Tensor:
@@ -89,9 +100,9 @@ def log_probs_of_beginnings(
         # What is equal to a step of an earlier block is computed again.
         earlier = itself if same is None else torch.where(same[begin:end] < begin, itself, same[begin:end])
         distinct, places = torch.unique(earlier - begin, return_inverse=True)
-        once = tuple(part[distinct] for part in own)
+        once = _prepared(*(part[distinct] for part in own))
         for number, sampler in enumerate(samplers):
-            steps = _log_prob(sampler, block, own) if _has_state(sampler) else _log_prob_alike(sampler, *once)[places]
+            steps = _log_prob(sampler, block, own) if _has_state(sampler) else _log_prob_alike(sampler, once)[places]
             if counted is not None:
                 steps = steps.where(counted[begin:end], 0)
             found[number, first:last] = _sums_of_answers(steps, block.starts, horizons)
@@ -135,7 +146,7 @@ def _log_prob(sampler: Sampler, draws: RecordedDraws, own: OwnPoints) -> Tensor:
     """The log-probability of each draw under one sampler."""
     if _has_state(sampler):
         return _log_prob_along([sampler] * len(draws), draws, own)
-    return _log_prob_alike(sampler, *own)
+    return _log_prob_alike(sampler, _prepared(*own))
 
 
 def _has_state(sampler: Sampler) -> bool:
@@ -150,13 +161,23 @@ def _log_prob_along(pipelines: Sequence[Pipeline], draws: RecordedDraws, own: Ow
     return _log_prob_at(changed.t, changed.n, places)
 
 
-def _log_prob_alike(sampler: Sampler, t: Tensor, n: Tensor, places: Tensor) -> Tensor:
-    """The log-probability at one point of each row, of steps that need not belong together."""
-    if isinstance(sampler, AdaptiveSampler):
-        with torch.no_grad():
-            return _log_prob_at(sampler(t.float(), n.float()).double(), n, places)
-    changed = apply_on_support(t, n, [sampler] * len(t))
-    return _log_prob_at(changed.t, changed.n, places)
+def _prepared(t: Tensor, n: Tensor, places: Tensor) -> list[Prepared]:
+    """Steps for many samplers, in parts that fit into a core's cache."""
+    parts = zip(*(tensor.split(ROWS_AT_ONCE) for tensor in (t, n, places)), strict=True)
+    return [Prepared(t, Support.of(t, n), places) for t, n, places in parts]
+
+
+def _log_prob_alike(sampler: Sampler, prepared: list[Prepared]) -> Tensor:
+    """The log-probability of draws, of steps that need not belong together."""
+    found = []
+    for t, support, places in prepared:
+        if isinstance(sampler, AdaptiveSampler):
+            with torch.no_grad():
+                logits = sampler(t.float(), support.n.float()).double()
+            found.append(_log_prob_at(logits, support.n, places))
+        else:
+            found.append(apply_to_all(sampler, support).log_probs.gather(1, places[:, None]).squeeze(1))
+    return torch.cat(found)
 
 
 def _sums_of_answers(steps: Tensor, starts: Tensor, horizons: Sequence[int | None]) -> Tensor:
