@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adaptive_samplers.heuristics import Pipeline, Support, apply_along_answers, apply_to_all, is_stateful
+from adaptive_samplers.heuristics import Pipeline, Processor, Support, apply_along_answers, apply_to_all, is_stateful
+from adaptive_samplers.heuristics.apply import has_learned_step
 from adaptive_samplers.off_policy.draws import RecordedDraws, steps_of_answers
 from adaptive_samplers.samplers.base import AdaptiveSampler
 
@@ -101,8 +102,11 @@ def log_probs_of_beginnings(
         earlier = itself if same is None else torch.where(same[begin:end] < begin, itself, same[begin:end])
         distinct, places = torch.unique(earlier - begin, return_inverse=True)
         once = _prepared(*(part[distinct] for part in own))
-        for number, sampler in enumerate(samplers):
-            steps = _log_prob(sampler, block, own) if _has_state(sampler) else _log_prob_alike(sampler, once)[places]
+        for number, sampler, prepared in _begun_together(samplers, once):
+            if _has_state(sampler):
+                steps = _log_prob(sampler, block, own)
+            else:
+                steps = _log_prob_alike(sampler, prepared)[places]
             if counted is not None:
                 steps = steps.where(counted[begin:end], 0)
             found[number, first:last] = _sums_of_answers(steps, block.starts, horizons)
@@ -165,6 +169,25 @@ def _prepared(t: Tensor, n: Tensor, places: Tensor) -> list[Prepared]:
     """Steps for many samplers, in parts that fit into a core's cache."""
     parts = zip(*(tensor.split(ROWS_AT_ONCE) for tensor in (t, n, places)), strict=True)
     return [Prepared(t, Support.of(t, n), places) for t, n, places in parts]
+
+
+def _begun_together(
+    samplers: Sequence[Sampler], prepared: list[Prepared]
+) -> Iterator[tuple[int, Sampler, list[Prepared]]]:
+    """Each sampler by its number, what it still has to do, and the steps that it does it to.
+
+    Pipelines that begin with the same heuristic, such as all of a grid at one temperature, share what it makes of them.
+    """
+    groups: dict[Processor | None, list[int]] = {}
+    for number, sampler in enumerate(samplers):
+        alone = isinstance(sampler, AdaptiveSampler) or not sampler or has_learned_step(sampler) or is_stateful(sampler)
+        groups.setdefault(None if alone else sampler[0], []).append(number)
+    for first, numbers in groups.items():
+        begun = prepared
+        if first is not None:
+            begun = [part._replace(support=apply_to_all((first,), part.support)) for part in prepared]
+        for number in numbers:
+            yield number, samplers[number] if first is None else samplers[number][1:], begun
 
 
 def _log_prob_alike(sampler: Sampler, prepared: list[Prepared]) -> Tensor:
