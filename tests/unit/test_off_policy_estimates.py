@@ -43,7 +43,8 @@ def test_beginnings_are_sums_of_the_first_steps():
     logged = World.drawn(3, 5, seed=1).logged(BEHAVIORS, seeds=2, seed=2)
     sampler = build_sampler("LocalProbabilityTransform", {"hidden_dims": 8}, seed=1)
     mirostat = configured_pipeline([{"mirostat": {"tau": 4.0, "eta": 0.3}}])
-    samplers = [*TARGETS, sampler, mirostat]
+    alike = ([{"temperature": 0.4}, {"min_p": 0.1}], [], [{"temperature": 0.4}, {"top_p": 0.9}, {"top_k": 3}])
+    samplers = [*TARGETS, sampler, mirostat, *map(configured_pipeline, alike)]
     found = log_probs_of_beginnings(samplers, logged.draws, [2, None, 50], logged.same)
     assert found.shape == (len(samplers), len(logged.draws), 3)
     assert torch.equal(found[:, :, 1], found[:, :, 2])
@@ -60,6 +61,7 @@ def test_blocks_change_nothing(monkeypatch):
     logged = World.drawn(3, 5, seed=1).logged(BEHAVIORS, seeds=3, seed=2)
     whole = log_probs_of_beginnings(TARGETS, logged.draws, [None], logged.same)
     monkeypatch.setattr("adaptive_samplers.off_policy.log_probs.STEPS_AT_ONCE", 12)
+    monkeypatch.setattr("adaptive_samplers.off_policy.log_probs.ROWS_AT_ONCE", 5)
     torch.testing.assert_close(log_probs_of_beginnings(TARGETS, logged.draws, [None], logged.same), whole)
 
 
