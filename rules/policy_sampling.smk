@@ -85,18 +85,20 @@ def of_generation_before(wildcards, path):
     return [f"results/{RUN}/{SAMPLER_GENERATIONS[place - 1]}{path}"]
 
 
-def samplers_of_generation_before(wildcards):
+def earlier_samplers(wildcards):
     """Folders of the learned samplers that join the heuristics of a later generation."""
+    place = SAMPLER_GENERATIONS.index(wildcards.sampler_generation)
+    first = 0 if CONFIG.sampler_generations.keep_earlier else max(place - 1, 0)
     return [
-        folder
+        f"results/{RUN}/{generation}samplers/{sampler}"
+        for generation in SAMPLER_GENERATIONS[first:place]
         for sampler in SAMPLERS_THAT_COMPETE
-        for folder in of_generation_before(wildcards, f"samplers/{sampler}")
     ]
 
 
 def competing_samplers(wildcards):
     """Folders of all learned samplers among the heuristics."""
-    return [*CONFIGURED_SAMPLERS, *samplers_of_generation_before(wildcards)]
+    return [*CONFIGURED_SAMPLERS, *earlier_samplers(wildcards)]
 
 
 def answers_of_generation_before(wildcards):
@@ -105,9 +107,26 @@ def answers_of_generation_before(wildcards):
     return of_generation_before(wildcards, path)
 
 
+def draws_of_generation_before(wildcards):
+    """What the same shard's answers drew in the previous generation, which is reused."""
+    return of_generation_before(wildcards, f"draws/shard={wildcards.shard}.safetensors")
+
+
+def sampler_to_go_on_from(wildcards):
+    """The sampler of the previous generation, for an objective that is trained in rounds."""
+    name = wildcards.objective.removeprefix("_")
+    [objective] = [
+        objective
+        for objective in CONFIG.training.objectives
+        if objective_name(objective) == name
+    ]
+    folder = f"samplers/{wildcards.architecture}/{wildcards.weights}_{name}"
+    return of_generation_before(wildcards, folder) if objective.rounds else []
+
+
 def heuristics_of_generation(wildcards):
-    """The config with the samplers of the previous generation among the pipelines."""
-    folders = samplers_of_generation_before(wildcards)
+    """The config with samplers of earlier generations among the pipelines."""
+    folders = earlier_samplers(wildcards)
     own = config["heuristics"]
     pipelines = own["pipelines"] + [[{"learned": folder}] for folder in folders]
     return config | {"heuristics": own | {"pipelines": pipelines}}

@@ -1,7 +1,24 @@
 # Generations of learned samplers: each later one repeats the whole run with the samplers of the previous one among the
 # heuristics. It uses the rules of the run; this file only compares the generations.
 
+# Samplers that are trained in rounds, and the generations that judge those before them.
+ROUND_ENDINGS = tuple(
+    f"_{objective_name(objective)}"
+    for objective in CONFIG.training.objectives
+    if OBJECTIVES[objective.kind].data.recorded and objective.rounds
+)
+ROUND_SAMPLERS = [name for name in SAMPLERS if name.endswith(ROUND_ENDINGS)]
+ROUNDS = [
+    (place + 1, f"results/{RUN}/{generation}samplers/{sampler}")
+    for place, generation in enumerate(SAMPLER_GENERATIONS)
+    for sampler in ROUND_SAMPLERS
+    if generation
+]
 SAMPLER_GENERATION_FILES = [
+    *expand(
+        f"results/{RUN}/sampler_generations/{{name}}",
+        name=["rounds.csv", "rounds.pdf", "rounds.png"] if ROUNDS else [],
+    ),
     *expand(
         f"results/{RUN}/sampler_generations/{{name}}.csv",
         name=["comparison", "differences"],
@@ -16,6 +33,8 @@ SAMPLER_GENERATION_FILES = [
 
 localrules:
     join_sampler_generations,
+    tabulate_rounds,
+    plot_rounds,
 
 
 rule join_sampler_generations:
@@ -45,3 +64,53 @@ rule join_sampler_generations:
         "Putting the comparisons of all generations of samplers side by side"
     script:
         "../scripts/join_sampler_generations.py"
+
+
+rule tabulate_rounds:
+    input:
+        [folder for _, folder in ROUNDS],
+    output:
+        "results/{run}/sampler_generations/rounds.csv",
+    log:
+        "logs/{run}/tabulate_rounds.log",
+    benchmark:
+        "benchmarks/{run}/tabulate_rounds.tsv"
+    conda:
+        "../envs/language_model.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        generations=[generation for generation, _ in ROUNDS],
+    message:
+        "Putting the verdicts of all rounds into one table"
+    script:
+        "../scripts/tabulate_rounds.py"
+
+
+rule plot_rounds:
+    input:
+        rounds="results/{run}/sampler_generations/rounds.csv",
+    output:
+        expand(
+            "results/{{run}}/sampler_generations/rounds.{format}",
+            format=["pdf", "png"],
+        ),
+    log:
+        "logs/{run}/plot_rounds.log",
+    benchmark:
+        "benchmarks/{run}/plot_rounds.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        **stage("figures"),
+        drawn_by="rounds",
+    message:
+        "Plotting what each round gained"
+    script:
+        "../scripts/plot.py"

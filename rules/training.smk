@@ -38,6 +38,7 @@ rule record_draws:
         prompts=results("prompts.parquet"),
         heuristics=results("heuristics.parquet"),
         candidates=results("candidates.parquet"),
+        others=draws_of_generation_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers already recorded are not read again.
@@ -107,6 +108,7 @@ rule train_on_outcomes:
             allow_missing=True,
         ),
         competing=competing_samplers,
+        previous=sampler_to_go_on_from,
     output:
         directory(results("samplers/{architecture}/{weights}{objective}")),
     log:

@@ -23,7 +23,15 @@ def main(snakemake):
         settings.off_policy.shards,
     )
     model = LanguageModel.from_config(settings, Path(snakemake.input.model))
-    replay(answers, model, model_hash(snakemake.input.model), sketch.top, sketch.tail, Path(snakemake.output[0]))
+    replay(
+        answers,
+        model,
+        model_hash(snakemake.input.model),
+        sketch.top,
+        sketch.tail,
+        Path(snakemake.output[0]),
+        [Path(path) for path in snakemake.input.others],
+    )
 
 
 run_stage(main, snakemake)

@@ -36,6 +36,7 @@ def main(snakemake):
         settings.training,
         settings.run.seed,
         Path(snakemake.output[0]),
+        Path(given.previous[0]) if given.previous else None,
     )
 
 

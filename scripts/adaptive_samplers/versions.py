@@ -27,7 +27,7 @@ STAGE_VERSIONS = {
     "tabulate_labels": 2,
     "replay_distributions": 3,
     "train_sampler": 3,
-    "train_on_outcomes": 1,
+    "train_on_outcomes": 2,
     "estimate_samplers": 1,
     "learn_heuristic": 2,
     "compare_samplers": 1,

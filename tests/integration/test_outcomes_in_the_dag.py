@@ -1,5 +1,7 @@
 """Learning from outcomes in the DAG: what is recorded, trained, estimated and made again."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -80,3 +82,36 @@ def test_another_option_trains_what_it_is_of(work):
     assert planned["train_on_outcomes"] == 1 and not {"train_sampler", "record_draws"} & planned.keys()
     fewer = work.planned("off_policy", config={"off_policy": {"resamples": 60}})
     assert set(fewer) == {"estimate_samplers", "plot_off_policy", "off_policy"}
+
+
+def test_rounds_go_on_from_what_fresh_answers_accept(work):
+    """Three generations: the second judges the first one's sampler, the third the second one's."""
+    rounds = "results/tiny/sampler_generations/rounds"
+    config = {
+        "training": {"objectives": [OUTCOMES[1] | {"rounds": True, "accept_prompts": 2}]},
+        "sampler_generations": {"generations": 3, "keep_earlier": True},
+    }
+    planned = work.planned(f"{rounds}.png", config=config)
+    assert planned["train_on_outcomes"] == 3 and planned["record_draws"] == 4 and "compare_samplers" not in planned
+    done = work.run(f"{rounds}.png", config=config)
+    assert done.returncode == 0, done.stdout
+    table = pd.read_csv(work.folder / f"{rounds}.csv")
+    name = "learned_LocalProbabilityTransform/a0.5_b0.5_c0_outcome"
+    assert table["generation"].tolist() == [1, 2] and table["sampler"].tolist() == [name, f"{name}@2"]
+    assert (table["n_prompts"] == 3).all()
+    generations = [
+        work.folder / "results/tiny" / place for place in ("", "sampler_generation=2", "sampler_generation=3")
+    ]
+    metrics = [
+        read_json(place / "samplers/LocalProbabilityTransform/a0.5_b0.5_c0_outcome/metrics.json")
+        for place in generations
+    ]
+    for before, accepted, now in zip(metrics, table["accepted"], metrics[1:], strict=False):
+        assert now["start"] == (now["round"]["sampler"] if accepted else before["start"])
+    last = read_table("heuristics", generations[2] / "heuristics.parquet")
+    assert {name, f"{name}@2"} < set(last["name"]), "earlier samplers still compete"
+    for shard in range(2):
+        log = work.folder / f"logs/tiny/sampler_generation=2/record_draws/shard={shard}.log"
+        found = re.search(r"(\d+) answers, (\d+) of them not replayed before", log.read_text())
+        assert int(found[2]) < int(found[1]) / 2, "answers of the first generation are taken over"
+    assert not work.planned(f"{rounds}.png", config=config)

@@ -199,6 +199,26 @@ def test_what_was_replayed_before_is_taken_over(tiny_model, training_set, tmp_pa
     assert model.read == 11 and len(SketchShard.load(path).answer_ids) == 2
 
 
+def test_beginnings_of_answers_are_taken_over_and_longer_ones_read(tiny_model, training_set, tmp_path):
+    """As when `off_policy.steps` changes, and from the file of an earlier generation."""
+    model, whole = Counting(tiny_model), answers_of_shard([training_set], 0, 1)
+    short = whole.assign(token_ids=[tokens[:2] for tokens in whole["token_ids"]], finish_reason="length")
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    replay(whole, model, "hash", TOP, TAIL, first)
+    read = model.read
+    replay(short, model, "hash", TOP, TAIL, second, [first])
+    assert model.read == read
+    longer, shorter = SketchShard.load(first), SketchShard.load(second)
+    assert shorter.draws.starts.diff().max() == 2
+    for row in range(len(whole)):
+        begin, span = longer.draws.span(row).start, shorter.draws.span(row)
+        same = longer.draws.steps(slice(begin, begin + span.stop - span.start)), shorter.draws.steps(span)
+        assert all(torch.equal(one, other) for one, other in zip(*same, strict=True))
+    replay(whole, model, "hash", TOP, TAIL, second)
+    lacked = longer.draws.starts.diff() > shorter.draws.starts.diff()
+    assert model.read == read + int(lacked.sum()) and len(SketchShard.load(second).token_ids) == len(longer.token_ids)
+
+
 @pytest.mark.parametrize("change", [{"model_hash": "other"}, {"top": 25, "tail": 15}])
 def test_sketches_of_another_model_or_size_are_not_taken_over(tiny_model, training_set, tmp_path, change):
     model = Counting(tiny_model)

@@ -112,14 +112,16 @@ def pipeline_name(pipeline: Pipeline) -> str:
     """`temperature_0.7+min_p_0.05`: steps in the order in which they are applied.
 
     Of several parameters the names are given too, `quadratic_smoothing_factor_0.2_curve_1`. A learned sampler is named
-    by the end of its path, `learned_{architecture}/{weights}_top{k}`.
+    by the end of its path, `learned_{architecture}/{weights}_top{k}`, and by its generation after the first, `@2`.
     """
     return "+".join(_step_name(step) for step in pipeline)
 
 
 def _step_name(step: Processor) -> str:
     if step.name == LEARNED:
-        return f"{LEARNED}_{'/'.join(PurePath(step.value).parts[-2:])}"
+        parts = PurePath(step.value).parts
+        generation = re.fullmatch(r"sampler_generation=(\d+)", "".join(parts[-4:-3]))
+        return f"{LEARNED}_{'/'.join(parts[-2:])}" + (f"@{generation[1]}" if generation else "")
     if step.name == VERBALIZED:
         return _verbalized_name(*step.values)
     values = [f"{value:g}" for value in step.values]

@@ -201,30 +201,33 @@ def best_behavior(logged: Logged, distance_weight: float) -> int:
     UserError
         If all are stateful.
     """
-    answers, candidates = logged.answers, {}
-    for number, pipeline in enumerate(logged.pipelines):
-        if is_stateful(pipeline):
-            continue
-        mine = np.flatnonzero(answers.behaviors == number)
-        added = answers.rewards[mine] - baselines(answers)[answers.prompts[mine]]
-        candidates[number] = added.mean()
-        if distance_weight:
-            candidates[number] += distance_weight * _mean_distance(logged, mine)
+    usual = baselines(logged.answers)
+    candidates = {
+        number: np.nanmean(own_values(logged, number, distance_weight) - usual)
+        for number, pipeline in enumerate(logged.pipelines)
+        if not is_stateful(pipeline)
+    }
     if not candidates:
         raise UserError("no heuristic is without state, so that none can be what training begins with: add one")
     return max(candidates, key=candidates.get)
 
 
-def _mean_distance(logged: Logged, rows: np.ndarray) -> float:
-    """The mean distance of two of some answers, to the same prompt under different seeds; 0 without any."""
-    found = []
-    for prompt in np.unique(logged.answers.prompts[rows]):
-        of_prompt = rows[logged.answers.prompts[rows] == prompt]
-        if len(of_prompt) > 1:
-            vectors = logged.vectors[torch.from_numpy(logged.answers.draws[of_prompt])]
-            size = len(of_prompt)
-            found.append(float((1 - vectors @ vectors.T).sum()) / (size * (size - 1)))
-    return float(np.mean(found)) if found else 0.0
+def own_values(logged: Logged, behavior: int, distance_weight: float) -> np.ndarray:
+    """What a behavior's own answers to each prompt are worth, `[P]`; NaN without any.
+
+    That is the mean reward and, where it counts, the mean distance of two answers under different seeds.
+    """
+    answers = logged.answers
+    found = np.full(len(logged.prompt_ids), np.nan)
+    mine = np.flatnonzero(answers.behaviors == behavior)
+    for prompt in np.unique(answers.prompts[mine]):
+        rows = mine[answers.prompts[mine] == prompt]
+        found[prompt] = answers.rewards[rows].mean()
+        if distance_weight and len(rows) > 1:
+            vectors = logged.vectors[torch.from_numpy(answers.draws[rows])]
+            pairs = len(rows) * (len(rows) - 1)
+            found[prompt] += distance_weight * float((1 - vectors @ vectors.T).sum()) / pairs
+    return found
 
 
 def longest_horizon(answers: LoggedAnswers, log_probs: np.ndarray, number: int, least: float) -> int:

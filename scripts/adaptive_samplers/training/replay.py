@@ -57,13 +57,17 @@ class SketchShard:
     draws: RecordedDraws
 
     def take_over(self, earlier: "SketchShard") -> np.ndarray:
-        """Copy the sketches of answers that an earlier shard has; which of this shard's answers these are, `[A]`."""
+        """Copy the sketches of answers that an earlier shard has, in full or more; which these are, `[A]`."""
         places = {answer: place for place, answer in enumerate(earlier.answer_ids)}
-        found = [places.get(answer) for answer in self.answer_ids]
-        for row, place in enumerate(found):
-            if place is not None:
-                self.fill(row, earlier.draws.steps(earlier.draws.span(place)))
-        return np.array([place is not None for place in found], dtype=bool)
+        wanted, there = (shard.draws.starts.diff().tolist() for shard in (self, earlier))
+        found = np.zeros(len(self.answer_ids), dtype=bool)
+        for row, answer in enumerate(self.answer_ids):
+            place = places.get(answer)
+            if place is not None and there[place] >= wanted[row]:
+                begin = earlier.draws.span(place).start
+                self.fill(row, earlier.draws.steps(slice(begin, begin + wanted[row])))
+                found[row] = True
+        return found
 
     def fill(self, answer: int, steps: Sequence[Tensor]) -> None:
         """Set the steps of an answer, as `RecordedDraws.steps` gives them."""
@@ -115,12 +119,20 @@ def answers_of_shard(training_sets: Sequence[pd.DataFrame], shard: int, shards: 
     return answers[mine].sort_values("answer_id", ignore_index=True)
 
 
-def replay(answers: pd.DataFrame, model: "LanguageModel", model_hash: str, top: int, tail: int, path: Path) -> None:
+def replay(
+    answers: pd.DataFrame,
+    model: "LanguageModel",
+    model_hash: str,
+    top: int,
+    tail: int,
+    path: Path,
+    others: Sequence[Path] = (),
+) -> None:
     """Sketch every token-step of `answers` into the shard at `path`.
 
-    The steps of an answer are its tokens and, if it ended by itself, the choice to end. Sketches already in the file,
-    made by the same model with the same numbers of points, are reused; so are those in `{path}.part.*`, where a killed
-    job leaves its progress.
+    The steps of an answer are its tokens and, if it ended by itself, the choice to end. Sketches already in the file or
+    in `others`, made by the same model with the same numbers of points, are reused; so are those in `{path}.part.*`,
+    where a killed job leaves its progress.
 
     Raises
     ------
@@ -139,7 +151,7 @@ def replay(answers: pd.DataFrame, model: "LanguageModel", model_hash: str, top: 
         return known
 
     # Batches are made of all answers that the file lacks, so that they are the same after a kill.
-    new = np.flatnonzero(~taken_over([path]))
+    new = np.flatnonzero(~taken_over([path, *others]))
     done = set(np.flatnonzero(taken_over(parts)[new]).tolist())
     left = len(new) - len(done)
     say(f"{len(answers)} answers, {left} of them not replayed before")

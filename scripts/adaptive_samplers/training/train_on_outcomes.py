@@ -28,6 +28,7 @@ from adaptive_samplers.training.outcomes import (
     longest_horizon,
     outcomes_of,
 )
+from adaptive_samplers.training.rounds import start_of_round, take_over_weights
 from adaptive_samplers.training.trainer import TokenSteps, TrainingSettings, evaluate, train
 
 # Among these a horizon is chosen.
@@ -45,6 +46,7 @@ def train_on_outcomes(
     training: Training,
     seed: int,
     output: Path,
+    previous: Path | None = None,
 ) -> None:
     """Imitate a heuristic on the answers of the train split, then raise what its own answers are worth.
 
@@ -56,6 +58,7 @@ def train_on_outcomes(
     logged : the answers of the splits `train` and `validation`.
     weights : of the labels, `{diversity, quality, correctness}`.
     objective : with a `kind`.
+    previous : the previous generation's sampler of the same name, for a round; see `rounds`.
 
     Raises
     ------
@@ -63,7 +66,12 @@ def train_on_outcomes(
         If the heuristic to begin with did not answer, or has a state that no sampler without one can imitate.
     """
     of_training, distance_weight = logged["train"], distance_weight_of(objective, weights)
-    start = _start(of_training, objective, distance_weight)
+    verdict = None
+    if previous is None:
+        start = _start(of_training, objective, distance_weight)
+    else:
+        pipeline, verdict = start_of_round(previous, logged["validation"], distance_weight, objective, seed)
+        start = of_training.pipelines.index(pipeline)
     horizon = objective.horizon
     if horizon is None:
         log_probs = behavior_log_probs(of_training, objective.sure, HORIZONS)
@@ -73,7 +81,11 @@ def train_on_outcomes(
 
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     sampler = build_sampler(architecture, options.model_dump(), seed).to(choose_device("auto"))
-    imitated = _imitate(sampler, of_training.pipelines[start], logged, training, objective, seed, checkpoint / "start")
+    imitated = 0.0
+    if not take_over_weights(sampler, of_training.pipelines[start]):
+        imitated = _imitate(
+            sampler, of_training.pipelines[start], logged, training, objective, seed, checkpoint / "start"
+        )
     outcomes = {
         split: with_reference(outcomes_of(read, objective, distance_weight, horizon), sampler)
         for split, read in logged.items()
@@ -96,8 +108,10 @@ def train_on_outcomes(
         "prompts": len(outcomes["validation"]),
         "split": "validation",
         "start": name,
+        "start_processors": [step.describe() for step in of_training.pipelines[start]],
         "start_kl": imitated,
         "horizon": horizon,
+        "round": verdict and verdict._asdict(),
     }
     say(f"{architecture}: loss {metrics['loss']:.4f} (validation)")
     with atomic_output(output) as temporary:

@@ -128,6 +128,25 @@ def check_sampler_generations(config: dict, problems: Problems, base_folder: Pat
         if name not in known:
             message = f"'{name}' is no sampler of this run; allowed: {join(known, 'or')}{suggest(name, known)}"
             problems.add(("sampler_generations", "samplers", i), message)
+    generations, objectives = config["sampler_generations"], config["training"]["objectives"]
+    for i, objective in enumerate(objectives):
+        if not objective.get("rounds"):
+            continue
+        path: KeyPath = ("training", "objectives", i, "rounds")
+        if generations["generations"] > 2 and not generations["keep_earlier"]:
+            problems.add(
+                path,
+                "true compares each sampler with the one that it began with, which after two generations competes no "
+                "more; allowed: false, or true with sampler_generations.keep_earlier",
+            )
+        ending = f"_{objective.get('name') or objective['kind']}"
+        rounds = [name for name in known if name.endswith(ending)]
+        if missing := sorted(set(rounds) - set(generations["samplers"] or known)):
+            problems.add(
+                path,
+                f"true needs the answers of {missing[0]} in the next generation; allowed: false, or true with the "
+                "sampler in sampler_generations.samplers",
+            )
 
 
 def check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:

@@ -151,3 +151,8 @@ class SamplerGenerations(Section):
         default=[],
         unique=True,
     )
+    keep_earlier: bool = key(
+        "Whether the samplers of all earlier generations compete, instead of the previous one's alone; objectives "
+        "with `rounds` need it.",
+        default=False,
+    )

@@ -65,6 +65,17 @@ class FromOutcomes(Section):
         "The heuristic that training begins with, by its name in the `heuristics` table; `null`: the best.",
         default=None,
     )
+    rounds: bool = key(
+        "Whether, in later generations of samplers, training goes on from the previous generation's sampler, if its "
+        "own answers were better than those of what it began with (docs/iteration.md).",
+        default=False,
+    )
+    accept_confidence: float = key(
+        "Confidence of the interval of that difference, which must be above 0.", default=0.9, gt=0, lt=1
+    )
+    accept_prompts: int = key(
+        "Validation prompts that the comparison needs; with fewer, no sampler is accepted.", default=100, ge=2
+    )
     start_steps: int = key("Steps in which it is imitated.", default=300, ge=1, le=1000000)
     steps: int = key("Steps after that.", default=40, ge=1, le=1000000)
     prompts: int = key("Prompts in a batch, with all their answers.", default=64, ge=1, le=100000)
