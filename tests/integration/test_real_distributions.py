@@ -96,6 +96,7 @@ def test_recorded_draws_give_the_probabilities_of_all_tokens(model):
     """On the model's own distributions, under the heuristics of the default config together."""
     heuristics = typed_config(load_config(read_config("config.yaml"), REPOSITORY)).heuristics
     pipelines = [pipeline for block in heuristics.grid for pipeline in grid_pipelines(block)]
+    pipelines += map(configured_pipeline, heuristics.pipelines)
     prompt = model.encode_chat([{"role": "user", "content": "Go on."}])
     [(_, logits)] = model.answer_logits([(prompt, model.tokenizer(TEXT)["input_ids"])], 1)
     drawn = drawn_from(logits)
