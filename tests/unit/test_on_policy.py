@@ -1,7 +1,10 @@
 """On-policy training: the loss against plain loops, and a sampler that learns from its own answers in a known world."""
 
 import itertools
+import json
 import math
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,12 +13,19 @@ import torch
 from outcome_world import World
 
 from adaptive_samplers.config.model.on_policy import OnPolicy
+from adaptive_samplers.config.model.training import SketchSize
+from adaptive_samplers.engines.base import Completion, kept_open
+from adaptive_samplers.engines.sglang_engine import SGLangEngine
+from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.generation import GenerationSettings
 from adaptive_samplers.heuristics import configured_pipeline
+from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.off_policy import log_prob_of_draws
 from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.tables import KEY, read_table
 from adaptive_samplers.training import on_policy
-from adaptive_samplers.training.on_policy import Answers, improve, prompts_to_learn_from
+from adaptive_samplers.training.on_policy import Answering, Answers, improve, prompts_to_learn_from
 from adaptive_samplers.training.policy_gradient import PolicyBatch, group_advantages, policy_loss
 
 SIMPLE = ("SimpleDistributionAwareTransform", {"hidden_dims": 16, "use_dynamic_truncation": True})
@@ -255,3 +265,144 @@ def test_prompts_without_a_verifier_teach_nothing():
     assert found["train"]["prompt_id"].tolist() == ["a", "c"] and found["validation"].empty
     with pytest.raises(UserError, match=r"no prompt of the train split has a verifier.*on_policy\.reward"):
         prompts_to_learn_from(prompts[prompts["split"] == "test"])
+
+
+PROMPTS = pd.DataFrame(
+    [
+        {
+            "prompt_id": f"{number:016x}",
+            "dataset": "own",
+            "kind": "verifiable",
+            "messages": json.dumps([{"role": "user", "content": f"Say {number}."}]),
+            "verifier": "regex",
+            "ground_truth": json.dumps(r"[a-m]\W*$"),
+            "split": "validation" if number > 3 else "train",
+        }
+        for number in range(6)
+    ]
+)
+
+
+@pytest.fixture
+def answering(tiny_model, tmp_path):
+    """How a sampler answers with a tiny model."""
+
+    def made(folder="answers", engine=None, **changes):
+        generation = GenerationSettings(run_seed=1, max_new_tokens=5, stop=changes.pop("stop", ()), dtype="float32")
+        return Answering(
+            prompts=prompts_to_learn_from(PROMPTS),
+            engine=engine or TransformersEngine(tiny_model, batch_size=16),
+            reader=tiny_model,
+            model_hash="hash",
+            generation=generation,
+            options=OnPolicy(prompts=3, answers=4, evaluation_prompts=2, reward={"correctness": 2.0}),
+            sketch=SketchSize(top=64, tail=16),
+            verification=Verification(),
+            most_failed=0.0,
+            most_crashed=0.0,
+            processes=1,
+            folder=tmp_path / folder,
+            **changes,
+        )
+
+    return made
+
+
+def rows_and_draws(candidates, logged):
+    """Each answer's row and the log-probabilities that were recorded of its draws."""
+    rows = candidates.sort_values(KEY).itertuples()
+    for row, number in zip(rows, logged.answers.draws.tolist(), strict=True):
+        yield row, logged.draws.log_probs[logged.draws.span(number)]
+
+
+def test_answers_of_a_step_are_judged_recorded_and_fresh(answering, tmp_path):
+    sampler, own = build_sampler(*SIMPLE, seed=3), answering()
+    found = own.collect(sampler, 0)
+    candidates = read_table("candidates", tmp_path / "answers/train/step=0/candidates.parquet")
+    verdicts = read_table("correctness", tmp_path / "answers/train/step=0/correctness.parquet")
+    assert len(candidates) == len(found.logged.answers) == 12 and found.failed == 0
+    assert candidates["prompt_id"].nunique() == 3
+    assert sorted(found.logged.answers.rewards) == sorted(2.0 * verdicts["score"].astype(float))
+    for row, draws in rows_and_draws(candidates, found.logged):
+        assert draws[: len(row.token_ids)].tolist() == pytest.approx(row.token_logprobs, abs=1e-4)
+        assert len(draws) == len(row.token_ids) + (row.finish_reason == "stop")
+    # New uniform numbers in each step, and the answers of the step before are gone.
+    other = own.collect(sampler, 1)
+    assert not (tmp_path / "answers/train/step=0").exists() and (tmp_path / "answers/train/step=1").exists()
+    again = read_table("candidates", tmp_path / "answers/train/step=1/candidates.parquet")
+    assert not set(again["sample_seed"]) & set(candidates["sample_seed"]) and other.logged.prompt_ids
+    # What is measured is the same whenever it is.
+    assert own.measure(sampler, 0) == own.measure(sampler, 7) is not None
+
+
+def test_a_step_that_was_begun_is_taken_up(answering, tmp_path):
+    sampler = build_sampler(*SIMPLE, seed=3)
+    first = answering().collect(sampler, 2).logged
+
+    class NoEngine(TransformersEngine):
+        def generate(self, requests):
+            assert not requests, "answers were there"
+            return iter(())
+
+    engine = NoEngine(answering().reader, 16)
+    second = answering(engine=engine).collect(sampler, 2).logged
+    assert np.array_equal(first.answers.rewards, second.answers.rewards)
+    assert torch.equal(first.draws.log_probs, second.draws.log_probs)
+
+
+def test_answers_that_fail_stop_training_or_are_left_out(answering, tmp_path):
+    class Failing(TransformersEngine):
+        def generate(self, requests):
+            for completion in super().generate(requests):
+                yield Completion(completion.index, error="lost") if completion.index == 0 else completion
+
+    engine = Failing(answering().reader, 16)
+    with pytest.raises(UserError, match=r"1 of 12 answers failed, more than generation\.tolerance \(0\).*lost"):
+        answering(engine=engine).collect(build_sampler(*SIMPLE, seed=3), 0)
+    tolerant = replace(answering("tolerant", engine), most_failed=0.2)
+    found = tolerant.collect(build_sampler(*SIMPLE, seed=3), 0)
+    assert found.failed == 1 and len(found.logged.answers) == 11
+
+
+def test_an_end_that_a_string_made_is_no_draw(answering):
+    sampler = build_sampler(*SIMPLE, seed=3)
+    free = answering("free")
+    free.collect(sampler, 0)
+    text = read_table("candidates", free.folder / "train/step=0/candidates.parquet")["text"]
+    own = answering(stop=(max(text, key=len)[2],))
+    found = own.collect(sampler, 0).logged
+    cut = 0
+    for row, draws in rows_and_draws(read_table("candidates", own.folder / "train/step=0/candidates.parquet"), found):
+        was_cut = own.generation.stop[0] in own.engine.decode(row.token_ids)
+        assert len(draws) == len(row.token_ids) + (row.finish_reason == "stop" and not was_cut)
+        cut += was_cut
+    assert cut
+
+
+def test_other_answers_have_another_fingerprint(answering):
+    known = answering().fingerprint()
+    assert json.dumps(known) == json.dumps(answering("elsewhere").fingerprint())
+    changed = replace(answering(), options=answering().options.model_copy(update={"answers": 5}))
+    assert changed.fingerprint() != known
+    named = replace(answering(), options=answering().options.model_copy(update={"sampler": "a/b"}))
+    assert named.fingerprint() == known
+
+
+def test_a_server_stays_up_for_many_calls():
+    started = []
+
+    @contextmanager
+    def serve():
+        started.append("up")
+        yield "pool"
+        started.append("down")
+
+    with kept_open(SGLangEngine(None, serve)) as engine:
+        for _ in range(2):
+            with engine.serve() as pool:
+                assert pool == "pool"
+        assert started == ["up"]
+    assert started == ["up", "down"]
+    plain = object()
+    with kept_open(plain) as same:
+        assert same is plain

@@ -80,7 +80,8 @@ class PolicyBatch:
         unused = np.zeros(len(logged.answers)), torch.zeros(found)
         counted = torch.ones(steps, dtype=torch.bool)
         answers = Outcomes(logged.draws, logged.answers, counted, logged.same, *unused).select(slice(None), device)
-        advantages = group_advantages(answers.reward, answers.prompt)
+        # On the CPU: GPUs add up in no certain order.
+        advantages = group_advantages(answers.reward.cpu(), answers.prompt.cpu()).to(device)
         sums = torch.zeros(found, device=device)
         with torch.no_grad():
             [log_probs] = in_parts(lambda t, n, places: (log_prob_at(sampler(t, n), n, places),), answers)
