@@ -80,7 +80,8 @@ def improve(
     """Train `sampler` in place, on its device, on answers of its own.
 
     A checkpoint from the same beginning is resumed, and training then ends as without the interruption; any other is
-    replaced. A step of which no prompt has answers of different worth changes nothing but by `options.kl`.
+    replaced. A step of which no prompt has answers of different worth only pulls toward the beginning, by `options.kl`,
+    and changes nothing where that is 0.
 
     Parameters
     ----------
