@@ -37,6 +37,7 @@ include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/label_summary.smk"
 include: "rules/off_policy.smk"
+include: "rules/on_policy.smk"
 include: "rules/learnability.smk"
 include: "rules/repeated_sampling.smk"
 include: "rules/figures.smk"
@@ -65,6 +66,7 @@ localrules:
     learnability,
     repeated_sampling,
     off_policy,
+    on_policy,
     report,
     policy_samples,
     slice_policy_prompts,
@@ -139,6 +141,11 @@ rule off_policy:
     input:
         OFF_POLICY_FILES,
         expand(f"results/{RUN}/{{file}}", file=FIGURE_FILES["off_policy"]),
+
+
+rule on_policy:
+    input:
+        ON_POLICY_FILES,
 
 
 rule report:

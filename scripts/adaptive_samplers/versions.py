@@ -28,6 +28,7 @@ STAGE_VERSIONS = {
     "replay_distributions": 3,
     "train_sampler": 3,
     "train_on_outcomes": 2,
+    "train_on_policy": 1,
     "estimate_samplers": 1,
     "learn_heuristic": 2,
     "compare_samplers": 1,

@@ -12,7 +12,7 @@ from support import REPOSITORY, SMOKE, changed, of_workflow, working_directory
 
 # What scripts call to run a model. Training a sampler needs no language model, and is quick on a CPU.
 RUNS_A_MODEL = {"LanguageModel", "build_engine", "embed_texts", "train_policy"}
-SAMPLING = {"generate_candidates", "sample_with_sampler", "sample_policy", "sample_iteration"}
+SAMPLING = {"generate_candidates", "sample_with_sampler", "sample_policy", "sample_iteration", "train_on_policy"}
 LIST_RULES = """{
     rule.name: (rule.script, rule.resources["gpu"].value if "gpu" in rule.resources else 0)
     for rule in workflow.rules
@@ -40,7 +40,7 @@ def test_rules_that_run_a_model_ask_for_a_gpu_and_no_others_do(tmp_path):
     assert {Path(script).name for script, _ in rules.values()} >= {"train_sampler.py", "write_report.py"}
     wanted = {rule: int(runs_a_model(Path(script).name)) for rule, (script, _) in rules.items()}
     assert {rule: gpus for rule, (_, gpus) in rules.items()} == wanted
-    assert sum(wanted.values()) == 13
+    assert sum(wanted.values()) == 14
 
 
 def test_on_the_cpu_no_rule_asks_for_one(tmp_path):

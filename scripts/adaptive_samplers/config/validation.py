@@ -80,5 +80,6 @@ def _unknown_key(key: str, schema: Schema) -> str:
         elsewhere = [known.path for known in known_keys() if known.path.rsplit(".", 1)[-1] == key]
         # Rather one that is there once than one of the entries of a list.
         meant = [path for path in elsewhere if "[]" not in path] or elsewhere
-        suggestion = f". Did you mean '{meant[0]}'?" if len(meant) == 1 else ""
+        quoted = join([f"'{path}'" for path in meant], "or")
+        suggestion = f". Did you mean {quoted}?" if 0 < len(meant) < 3 else ""
     return f"unknown {schema.get('x-noun', 'key')}; allowed: {join(here)}{suggestion}"

@@ -1,6 +1,7 @@
 """The input and output of every engine."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -86,6 +87,15 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield completions as answers finish, in any order, one for each request."""
         ...
+
+
+def kept_open(engine: Engine) -> AbstractContextManager[Engine]:
+    """An engine for many calls of `generate`: one that starts a server for a call keeps it running for all of them.
+
+    An engine of which this holds has a method `kept_open`, which gives such an engine.
+    """
+    own = getattr(engine, "kept_open", None)
+    return nullcontext(engine) if own is None else own()
 
 
 def sampler_hashes(pipelines: Iterable[Pipeline]) -> dict[str, str]:

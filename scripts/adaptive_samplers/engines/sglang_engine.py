@@ -1,7 +1,7 @@
 """Generation by SGLang servers: one that the job owns, or external endpoints."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ class SGLangEngine:
     def __init__(self, tokenizer: ChatTokenizer, serve: Callable[[], AbstractContextManager[EndpointPool]]) -> None:
         self.tokenizer = tokenizer
         self.serve = serve
+
+    @contextmanager
+    def kept_open(self) -> Iterator["SGLangEngine"]:
+        """An engine that has the service as long as the context lasts, rather than for each call of `generate`."""
+        with self.serve() as pool:
+            yield SGLangEngine(self.tokenizer, lambda: nullcontext(pool))
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         """The token ids of a conversation, up to where the assistant's answer begins."""

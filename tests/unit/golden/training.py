@@ -7,6 +7,7 @@ import pandas as pd
 from outcome_world import World
 
 from adaptive_samplers.config.model.off_policy import OffPolicy
+from adaptive_samplers.config.model.on_policy import OnPolicy
 from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.evaluation import compare_samplers, paired_differences
 from adaptive_samplers.files import read_json
@@ -30,6 +31,7 @@ from adaptive_samplers.selection import (
 from adaptive_samplers.tables import to_arrow
 from adaptive_samplers.training import TrainingSettings, evaluate, train
 from adaptive_samplers.training.learnability import learn_heuristic
+from adaptive_samplers.training.on_policy import Answers, improve
 from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, token_steps
 from adaptive_samplers.training.train_on_outcomes import train_on_outcomes
 from golden.inputs import FEW, HEURISTICS, PROMPTS, FixedModel, FixedWords, candidates, label_tables, training_rows
@@ -124,6 +126,23 @@ def golden_outcomes(folder: Path):
         train_on_outcomes(*arguments, folder / kind)
         results.append([read_json(folder / kind / "metrics.json"), pd.read_csv(folder / kind / "curves.csv")])
     return results
+
+
+def golden_on_policy(folder: Path):
+    """With answers that are the same whatever the sampler has learned: what it draws may turn on the last digit."""
+    sampler = build_sampler("LocalProbabilityTransform", {"hidden_dims": 6}, seed=1)
+    behaviors = {1.0: BEHAVIORS[1.0]}
+    options = OnPolicy(steps=3, updates=2, kl=0.1, evaluate_every=2, learning_rate=0.01)
+    curves = improve(
+        sampler,
+        lambda _, step: Answers(outcomes().logged(behaviors, 4, seed=step), 0),
+        lambda sampler, _: float(outcomes().value(sampler).mean()),
+        options,
+        1.0,
+        "golden",
+        folder / "checkpoint.safetensors",
+    )
+    return pd.DataFrame(curves)
 
 
 def golden_estimates(_):

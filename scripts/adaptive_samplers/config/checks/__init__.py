@@ -10,6 +10,7 @@ from adaptive_samplers.config.checks.labels import check_judge, check_overlap
 from adaptive_samplers.config.checks.policies import check_iteration, check_policy_samples, check_preferences
 from adaptive_samplers.config.checks.training import (
     check_objectives,
+    check_on_policy,
     check_repeated_sampling,
     check_sampler_generations,
     check_samplers,
@@ -37,6 +38,7 @@ CHECKS: Sequence[Callable[[dict, Problems, Path], None]] = (
     check_serving,
     check_training,
     check_training_objectives,
+    check_on_policy,
     check_overlap,
     check_preferences,
     check_repeated_sampling,

@@ -123,13 +123,15 @@ def check_training_objectives(config: dict, problems: Problems, base_folder: Pat
 def check_sampler_generations(config: dict, problems: Problems, base_folder: Path) -> None:
     if not all(problems.clean(part) for part in ("sampler_generations", "samplers", "scoring", "training")):
         return
-    known = sampler_names(typed_config({key: config[key] for key in ("samplers", "scoring", "training")}))
     for i, name in enumerate(config["sampler_generations"]["samplers"]):
-        if name not in known:
-            message = f"'{name}' is no sampler of this run; allowed: {join(known, 'or')}{suggest(name, known)}"
-            problems.add(("sampler_generations", "samplers", i), message)
-    generations, objectives = config["sampler_generations"], config["training"]["objectives"]
-    for i, objective in enumerate(objectives):
+        _check_sampler(name, ("sampler_generations", "samplers", i), config, problems)
+    _check_rounds(config, problems)
+
+
+def _check_rounds(config: dict, problems: Problems) -> None:
+    """That each sampler that is trained in rounds meets in later generations what it is compared with."""
+    generations, known = config["sampler_generations"], _sampler_names(config)
+    for i, objective in enumerate(config["training"]["objectives"]):
         if not objective.get("rounds"):
             continue
         path: KeyPath = ("training", "objectives", i, "rounds")
@@ -147,6 +149,33 @@ def check_sampler_generations(config: dict, problems: Problems, base_folder: Pat
                 f"true needs the answers of {missing[0]} in the next generation; allowed: false, or true with the "
                 "sampler in sampler_generations.samplers",
             )
+
+
+def _sampler_names(config: dict) -> list[str]:
+    return sampler_names(typed_config({key: config[key] for key in ("samplers", "scoring", "training")}))
+
+
+def _check_sampler(name: str, path: KeyPath, config: dict, problems: Problems) -> None:
+    """That the run trains a sampler of this name."""
+    known = _sampler_names(config)
+    if name not in known:
+        problems.add(path, f"'{name}' is no sampler of this run; allowed: {join(known, 'or')}{suggest(name, known)}")
+
+
+def check_on_policy(config: dict, problems: Problems, base_folder: Path) -> None:
+    """That the sampler to begin with is one of the run's, and that verifiers alone judge its answers."""
+    path: KeyPath = ("on_policy", "reward")
+    if problems.clean(*path):
+        for label in ("quality", "diversity"):
+            if weight := at(config, path)[label]:
+                problems.add(
+                    (*path, label),
+                    f"{show(weight)}: {label} compares answers with those of other samplers or seeds, which are not "
+                    "there while a sampler is trained; allowed: 0",
+                )
+    name = config["on_policy"]["sampler"] if problems.clean("on_policy", "sampler") else None
+    if name is not None and all(problems.clean(part) for part in ("samplers", "scoring", "training")):
+        _check_sampler(name, ("on_policy", "sampler"), config, problems)
 
 
 def check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:

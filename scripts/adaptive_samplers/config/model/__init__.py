@@ -9,6 +9,7 @@ from adaptive_samplers.config.model.generation import Generation
 from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.labels import Labels
 from adaptive_samplers.config.model.off_policy import OffPolicy
+from adaptive_samplers.config.model.on_policy import OnPolicy
 from adaptive_samplers.config.model.policies import Iteration, PolicySamples, SamplerGenerations
 from adaptive_samplers.config.model.preferences import Preferences, Report
 from adaptive_samplers.config.model.prompts import PromptSettings
@@ -63,6 +64,7 @@ class Config(Section):
     )
     training: Training = section(Training, affects=("train_sampler", "train_on_outcomes", "learn_heuristic"))
     off_policy: OffPolicy = section(OffPolicy, affects=("estimate_samplers",))
+    on_policy: OnPolicy = section(OnPolicy, affects=("train_on_policy",))
     evaluation: Evaluation = section(Evaluation, affects=())
     policy_samples: PolicySamples = section(PolicySamples, affects=())
     iteration: Iteration = section(Iteration, affects=("plan_iterations",))

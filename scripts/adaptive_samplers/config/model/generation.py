@@ -106,18 +106,18 @@ class Generation(Section):
         "The inference engine: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
         "(docs/serving.md).",
         default="transformers",
-        affects=("generate_candidates", "sample_with_sampler", "sample_policy"),
+        affects=("generate_candidates", "sample_with_sampler", "sample_policy", "train_on_policy"),
     )
     max_new_tokens: Tokens | TokensByKind = key(
         "Longest answer in tokens: one number, or a map with a number for each kind of prompt.",
         default=512,
-        affects=("generate_candidates", "sample_with_sampler", "sample_policy"),
+        affects=("generate_candidates", "sample_with_sampler", "sample_policy", "train_on_policy"),
     )
     stop: list[Text] = key(
         "Strings that end an answer, in addition to the model's own end-of-turn tokens.",
         default=[],
         unique=True,
-        affects=("generate_candidates", "sample_with_sampler", "sample_policy"),
+        affects=("generate_candidates", "sample_with_sampler", "sample_policy", "train_on_policy"),
     )
     shards: int = key(
         "Jobs per seed. Choose it so that a job lasts about an hour; answers do not depend on it.",
@@ -133,6 +133,6 @@ class Generation(Section):
         default=0.0,
         ge=0,
         le=1,
-        affects=("verify_candidates",),
+        affects=("verify_candidates", "train_on_policy"),
     )
     adaptive: AdaptiveBudgets = section(AdaptiveBudgets, affects=("allocate_budget",))

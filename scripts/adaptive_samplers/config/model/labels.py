@@ -209,6 +209,8 @@ class Labels(Section):
     )
     quality: Quality = section(Quality, affects=("label_quality",))
     correctness: Correctness = section(
-        Correctness, read_by=("collect_prompts",), affects=("label_correctness", "extract_final_answers")
+        Correctness,
+        read_by=("collect_prompts",),
+        affects=("label_correctness", "extract_final_answers", "train_on_policy"),
     )
     overlap: OverlapSettings = section(OverlapSettings, affects=())

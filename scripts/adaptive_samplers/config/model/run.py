@@ -21,6 +21,7 @@ class Run(Section):
             "label_quality",
             "train_sampler",
             "train_on_outcomes",
+            "train_on_policy",
             "estimate_samplers",
             "sample_with_sampler",
             "compare_samplers",

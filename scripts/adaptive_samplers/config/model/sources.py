@@ -97,6 +97,7 @@ class BaseModelSettings(FetchedModel):
             "probe_distributions",
             "sample_policy",
             "score_iteration",
+            "train_on_policy",
         ),
     )
     device: str = key(

@@ -27,7 +27,8 @@ class Training(Section):
     """How the samplers are trained on sketches of the base model's distributions."""
 
     sketch: SketchSize = section(
-        SketchSize, affects=("replay_distributions", "record_draws", "train_sampler", "train_on_outcomes")
+        SketchSize,
+        affects=("replay_distributions", "record_draws", "train_sampler", "train_on_outcomes", "train_on_policy"),
     )
     replay_shards: int = key(
         "Jobs that share the replay of selected answers.",
@@ -54,7 +55,12 @@ class Training(Section):
     batch_size: int = key("Token-steps (one distribution and its target) in a batch.", default=256, ge=1, le=100000)
     steps: int = key("Maximum number of optimizer steps.", default=4000, ge=1, le=100000000, affects=("train_sampler",))
     warmup_steps: int = key("Steps over which the learning rate rises from 0; at most `steps`.", default=200, ge=0)
-    gradient_clip: float = key("Largest norm of the gradient, above 0.", default=1.0, gt=0)
+    gradient_clip: float = key(
+        "Largest norm of the gradient, above 0.",
+        default=1.0,
+        gt=0,
+        affects=("train_sampler", "train_on_outcomes", "train_on_policy", "learn_heuristic"),
+    )
     precision: Literal["float32", "bfloat16"] = key(
         "Precision of matrix products; weights, losses and validation are always float32.", default="float32"
     )

@@ -7,6 +7,7 @@ behind are kept away by penalties on the effective number of answers and on the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -75,17 +76,26 @@ def loss(options: Outcome, predict: Predict, batch: OutcomeBatch) -> OutcomeTerm
 def log_prob_of_batch(predict: Predict, batch: OutcomeBatch) -> Tensor:
     """The log-probability of the steps that count of each distinct answer, `[D]` nats."""
 
-    def of_steps(t: Tensor, n: Tensor, places: Tensor) -> Tensor:
-        logits = predict(t, n)
-        return logits.gather(1, places[:, None]).squeeze(1) - (logits + n.log()).logsumexp(-1)
+    def of_rows(t: Tensor, n: Tensor, places: Tensor) -> tuple[Tensor]:
+        return (log_prob_at(predict(t, n), n, places),)
 
+    steps = in_parts(of_rows, batch)[0][batch.steps]
+    return torch.zeros_like(batch.reference).index_add(0, batch.draw_of_step, steps)
+
+
+def log_prob_at(logits: Tensor, n: Tensor, places: Tensor) -> Tensor:
+    """The log-probability of one token at a point of each row, `[M]` nats, from logits and counts `[M, S]`."""
+    return logits.gather(1, places[:, None]).squeeze(1) - (logits + n.log()).logsumexp(-1)
+
+
+def in_parts(of_rows: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]], batch: OutcomeBatch) -> list[Tensor]:
+    """What a function makes of `t`, `n` and `places` of all rows, some at a time: tensors `[M]`."""
     found = []
     for first in range(0, len(batch.t), STEPS_AT_ONCE):
         part = slice(first, first + STEPS_AT_ONCE)
         # What lies between is computed again on the way back: it would be gigabytes.
-        found.append(checkpoint(of_steps, batch.t[part], batch.n[part], batch.places[part], use_reentrant=False))
-    steps = torch.cat(found)[batch.steps]
-    return torch.zeros_like(batch.reference).index_add(0, batch.draw_of_step, steps)
+        found.append(checkpoint(of_rows, batch.t[part], batch.n[part], batch.places[part], use_reentrant=False))
+    return [torch.cat(tensors) for tensors in zip(*found, strict=True)]
 
 
 def gains_of_answers(log_probs: Tensor, batch: OutcomeBatch) -> Tensor:
