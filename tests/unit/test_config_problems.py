@@ -314,6 +314,30 @@ BAD_CONFIGS = [
     ("heuristics.grid.1.temperatures", ["x"], "heuristics.grid[1].temperatures[0]", ["'x' is text", "temperature"]),
     ("heuristics.pipelines.0.0", {"min_p": 2}, "heuristics.pipelines[0][0].min_p", ["2 is out of range for min_p"]),
     ("heuristics.pipelines.0.0", {"top_k": 5, "top_p": 1}, "heuristics.pipelines[0][0]", ["2 keys", "one processor"]),
+    (
+        "heuristics.pipelines.0.0",
+        {"learned": {"path": "sampler"}},
+        "heuristics.pipelines[0][0].learned.preference",
+        ["is missing", "a map of path", "write the folder alone"],
+    ),
+    (
+        "heuristics.pipelines.0.0",
+        {"learned": {"path": "samplr", "preference": 1}},
+        "heuristics.pipelines[0][0].learned.path",
+        ["mean 'sampler'?"],
+    ),
+    (
+        "heuristics.pipelines.0.0",
+        {"learned": {"path": "sampler", "preference": 1.5}},
+        "heuristics.pipelines[0][0].learned.preference",
+        ["1.5 is out of range", "at least 0 and at most 1"],
+    ),
+    (
+        "policy_samples.sampling",
+        [{"learned": {"path": "sampler", "preference": 1, "prefer": 1}}],
+        "policy_samples.sampling[0].learned.prefer",
+        ["is not known", "Did you mean 'preference'?"],
+    ),
     ("heuristics.pipelines.0.0", {"learned": "samplr"}, "heuristics.pipelines[0][0].learned", ["mean 'sampler'?"]),
     ("heuristics", {"grid": [{"family": "temperature"}]}, "heuristics", ["holds 1 in all", "at least 2"]),
     ("seeds", [0, 1, 0], "seeds[2]", ["0 is listed twice"]),
@@ -482,3 +506,15 @@ def test_one_heuristic_is_enough_where_seeds_meet(good_config, config_folder):
     load_config(met, config_folder)
     load_config(changed(met, (JUDGE, PAIRWISE)), config_folder)
     assert "at least 2" in problems_of(changed(met, ("seeds", [0])), config_folder)["heuristics"]
+
+
+def test_a_preference_is_for_samplers_that_take_one(good_config, config_folder):
+    step = {"learned": {"path": "sampler", "preference": 1}}
+    raw = changed(good_config, ("heuristics.pipelines", [[step]]))
+    (config_folder / "sampler/config.json").write_text('{"architecture": "ConditionedSamplingNetwork"}')
+    [[loaded]] = load_config(raw, config_folder)["heuristics"]["pipelines"]
+    assert type(loaded["learned"]["preference"]) is float
+    (config_folder / "sampler/config.json").write_text('{"architecture": "SamplingNetwork"}')
+    [(key, message)] = problems_of(raw, config_folder).items()
+    assert key == "heuristics.pipelines[0][0].learned.preference"
+    assert "sampler holds a SamplingNetwork, which takes none; allowed: learned: sampler" in message

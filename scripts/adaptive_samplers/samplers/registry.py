@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.heuristics.registry import Numbers
+from adaptive_samplers.heuristics.registry import PREFERENCES, Numbers
 
 if TYPE_CHECKING:
     from adaptive_samplers.samplers.base import AdaptiveSampler
@@ -52,6 +52,10 @@ class Architecture:
         The highest learning rate in the target `learnability`.
     color, marker : str
         How figures draw it: `#` and six hexadecimal digits, and a matplotlib marker.
+    conditioned : bool
+        Whether its samplers take a preference, so that one serves a whole front.
+    named_only : bool
+        Whether a config that names no architectures leaves it out.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Architecture:
     learning_rate: float
     color: str
     marker: str
+    conditioned: bool = False
+    named_only: bool = False
 
     @cached_property
     def sampler_class(self) -> type[AdaptiveSampler]:
@@ -114,6 +120,8 @@ def architecture(
     color: str,
     marker: str,
     constructor: Mapping[str, Numbers] | None = None,
+    conditioned: bool = False,
+    named_only: bool = False,
 ) -> Callable[[type[Options]], type[Options]]:
     """Declare an architecture, as a decorator of its options, which have the name of its class.
 
@@ -121,7 +129,7 @@ def architecture(
     ----------
     module
         The module that holds the class.
-    learning_rate, color, marker
+    learning_rate, color, marker, conditioned, named_only
         See `Architecture`. No two architectures are drawn alike.
     constructor
         Numbers that the constructor takes and no config can set, and options in which it allows more than a config.
@@ -152,10 +160,19 @@ def architecture(
         if lacks := [what for what, is_missing in missing.items() if is_missing]:
             raise TypeError(f"architecture '{name}' lacks {', '.join(lacks)}")
         arguments = own | dict(constructor or {})
-        ARCHITECTURES[name] = Architecture(name, module, options, arguments, learning_rate, color, marker)
+        ARCHITECTURES[name] = Architecture(
+            name, module, options, arguments, learning_rate, color, marker, conditioned, named_only
+        )
         return options
 
     return register
+
+
+def checked_preference(value: Any) -> float:
+    """A preference as a number. Raises UserError if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in PREFERENCES:
+        raise UserError(f"preference: expected {PREFERENCES}, found {value!r}")
+    return float(value)
 
 
 def _allowed(field: Any) -> Numbers | type[bool]:
