@@ -119,6 +119,13 @@ BAD_CONFIGS = [
     ("off_policy.grid", [{"family": "top_q", "values": [0.9]}], "off_policy.grid[0].family", ["'top_q' is not known"]),
     ("off_policy.pipelines", [[{"topp": 1}]], "off_policy.pipelines[0][0].topp", ["Did you mean 'top_p'?"]),
     ("off_policy.reward", {"quality": 0, "correctness": 0}, "off_policy.reward", ["at least one of quality or"]),
+    ("training.objectives", [{"kind": "outcome", "front": "best"}], "training.objectives[0].front", ["'best_of'?"]),
+    (
+        "training.objectives",
+        [{"kind": "outcome", "front": "best_of"}],
+        "training.objectives[0].front",
+        ["needs a best_of above 1", "allowed: diversity"],
+    ),
     (
         "training.objectives",
         [{"kind": "outcome"}, {"kind": "pairs"}, {"kind": "outcome", "best_of": 4}],

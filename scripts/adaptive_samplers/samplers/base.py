@@ -98,6 +98,12 @@ class AdaptiveSampler(
             raise UserError(f"lowest_log_prob: expected a number between {-BANNED_DEPTH:g} and 0, found {value!r}")
         self._hub_mixin_config["lowest_log_prob"] = float(value)
 
+    @property
+    def takes_preference(self) -> bool:
+        """Whether it is one sampler for a whole front: `forward` takes a preference after `t` and `n`."""
+        name = type(self).__name__
+        return name in ARCHITECTURES and ARCHITECTURES[name].conditioned
+
     @abstractmethod
     def smooth_and_truncation(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The architecture itself.
