@@ -13,10 +13,10 @@ from adaptive_samplers import AdaptiveSampler
 from adaptive_samplers.engines.base import Request, sampler_hashes
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.heuristics import apply_on_support, apply_to_logits, configured_pipeline
+from adaptive_samplers.heuristics import apply_on_support, apply_to_logits, configured_pipeline, learned_heuristic
 from adaptive_samplers.off_policy import log_prob_of_answers
 from adaptive_samplers.off_policy.draws import RecordedDraws
-from adaptive_samplers.samplers import ARCHITECTURES, SamplingNetwork, build_sampler
+from adaptive_samplers.samplers import ARCHITECTURES, SamplingNetwork, build_sampler, evaluated
 from adaptive_samplers.samplers.base import load_sampler
 from adaptive_samplers.sketch import DistributionSketch
 
@@ -195,6 +195,15 @@ def generated(tiny_model, processor):
         output_logits=True,
         return_dict_in_generate=True,
     )
+
+
+def test_a_sampler_is_evaluated_at_each_preference_if_it_takes_any():
+    lesson = "a0_b1_c0_outcome"
+    names = [row["name"] for row in evaluated(f"samplers/{NAME}/{lesson}", [0, 0.5])]
+    assert names == [f"{NAME} a0_b1_c0 outcome preference {preference}" for preference in ("0", "0.5")]
+    for architecture in ("SamplingNetwork", "Unknown"):
+        folder = f"samplers/{architecture}/{lesson}"
+        assert evaluated(folder, [0, 0.5]) == [learned_heuristic(folder)]
 
 
 def test_generate_with_a_preference(tiny_model, sampler):

@@ -119,6 +119,8 @@ BAD_CONFIGS = [
     ("off_policy.grid", [{"family": "top_q", "values": [0.9]}], "off_policy.grid[0].family", ["'top_q' is not known"]),
     ("off_policy.pipelines", [[{"topp": 1}]], "off_policy.pipelines[0][0].topp", ["Did you mean 'top_p'?"]),
     ("off_policy.reward", {"quality": 0, "correctness": 0}, "off_policy.reward", ["at least one of quality or"]),
+    ("evaluation.preferences", [0, 1.5], "evaluation.preferences[1]", ["1.5 is out of range", "at most 1"]),
+    ("evaluation.preferences", [0, 0.0], "evaluation.preferences[1]", ["listed twice"]),
     ("training.objectives", [{"kind": "outcome", "front": "best"}], "training.objectives[0].front", ["'best_of'?"]),
     (
         "training.objectives",

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.heuristics.pipelines import learned_heuristic
 from adaptive_samplers.heuristics.registry import PREFERENCES, Numbers
 
 if TYPE_CHECKING:
@@ -173,6 +175,16 @@ def checked_preference(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value not in PREFERENCES:
         raise UserError(f"preference: expected {PREFERENCES}, found {value!r}")
     return float(value)
+
+
+def evaluated(folder: str, preferences: Sequence[float]) -> list[dict[str, str]]:
+    """The rows of the `heuristics` table for a sampler saved in `.../{architecture}/{lesson}`.
+
+    There is one for each preference if its architecture takes any.
+    """
+    declared = ARCHITECTURES.get(PurePath(folder).parts[-2])
+    at = preferences if declared and declared.conditioned else [None]
+    return [learned_heuristic(folder, preference) for preference in at]
 
 
 def _allowed(field: Any) -> Numbers | type[bool]:
