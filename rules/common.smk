@@ -37,6 +37,7 @@ from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.preferences.formats import file_name as preference_file
 from adaptive_samplers.restarts import refuse_living_jobs, sign_in
 from adaptive_samplers.slurm import refuse_duplicates
+from adaptive_samplers.samplers import ARCHITECTURES as DECLARED
 from adaptive_samplers.stage import installed_copy
 from adaptive_samplers.training.objectives import OBJECTIVES
 from adaptive_samplers.versions import STAGE_VERSIONS
@@ -126,6 +127,12 @@ TRAINING_SETS = expand(
     "{weights}_top{top_k}", weights=WEIGHTS, top_k=CONFIG.scoring.top_k
 )
 SAMPLERS = sampler_names(CONFIG)
+# At which samplers that take one are evaluated; nothing in runs that have none.
+PREFERENCES = (
+    {"preferences": CONFIG.evaluation.preferences}
+    if any(DECLARED[name].conditioned for name in ARCHITECTURES)
+    else {}
+)
 LABELS = ["quality", "diversity", "correctness"]
 # Overlap is a label like the others, but neither scores nor comparisons need it: it is made only if the config asks.
 OVERLAP = [

@@ -68,6 +68,7 @@ rule gather_evaluation:
         runtime=growing(30),
     params:
         **stage("verify_candidates"),
+        **PREFERENCES,
         samplers=SAMPLERS,
     message:
         "Gathering the test answers of heuristics and learned samplers"

@@ -5,7 +5,13 @@ from adaptive_samplers.files import read_json
 
 def learned_folders(*chains):
     """Folders of the learned samplers among the steps of chains."""
-    return [step["learned"] for chain in chains for step in chain if "learned" in step]
+    pipelines = map(configured_pipeline, chains)
+    return [
+        step.folder
+        for pipeline in pipelines
+        for step in pipeline
+        if step.name == "learned"
+    ]
 
 
 # Folders of learned samplers that policies are sampled with.

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from adaptive_samplers.files import write_json
-from adaptive_samplers.heuristics import learned_heuristic
 from adaptive_samplers.off_policy.reading import RECORDED_SPLITS
 from adaptive_samplers.off_policy.table import (
     calibrate,
@@ -14,6 +13,7 @@ from adaptive_samplers.off_policy.table import (
     with_trust,
 )
 from adaptive_samplers.rendering import write_csv
+from adaptive_samplers.samplers import evaluated
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table
 
@@ -22,7 +22,9 @@ def main(snakemake):
     settings, given, made = settings_of(snakemake), snakemake.input, snakemake.output
     own, seed = settings.off_policy, settings.run.seed
     scores, heuristics = read_table("scores", given.scores), read_table("heuristics", given.heuristics)
-    targets = targets_of(own, heuristics, [learned_heuristic(folder) for folder in given.samplers])
+    preferences = settings.evaluation.preferences
+    learned = [row for folder in given.samplers for row in evaluated(folder, preferences)]
+    targets = targets_of(own, heuristics, learned)
     horizons = [*own.horizons, None]
     weighings = weigh_answers(
         scores[scores["split"].isin(RECORDED_SPLITS)],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptive_samplers.heuristics import learned_heuristic
+from adaptive_samplers.samplers import evaluated
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table, write_table
 from adaptive_samplers.verification import verify_candidates
@@ -14,7 +14,11 @@ def main(snakemake):
     settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
     folder = Path(snakemake.output.candidates).parents[1]
-    learned = [learned_heuristic(str(folder / "samplers" / name)) for name in snakemake.params.samplers]
+    # Without a sampler that takes one, the rule has none.
+    preferences = snakemake.params.get("preferences", [])
+    learned = [
+        row for name in snakemake.params.samplers for row in evaluated(str(folder / "samplers" / name), preferences)
+    ]
     heuristics = pd.concat([read_table("heuristics", snakemake.input.heuristics), pd.DataFrame(learned)])
     write_table("heuristics", heuristics, snakemake.output.heuristics)
     verify_candidates(

@@ -6,8 +6,8 @@ import pandas as pd
 
 from adaptive_samplers.engines.build import build_engine
 from adaptive_samplers.generation import GenerationSettings, generate_tables
-from adaptive_samplers.heuristics import learned_heuristic
 from adaptive_samplers.models.fetch import model_hash
+from adaptive_samplers.samplers import evaluated
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
 
@@ -15,11 +15,12 @@ from adaptive_samplers.tables import read_table
 def main(snakemake):
     settings = settings_of(snakemake)
     prompts = read_table("prompts", snakemake.input.prompts)
+    preferences = settings.evaluation.preferences
     samplers = zip(snakemake.input.samplers, snakemake.output, strict=True)
     engine = build_engine(settings, Path(snakemake.input.model), Path(snakemake.log[0]))
     generate_tables(
         prompts[prompts["split"] == "test"],
-        {Path(output): pd.DataFrame([learned_heuristic(folder)]) for folder, output in samplers},
+        {Path(output): pd.DataFrame(evaluated(folder, preferences)) for folder, output in samplers},
         settings.seeds,
         engine,
         model_hash(snakemake.input.model),

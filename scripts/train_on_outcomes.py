@@ -13,7 +13,7 @@ def main(snakemake):
     settings, given = settings_of(snakemake), snakemake.input
     # The params hold one objective only.
     [objective] = settings.training.objectives
-    weights = parse_weight_name(snakemake.wildcards.weights)
+    weights, architecture = parse_weight_name(snakemake.wildcards.weights), snakemake.wildcards.architecture
     scores = read_table("scores", given.scores)
     logged = {
         split: read_logged(
@@ -23,7 +23,7 @@ def main(snakemake):
             Path(given.candidates),
             [Path(path) for path in given.draws],
             objective.horizon or HORIZONS[-1],
-            Path(given.embeddings) if distance_weight_of(objective, weights) else None,
+            Path(given.embeddings) if distance_weight_of(objective, weights, architecture) else None,
         )
         for split in RECORDED_SPLITS
     }
@@ -31,8 +31,8 @@ def main(snakemake):
         logged,
         weights,
         objective,
-        snakemake.wildcards.architecture,
-        getattr(settings.samplers, snakemake.wildcards.architecture),
+        architecture,
+        getattr(settings.samplers, architecture),
         settings.training,
         settings.run.seed,
         Path(snakemake.output[0]),

@@ -24,6 +24,7 @@ from adaptive_samplers.labels.judges.registry import JUDGES
 from adaptive_samplers.labels.tournament.adaptive import default_comparisons
 from adaptive_samplers.labels.tournament.pairing import default_rounds
 from adaptive_samplers.prompts import KINDS, SPLITS, collect_prompts
+from adaptive_samplers.samplers import evaluated
 from adaptive_samplers.training.objectives import OBJECTIVES
 from adaptive_samplers.training.objectives.definitions import FromOutcomes
 from adaptive_samplers.verbalized.asking import Asking
@@ -202,6 +203,7 @@ class _Run:
         heuristics = config.heuristics
         self.heuristics = len(expand_heuristics(heuristics))
         self.samplers = len(sampler_names(config))
+        self.evaluated = self._evaluated(sampler_names(config))
         self.outcomes = [one for one in config.training.objectives if OBJECTIVES[one.kind].data.recorded]
         self.answer_tokens = assumptions.answer_share * self._mean_limit()
         # How much of all prompts, heuristics and seeds is answered.
@@ -215,12 +217,16 @@ class _Run:
         )
         self.selectable = self.heuristics - len(heuristics.verbalized)
         self.generated = self.share * prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
-        self.test_answers = prompts.test * (self.heuristics + self.samplers) * self.seeds
+        self.test_answers = prompts.test * (self.heuristics + self.evaluated) * self.seeds
         # What objectives learn from that need recorded draws.
         self.recorded = self.selectable * self.seeds * (prompts.train * budget + prompts.validation)
         # At most: answers that several weightings select are read once.
         kept = min(sum(config.scoring.top_k), self.selectable) * len(weight_names(config.scoring))
         self.selected = prompts.total * self.seeds * min(kept, self.selectable)
+
+    def _evaluated(self, samplers: Sequence[str]) -> int:
+        """As how many samplers those of these names answer: those that take a preference do at several."""
+        return sum(len(evaluated(name, self.config.evaluation.preferences)) for name in samplers)
 
     def _mean_limit(self) -> float:
         limit = self.generation.max_new_tokens
@@ -249,7 +255,7 @@ class _Run:
             # tokens of a shard's answers, or of a job's samplers / tokens a second
             "generate_candidates": self._generating(self.generated / self.seeds / self.generation.shards),
             **{
-                rule: self._generating(len(samplers) * self.prompts.test * self.seeds * self.answer_tokens)
+                rule: self._generating(self._evaluated(samplers) * self.prompts.test * self.seeds * self.answer_tokens)
                 for rule, samplers in samplers_by_rule(self.config).items()
             },
             # answers / answers a second
@@ -280,7 +286,7 @@ class _Run:
             )
             work["train_on_outcomes"] = _mean_work([self._learning(objective) for objective in self.outcomes])
         first = self.config.labels.quality.judge
-        competitors = self.heuristics + self.samplers
+        competitors = self.heuristics + self.evaluated
         for ending, judges in (
             ("", [judge for judge in self.judges if judge is first]),
             ("_by_others", [judge for judge in self.judges if judge is not first]),
@@ -347,7 +353,7 @@ class _Run:
         return (tokens + 1) * (8 * (sketch.top + sketch.tail) + 12)
 
     def _sampled(self) -> float:
-        return self.prompts.test * self.samplers * self.seeds
+        return self.prompts.test * self.evaluated * self.seeds
 
     def _verifiable(self, answers: float) -> float:
         return answers * self.prompts.kinds.get("verifiable", 0.0)

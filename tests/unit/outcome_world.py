@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from adaptive_samplers.heuristics import Pipeline, apply_to_logits
 from adaptive_samplers.off_policy.draws import RecordedDraws
@@ -36,17 +37,34 @@ class World:
 
     def value(self, sampler: Pipeline | AdaptiveSampler) -> np.ndarray:
         """The expected reward of a sampler, by prompt: the mean over steps of what is drawn, `[P]`."""
+        expected = (self._drawn_from(sampler) * self.worth.flatten(0, 1)).sum(-1)
+        return expected.reshape(self.logits.shape[:2]).mean(1).numpy()
+
+    def distance(self, sampler: Pipeline | AdaptiveSampler) -> np.ndarray:
+        """The expected distance of two answers, the share of steps at which they differ, by prompt, `[P]`."""
+        expected = 1 - (self._drawn_from(sampler) ** 2).sum(-1)
+        return expected.reshape(self.logits.shape[:2]).mean(1).numpy()
+
+    def _drawn_from(self, sampler: Pipeline | AdaptiveSampler) -> Tensor:
+        """The probabilities of all tokens, of one step after another, `[P * L, V]` float64."""
         rows = self.logits.flatten(0, 1)
         if isinstance(sampler, AdaptiveSampler):
             with torch.no_grad():
                 left = sampler.logits(rows, exact=True)
         else:
             left = apply_to_logits(rows, [sampler] * len(rows))
-        expected = (left.double().softmax(-1) * self.worth.flatten(0, 1)).sum(-1)
-        return expected.reshape(self.logits.shape[:2]).mean(1).numpy()
+        return left.double().softmax(-1)
 
-    def logged(self, behaviors: dict[str, Pipeline], seeds: int, seed: int, top: int = 40, tail: int = 16) -> Logged:
-        """Answers of several behaviors under several seeds."""
+    def logged(
+        self,
+        behaviors: dict[str, Pipeline],
+        seeds: int,
+        seed: int,
+        top: int = 40,
+        tail: int = 16,
+        embedded: bool = False,
+    ) -> Logged:
+        """Answers of several behaviors under several seeds; the vectors, if `embedded`, are as in `distance`."""
         generator = torch.Generator().manual_seed(seed)
         prompts, steps, _ = self.logits.shape
         drawn, rewards, names = [], [], list(behaviors.values())
@@ -76,5 +94,5 @@ class World:
             behaviors,
             draws,
             equal_steps(number.tolist(), draws.starts, tokens.flatten()),
-            None,
+            one_hot(tokens, self.logits.shape[-1]).flatten(1).float() / steps**0.5 if embedded else None,
         )

@@ -63,6 +63,7 @@ CONFIGS = [
     WITH_ITEMS,
     WITHOUT_GRID,
     MINIMAL | {"samplers": {"SamplingNetwork": {}}},
+    MINIMAL | {"samplers": {"ConditionedSamplingNetwork": {}}},
     MINIMAL | {"training": {"objectives": [{"kind": kind} for kind in OBJECTIVES]}},
     MINIMAL | {"samplers": {"LocalProbabilityTransform": {}}},
     *(MINIMAL | {"labels": {"quality": {"judge": judge}}} for judge in JUDGES),
@@ -241,8 +242,9 @@ def test_a_complete_config_stays_as_it_is(raw):
     assert json.dumps(load_config(once, REPOSITORY)) == json.dumps(once)
 
 
-def test_architectures_are_those_that_are_named_or_all():
-    assert set(load_config(MINIMAL, REPOSITORY)["samplers"]) == set(ARCHITECTURES)
+def test_architectures_are_those_that_are_named_or_all_but_those_that_must_be_named():
+    chosen = load_config(MINIMAL, REPOSITORY)["samplers"]
+    assert {name for name in ARCHITECTURES if chosen.get(name) is None} == {"ConditionedSamplingNetwork"}
     named = load_config(MINIMAL | {"samplers": {"SamplingNetwork": {"n_blocks": 2}}}, REPOSITORY)["samplers"]
     network = {"d_model": 32, "d_ff": 64, "n_blocks": 2, "n_heads": 4, "scale": True}
     assert named == {**dict.fromkeys(ARCHITECTURES), "SamplingNetwork": network}

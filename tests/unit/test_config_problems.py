@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from adaptive_samplers.config.load import load_config
+from adaptive_samplers.config.typed import typed_config
+from adaptive_samplers.config.weights import sampler_names
 from adaptive_samplers.errors import UserError
 from support import HUB, REMOVED, changed
 
@@ -125,6 +127,15 @@ BAD_CONFIGS = [
     ("on_policy.reward", {"correctness": 0}, "on_policy.reward.correctness", ["out of range", "above 0"]),
     ("on_policy.answers", 1, "on_policy.answers", ["1 is out of range", "at least 2"]),
     ("on_policy.clip", 1.0, "on_policy.clip", ["out of range", "below 1"]),
+    ("evaluation.preferences", [0, 1.5], "evaluation.preferences[1]", ["1.5 is out of range", "at most 1"]),
+    ("evaluation.preferences", [0, 0.0], "evaluation.preferences[1]", ["listed twice"]),
+    ("training.objectives", [{"kind": "outcome", "front": "best"}], "training.objectives[0].front", ["'best_of'?"]),
+    (
+        "training.objectives",
+        [{"kind": "outcome", "front": "best_of"}],
+        "training.objectives[0].front",
+        ["needs a best_of above 1", "allowed: diversity"],
+    ),
     (
         "training.objectives",
         [{"kind": "outcome"}, {"kind": "pairs"}, {"kind": "outcome", "best_of": 4}],
@@ -320,6 +331,30 @@ BAD_CONFIGS = [
     ("heuristics.grid.1.temperatures", ["x"], "heuristics.grid[1].temperatures[0]", ["'x' is text", "temperature"]),
     ("heuristics.pipelines.0.0", {"min_p": 2}, "heuristics.pipelines[0][0].min_p", ["2 is out of range for min_p"]),
     ("heuristics.pipelines.0.0", {"top_k": 5, "top_p": 1}, "heuristics.pipelines[0][0]", ["2 keys", "one processor"]),
+    (
+        "heuristics.pipelines.0.0",
+        {"learned": {"path": "sampler"}},
+        "heuristics.pipelines[0][0].learned.preference",
+        ["is missing", "a map of path", "write the folder alone"],
+    ),
+    (
+        "heuristics.pipelines.0.0",
+        {"learned": {"path": "samplr", "preference": 1}},
+        "heuristics.pipelines[0][0].learned.path",
+        ["mean 'sampler'?"],
+    ),
+    (
+        "heuristics.pipelines.0.0",
+        {"learned": {"path": "sampler", "preference": 1.5}},
+        "heuristics.pipelines[0][0].learned.preference",
+        ["1.5 is out of range", "at least 0 and at most 1"],
+    ),
+    (
+        "policy_samples.sampling",
+        [{"learned": {"path": "sampler", "preference": 1, "prefer": 1}}],
+        "policy_samples.sampling[0].learned.prefer",
+        ["is not known", "Did you mean 'preference'?"],
+    ),
     ("heuristics.pipelines.0.0", {"learned": "samplr"}, "heuristics.pipelines[0][0].learned", ["mean 'sampler'?"]),
     ("heuristics", {"grid": [{"family": "temperature"}]}, "heuristics", ["holds 1 in all", "at least 2"]),
     ("seeds", [0, 1, 0], "seeds[2]", ["0 is listed twice"]),
@@ -402,6 +437,18 @@ def test_bad_config_is_one_clear_line(good_config, config_folder, path, value, r
         assert word in problems[reported]
     # What else is reported can only follow from the same mistake: the keys that a short map lacks.
     assert all("is missing" in message for key, message in problems.items() if key != reported)
+
+
+def test_rounds_need_what_samplers_are_compared_with(good_config, config_folder):
+    key = "training.objectives[1].rounds"
+    objectives = [{"kind": "imitation"}, {"kind": "outcome", "rounds": True}]
+    config = changed(good_config, ("training.objectives", objectives), ("sampler_generations.generations", 3))
+    assert "sampler_generations.keep_earlier" in problems_of(config, config_folder)[key]
+    config = changed(config, ("sampler_generations.keep_earlier", True))
+    assert load_config(config, config_folder)
+    [imitating, *_] = [name for name in sampler_names(typed_config(config)) if name.endswith("_top2")]
+    alone = changed(config, ("sampler_generations.samplers", [imitating]))
+    assert "sampler_generations.samplers" in problems_of(alone, config_folder)[key]
 
 
 def test_adaptive_budgets_take_one_judge_and_seeds_apart(good_config, config_folder):
@@ -488,3 +535,15 @@ def test_one_heuristic_is_enough_where_seeds_meet(good_config, config_folder):
     load_config(met, config_folder)
     load_config(changed(met, (JUDGE, PAIRWISE)), config_folder)
     assert "at least 2" in problems_of(changed(met, ("seeds", [0])), config_folder)["heuristics"]
+
+
+def test_a_preference_is_for_samplers_that_take_one(good_config, config_folder):
+    step = {"learned": {"path": "sampler", "preference": 1}}
+    raw = changed(good_config, ("heuristics.pipelines", [[step]]))
+    (config_folder / "sampler/config.json").write_text('{"architecture": "ConditionedSamplingNetwork"}')
+    [[loaded]] = load_config(raw, config_folder)["heuristics"]["pipelines"]
+    assert type(loaded["learned"]["preference"]) is float
+    (config_folder / "sampler/config.json").write_text('{"architecture": "SamplingNetwork"}')
+    [(key, message)] = problems_of(raw, config_folder).items()
+    assert key == "heuristics.pipelines[0][0].learned.preference"
+    assert "sampler holds a SamplingNetwork, which takes none; allowed: learned: sampler" in message

@@ -20,6 +20,7 @@ from adaptive_samplers.heuristics import (
     Support,
     apply_on_support,
     apply_to_logits,
+    configured_pipeline,
     expand_heuristics,
     heuristic,
     learned_heuristic,
@@ -48,6 +49,27 @@ def test_a_learned_row():
     (step,) = parse_processors(row["processors"])
     assert step == step_of("learned", "results/demo/samplers/SamplingNetwork/a0.7_b0.3_c0_top2")
     assert row["heuristic_id"] == content_id(json.loads(row["processors"]))
+
+
+def test_a_learned_step_may_have_a_preference():
+    """Steps without one are as they were, and so are their ids."""
+    folder = "samplers/ConditionedSamplingNetwork/a0_b1_c0_outcome"
+    (plain,) = configured_pipeline([{"learned": folder}])
+    (step,) = chain = configured_pipeline([{"learned": {"path": folder, "preference": 0}}])
+    assert step.values == (folder, 0.0) and plain.values == (folder,)
+    assert step.describe() == {"name": "learned", "params": {"path": folder, "preference": 0.0}}
+    assert plain.describe() == {"name": "learned", "params": {"path": folder}} and plain.preference is None
+    written = json.dumps([{"name": "learned", "params": {"preference": 0, "path": folder}}])
+    assert parse_processors(written) == parse_processors([step.describe()]) == chain
+    assert pipeline_name(chain) == "learned_ConditionedSamplingNetwork/a0_b1_c0_outcome_preference_0"
+    rows = [learned_heuristic(folder, preference) for preference in (None, 0, 0.3)]
+    assert [row["name"] for row in rows] == [
+        "ConditionedSamplingNetwork a0_b1_c0 outcome",
+        "ConditionedSamplingNetwork a0_b1_c0 outcome preference 0",
+        "ConditionedSamplingNetwork a0_b1_c0 outcome preference 0.3",
+    ]
+    assert len({row["heuristic_id"] for row in rows}) == 3
+    assert parse_processors(rows[2]["processors"])[0].preference == 0.3
 
 
 def test_the_grid_is_every_value_at_every_temperature():
@@ -131,6 +153,12 @@ def test_the_interchange_form_comes_back():
         ([{"name": "top_p", "params": {"p": 0.9, "k": 3}}], "'top_p' takes the parameters \\['p'\\]"),
         ([{"name": "top_p", "params": {}}], "'top_p' takes the parameters \\['p'\\]"),
         ([{"name": "learned", "params": {"folder": "x"}}], "'learned' takes the parameters \\['path'\\]"),
+        (
+            [{"name": "learned", "params": {"preference": 1}}],
+            "'learned' takes the parameters \\['path', 'preference'\\]",
+        ),
+        ([{"name": "learned", "params": {"path": "x", "preference": 2}}], "at least 0 and at most 1, not 2"),
+        ([{"name": "learned", "params": {"path": "x", "preference": "high"}}], "at most 1, not 'high'"),
         ([{"name": "p_less", "params": {"p": 1}}], "'p_less' takes no parameters"),
         ([{"name": "top_p"}], "a processor has a name and params"),
         ([{"top_p": 0.9}], "a processor has a name and params"),

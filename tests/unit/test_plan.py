@@ -161,6 +161,14 @@ def test_samplers_are_split_among_jobs(field_config, estimated):
     assert "sample_with_sampler_5" not in work
 
 
+def test_a_sampler_that_takes_a_preference_answers_at_several(field_config, estimated):
+    def hours(preferences):
+        changes = [("samplers", {"ConditionedSamplingNetwork": {}}), ("evaluation.preferences", preferences)]
+        return estimated(changed(field_config, *changes)).work["sample_with_sampler"].hours - 0.1
+
+    assert hours([0.0, 0.25, 0.5, 1.0]) == pytest.approx(4 * hours([0.5]))
+
+
 def test_a_larger_model_is_slower_and_a_smaller_one_as_fast(field_config, estimated):
     def hours(repo):
         config = changed(field_config, ("model.source.repo", repo))

@@ -13,12 +13,14 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.samplers import ARCHITECTURES, AdaptiveSampler, SamplingNetwork, build_sampler
 from adaptive_samplers.sketch import DistributionSketch
 
+WIDE = {"d_model": 16, "d_ff": 24, "n_blocks": 2, "n_heads": 4}
 CONFIGS = [
     ("LocalProbabilityTransform", {"hidden_dims": 24}),
     ("SimpleDistributionAwareTransform", {"hidden_dims": 24, "use_dynamic_truncation": True}),
     ("SimpleDistributionAwareTransform", {"hidden_dims": 24, "use_dynamic_truncation": False}),
     ("SamplingNetwork", {"d_model": 16, "d_ff": 24, "n_blocks": 2, "n_heads": 4, "scale": True}),
     ("SamplingNetwork", {"d_model": 16, "d_ff": 24, "n_blocks": 2, "n_heads": 2, "scale": False}),
+    ("ConditionedSamplingNetwork", {**WIDE, "scale": True, "d_preference": 6, "preference": 0.8}),
 ]
 DEFAULTS = {"SamplingNetwork": {"multiplier": 1.0}}  # what config.json says beside
 every_config = pytest.mark.parametrize(
@@ -110,7 +112,23 @@ def network_reference(weights, config, log_probs):
     return smooth, scale, threshold
 
 
+def conditioned_reference(weights, config, log_probs):
+    """The network with the biases of some layers shifted by a function of the preference."""
+    layers = ["encoder.mlp.down_proj", *(f"blocks.{i}.norm{j}" for i in range(config["n_blocks"]) for j in (1, 2))]
+    heads = ("transformation_head", "truncation_head", "scaling_head")
+    layers += [f"{head}.{layer}_proj" for head in heads for layer in ("gate", "up", "down")]
+    shifts = linear(weights, "shifts", silu(linear(weights, "hidden", np.array([2 * config["preference"] - 1]))))
+    shifted = {name.removeprefix("network."): values for name, values in weights.items()}
+    for layer in layers:
+        size = len(shifted[f"{layer}.bias"])
+        shifted[f"{layer}.bias"] = shifted[f"{layer}.bias"] + shifts[:size]
+        shifts = shifts[size:]
+    assert not len(shifts)
+    return network_reference(shifted, config, log_probs)
+
+
 REFERENCES = {
+    "ConditionedSamplingNetwork": conditioned_reference,
     "LocalProbabilityTransform": local_reference,
     "SimpleDistributionAwareTransform": simple_reference,
     "SamplingNetwork": network_reference,

@@ -100,5 +100,5 @@ def kept_open(engine: Engine) -> AbstractContextManager[Engine]:
 
 def sampler_hashes(pipelines: Iterable[Pipeline]) -> dict[str, str]:
     """Hashes of the learned samplers' weights by path: a retrained sampler is a different one."""
-    paths = {str(step.value) for pipeline in pipelines for step in pipeline if step.name == "learned"}
+    paths = {step.folder for pipeline in pipelines for step in pipeline if step.name == "learned"}
     return {path: file_sha256(Path(path) / "model.safetensors") for path in sorted(paths)}

@@ -106,7 +106,7 @@ class Payloads(Sequence):
     def __getitem__(self, index: int) -> dict[str, Any]:
         request = self.requests[index]
         pipeline = _located(request.pipeline)
-        used = {step.value for step in pipeline if step.name == LEARNED}
+        used = {step.folder for step in pipeline if step.name == LEARNED}
         parameters = request_parameters(
             pipeline,
             request.sample_seed,
@@ -133,7 +133,8 @@ class Payloads(Sequence):
 def _located(pipeline: Pipeline) -> Pipeline:
     """The pipeline with absolute paths: a server has a working directory of its own."""
     return tuple(
-        Processor(LEARNED, (str(Path(step.value).resolve()),)) if step.name == LEARNED else step for step in pipeline
+        Processor(LEARNED, (str(Path(step.folder).resolve()), *step.values[1:])) if step.name == LEARNED else step
+        for step in pipeline
     )
 
 

@@ -97,7 +97,7 @@ def apply_on_support(
         everything = len(rows) == len(t)
         part = support if everything else support.rows(rows)
         if name == LEARNED:
-            changed = _apply_learned(pipelines[rows[0]][step].value, part)
+            changed = _apply_learned(pipelines[rows[0]][step], part)
         else:
             parameters = _columns([pipelines[row][step].values for row in rows], support.t)
             state = _columns([states[row][step] for row in rows], support.t)
@@ -114,7 +114,7 @@ def apply_to_all(pipeline: Pipeline, support: Support) -> Support:
     """
     for step, processor in enumerate(pipeline):
         if processor.name == LEARNED:
-            support = _apply_learned(processor.value, support)
+            support = _apply_learned(processor, support)
         else:
             numbers = (processor.values, initial_state(pipeline)[step])
             parameters, state = ([support.t.new_full((len(support.t), 1), value) for value in of] for of in numbers)
@@ -233,12 +233,12 @@ def _with_rows(support: Support, rows: list[int], part: Support) -> Support:
     return Support(support.t, support.n, support.span)
 
 
-def _apply_learned(path: str, support: Support) -> Support:
+def _apply_learned(step: Processor, support: Support) -> Support:
     """A learned sampler on a full vocabulary, or on a sketch."""
     # Samplers are loaded only if a pipeline has one.
     from adaptive_samplers.samplers.base import load_sampler
 
-    sampler = load_sampler(path, str(support.t.device))
+    sampler = load_sampler(step.folder, str(support.t.device), step.preference)
     left = support.n > 0
     with torch.no_grad():
         if support.span is None:

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from adaptive_samplers.hashing import content_id
-from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED, VERBALIZED, parameter_names
+from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED, PREFERENCES, VERBALIZED, parameter_names
 
 if TYPE_CHECKING:
     from adaptive_samplers.config.model.heuristics import GridBlock, Heuristics, Official, Verbalized
@@ -24,7 +24,7 @@ own, with its text and its probability, a number between 0 and 1, in this form a
 
 <response><text>...</text><probability>...</probability></response>"""
 
-Setting = float | str | Mapping[str, float] | None
+Setting = float | str | Mapping[str, float | str] | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Processor:
     name : str
         A heuristic, `learned` or `verbalized`.
     values : tuple
-        The values of its parameters, in the order of `parameter_names(name)`.
+        The values of its parameters, in the order of `parameter_names(name)`; a learned sampler may have a preference
+        after its folder.
     """
 
     name: str
@@ -50,13 +51,29 @@ class Processor:
         (value,) = self.values
         return value
 
+    @property
+    def folder(self) -> str:
+        """The folder of a learned sampler."""
+        return str(self.values[0])
+
+    @property
+    def preference(self) -> float | None:
+        """The preference of a learned sampler, None where it has none."""
+        return self.values[1] if self.name == LEARNED and len(self.values) > 1 else None
+
     def describe(self) -> dict[str, Any]:
         """The interchange form, `{name, params}`."""
-        return {"name": self.name, "params": dict(zip(parameter_names(self.name), self.values, strict=True))}
+        names = parameter_names(self.name, len(self.values))
+        return {"name": self.name, "params": dict(zip(names, self.values, strict=True))}
 
     @classmethod
     def configured(cls, name: str, setting: Setting) -> Processor:
-        """A step as configs write it: a value for one parameter, a map for several, None for none."""
+        """A step as configs write it: a value for one parameter, a map for several, None for none.
+
+        A learned sampler is written as its folder, or as a map with `path` and `preference`.
+        """
+        if name == LEARNED and isinstance(setting, Mapping):
+            return cls(name, (setting["path"], float(setting["preference"])))
         names = parameter_names(name)
         values = [setting] if len(names) == 1 else [(setting or {})[parameter] for parameter in names]
         if name != LEARNED:
@@ -86,12 +103,20 @@ def parse_processors(processors: str | Sequence[dict[str, Any]]) -> Pipeline:
         if name not in (LEARNED, VERBALIZED) and name not in HEURISTICS:
             raise ValueError(f"unknown processor '{name}'; known: {LEARNED}, {', '.join(sorted(HEURISTICS))}")
         expected = parameter_names(name)
+        if name == LEARNED and "preference" in params:
+            expected = parameter_names(name, len(expected) + 1)
         if set(params) != set(expected):
             known = f"the parameters {list(expected)}" if expected else "no parameters"
             raise ValueError(f"processor '{name}' takes {known}, not {params}")
         if name == VERBALIZED and pipeline:
             raise ValueError(f"'{VERBALIZED}' is the first step of a pipeline or none")
-        pipeline.append(Processor(name, tuple(params[parameter] for parameter in expected)))
+        step = Processor(name, tuple(params[parameter] for parameter in expected))
+        if step.preference is not None:
+            if isinstance(step.preference, bool | str) or step.preference not in PREFERENCES:
+                raise ValueError(f"'{LEARNED}' takes as its preference {PREFERENCES}, not {step.preference!r}")
+            # Equal settings are equal pipelines, however they are written.
+            step = Processor(name, (step.folder, float(step.preference)))
+        pipeline.append(step)
     return tuple(pipeline)
 
 
@@ -112,16 +137,18 @@ def pipeline_name(pipeline: Pipeline) -> str:
     """`temperature_0.7+min_p_0.05`: steps in the order in which they are applied.
 
     Of several parameters the names are given too, `quadratic_smoothing_factor_0.2_curve_1`. A learned sampler is named
-    by the end of its path, `learned_{architecture}/{weights}_top{k}`, and by its generation after the first, `@2`.
+    by the end of its path, `learned_{architecture}/{weights}_top{k}`, by its generation after the first, `@2`, and by
+    its preference if it has one.
     """
     return "+".join(_step_name(step) for step in pipeline)
 
 
 def _step_name(step: Processor) -> str:
     if step.name == LEARNED:
-        parts = PurePath(step.value).parts
+        parts = PurePath(step.folder).parts
         generation = re.fullmatch(r"sampler_generation=(\d+)", "".join(parts[-4:-3]))
-        return f"{LEARNED}_{'/'.join(parts[-2:])}" + (f"@{generation[1]}" if generation else "")
+        name = f"{LEARNED}_{'/'.join(parts[-2:])}" + (f"@{generation[1]}" if generation else "")
+        return name if step.preference is None else f"{name}_preference_{step.preference:g}"
     if step.name == VERBALIZED:
         return _verbalized_name(*step.values)
     values = [f"{value:g}" for value in step.values]
@@ -212,16 +239,18 @@ def lesson_name(lesson: str) -> str:
     return re.sub(r"^(pareto|a[^_]*_b[^_]*_c[^_]*)_", r"\1 ", lesson)
 
 
-def learned_heuristic(folder: str) -> dict[str, str]:
+def learned_heuristic(folder: str, preference: float | None = None) -> dict[str, str]:
     """The row of the `heuristics` table for a sampler saved in `.../{architecture}/{weights}_{how it was trained}`.
 
-    The last part is `top{k}`, the name of an objective, or both.
+    The last part is `top{k}`, the name of an objective, or both. With a preference, the name ends with it.
     """
     architecture, lesson = PurePath(folder).parts[-2:]
-    chain = (Processor(LEARNED, (str(folder),)),)
+    setting = str(folder) if preference is None else {"path": str(folder), "preference": preference}
+    chain = (Processor.configured(LEARNED, setting),)
+    name = f"{architecture} {lesson_name(lesson)}"
     return {
         "heuristic_id": _heuristic_id(chain),
-        "name": f"{architecture} {lesson_name(lesson)}",
+        "name": name if preference is None else f"{name} preference {preference:g}",
         "family": LEARNED,
         "processors": json.dumps([step.describe() for step in chain]),
     }

@@ -130,7 +130,10 @@ def heuristic(
 
 
 LEARNED = "learned"
-"""The step of a pipeline that is no heuristic but a learned sampler; its one parameter is a path."""
+"""The step of a pipeline that is no heuristic but a learned sampler: its path and, perhaps, a preference."""
+
+PREFERENCES = Numbers(at_least=0, at_most=1)
+"""The preferences that a learned sampler for a whole front may be given."""
 
 VERBALIZED = "verbalized"
 """The first step of a pipeline under which the model is asked for several answers (see `verbalized`); it changes no
@@ -139,6 +142,13 @@ logits."""
 _OTHER_STEPS = {LEARNED: ("path",), VERBALIZED: ("answers", "max_new_tokens", "template")}
 
 
-def parameter_names(name: str) -> tuple[str, ...]:
-    """The parameters of a heuristic, `learned` or `verbalized`. Raises KeyError if there is none of this name."""
-    return _OTHER_STEPS[name] if name in _OTHER_STEPS else tuple(HEURISTICS[name].parameters)
+_OPTIONAL = {LEARNED: ("preference",)}
+
+
+def parameter_names(name: str, count: int | None = None) -> tuple[str, ...]:
+    """The parameters of a heuristic, `learned` or `verbalized`: those that are needed, or the first `count`.
+
+    Raises KeyError if there is none of this name.
+    """
+    needed = _OTHER_STEPS[name] if name in _OTHER_STEPS else tuple(HEURISTICS[name].parameters)
+    return needed if count is None else (*needed, *_OPTIONAL.get(name, ()))[:count]

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from adaptive_samplers.samplers import definitions as definitions
-from adaptive_samplers.samplers.registry import ARCHITECTURES, Architecture, Options, architecture
+from adaptive_samplers.samplers.registry import ARCHITECTURES, Architecture, Options, architecture, evaluated
 
 if TYPE_CHECKING:
     from adaptive_samplers.samplers.base import AdaptiveSampler, build_sampler, load_sampler
@@ -19,6 +19,7 @@ __all__ = [
     "Options",
     "architecture",
     "build_sampler",
+    "evaluated",
     "load_sampler",
     *ARCHITECTURES,
 ]

@@ -98,6 +98,12 @@ class AdaptiveSampler(
             raise UserError(f"lowest_log_prob: expected a number between {-BANNED_DEPTH:g} and 0, found {value!r}")
         self._hub_mixin_config["lowest_log_prob"] = float(value)
 
+    @property
+    def takes_preference(self) -> bool:
+        """Whether it is one sampler for a whole front: `forward` takes a preference after `t` and `n`."""
+        name = type(self).__name__
+        return name in ARCHITECTURES and ARCHITECTURES[name].conditioned
+
     @abstractmethod
     def smooth_and_truncation(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The architecture itself.
@@ -126,7 +132,22 @@ class AdaptiveSampler(
         raised = (output - inside).amin(-1, keepdim=True)
         return output.where(t >= self.lowest_log_prob, t + raised), is_sound(*function)
 
-    def logits(self, logits: Tensor, exact: bool = False) -> Tensor:
+    def at(self, preference: float | None) -> "AdaptiveSampler":
+        """The sampler at a preference between 0 and 1; for None itself, or what it does where none is given.
+
+        Raises
+        ------
+        UserError
+            It takes no preference, or none of this value.
+        """
+        if preference is None:
+            return self
+        raise UserError(
+            f"preference: {type(self).__name__} takes none: leave it out, or take a sampler that was trained for a "
+            f"whole front ({', '.join(name for name, one in ARCHITECTURES.items() if one.conditioned)})"
+        )
+
+    def logits(self, logits: Tensor, exact: bool = False, preference: float | None = None) -> Tensor:
         """The logits to sample from.
 
         Parameters
@@ -137,6 +158,7 @@ class AdaptiveSampler(
         exact : evaluate the network on every token instead of on a few knots; the reference, far slower. It can
             be differentiated, and is computed in float64 if the sampler is. In float32 it agrees with published
             implementations, and loses as many digits as they do: compare with it in float64.
+        preference : of a sampler that takes one, see `at`.
 
         Returns
         -------
@@ -147,8 +169,10 @@ class AdaptiveSampler(
         ValueError
             A row holds NaN or plus infinity, or no token that is not masked; it says which row.
         UserError
-            The sampler is in half precision.
+            The sampler is in half precision, or takes no such preference.
         """
+        if (chosen := self.at(preference)) is not self:
+            return chosen.logits(logits, exact)
         rows = logits.reshape(-1, logits.shape[-1])
         if exact:
             return self._on_every_token(rows).reshape(logits.shape)
@@ -177,18 +201,23 @@ class AdaptiveSampler(
             )
         return dtype
 
-    def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, logits: Tensor, generator: torch.Generator | None = None, preference: float | None = None
+    ) -> Tensor:
         """Draw a token for each row of `logits` `[..., V]`: token ids `[...]`, int64.
 
-        One uniform number per row and the inverse of the cumulative distribution. No output logits are stored.
+        One uniform number per row and the inverse of the cumulative distribution. No output logits are stored. For a
+        `preference`, of a sampler that takes one, see `at`.
 
         Raises
         ------
         ValueError
             A row holds NaN or plus infinity, or no token that is not masked; it says which row.
         UserError
-            The sampler is in half precision.
+            The sampler is in half precision, or takes no such preference.
         """
+        if (chosen := self.at(preference)) is not self:
+            return chosen.sample(logits, generator)
         rows = logits.reshape(-1, logits.shape[-1])
         uniforms = torch.rand(len(rows), dtype=torch.float64, device=rows.device, generator=generator)
         passes = passes_for(rows.device)
@@ -215,8 +244,8 @@ class AdaptiveSampler(
         """`smooth_and_truncation` without gradients, which an architecture may implement faster."""
         return self.smooth_and_truncation(t, n)
 
-    def as_logits_processor(self) -> "LogitsProcessor":
-        """This sampler as a Hugging Face `LogitsProcessor`.
+    def as_logits_processor(self, preference: float | None = None) -> "LogitsProcessor":
+        """This sampler as a Hugging Face `LogitsProcessor`, for a sampler that takes one at a preference (see `at`).
 
         Give it to `generate(..., do_sample=True, logits_processor=[processor])`. The model's generation
         config may add temperature, top-k or top-p after it: pass `temperature=1.0, top_k=0, top_p=1.0` to
@@ -224,7 +253,7 @@ class AdaptiveSampler(
         """
         from adaptive_samplers.samplers.hugging_face import AdaptiveLogitsProcessor
 
-        return AdaptiveLogitsProcessor(self)
+        return AdaptiveLogitsProcessor(self, preference)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         # The mixin writes config.json; the copy next to the weights is covered by their checksum.
@@ -353,7 +382,17 @@ def build_sampler(architecture: str, config: dict[str, Any], seed: int) -> Adapt
         return create_sampler(architecture, config)
 
 
-@lru_cache(maxsize=8)
-def load_sampler(path: str, device: str) -> AdaptiveSampler:
-    """A saved sampler, read once per process: engines apply it at every token."""
-    return AdaptiveSampler.from_pretrained(path).to(device)
+@lru_cache(maxsize=64)
+def load_sampler(path: str, device: str, preference: float | None = None) -> AdaptiveSampler:
+    """A saved sampler, read once per process: engines apply it at every token.
+
+    Raises
+    ------
+    UserError
+        It cannot be loaded, or takes no such preference; it says which file.
+    """
+    sampler = AdaptiveSampler.from_pretrained(path).to(device)
+    try:
+        return sampler.at(preference)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

@@ -58,3 +58,19 @@ class SamplingNetwork(Options):
         if self.d_model % self.n_heads:
             message = f"{self.d_model} is not divisible by n_heads, {self.n_heads}; allowed: a multiple of n_heads"
             yield "d_model", message
+
+
+@architecture(
+    "adaptive_samplers.samplers.conditioned",
+    learning_rate=0.003,
+    color="#56B4E9",
+    marker="v",
+    conditioned=True,
+    # It answers another question than the others: one sampler for many weights.
+    named_only=True,
+)
+class ConditionedSamplingNetwork(SamplingNetwork):
+    """A `SamplingNetwork` that takes a preference between 0 and 1: one for a whole front, from quality to diversity."""
+
+    d_preference: int = key("Hidden features of the function of the preference.", default=16, ge=1, le=WIDEST)
+    preference: float = key("The preference that is taken where none is given.", default=0.5, ge=0, le=1)

@@ -7,11 +7,19 @@ from adaptive_samplers.samplers.base import AdaptiveSampler
 
 
 class AdaptiveLogitsProcessor(LogitsProcessor):
-    """Replaces the scores of every decoding step by `sampler.logits(scores)`."""
+    """Replaces the scores of every decoding step by `sampler.logits(scores, preference=preference)`.
 
-    def __init__(self, sampler: AdaptiveSampler) -> None:
+    Raises
+    ------
+    UserError
+        The sampler takes no such preference.
+    """
+
+    def __init__(self, sampler: AdaptiveSampler, preference: float | None = None) -> None:
+        sampler.at(preference)
         self.sampler = sampler
+        self.preference = preference
 
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return self.sampler.logits(scores)
+        return self.sampler.logits(scores, preference=self.preference)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.heuristics.registry import Numbers
+from adaptive_samplers.heuristics.pipelines import learned_heuristic
+from adaptive_samplers.heuristics.registry import PREFERENCES, Numbers
 
 if TYPE_CHECKING:
     from adaptive_samplers.samplers.base import AdaptiveSampler
@@ -52,6 +54,10 @@ class Architecture:
         The highest learning rate in the target `learnability`.
     color, marker : str
         How figures draw it: `#` and six hexadecimal digits, and a matplotlib marker.
+    conditioned : bool
+        Whether its samplers take a preference, so that one serves a whole front.
+    named_only : bool
+        Whether a config that names no architectures leaves it out.
     """
 
     name: str
@@ -61,6 +67,8 @@ class Architecture:
     learning_rate: float
     color: str
     marker: str
+    conditioned: bool = False
+    named_only: bool = False
 
     @cached_property
     def sampler_class(self) -> type[AdaptiveSampler]:
@@ -114,6 +122,8 @@ def architecture(
     color: str,
     marker: str,
     constructor: Mapping[str, Numbers] | None = None,
+    conditioned: bool = False,
+    named_only: bool = False,
 ) -> Callable[[type[Options]], type[Options]]:
     """Declare an architecture, as a decorator of its options, which have the name of its class.
 
@@ -121,7 +131,7 @@ def architecture(
     ----------
     module
         The module that holds the class.
-    learning_rate, color, marker
+    learning_rate, color, marker, conditioned, named_only
         See `Architecture`. No two architectures are drawn alike.
     constructor
         Numbers that the constructor takes and no config can set, and options in which it allows more than a config.
@@ -152,10 +162,29 @@ def architecture(
         if lacks := [what for what, is_missing in missing.items() if is_missing]:
             raise TypeError(f"architecture '{name}' lacks {', '.join(lacks)}")
         arguments = own | dict(constructor or {})
-        ARCHITECTURES[name] = Architecture(name, module, options, arguments, learning_rate, color, marker)
+        ARCHITECTURES[name] = Architecture(
+            name, module, options, arguments, learning_rate, color, marker, conditioned, named_only
+        )
         return options
 
     return register
+
+
+def checked_preference(value: Any) -> float:
+    """A preference as a number. Raises UserError if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in PREFERENCES:
+        raise UserError(f"preference: expected {PREFERENCES}, found {value!r}")
+    return float(value)
+
+
+def evaluated(folder: str, preferences: Sequence[float]) -> list[dict[str, str]]:
+    """The rows of the `heuristics` table for a sampler saved in `.../{architecture}/{lesson}`.
+
+    There is one for each preference if its architecture takes any.
+    """
+    declared = ARCHITECTURES.get(PurePath(folder).parts[-2])
+    at = preferences if declared and declared.conditioned else [None]
+    return [learned_heuristic(folder, preference) for preference in at]
 
 
 def _allowed(field: Any) -> Numbers | type[bool]:

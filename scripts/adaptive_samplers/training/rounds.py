@@ -96,7 +96,7 @@ def take_over_weights(sampler: AdaptiveSampler, pipeline: Pipeline) -> bool:
     """Whether a pipeline is a saved sampler with the same options; then the sampler gets its weights."""
     if len(pipeline) != 1 or pipeline[0].name != LEARNED:
         return False
-    saved = AdaptiveSampler.from_pretrained(pipeline[0].value)
+    saved = AdaptiveSampler.from_pretrained(pipeline[0].folder)
     if saved.config | {"lowest_log_prob": sampler.lowest_log_prob} != sampler.config:
         return False
     sampler.load_state_dict(saved.state_dict())

@@ -18,6 +18,7 @@ from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
 from adaptive_samplers.off_policy.reading import Logged
 from adaptive_samplers.provenance import provenance
+from adaptive_samplers.samplers import ARCHITECTURES
 from adaptive_samplers.samplers.base import AdaptiveSampler, build_sampler
 from adaptive_samplers.stage import say
 from adaptive_samplers.training.objectives.definitions import FromOutcomes
@@ -29,7 +30,13 @@ from adaptive_samplers.training.outcomes import (
     outcomes_of,
 )
 from adaptive_samplers.training.rounds import start_of_round, take_over_weights
-from adaptive_samplers.training.trainer import TokenSteps, TrainingSettings, evaluate, train
+from adaptive_samplers.training.trainer import (
+    TokenSteps,
+    TrainingSettings,
+    evaluate,
+    evaluate_at_preferences,
+    train,
+)
 
 # Among these a horizon is chosen.
 HORIZONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -65,7 +72,7 @@ def train_on_outcomes(
     UserError
         If the heuristic to begin with did not answer, or has a state that no sampler without one can imitate.
     """
-    of_training, distance_weight = logged["train"], distance_weight_of(objective, weights)
+    of_training, distance_weight = logged["train"], distance_weight_of(objective, weights, architecture)
     verdict = None
     if previous is None:
         start = _start(of_training, objective, distance_weight)
@@ -113,6 +120,9 @@ def train_on_outcomes(
         "horizon": horizon,
         "round": verdict and verdict._asdict(),
     }
+    if sampler.takes_preference:
+        of_validation = (outcomes["validation"], settings.loss)
+        metrics["at_preferences"] = evaluate_at_preferences(result.sampler, *of_validation)
     say(f"{architecture}: loss {metrics['loss']:.4f} (validation)")
     with atomic_output(output) as temporary:
         result.sampler.cpu().save_pretrained(temporary)
@@ -134,9 +144,14 @@ def train_on_outcomes(
         )
 
 
-def distance_weight_of(objective: FromOutcomes, weights: Mapping[str, float]) -> float:
-    """What the distance of two answers counts for: the weight of diversity, where the objective is one of sets."""
-    return weights["diversity"] if objective.of_sets else 0.0
+def distance_weight_of(objective: FromOutcomes, weights: Mapping[str, float], architecture: str) -> float:
+    """What the distance of two answers counts for: the weight of diversity, where the objective is one of sets.
+
+    Where a preference weighs it against the reward, it is 1.
+    """
+    if not objective.of_sets:
+        return 0.0
+    return 1.0 if ARCHITECTURES[architecture].conditioned and objective.front == "diversity" else weights["diversity"]
 
 
 def reward_of(objective: FromOutcomes, weights: Mapping[str, float]) -> dict[str, float]:

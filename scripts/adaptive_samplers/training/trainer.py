@@ -33,6 +33,9 @@ Row = dict[str, Any]
 
 STEPS_AT_ONCE = 65_536
 
+# At which a sampler that takes a preference is measured.
+MEASURED_PREFERENCES = (0.0, 0.5, 1.0)
+
 
 @dataclass(frozen=True)
 class TokenSteps:
@@ -248,7 +251,8 @@ def train(
         while not state.finished(settings):
             batch = train_steps.select(batches.at(state.step), device_of(sampler))
             rate = learning_rate_at(state.step, settings)
-            terms = training_step(sampler, optimizer, batch, loss, rate, settings)
+            preference = preference_at(state.step, settings.seed) if sampler.takes_preference else None
+            terms = training_step(sampler, optimizer, batch, loss, rate, settings, preference)
             state.step += 1
             waiting.append((state.step, rate, terms))
             bar.update()
@@ -278,22 +282,43 @@ def training_step(
     loss: "Loss",
     learning_rate: float,
     settings: TrainingSettings,
+    preference: float | None = None,
 ) -> Any:
-    """One optimizer step; the terms of the loss before it, without gradient."""
+    """One optimizer step, at a preference if the sampler takes one; the loss's terms before it, without gradient."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-
-    def predict(t: Tensor, n: Tensor) -> Tensor:
-        low = settings.precision == "bfloat16"
-        with torch.autocast(device_of(sampler).type, torch.bfloat16, enabled=low):
-            return sampler(t, n).float()
-
-    terms = loss(predict, batch)
+    terms = loss(Predictor(sampler, preference, settings.precision), batch)
     optimizer.zero_grad()
     terms.loss.backward()
     torch.nn.utils.clip_grad_norm_(sampler.parameters(), settings.gradient_clip)
     optimizer.step()
     return type(terms)(*(term.detach() for term in terms))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A sampler as losses call it, at a preference if it takes one."""
+
+    sampler: AdaptiveSampler
+    preference: float | None
+    precision: str = "float32"
+
+    def __call__(self, t: Tensor, n: Tensor) -> Tensor:
+        chosen = () if self.preference is None else (self.preference,)
+        low = self.precision == "bfloat16"
+        with torch.autocast(device_of(self.sampler).type, torch.bfloat16, enabled=low):
+            return self.sampler(t, n, *chosen).float()
+
+
+def preference_at(step: int, seed: int) -> float:
+    """The preference at which a step is taken, a function of seed and step, so that resuming needs no stored state.
+
+    They cover the range evenly even in a few steps, as multiples of the golden ratio do. A sixth of the steps is at
+    each end: fronts are asked for there most, and a network extrapolates badly.
+    """
+    begin = np.random.default_rng([seed, 1]).random()
+    evenly = (begin + step * (math.sqrt(5) - 1) / 2) % 1
+    return min(max(1.5 * evenly - 0.25, 0.0), 1.0)
 
 
 def learning_rate_at(step: int, settings: TrainingSettings) -> float:
@@ -346,8 +371,24 @@ class BatchOrder:
 def evaluate(
     sampler: AdaptiveSampler, steps: TokenSteps, loss: "Loss", batch_size: int | None = None
 ) -> dict[str, float]:
-    """Means over token-steps of a sampler's `loss` and its other terms, as `kl` (nats) and `truncated_mass`."""
-    return _mean_terms(sampler, steps, loss, batch_size, device_of(sampler))
+    """Means over token-steps of a sampler's `loss` and its other terms, as `kl` (nats) and `truncated_mass`.
+
+    Of a sampler that takes a preference, these are the means of what `evaluate_at_preferences` gives.
+    """
+    if not sampler.takes_preference:
+        return _mean_terms(sampler, steps, loss, batch_size, device_of(sampler))
+    measured = [*evaluate_at_preferences(sampler, steps, loss, batch_size).values()]
+    return {name: sum(terms[name] for terms in measured) / len(measured) for name in measured[0]}
+
+
+def evaluate_at_preferences(
+    sampler: AdaptiveSampler, steps: TokenSteps, loss: "Loss", batch_size: int | None = None
+) -> dict[str, dict[str, float]]:
+    """The same at each of some preferences, by these, of a sampler that takes one; nothing of any other."""
+    return {
+        f"{preference:g}": _mean_terms(Predictor(sampler, preference), steps, loss, batch_size, device_of(sampler))
+        for preference in (MEASURED_PREFERENCES if sampler.takes_preference else ())
+    }
 
 
 def evaluate_identity(steps: TokenSteps, loss: "Loss", batch_size: int | None = None) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Checks of heuristics, which also convert their settings to the right types."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from adaptive_samplers.heuristics.pipelines import (
     official_pipelines,
     verbalized_pipeline,
 )
-from adaptive_samplers.heuristics.registry import LEARNED, Heuristic
+from adaptive_samplers.heuristics.registry import LEARNED, PREFERENCES, Heuristic
+from adaptive_samplers.samplers import ARCHITECTURES
 
 
 def check_heuristics(config: dict, problems: Problems, base_folder: Path) -> None:
@@ -176,11 +178,51 @@ def check_steps(steps: list[dict], path: KeyPath, problems: Problems, base_folde
         elif name != LEARNED:
             known = [*HEURISTICS, LEARNED]
             problems.add(place, f"unknown processor; allowed: {join(known, 'or')}{suggest(name, known)}")
-        elif not isinstance(setting, str):
-            problems.add(place, f"{wrong_type(setting, {})}; allowed: the folder of a saved sampler")
         else:
-            kind = "folder with a saved sampler's config.json"
-            check_exists(place, setting, base_folder, _is_saved_sampler, kind, problems)
+            _check_learned(step, place, problems, base_folder)
+
+
+def _check_learned(step: dict, place: KeyPath, problems: Problems, base_folder: Path) -> None:
+    """A saved sampler, by its folder or as a map of `path` and `preference`, which is typed."""
+    setting, kind = step[LEARNED], "folder with a saved sampler's config.json"
+    if isinstance(setting, str):
+        check_exists(place, setting, base_folder, _is_saved_sampler, kind, problems)
+        return
+    if not isinstance(setting, Mapping):
+        problems.add(place, f"{wrong_type(setting, {})}; allowed: the folder of a saved sampler, or {_LEARNED_MAP}")
+        return
+    for key in setting:
+        if key not in ("path", "preference"):
+            known = ("path", "preference")
+            problems.add((*place, str(key)), f"is not known; allowed: {join(known)}{suggest(key, known)}")
+    for key in ("path", "preference"):
+        if key not in setting:
+            advice = "; without one, write the folder alone" if key == "preference" else ""
+            problems.add((*place, key), f"is missing; allowed: {_LEARNED_MAP}{advice}")
+    path, preference = setting.get("path"), setting.get("preference")
+    if "preference" in setting:
+        preference = _check_number(LEARNED, "preference", preference, PREFERENCES, (*place, "preference"), problems)
+        step[LEARNED] = {**setting, "preference": preference}
+    if "path" in setting and not isinstance(path, str):
+        problems.add((*place, "path"), f"{wrong_type(path, {})}; allowed: the folder of a saved sampler")
+    elif "path" in setting:
+        check_exists((*place, "path"), path, base_folder, _is_saved_sampler, kind, problems)
+        found = _architecture_in(base_folder / path)
+        if found in ARCHITECTURES and not ARCHITECTURES[found].conditioned:
+            message = f"{path} holds a {found}, which takes none; allowed: {LEARNED}: {path}"
+            problems.add((*place, "preference"), message)
+
+
+_LEARNED_MAP = f"a map of path (the folder of a saved sampler) and preference ({PREFERENCES})"
+
+
+def _architecture_in(folder: Path) -> str | None:
+    """The architecture of a saved sampler, None where nothing can be read; loading it says why."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found.get("architecture") if isinstance(found, dict) else None
 
 
 def _is_saved_sampler(place: Path) -> bool:

@@ -110,6 +110,8 @@ def check_training_objectives(config: dict, problems: Problems, base_folder: Pat
             advice = "give one of them a name" if "name" in objective else f"{name} once"
             problems.add(path, f"'{name}' is already listed in {first}; allowed: {advice}")
         first_place.setdefault(name, i)
+        if objective.get("front") == "best_of" and objective["best_of"] == 1:
+            problems.add((*path, "front"), "'best_of' needs a best_of above 1; allowed: diversity, or best_of: 8")
     learned = [OBJECTIVES[objective["kind"]].data for objective in config["training"]["objectives"]]
     weighted = not problems.clean("scoring") or weightings(typed_section(config["scoring"], Scoring))
     if not weighted and all(data.recorded for data in learned):

@@ -19,6 +19,7 @@ from adaptive_samplers.config.model.scoring import Scoring
 from adaptive_samplers.config.model.sources import BaseModelSettings
 from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.config.model.types import Seed
+from adaptive_samplers.samplers import ARCHITECTURES
 
 
 class Config(Section):
@@ -58,7 +59,7 @@ class Config(Section):
     scoring: Scoring = section(Scoring, affects=())
     samplers: Samplers = key(
         about(Samplers),
-        default={name: {} for name in Samplers.model_fields},
+        default={name: {} for name, declared in ARCHITECTURES.items() if not declared.named_only},
         noun="architecture",
         affects=("train_sampler", "train_on_outcomes", "learn_heuristic"),
     )

@@ -92,5 +92,13 @@ class Evaluation(Section):
         le=10000,
         affects=("sample_with_sampler",),
     )
+    preferences: list[Annotated[float, Field(ge=0, le=1)]] = key(
+        "Preferences at which a learned sampler that takes one answers the test prompts and is estimated, each as a "
+        "sampler of its own in tables and figures.",
+        default=[0.0, 0.5, 1.0],
+        min_length=1,
+        unique=True,
+        affects=("sample_with_sampler", "estimate_samplers"),
+    )
     learnability: Learnability = section(Learnability, affects=("learn_heuristic",))
     repeated_sampling: RepeatedSampling = section(RepeatedSampling, affects=("measure_repeated_sampling",))

@@ -73,7 +73,8 @@ class Heuristics(Section):
     pipelines: list[Chain] = key(
         "Chains of steps `family: setting`, applied in order. The setting is a number, a map of several "
         "parameters, or null for none. A step `learned: path` is a saved sampler: a folder with its "
-        "`config.json` and `model.safetensors`, relative to the working directory.",
+        "`config.json` and `model.safetensors`, relative to the working directory; one that takes a preference may be "
+        "written `learned: {path: folder, preference: 0.3}`.",
         default=[],
     )
     verbalized: list[Verbalized] = key(

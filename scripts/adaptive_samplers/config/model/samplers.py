@@ -8,8 +8,9 @@ from adaptive_samplers.samplers import ARCHITECTURES
 Samplers = create_model(
     "Samplers",
     __base__=Section,
-    __doc__="The architectures to train, at least one: those named here, or all if the key is left out. "
-    "`null` removes one that an earlier config file names.",
+    __doc__="The architectures to train, at least one: those named here, or all but "
+    + ", ".join(f"`{name}`" for name, one in ARCHITECTURES.items() if one.named_only)
+    + " if the key is left out. `null` removes one that an earlier config file names.",
     **{
         name: (architecture.options | None, key(about(architecture.options), default=None))
         for name, architecture in ARCHITECTURES.items()

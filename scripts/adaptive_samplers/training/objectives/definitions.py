@@ -3,7 +3,7 @@
 docs/add_a_training_objective.md explains how to add one.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from adaptive_samplers.config.fields import Section, key
 from adaptive_samplers.training.objectives.registry import data, objective
@@ -90,6 +90,11 @@ class Outcome(FromOutcomes):
     of_sets = True
 
     best_of: int = key("The reward of the best of so many answers counts; with correctness, pass@k.", default=1, ge=1)
+    front: Literal["diversity", "best_of"] = key(
+        "What counts at a preference of 1, of a sampler that takes one; at 0 the mean reward does. `diversity` is the "
+        "mean distance of two answers, without a weight of its own; `best_of` the reward of the best of so many.",
+        default="diversity",
+    )
     least_effective: float = key(
         "Effective number of answers to a prompt, as a share of all, below which a penalty begins.",
         default=0.2,

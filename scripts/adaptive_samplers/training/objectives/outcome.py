@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from adaptive_samplers.training.objectives.registry import preference_of
+
 if TYPE_CHECKING:
     from adaptive_samplers.training.objectives.definitions import Outcome
     from adaptive_samplers.training.objectives.registry import Predict
@@ -43,8 +45,24 @@ class OutcomeTerms(NamedTuple):
     kl: Tensor
 
 
+class Shares(NamedTuple):
+    """What counts how much, besides the config's weights: an answer's reward, the best of several, the distance."""
+
+    reward: float
+    best: float
+    distance: float
+
+    @classmethod
+    def at(cls, best_of: int, preference: float | None, front: str) -> Shares:
+        """Of a sampler at a preference, None for one that takes none."""
+        if preference is not None and front == "best_of":
+            return cls(1 - preference, preference, 1.0)
+        reward, distance = (1.0, 1.0) if preference is None else (1 - preference, preference)
+        return cls(reward, 0.0, distance) if best_of == 1 else cls(0.0, reward, distance)
+
+
 def loss(options: Outcome, predict: Predict, batch: OutcomeBatch) -> OutcomeTerms:
-    """The loss of a sampler on the answers to a batch of prompts."""
+    """The loss of a sampler on the answers to a batch of prompts, at its preference if it takes one."""
     log_probs = log_prob_of_batch(predict, batch)
     counts = torch.bincount(batch.prompt)
     # All in logarithms: a sampler that makes every answer improbable must still be told where to go.
@@ -58,7 +76,7 @@ def loss(options: Outcome, predict: Predict, batch: OutcomeBatch) -> OutcomeTerm
         return torch.zeros(len(counts)).to(values).index_add(0, batch.prompt, values) / counts
 
     with torch.no_grad():
-        added = advantages(batch, weights, options.best_of)
+        added = advantages(batch, weights, options.best_of, preference_of(predict), options.front)
     gain = mean_of_prompts(weights * added).mean()
     log_effective = 2 * log_mass - _log_mean_exp(2 * log_weights, batch.prompt, counts)
     too_few = (math.log(options.least_effective) - log_effective).clamp(min=0)
@@ -109,7 +127,9 @@ def rows_of_prompts(prompt: Tensor) -> list[slice]:
     return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def advantages(batch: OutcomeBatch, weights: Tensor, best_of: int) -> Tensor:
+def advantages(
+    batch: OutcomeBatch, weights: Tensor, best_of: int, preference: float | None = None, front: str = "diversity"
+) -> Tensor:
     """What each answer adds to the mean reward, or to that of the best of several, and to diversity, `[A]`.
 
     The others that it meets are the logged answers with their weights, itself left out. The mean over a prompt's
@@ -121,18 +141,21 @@ def advantages(batch: OutcomeBatch, weights: Tensor, best_of: int) -> Tensor:
     weights : Tensor [A]
     best_of : int
         k: the answer counts `k (E max(r, M) - E M)`, where M is the largest of k - 1 other rewards.
+    preference : float, or None
+        At which the sampler is, and what it trades at 1 for the reward: `front`, as in the options.
     """
+    shares = Shares.at(best_of, preference, front)
     added = torch.empty_like(batch.reward)
     for rows in rows_of_prompts(batch.prompt):
         reward, weight = batch.reward[rows], weights[rows]
-        of_prompt = reward.clone()
-        if best_of > 1:
-            of_prompt = best_of * best_with_others(reward, weight, best_of)
+        of_prompt = shares.reward * reward
+        if shares.best:
+            of_prompt = of_prompt + shares.best * (best_of * best_with_others(reward, weight, best_of))
         if batch.vectors is not None:
             vectors = batch.vectors[batch.draw[rows]]
             other = weight * (batch.seed[rows, None] != batch.seed[None, rows])
             expected = (other * (1 - vectors @ vectors.T)).sum(1) / other.sum(1).clamp(min=1e-30)
-            of_prompt = of_prompt + 2 * batch.distance_weight * expected
+            of_prompt = of_prompt + 2 * shares.distance * batch.distance_weight * expected
         added[rows] = of_prompt - of_prompt.mean()
     return added
 

@@ -18,7 +18,7 @@ from adaptive_samplers.references import Reference
 if TYPE_CHECKING:
     from torch import Tensor
 
-    # Logits [B, S] of a sampler at support points `t` with counts `n`.
+    # Logits [B, S] of a sampler at support points `t` with counts `n`; see `preference_of`.
     Predict = Callable[[Tensor, Tensor], Tensor]
     # From a predictor and a batch to a named tuple of means over the batch, of which training minimizes `loss`.
     Loss = Callable[[Predict, Any], Any]
@@ -79,6 +79,11 @@ class Objective:
     def __call__(self, **options: Any) -> Loss:
         """The loss with these options. Raises pydantic's ValidationError if it does not accept them."""
         return partial(self.loss, self.options(**options))
+
+
+def preference_of(predict: Predict) -> float | None:
+    """The preference at which a sampler predicts, None of a sampler that takes none."""
+    return getattr(predict, "preference", None)
 
 
 DATA: dict[str, Data] = {}
