@@ -87,10 +87,10 @@ def test_steps_beyond_the_horizon_and_sure_ones_do_not_count(logged, sampler):
 def test_the_outcome_loss_as_in_plain_loops(logged, sampler):
     outcomes = with_reference(outcomes_of(logged, options("outcome"), 0.0, 3), build_sampler(*SIMPLE, seed=8))
     batch = outcomes.select(slice(None))
-    chosen = {"least_effective": 0.9, "effective_penalty": 0.7, "weight_penalty": 1.3, "kl": 0.2}
+    chosen = {"least_effective": 0.9, "effective_penalty": 0.7, "weight_penalty": 1.3, "kl": 0.2, "entropy": 0.4}
     terms = OBJECTIVES["outcome"](**chosen)(sampler, batch)
     q, reference = log_prob_of_batch(sampler, batch).detach().double(), batch.reference.double()
-    gain, mass, few, share, kl = 0.0, 0.0, 0.0, 0.0, [0.0, 0.0]
+    gain, mass, few, share, kl, entropy = 0.0, 0.0, 0.0, 0.0, [0.0, 0.0], 0.0
     for prompt in range(6):
         rows = np.flatnonzero(logged.answers.prompts == prompt)
         w = torch.exp(q[rows] - torch.from_numpy(outcomes.mixture[rows]))
@@ -102,11 +102,32 @@ def test_the_outcome_loss_as_in_plain_loops(logged, sampler):
         few += max(0.0, math.log(0.9) - math.log(effective)) ** 2 / 6
         kl[0] += float((w * (q[rows] - reference[rows]) / 3).sum())
         kl[1] += float(w.sum())
-    expected = -gain / mass + 0.7 * few + 1.3 * math.log(mass) ** 2 + 0.2 * kl[0] / kl[1]
+        entropy -= float((w * q[rows] / 3).sum())
+    expected = -gain / mass + 0.7 * few + 1.3 * math.log(mass) ** 2 + (0.2 * kl[0] - 0.4 * entropy) / kl[1]
     assert terms.loss.item() == pytest.approx(expected, rel=1e-4)
     assert terms.gain.item() == pytest.approx(gain / mass, rel=1e-4)
     assert terms.mean_weight.item() == pytest.approx(mass, rel=1e-4)
     assert terms.effective.item() == pytest.approx(share, rel=1e-4)
+    assert terms.entropy.item() == pytest.approx(entropy / kl[1], rel=1e-4)
+
+
+def test_a_bonus_for_entropy_heats():
+    """The gradient by an inverse temperature is that of the entropy itself, where the sampler drew the answers."""
+    alone = World.drawn(40, 4, seed=2).logged({"t1.0": BEHAVIORS["t1.0"]}, seeds=60, seed=3)
+    batch = outcomes_of(alone, options("outcome"), 0.0, None).select(slice(None))
+    inverse = torch.ones((), requires_grad=True)
+    options_of_it = {"entropy": 1.0, "effective_penalty": 0.0, "weight_penalty": 0.0}
+    terms = OBJECTIVES["outcome"](**options_of_it)(lambda t, n: t * inverse, batch)
+    [found] = torch.autograd.grad(terms.entropy, inverse)
+    rows = alone.draws.sketch.t.double(), alone.draws.sketch.n.double()
+
+    def exact(factor):
+        logits = rows[0] * factor
+        log_q = logits - (logits + rows[1].log()).logsumexp(-1, keepdim=True)
+        return float(-(rows[1] * log_q.exp() * log_q.where(rows[1] > 0, 0)).nan_to_num().sum(-1).mean())
+
+    slope = (exact(1.001) - exact(0.999)) / 0.002
+    assert terms.entropy.item() == pytest.approx(exact(1.0), rel=0.02) and found.item() == pytest.approx(slope, rel=0.1)
 
 
 @pytest.mark.parametrize("factor", [40.0, -40.0, 1e4])

@@ -107,6 +107,7 @@ class Outcome(FromOutcomes):
         default=0.0,
         ge=0,
     )
+    entropy: float = key("Weight of a bonus for the sampler's entropy, in nats a step.", default=0.0, ge=0)
     weight_penalty: float = key("Weight of the squared logarithm of the mean weight.", default=1.0, ge=0)
 
 

@@ -36,6 +36,7 @@ class OutcomeTerms(NamedTuple):
     effective : effective number of answers, as a share of all.
     mean_weight : 1 in expectation.
     kl : divergence from the sampler to the one that training began with, nats a step.
+    entropy : of the sampler, nats a step.
     """
 
     loss: Tensor
@@ -43,6 +44,7 @@ class OutcomeTerms(NamedTuple):
     effective: Tensor
     mean_weight: Tensor
     kl: Tensor
+    entropy: Tensor
 
 
 class Shares(NamedTuple):
@@ -80,15 +82,18 @@ def loss(options: Outcome, predict: Predict, batch: OutcomeBatch) -> OutcomeTerm
     gain = mean_of_prompts(weights * added).mean()
     log_effective = 2 * log_mass - _log_mean_exp(2 * log_weights, batch.prompt, counts)
     too_few = (math.log(options.least_effective) - log_effective).clamp(min=0)
-    # Under the sampler itself, by the same weights: the mean of log q - log reference.
+    # Under the sampler itself, by the same weights: the means of log q - log reference and of -log q.
     kl = (weights * gains_of_answers(log_probs, batch)).sum() / weights.sum()
+    per_step = (log_probs / batch.lengths.clamp(min=1))[batch.draw]
+    entropy = -(weights * per_step).sum() / weights.sum()
     total = (
         -gain
         + options.effective_penalty * (too_few**2).mean()
         + options.weight_penalty * log_mean_weight**2
         + options.kl * kl
+        - options.entropy * entropy
     )
-    return OutcomeTerms(total, gain, log_effective.exp().mean(), log_mean_weight.exp(), kl)
+    return OutcomeTerms(total, gain, log_effective.exp().mean(), log_mean_weight.exp(), kl, entropy)
 
 
 def log_prob_of_batch(predict: Predict, batch: OutcomeBatch) -> Tensor:
