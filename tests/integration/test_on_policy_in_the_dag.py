@@ -1,6 +1,7 @@
 """The target `on_policy` in the DAG: a sampler of the run goes on learning from answers of its own."""
 
 import os
+import shutil
 import signal
 from contextlib import chdir
 from pathlib import Path
@@ -27,8 +28,8 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.model]
 
 START = "results/tiny/samplers/LocalProbabilityTransform/a0.7_b0.3_c0_top2"
 LEARNED = "results/tiny/on_policy/LocalProbabilityTransform/a0.7_b0.3_c0_top2"
-# With a sampler that is there: how the run trains one is for other tests.
-AS_IT_IS = ("on_policy", "--allowed-rules", "fetch_model", "collect_prompts", "train_on_policy", "on_policy")
+# With a model and a sampler that are there: how the run makes them is for other tests.
+AS_IT_IS = ("on_policy", "--allowed-rules", "collect_prompts", "train_on_policy", "on_policy")
 # Answers of a random model end in either of two ways about as often.
 PROMPTS = [
     {
@@ -54,7 +55,7 @@ def work(tiny_model_folder, tmp_path_factory):
         ("samplers", {"LocalProbabilityTransform": {"hidden_dims": 8}}),
         (
             "on_policy",
-            {"steps": 4, "prompts": 3, "answers": 4, "updates": 2, "evaluate_every": 2, "learning_rate": 0.01},
+            {"steps": 3, "prompts": 3, "answers": 4, "updates": 2, "evaluate_every": 3, "learning_rate": 0.01},
         ),
     )
     yield work
@@ -67,7 +68,8 @@ def test_it_is_no_part_of_the_whole_run(work):
     assert planned["train_on_policy"] == planned["train_sampler"] == 1 and "sample_with_sampler" not in planned
 
 
-def test_a_killed_job_goes_on_and_ends_as_an_undisturbed_one(work):
+def test_a_killed_job_goes_on_and_ends_as_an_undisturbed_one(work, tiny_model_folder):
+    shutil.copytree(tiny_model_folder, work.folder / "results/tiny/models/tiny")
     build_sampler("LocalProbabilityTransform", {"hidden_dims": 8}, seed=1).save_pretrained(work.folder / START)
     process = work.start(*AS_IT_IS)
     checkpoint = work.folder / f"{LEARNED}.checkpoint" / "checkpoint.safetensors"
@@ -79,11 +81,11 @@ def test_a_killed_job_goes_on_and_ends_as_an_undisturbed_one(work):
     done = work.run(*AS_IT_IS, "--rerun-incomplete")
     assert done.returncode == 0, done.stdout
     curves = pd.read_csv(work.folder / LEARNED / "curves.csv")
-    assert curves[curves["split"] == "train"]["step"].tolist() == [0, 1, 2, 3]
-    assert curves[curves["split"] == "validation"]["step"].tolist() == [0, 2, 4]
+    assert curves[curves["split"] == "train"]["step"].tolist() == [0, 1, 2]
+    assert curves[curves["split"] == "validation"]["step"].tolist() == [0, 3]
     assert curves["reward"].between(0, 1).all() and (curves["learning_from"] > 0).any()
     metrics = read_json(work.folder / LEARNED / "metrics.json")
-    assert metrics["steps"] == 4 and metrics["prompts"] == 2 and metrics["reward"] is not None
+    assert metrics["steps"] == 3 and metrics["prompts"] == 2 and metrics["reward"] is not None
     assert read_json(work.folder / LEARNED / "provenance.json")["settings"]["start"]["sampler"] == START
     assert not list((work.folder / f"{LEARNED}.checkpoint").glob("*/step=*")), "answers of the last step are left"
     begun, learned = (AdaptiveSampler.from_pretrained(work.folder / folder) for folder in (START, LEARNED))
