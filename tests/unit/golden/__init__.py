@@ -39,6 +39,7 @@ from golden.preferences import golden_card, golden_exports, golden_preferences
 from golden.training import (
     golden_comparison,
     golden_estimates,
+    golden_front,
     golden_learnability,
     golden_outcomes,
     golden_probes,
@@ -75,6 +76,7 @@ GOLDEN = {
     "replay_distributions": golden_replay,
     "train_sampler": golden_training,
     "train_on_outcomes": golden_outcomes,
+    "train_on_outcomes/front": golden_front,
     "estimate_samplers": golden_estimates,
     "learn_heuristic": golden_learnability,
     "compare_samplers": golden_comparison,
