@@ -164,6 +164,29 @@ def test_a_sampler_that_was_trained_again_is_read_again(tmp_path):
     assert "another one than the request means" in stale[0].customized_info[FIELD][0]["error"]
 
 
+def test_a_preference_travels_with_the_request(tmp_path):
+    """What is drawn is what the network at that preference draws, saved on its own."""
+    from adaptive_samplers.hashing import file_sha256
+    from adaptive_samplers.samplers import build_sampler
+
+    sampler = build_sampler("ConditionedSamplingNetwork", {"d_model": 8, "d_ff": 12, "n_blocks": 1}, seed=0)
+    torch.nn.init.normal_(sampler.shifts.weight, generator=torch.Generator().manual_seed(0))
+    sampler.save_pretrained(tmp_path / "front")
+    front, drawn = str(tmp_path / "front"), {}
+    for preference in (0, 1):
+        sampler.at(preference).save_pretrained(tmp_path / f"at{preference}")
+        for setting in ({"path": front, "preference": preference}, str(tmp_path / f"at{preference}")):
+            folder = front if isinstance(setting, dict) else setting
+            hashes = {folder: file_sha256(f"{folder}/model.safetensors")}
+            requests = [asked([{"learned": setting}], seed=row, hashes=hashes) for row in range(40)]
+            steps(requests, 1)
+            drawn[folder, preference] = [request.output_ids[0] for request, _ in requests]
+    assert all(
+        drawn[front, preference] == drawn[str(tmp_path / f"at{preference}"), preference] for preference in (0, 1)
+    )
+    assert drawn[front, 0] != drawn[front, 1]
+
+
 def test_what_travels_is_a_reference_and_no_code():
     pickled = bytes.fromhex(json.loads(serialized())["callable"])
     assert b"adaptive_samplers.serving.processor" in pickled and b"PipelineProcessor" in pickled and len(pickled) < 120

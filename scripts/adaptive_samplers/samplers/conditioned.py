@@ -87,7 +87,7 @@ class ConditionedSamplingNetwork(AdaptiveSampler):
     def at(self, preference: float | None) -> SamplingNetwork:
         """The network at a preference, as the `SamplingNetwork` that it is; at that of `config.json` for None.
 
-        It is a copy, which is made once until weights change.
+        It is a copy, which is made once until weights change; a change through `.data` is not noticed.
 
         Raises
         ------

@@ -39,6 +39,7 @@ from golden.preferences import golden_card, golden_exports, golden_preferences
 from golden.training import (
     golden_comparison,
     golden_estimates,
+    golden_front,
     golden_learnability,
     golden_on_policy,
     golden_outcomes,
@@ -77,6 +78,7 @@ GOLDEN = {
     "train_sampler": golden_training,
     "train_on_outcomes": golden_outcomes,
     "train_on_policy": golden_on_policy,
+    "train_on_outcomes/front": golden_front,
     "estimate_samplers": golden_estimates,
     "learn_heuristic": golden_learnability,
     "compare_samplers": golden_comparison,

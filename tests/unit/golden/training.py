@@ -145,6 +145,24 @@ def golden_on_policy(folder: Path):
     return pd.DataFrame(curves)
 
 
+def golden_front(folder: Path):
+    """Of a sampler that takes a preference, for each of the two fronts."""
+    logged = {
+        split: outcomes().logged(BEHAVIORS, 2, seed, embedded=True)
+        for seed, split in enumerate(("train", "validation"))
+    }
+    name = "ConditionedSamplingNetwork"
+    options = ARCHITECTURES[name].options(d_model=4, d_ff=6, n_blocks=1, n_heads=2, d_preference=3)
+    weights = {"diversity": 0.0, "quality": 1.0, "correctness": 0.0}
+    results = []
+    for front in ("diversity", "best_of"):
+        chosen = {"kind": "outcome", "front": front, "best_of": 2, "steps": 3, "start_steps": 4, "horizon": 3}
+        [objective] = Training(objectives=[chosen]).objectives
+        train_on_outcomes(logged, weights, objective, name, options, TRAINING, 1, folder / front)
+        results.append([read_json(folder / front / "metrics.json"), pd.read_csv(folder / front / "curves.csv")])
+    return results
+
+
 def golden_estimates(_):
     logged = outcomes().logged(BEHAVIORS, 2, seed=0)
     log_probs = log_probs_of_beginnings([*BEHAVIORS.values()], logged.draws, [2, None], logged.same).numpy()
