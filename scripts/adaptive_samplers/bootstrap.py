@@ -18,3 +18,14 @@ def resampled_counts(prompts: int, resamples: int, seed: int) -> Iterator[np.nda
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         yield generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=size).astype(float)
+
+
+def resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means `[resamples, systems]` of `values [prompts, systems]` over resampled prompts, ignoring NaN."""
+    present = np.isfinite(values)
+    filled = np.where(present, values, 0.0)
+    means = []
+    for counts in resampled_counts(len(values), resamples, seed):
+        with np.errstate(invalid="ignore"):
+            means.append((counts @ filled) / (counts @ present))
+    return np.concatenate(means)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from adaptive_samplers.bootstrap import resampled_counts
+from adaptive_samplers.bootstrap import resampled_means
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.measures import OBJECTIVES
 
@@ -28,17 +28,6 @@ class Interval(NamedTuple):
     n_prompts: int
 
 
-def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means `[resamples, systems]` of `values [prompts, systems]` over resampled prompts, ignoring NaN."""
-    present = np.isfinite(values)
-    filled = np.where(present, values, 0.0)
-    means = []
-    for counts in resampled_counts(len(values), resamples, seed):
-        with np.errstate(invalid="ignore"):
-            means.append((counts @ filled) / (counts @ present))
-    return np.concatenate(means)
-
-
 def intervals(values: np.ndarray, resamples: int, confidence: float, seed: int) -> list[Interval]:
     """One percentile interval per column of `values [prompts, systems]`, paired: the same prompts for every column.
 
@@ -48,7 +37,7 @@ def intervals(values: np.ndarray, resamples: int, confidence: float, seed: int) 
     if not len(values):
         return [Interval(np.nan, np.nan, np.nan, 0)] * values.shape[1]
     tail = (1 - confidence) / 2
-    resampled = _resampled_means(values, resamples, seed)
+    resampled = resampled_means(values, resamples, seed)
     intervals = []
     for column, n_prompts in enumerate(present):
         mean = low = high = np.nan

@@ -29,7 +29,7 @@ STAGE_VERSIONS = {
     "train_sampler": 3,
     "train_on_outcomes": 2,
     "train_on_policy": 1,
-    "estimate_samplers": 1,
+    "estimate_samplers": 2,
     "learn_heuristic": 2,
     "compare_samplers": 1,
     "extract_final_answers": 2,

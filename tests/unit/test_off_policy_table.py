@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from outcome_world import World
+from test_outcomes import BEHAVIORS
 
 from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.off_policy import OffPolicy, Trust
@@ -13,8 +15,12 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.figures import off_policy as figures
 from adaptive_samplers.heuristics import configured_pipeline, expand_heuristics
 from adaptive_samplers.off_policy import log_prob_of_answers
+from adaptive_samplers.off_policy.estimates import near_one
+from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
 from adaptive_samplers.off_policy.reading import answers_to_record, read_logged
 from adaptive_samplers.off_policy.table import (
+    Weighings,
+    _leave_each_out,
     calibrate,
     least_effective,
     table_of_estimates,
@@ -218,6 +224,24 @@ def test_calibration_leaves_out_the_heuristic_and_its_seeds(run, tiny_model, tmp
         scores[scores["seed"] == 0], QUALITY, heuristics, targets, source / "candidates.parquet", paths, [None]
     )
     assert calibrate(one_seed, [None], 200, 0.9, seed=0)["covered"].isna().all()
+
+
+def test_calibration_knows_that_own_answers_are_uncertain_too():
+    """With one own answer to a prompt, intervals of the estimate alone would miss far too often."""
+    covered, alone = [], []
+    for number in range(25):
+        logged = World.drawn(60, 3, seed=number).logged(BEHAVIORS, seeds=2, seed=100 + number)
+        log_probs = log_probs_of_beginnings(logged.pipelines, logged.draws, [None], logged.same).numpy()
+        left_out, own = _leave_each_out(logged.answers, log_probs, np.array([0, 1]))
+        names = list(BEHAVIORS)
+        splits = np.array(["train"] * 60)
+        weighings = Weighings(splits, names, names, [weighed[0] for weighed in left_out], own, left_out, names)
+        found = calibrate(weighings, [None], 500, 0.9, seed=number)
+        found = found[near_one(found["mean_weight"], 1.33)]
+        covered += found["covered"].tolist()
+        alone += ((found["gain_low"] <= found["own_gain"]) & (found["own_gain"] <= found["gain_high"])).tolist()
+    assert len(covered) > 40 and 0.82 <= np.mean(covered) <= 0.97
+    assert np.mean(alone) < np.mean(covered) - 0.1
 
 
 def test_the_threshold_is_the_smallest_that_covers_often_enough_at_its_horizon():

@@ -100,7 +100,7 @@ def _cell(name: str) -> tuple[float, float] | None:
 
 def calibration(rows: pd.DataFrame) -> Figure:
     """Estimates of heuristics whose own answers were left out, against those answers; hollow where they are not
-    trusted.
+    trusted. Lines are intervals of their difference.
 
     Parameters
     ----------
@@ -116,7 +116,9 @@ def calibration(rows: pd.DataFrame) -> Figure:
             some = rows[rows["length"] == horizon]
             label = "all steps" if np.isinf(horizon) else f"first {horizon:g} steps"
             for row in some.itertuples(index=False):
-                axes.plot([row.own_gain] * 2, [row.gain_low, row.gain_high], color=color, alpha=0.4, linewidth=0.8)
+                # It crosses the diagonal where the two agree.
+                ends = [row.own_gain + row.error_low, row.own_gain + row.error_high]
+                axes.plot([row.own_gain] * 2, ends, color=color, alpha=0.4, linewidth=0.8)
             for trusted, face in ((True, color), (False, "white")):
                 part = some[some["trusted"] == trusted]
                 axes.plot(part["own_gain"], part["gain"], "o", color=color, markerfacecolor=face, markersize=4.5)

@@ -192,9 +192,9 @@ def estimate(weighted: Weighted, resamples: int, confidence: float, seed: int) -
     total = weighted.mass.sum(axis=1)
     found = Estimates(
         value[0],
-        *_interval(values, confidence),
+        *interval(values, confidence),
         gain[0],
-        *_interval(gains, confidence),
+        *interval(gains, confidence),
         weighted.effective.mean(axis=1),
         weighted.mass.mean(axis=1),
         np.divide(weighted.peak.max(axis=1), total, out=np.ones_like(total), where=total > 0),
@@ -202,7 +202,7 @@ def estimate(weighted: Weighted, resamples: int, confidence: float, seed: int) -
     return found, gains
 
 
-def _interval(resampled: np.ndarray, confidence: float) -> np.ndarray:
+def interval(resampled: np.ndarray, confidence: float) -> np.ndarray:
     """Bounds `[2, T]` of the middle of resampled values `[R, T]`; NaN where there are none."""
     bounds = np.full((2, resampled.shape[1]), np.nan)
     some = np.isfinite(resampled).any(axis=0)
@@ -241,6 +241,6 @@ def disagree(gains: Sequence[np.ndarray], shown: np.ndarray, confidence: float) 
     found = np.zeros(shown.shape[1], dtype=bool)
     for one in range(len(gains)):
         for other in range(one):
-            low, high = _interval(gains[one] - gains[other], confidence)
+            low, high = interval(gains[one] - gains[other], confidence)
             found |= shown[one] & shown[other] & ((low > 0) | (high < 0))
     return found
