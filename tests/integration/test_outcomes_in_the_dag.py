@@ -21,6 +21,17 @@ OUTCOMES = [
 SAMPLERS = "results/tiny/samplers/LocalProbabilityTransform"
 VARIED = f"{SAMPLERS}/a0.5_b0.5_c0_varied"
 ESTIMATES = "results/tiny/off_policy/estimates.csv"
+COMPARISON = "results/tiny/evaluation/comparison.parquet"
+CONDITIONED = "ConditionedSamplingNetwork"
+# One network for a whole front, instead of the other architecture.
+FRONT = {
+    "samplers": {
+        "LocalProbabilityTransform": None,
+        CONDITIONED: {"d_model": 8, "d_ff": 12, "n_blocks": 1, "n_heads": 2},
+    },
+    "training": {"objectives": OUTCOMES[1:2]},
+    "evaluation": {"preferences": [0, 1]},
+}
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +126,17 @@ def test_rounds_go_on_from_what_fresh_answers_accept(work):
         found = re.search(r"(\d+) answers, (\d+) of them not replayed before", log.read_text())
         assert int(found[2]) < int(found[1]) / 2, "answers of the first generation are taken over"
     assert not work.planned(f"{rounds}.png", config=config)
+
+
+def test_a_sampler_that_takes_a_preference_is_compared_and_estimated_at_each(work):
+    done = work.run(COMPARISON, ESTIMATES, config=FRONT)
+    assert done.returncode == 0, done.stdout
+    metrics = read_json(work.folder / f"results/tiny/samplers/{CONDITIONED}/a0_b1_c0_outcome/metrics.json")
+    assert [*metrics["at_preferences"]] == ["0", "0.5", "1"]
+    comparison, estimates = read_table("comparison", work.folder / COMPARISON), pd.read_csv(work.folder / ESTIMATES)
+    expected = {f"{CONDITIONED} a0_b1_c0 outcome preference {preference}" for preference in (0, 1)}
+    for table in (comparison, estimates):
+        assert set(table["name"][table["kind"] == "learned"]) == expected
+    planned = work.planned(COMPARISON, config=FRONT | {"evaluation": {"preferences": [0, 0.5, 1]}})
+    assert planned["sample_with_sampler"] == planned["gather_evaluation"] == 1
+    assert not {"train_on_outcomes", "record_draws", "generate_candidates"} & planned.keys()

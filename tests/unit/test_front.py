@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from outcome_world import World
-from test_outcomes import BEHAVIORS, QUALITY, TRAINING, options
+from test_outcomes import BEHAVIORS, QUALITY, TRAINING, ends_alike_after_a_kill, options
 
 from adaptive_samplers import AdaptiveSampler
 from adaptive_samplers.files import read_json
@@ -152,19 +152,4 @@ def test_a_sampler_learns_a_front(worlds, tmp_path):
 
 def test_a_killed_run_ends_as_an_undisturbed_one(worlds, tmp_path, monkeypatch):
     objective = options("outcome", steps=10, start_steps=20)
-    whole, _ = trained(worlds, objective, tmp_path / "whole")
-    module = __import__("adaptive_samplers.training.trainer", fromlist=["training_step"])
-    count, step = itertools.count(), module.training_step
-
-    def dying(*arguments):
-        if next(count) == 26:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(module, "training_step", dying)
-    with pytest.raises(KeyboardInterrupt):
-        trained(worlds, objective, tmp_path / "killed")
-    again, _ = trained(worlds, objective, tmp_path / "killed")
-    assert next(count) < 50, "it should have gone on where it was"
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name])
+    assert ends_alike_after_a_kill(lambda folder: trained(worlds, objective, folder)[0], tmp_path, monkeypatch)

@@ -261,9 +261,9 @@ def test_a_sampler_learns_what_no_heuristic_can(kind, changes, gain, trained_wor
     assert test.value(sampler).mean() > best + gain
 
 
-def test_a_killed_run_ends_as_an_undisturbed_one(trained_worlds, tmp_path, monkeypatch):
-    objective = options("outcome", steps=10, start_steps=20)
-    whole, _ = trained(trained_worlds, objective, tmp_path / "whole")
+def ends_alike_after_a_kill(train_in, folder, monkeypatch):
+    """Whether `train_in`, a function of a folder, ends with the same weights if it is killed in its 27th step."""
+    whole = train_in(folder / "whole")
     module = __import__("adaptive_samplers.training.trainer", fromlist=["training_step"])
     count, step = itertools.count(), module.training_step
 
@@ -274,11 +274,15 @@ def test_a_killed_run_ends_as_an_undisturbed_one(trained_worlds, tmp_path, monke
 
     monkeypatch.setattr(module, "training_step", dying)
     with pytest.raises(KeyboardInterrupt):
-        trained(trained_worlds, objective, tmp_path / "killed")
-    again, _ = trained(trained_worlds, objective, tmp_path / "killed")
+        train_in(folder / "killed")
+    again = train_in(folder / "killed").state_dict()
     assert next(count) < 50, "it should have gone on where it was"
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name])
+    return all(torch.equal(tensor, again[name]) for name, tensor in whole.state_dict().items())
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(trained_worlds, tmp_path, monkeypatch):
+    objective = options("outcome", steps=10, start_steps=20)
+    assert ends_alike_after_a_kill(lambda folder: trained(trained_worlds, objective, folder)[0], tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
