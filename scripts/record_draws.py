@@ -4,7 +4,7 @@ from pathlib import Path
 
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.models.language_model import LanguageModel
-from adaptive_samplers.off_policy.reading import RECORDED_SPLITS, answers_to_record
+from adaptive_samplers.off_policy.reading import RECORDED_SPLITS, answers_to_record, without_ends_by_strings
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
 from adaptive_samplers.training.replay import replay
@@ -24,7 +24,7 @@ def main(snakemake):
     )
     model = LanguageModel.from_config(settings, Path(snakemake.input.model))
     replay(
-        answers,
+        without_ends_by_strings(answers, model.decode, settings.generation.stop),
         model,
         model_hash(snakemake.input.model),
         sketch.top,

@@ -17,7 +17,7 @@ from adaptive_samplers.heuristics import configured_pipeline, expand_heuristics
 from adaptive_samplers.off_policy import log_prob_of_answers
 from adaptive_samplers.off_policy.estimates import near_one
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
-from adaptive_samplers.off_policy.reading import answers_to_record, read_logged
+from adaptive_samplers.off_policy.reading import answers_to_record, read_logged, without_ends_by_strings
 from adaptive_samplers.off_policy.table import (
     Weighings,
     _leave_each_out,
@@ -206,6 +206,17 @@ def test_the_table(run, tiny_model, tmp_path, shards):
     expected = table_of_estimates(whole, horizons, [0.9, 0.9], SETTINGS, seed=0)
     for column in ("effective", "mean_weight", "largest"):
         np.testing.assert_allclose(table[column], expected[column], rtol=1e-3)
+
+
+def test_what_a_string_ended_has_no_end_that_was_drawn():
+    answers = pd.DataFrame({"token_ids": [[1, 2], [3], [2]], "finish_reason": ["stop", "stop", "length"]})
+
+    def decode(tokens):
+        return "".join("ab.c"[token] for token in tokens)
+
+    found = without_ends_by_strings(answers, decode, ["."])
+    assert found["finish_reason"].tolist() == ["length", "stop", "length"]
+    assert without_ends_by_strings(answers, decode, []) is answers
 
 
 def test_calibration_leaves_out_the_heuristic_and_its_seeds(run, tiny_model, tmp_path):

@@ -1,6 +1,6 @@
 """Answers with their recorded draws and rewards, from the tables and shards of a run."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from adaptive_samplers.engines.base import cut_before
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.grid import Grid
 from adaptive_samplers.heuristics import Pipeline, parse_processors, prompted_heuristics
@@ -68,6 +69,16 @@ def answers_to_record(
     ids = sorted(rows)
     columns = zip(*(rows[name] for name in ids), strict=True) if ids else ([], [], [])
     return pd.DataFrame({"answer_id": ids} | dict(zip(ANSWER, map(list, columns), strict=True)))
+
+
+def without_ends_by_strings(
+    answers: pd.DataFrame, decode: Callable[[Sequence[int]], str], stop: Sequence[str]
+) -> pd.DataFrame:
+    """Answers to record, of which those that one of the strings `stop` ended have no end that was drawn."""
+    if not stop:
+        return answers
+    was_cut = [cut_before(decode(tokens), stop) is not None for tokens in answers["token_ids"]]
+    return answers.assign(finish_reason=answers["finish_reason"].mask(np.array(was_cut, dtype=bool), "length"))
 
 
 def _drawn_by_token(heuristics: pd.DataFrame) -> set[str]:

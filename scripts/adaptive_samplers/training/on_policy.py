@@ -8,7 +8,7 @@ undisturbed one.
 import copy
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.model.on_policy import OnPolicy
 from adaptive_samplers.config.model.training import SketchSize
-from adaptive_samplers.engines.base import Engine, cut_before, kept_open
+from adaptive_samplers.engines.base import Engine, kept_open
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.generation import GenerationSettings, generate
@@ -29,7 +29,7 @@ from adaptive_samplers.heuristics import learned_heuristic
 from adaptive_samplers.labels.correctness import label_correctness
 from adaptive_samplers.labels.verifiers import Verification
 from adaptive_samplers.models.device import choose_device
-from adaptive_samplers.off_policy.reading import Logged, answers_to_record, read_logged
+from adaptive_samplers.off_policy.reading import Logged, answers_to_record, read_logged, without_ends_by_strings
 from adaptive_samplers.progress import progress
 from adaptive_samplers.provenance import provenance
 from adaptive_samplers.samplers.base import AdaptiveSampler
@@ -258,10 +258,7 @@ class Answering:
         if scores.empty:
             raise UserError(f"on-policy training, step {step}: no answer could be judged; {judged['error'].iloc[0]}")
         recorded = answers_to_record(folder / "candidates.parquet", prompts, heuristics, ["train"], None, 0, 1)
-        recorded["finish_reason"] = [
-            "length" if self._was_cut(tokens) else reason
-            for tokens, reason in zip(recorded["token_ids"], recorded["finish_reason"], strict=True)
-        ]
+        recorded = without_ends_by_strings(recorded, self.engine.decode, self.generation.stop)
         draws = folder / "draws.safetensors"
         replay(recorded, self.reader, self.model_hash, self.sketch.top, self.sketch.tail, draws)
         rewards = scores.assign(z_correctness=scores["score"].astype(float))
@@ -292,11 +289,6 @@ class Answering:
                 shutil.rmtree(other)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-    def _was_cut(self, token_ids: Sequence[int]) -> bool:
-        """Whether a string ended an answer, so that its end was not drawn."""
-        stop = self.generation.stop
-        return bool(stop) and cut_before(self.engine.decode(token_ids), stop) is not None
 
     def _judged(
         self, sampler: AdaptiveSampler, prompts: pd.DataFrame, folder: Path, seed: list[Any]
