@@ -263,7 +263,7 @@ def test_prompts_without_a_verifier_teach_nothing():
     prompts = pd.DataFrame(rows, columns=["prompt_id", "split", "verifier"])
     found = prompts_to_learn_from(prompts)
     assert found["train"]["prompt_id"].tolist() == ["a", "c"] and found["validation"].empty
-    with pytest.raises(UserError, match=r"no prompt of the train split has a verifier.*on_policy\.reward"):
+    with pytest.raises(UserError, match=r"no prompt of the train split has a verifier.*prompts.sources"):
         prompts_to_learn_from(prompts[prompts["split"] == "test"])
 
 
@@ -295,7 +295,7 @@ def answering(tiny_model, tmp_path):
             reader=tiny_model,
             model_hash="hash",
             generation=generation,
-            options=OnPolicy(prompts=3, answers=4, evaluation_prompts=2, reward={"correctness": 2.0}),
+            options=OnPolicy(prompts=3, answers=4, evaluation_prompts=2),
             sketch=SketchSize(top=64, tail=16),
             verification=Verification(),
             most_failed=0.0,
@@ -322,7 +322,7 @@ def test_answers_of_a_step_are_judged_recorded_and_fresh(answering, tmp_path):
     verdicts = read_table("correctness", tmp_path / "answers/train/step=0/correctness.parquet")
     assert len(candidates) == len(found.logged.answers) == 12 and found.failed == 0
     assert candidates["prompt_id"].nunique() == 3
-    assert sorted(found.logged.answers.rewards) == sorted(2.0 * verdicts["score"].astype(float))
+    assert sorted(found.logged.answers.rewards) == sorted(verdicts["score"].astype(float))
     for row, draws in rows_and_draws(candidates, found.logged):
         assert draws[: len(row.token_ids)].tolist() == pytest.approx(row.token_logprobs, abs=1e-4)
         assert len(draws) == len(row.token_ids) + (row.finish_reason == "stop")

@@ -262,8 +262,7 @@ class Answering:
         draws = folder / "draws.safetensors"
         replay(recorded, self.reader, self.model_hash, self.sketch.top, self.sketch.tail, draws)
         rewards = scores.assign(z_correctness=scores["score"].astype(float))
-        weights = {"correctness": self.options.reward.correctness}
-        logged = read_logged(rewards, weights, heuristics, folder / "candidates.parquet", [draws])
+        logged = read_logged(rewards, {"correctness": 1.0}, heuristics, folder / "candidates.parquet", [draws])
         return Answers(logged, len(judged) - len(scores))
 
     def measure(self, sampler: AdaptiveSampler, step: int) -> float | None:
@@ -273,7 +272,7 @@ class Answering:
             return None
         # The same uniform numbers, so that what changes is the sampler alone.
         _, judged = self._judged(sampler, prompts, self._folder("validation", step), ["validation"])
-        reward = judged["score"].astype(float).mean() * self.options.reward.correctness
+        reward = judged["score"].astype(float).mean()
         return None if math.isnan(reward) else float(reward)
 
     @cached_property
@@ -328,8 +327,8 @@ def prompts_to_learn_from(prompts: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found = {split: ordered[ordered["split"] == split] for split in SPLITS}
     if found["train"].empty:
         raise UserError(
-            "on-policy training: no prompt of the train split has a verifier, by which on_policy.reward.correctness "
-            "judges answers; add some to prompts.sources, such as resources/verifiable_prompts.jsonl"
+            "on-policy training: no prompt of the train split has a verifier, which judges answers while a "
+            "sampler is trained; add some to prompts.sources, such as resources/verifiable_prompts.jsonl"
         )
     if found["validation"].empty:
         say("no prompt of the validation split has a verifier: nothing is measured there")

@@ -165,16 +165,7 @@ def _check_sampler(name: str, path: KeyPath, config: dict, problems: Problems) -
 
 
 def check_on_policy(config: dict, problems: Problems, base_folder: Path) -> None:
-    """That the sampler to begin with is one of the run's, and that verifiers alone judge its answers."""
-    path: KeyPath = ("on_policy", "reward")
-    if problems.clean(*path):
-        for label in ("quality", "diversity"):
-            if weight := at(config, path)[label]:
-                problems.add(
-                    (*path, label),
-                    f"{show(weight)}: {label} compares answers with those of other samplers or seeds, which are not "
-                    "there while a sampler is trained; allowed: 0",
-                )
+    """That the sampler to begin with is one of the run's."""
     name = config["on_policy"]["sampler"] if problems.clean("on_policy", "sampler") else None
     if name is not None and all(problems.clean(part) for part in ("samplers", "scoring", "training")):
         _check_sampler(name, ("on_policy", "sampler"), config, problems)

@@ -1,22 +1,12 @@
 """How a sampler learns from answers of its own."""
 
-from adaptive_samplers.config.fields import Section, key, named, section
-
-
-class OnPolicyReward(Section):
-    """Weights of the labels whose sum is the reward of an answer. While a sampler is trained only verifiers judge: the
-    others need answers of other samplers, or of all seeds, to compare with."""
-
-    model_config = named("weight")
-
-    correctness: float = key("Weight of correctness, the verifier's score from 0 to 1.", default=1.0, gt=0)
-    quality: float = key("Must be 0.", default=0.0, ge=0)
-    diversity: float = key("Must be 0.", default=0.0, ge=0)
+from adaptive_samplers.config.fields import Section, key
 
 
 class OnPolicy(Section):
     """The target `on_policy`: a learned sampler goes on learning from answers of its own, for which the language model
-    writes new ones in every step (docs/what_to_train_on.md)."""
+    writes new ones in every step, and verifiers alone judge them: other labels compare with answers of other samplers,
+    or of all seeds (docs/what_to_train_on.md)."""
 
     sampler: str | None = key(
         "The sampler to begin with, `{architecture}/{weights}_top{k}` as in `results/{run}/samplers/`; `null`: the "
@@ -38,8 +28,8 @@ class OnPolicy(Section):
         lt=1,
     )
     kl: float = key(
-        "What the divergence from the sampler that training began with costs, in units of the reward for each nat of "
-        "a whole answer.",
+        "What the divergence from the sampler that training began with costs, for each nat of a whole answer; a right "
+        "answer is worth 1.",
         default=0.001,
         ge=0,
     )
@@ -48,4 +38,3 @@ class OnPolicy(Section):
     evaluation_prompts: int = key(
         "Prompts of the validation split that are answered for that, always the same.", default=32, ge=1, le=100000
     )
-    reward: OnPolicyReward = section(OnPolicyReward)
