@@ -23,12 +23,11 @@ VARIED = f"{SAMPLERS}/a0.5_b0.5_c0_varied"
 ESTIMATES = "results/tiny/off_policy/estimates.csv"
 COMPARISON = "results/tiny/evaluation/comparison.parquet"
 CONDITIONED = "ConditionedSamplingNetwork"
-# One network for a whole front, instead of the other architecture.
+# One network for a whole front, instead of the other architecture; it reads embeddings, whatever diversity counts.
+SMALL = {"d_model": 8, "d_ff": 12, "n_blocks": 1, "n_heads": 2}
 FRONT = {
-    "samplers": {
-        "LocalProbabilityTransform": None,
-        CONDITIONED: {"d_model": 8, "d_ff": 12, "n_blocks": 1, "n_heads": 2},
-    },
+    "samplers": {"LocalProbabilityTransform": None, CONDITIONED: SMALL},
+    "scoring": {"weights": [{"quality": 1.0}]},
     "training": {"objectives": OUTCOMES[1:2]},
     "evaluation": {"preferences": [0, 1]},
 }
