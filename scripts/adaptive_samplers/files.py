@@ -101,7 +101,16 @@ def _has_ended(host: str, process: int, written: Path) -> bool:
         return True
     except PermissionError:
         pass
-    return False
+    return _is_zombie(process)
+
+
+def _is_zombie(process: int) -> bool:
+    """Whether a process has ended and nobody has taken note yet, as for a moment after a kill; False if unknown."""
+    try:
+        # After the name, which is in parentheses and may hold any character.
+        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def _delete(path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -70,6 +71,17 @@ def test_what_a_killed_process_left_is_deleted_and_what_others_write_is_not(tmp_
     os.utime(elsewhere, (0, 0))
     write_json(1, path)
     assert elsewhere.name not in names(tmp_path) and living.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc tells which processes have ended")
+def test_what_a_process_left_is_deleted_before_its_end_is_noted(tmp_path):
+    """A run that is started again at once after a kill."""
+    path = tmp_path / "a.json"
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        (tmp_path / f".a.json.{files._HOST}.{ended.pid}.json").touch()
+        write_json(1, path)
+        assert names(tmp_path) == ["a.json"]
 
 
 def test_half_of_a_pair_is_written_as_its_escape(tmp_path):
