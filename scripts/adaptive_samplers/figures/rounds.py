@@ -40,7 +40,7 @@ def rounds(table: pd.DataFrame) -> Figure:
             axes.set_xlabel("Generation")
             axes.set_title(lesson, loc="left")
             axes.grid(axis="y")
-        panels[0].set_ylabel("Gain over what it began with,\nown answers to validation prompts")
+        panels[0].set_ylabel("Gain over what it began with")
         for name in drawn:
             panels[0].plot([], [], ARCHITECTURES[name].marker, color=ARCHITECTURES[name].color, label=name)
         panels[0].plot([], [], "o", color=GRAY, markerfacecolor="white", label="not accepted")
