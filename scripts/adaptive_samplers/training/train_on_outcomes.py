@@ -35,6 +35,7 @@ from adaptive_samplers.training.trainer import (
     TrainingSettings,
     evaluate,
     evaluate_at_preferences,
+    mean_of_preferences,
     train,
 )
 
@@ -110,8 +111,10 @@ def train_on_outcomes(
         keep="last",
     )
     result = train(sampler, outcomes["train"], outcomes["validation"], settings, checkpoint)
+    of_validation = (result.sampler, outcomes["validation"], settings.loss)
+    at_preferences = evaluate_at_preferences(*of_validation)
     metrics = {
-        **evaluate(result.sampler, outcomes["validation"], settings.loss),
+        **(mean_of_preferences(at_preferences) if at_preferences else evaluate(*of_validation)),
         "prompts": len(outcomes["validation"]),
         "split": "validation",
         "start": name,
@@ -120,9 +123,8 @@ def train_on_outcomes(
         "horizon": horizon,
         "round": verdict and verdict._asdict(),
     }
-    if sampler.takes_preference:
-        of_validation = (outcomes["validation"], settings.loss)
-        metrics["at_preferences"] = evaluate_at_preferences(result.sampler, *of_validation)
+    if at_preferences:
+        metrics["at_preferences"] = at_preferences
     say(f"{architecture}: loss {metrics['loss']:.4f} (validation)")
     with atomic_output(output) as temporary:
         result.sampler.cpu().save_pretrained(temporary)

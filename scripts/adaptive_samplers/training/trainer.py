@@ -377,8 +377,13 @@ def evaluate(
     """
     if not sampler.takes_preference:
         return _mean_terms(sampler, steps, loss, batch_size, device_of(sampler))
-    measured = [*evaluate_at_preferences(sampler, steps, loss, batch_size).values()]
-    return {name: sum(terms[name] for terms in measured) / len(measured) for name in measured[0]}
+    return mean_of_preferences(evaluate_at_preferences(sampler, steps, loss, batch_size))
+
+
+def mean_of_preferences(measured: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Means over preferences of what `evaluate_at_preferences` gives."""
+    by_preference = [*measured.values()]
+    return {name: sum(terms[name] for terms in by_preference) / len(by_preference) for name in by_preference[0]}
 
 
 def evaluate_at_preferences(
