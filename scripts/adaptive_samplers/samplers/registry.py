@@ -172,7 +172,7 @@ def architecture(
 
 def checked_preference(value: Any) -> float:
     """A preference as a number. Raises UserError if it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value not in PREFERENCES:
+    if not _is_allowed(value, PREFERENCES):
         raise UserError(f"preference: expected {PREFERENCES}, found {value!r}")
     return float(value)
 
