@@ -23,6 +23,7 @@ from adaptive_samplers.config.weights import (
     IMITATION,
     lesson_names,
     objective_name,
+    rounds_by_objective,
     sampler_names,
     samplers_by_rule,
     weight_names,
@@ -127,6 +128,9 @@ TRAINING_SETS = expand(
     "{weights}_top{top_k}", weights=WEIGHTS, top_k=CONFIG.scoring.top_k
 )
 SAMPLERS = sampler_names(CONFIG)
+SAMPLERS_IN_ROUNDS = [
+    name for names in rounds_by_objective(CONFIG).values() for name in names
+]
 # At which samplers that take one are evaluated; nothing in runs that have none.
 PREFERENCES = (
     {"preferences": CONFIG.evaluation.preferences}

@@ -120,14 +120,9 @@ def draws_of_generation_before(wildcards):
 
 def sampler_to_go_on_from(wildcards):
     """The sampler of the previous generation, for an objective that is trained in rounds."""
-    name = wildcards.objective.removeprefix("_")
-    [objective] = [
-        objective
-        for objective in CONFIG.training.objectives
-        if objective_name(objective) == name
-    ]
-    folder = f"samplers/{wildcards.architecture}/{wildcards.weights}_{name}"
-    return of_generation_before(wildcards, folder) if objective.rounds else []
+    name = f"{wildcards.architecture}/{wildcards.weights}{wildcards.objective}"
+    is_one = name in SAMPLERS_IN_ROUNDS
+    return of_generation_before(wildcards, f"samplers/{name}") if is_one else []
 
 
 def heuristics_of_generation(wildcards):

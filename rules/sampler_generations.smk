@@ -2,16 +2,10 @@
 # heuristics. It uses the rules of the run; this file only compares the generations.
 
 # Samplers that are trained in rounds, and the generations that judge those before them.
-ROUND_ENDINGS = tuple(
-    f"_{objective_name(objective)}"
-    for objective in CONFIG.training.objectives
-    if OBJECTIVES[objective.kind].data.recorded and objective.rounds
-)
-ROUND_SAMPLERS = [name for name in SAMPLERS if name.endswith(ROUND_ENDINGS)]
 ROUNDS = [
     (place + 1, f"results/{RUN}/{generation}samplers/{sampler}")
     for place, generation in enumerate(SAMPLER_GENERATIONS)
-    for sampler in ROUND_SAMPLERS
+    for sampler in SAMPLERS_IN_ROUNDS
     if generation
 ]
 SAMPLER_GENERATION_FILES = [

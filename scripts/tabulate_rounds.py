@@ -8,11 +8,8 @@ from adaptive_samplers.training.rounds import table_of_rounds
 
 
 def main(snakemake):
-    generations = snakemake.params.generations
-    folders = dict.fromkeys(generations)
-    for folder, generation in zip(snakemake.input, generations, strict=True):
-        folders[generation] = [*(folders[generation] or []), Path(folder)]
-    write_csv(table_of_rounds(folders), snakemake.output[0])
+    samplers = zip(snakemake.params.generations, map(Path, snakemake.input), strict=True)
+    write_csv(table_of_rounds(samplers), snakemake.output[0])
 
 
 run_stage(main, snakemake)

@@ -7,7 +7,7 @@ import pytest
 
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.typed import typed_config
-from adaptive_samplers.config.weights import sampler_names
+from adaptive_samplers.config.weights import rounds_by_objective, sampler_names
 from adaptive_samplers.errors import UserError
 from support import HUB, REMOVED, changed
 
@@ -446,6 +446,11 @@ def test_rounds_need_what_samplers_are_compared_with(good_config, config_folder)
     [imitating, *_] = [name for name in sampler_names(typed_config(config)) if name.endswith("_top2")]
     alone = changed(config, ("sampler_generations.samplers", [imitating]))
     assert "sampler_generations.samplers" in problems_of(alone, config_folder)[key]
+    # Not those of an objective whose name ends alike.
+    objectives = [*objectives, {"kind": "outcome", "name": "late_outcome"}]
+    typed = typed_config(load_config(changed(config, ("training.objectives", objectives)), config_folder))
+    [names] = rounds_by_objective(typed).values()
+    assert names and not any("late" in name for name in names)
 
 
 def test_adaptive_budgets_take_one_judge_and_seeds_apart(good_config, config_folder):

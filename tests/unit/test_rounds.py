@@ -119,6 +119,6 @@ def test_rewards_rise_over_rounds(trained_rounds):
     metrics = [read_json(folder / "metrics.json") for folder in trained_rounds]
     assert metrics[0]["round"] is None and metrics[0]["start"] == "temperature_1.3"
     assert metrics[1]["round"]["accepted"] and metrics[1]["start_kl"] == 0
-    table = table_of_rounds({number + 1: [folder] for number, folder in enumerate(trained_rounds[1:], start=1)})
+    table = table_of_rounds(enumerate(trained_rounds[1:], start=2))
     assert table["generation"].tolist() == [1, 2, 3] and table["accepted"].all()
     assert rounds(table).axes[0].get_title(loc="left") == "a0_b1_c0_outcome"

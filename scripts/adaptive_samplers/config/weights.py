@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 from adaptive_samplers.config.fields import Section
@@ -61,21 +62,33 @@ def lesson_names(config: Config) -> list[str]:
     That is `{weights}_top{k}` for imitation, `{weights}_top{k}_{objective}` for other objectives on selected answers
     and `{weights}_{objective}` for those on recorded draws, of which none is for Pareto fronts.
     """
-    names = []
-    for objective in config.training.objectives:
-        name = objective_name(objective)
-        if OBJECTIVES[objective.kind].data.recorded:
-            names += [f"{weight_name(weights)}_{name}" for weights in weightings(config.scoring)]
-        else:
-            suffix = "" if name == IMITATION else f"_{name}"
-            sets = itertools.product(weight_names(config.scoring), config.scoring.top_k)
-            names += [f"{weights}_top{top_k}{suffix}" for weights, top_k in sets]
-    return names
+    return [lesson for objective in config.training.objectives for lesson in _lessons_of(objective, config)]
+
+
+def _lessons_of(objective: Section, config: Config) -> list[str]:
+    name = objective_name(objective)
+    if OBJECTIVES[objective.kind].data.recorded:
+        return [f"{weight_name(weights)}_{name}" for weights in weightings(config.scoring)]
+    suffix = "" if name == IMITATION else f"_{name}"
+    sets = itertools.product(weight_names(config.scoring), config.scoring.top_k)
+    return [f"{weights}_top{top_k}{suffix}" for weights, top_k in sets]
 
 
 def sampler_names(config: Config) -> list[str]:
     """The names of a config's learned samplers in paths: `{architecture}/{lesson}`."""
-    lessons = lesson_names(config)
+    return _samplers_of(lesson_names(config), config)
+
+
+def rounds_by_objective(config: Config) -> dict[int, list[str]]:
+    """The samplers of each objective that is trained in rounds, by the objective's place in `training.objectives`."""
+    return {
+        place: _samplers_of(_lessons_of(objective, config), config)
+        for place, objective in enumerate(config.training.objectives)
+        if OBJECTIVES[objective.kind].data.recorded and objective.rounds
+    }
+
+
+def _samplers_of(lessons: Sequence[str], config: Config) -> list[str]:
     return [
         f"{architecture}/{lesson}"
         for architecture, options in config.samplers

@@ -6,7 +6,7 @@ in `objectives.outcome`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,12 +103,12 @@ def take_over_weights(sampler: AdaptiveSampler, pipeline: Pipeline) -> bool:
     return True
 
 
-def table_of_rounds(samplers: Mapping[int, Sequence[Path]]) -> pd.DataFrame:
+def table_of_rounds(samplers: Iterable[tuple[int, Path]]) -> pd.DataFrame:
     """The verdicts that samplers of later generations were trained by.
 
     Parameters
     ----------
-    samplers : dict from generation to folders of saved samplers
+    samplers : pairs of a generation and the folder of a saved sampler
 
     Returns
     -------
@@ -117,9 +117,8 @@ def table_of_rounds(samplers: Mapping[int, Sequence[Path]]) -> pd.DataFrame:
         `Verdict`.
     """
     rows = []
-    for generation, folders in samplers.items():
-        for folder in folders:
-            verdict = read_json(folder / "metrics.json")["round"]
-            names = {"architecture": folder.parent.name, "lesson": folder.name}
-            rows.append({"generation": generation - 1, **names, **verdict})
+    for generation, folder in samplers:
+        verdict = read_json(folder / "metrics.json")["round"]
+        names = {"architecture": folder.parent.name, "lesson": folder.name}
+        rows.append({"generation": generation - 1, **names, **verdict})
     return pd.DataFrame(rows, columns=["generation", "architecture", "lesson", *Verdict._fields])

@@ -4,11 +4,19 @@ import re
 from pathlib import Path
 
 from adaptive_samplers.config.checks.common import at
+from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.model.samplers import Samplers
 from adaptive_samplers.config.model.scoring import Scoring, Weights
 from adaptive_samplers.config.problems import KeyPath, Problems, dotted
 from adaptive_samplers.config.typed import typed_config, typed_section
-from adaptive_samplers.config.weights import IMITATION, sampler_names, weight_name, weight_names, weightings
+from adaptive_samplers.config.weights import (
+    IMITATION,
+    rounds_by_objective,
+    sampler_names,
+    weight_name,
+    weight_names,
+    weightings,
+)
 from adaptive_samplers.config.words import join, show, suggest
 from adaptive_samplers.samplers import ARCHITECTURES
 from adaptive_samplers.training.objectives import OBJECTIVES
@@ -132,20 +140,16 @@ def check_sampler_generations(config: dict, problems: Problems, base_folder: Pat
 
 def _check_rounds(config: dict, problems: Problems) -> None:
     """That each sampler that is trained in rounds meets in later generations what it is compared with."""
-    generations, known = config["sampler_generations"], _sampler_names(config)
-    for i, objective in enumerate(config["training"]["objectives"]):
-        if not objective.get("rounds"):
-            continue
-        path: KeyPath = ("training", "objectives", i, "rounds")
+    generations, trained = config["sampler_generations"], _what_is_trained(config)
+    for place, names in rounds_by_objective(trained).items():
+        path: KeyPath = ("training", "objectives", place, "rounds")
         if generations["generations"] > 2 and not generations["keep_earlier"]:
             problems.add(
                 path,
                 "true compares each sampler with the one that it began with, which after two generations competes no "
                 "more; allowed: false, or true with sampler_generations.keep_earlier",
             )
-        ending = f"_{objective.get('name') or objective['kind']}"
-        rounds = [name for name in known if name.endswith(ending)]
-        if missing := sorted(set(rounds) - set(generations["samplers"] or known)):
+        if missing := sorted(set(names) - set(generations["samplers"] or names)):
             problems.add(
                 path,
                 f"true needs the answers of {missing[0]} in the next generation; allowed: false, or true with the "
@@ -153,13 +157,14 @@ def _check_rounds(config: dict, problems: Problems) -> None:
             )
 
 
-def _sampler_names(config: dict) -> list[str]:
-    return sampler_names(typed_config({key: config[key] for key in ("samplers", "scoring", "training")}))
+def _what_is_trained(config: dict) -> Config:
+    """The parts of the config that samplers and their names follow from."""
+    return typed_config({key: config[key] for key in ("samplers", "scoring", "training")})
 
 
 def _check_sampler(name: str, path: KeyPath, config: dict, problems: Problems) -> None:
     """That the run trains a sampler of this name."""
-    known = _sampler_names(config)
+    known = sampler_names(_what_is_trained(config))
     if name not in known:
         problems.add(path, f"'{name}' is no sampler of this run; allowed: {join(known, 'or')}{suggest(name, known)}")
 
