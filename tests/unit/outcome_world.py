@@ -63,15 +63,24 @@ class World:
         top: int = 40,
         tail: int = 16,
         embedded: bool = False,
+        alike: bool = False,
     ) -> Logged:
-        """Answers of several behaviors under several seeds; the vectors, if `embedded`, are as in `distance`."""
+        """Answers of several behaviors under several seeds; the vectors, if `embedded`, are as in `distance`.
+
+        If they are `alike`, the same random numbers draw the answers of all behaviors under a seed.
+        """
         generator = torch.Generator().manual_seed(seed)
         prompts, steps, _ = self.logits.shape
         drawn, rewards, names = [], [], list(behaviors.values())
         for prompt in range(prompts):
+            uniforms = torch.rand(steps, seeds, generator=generator) if alike else None
             for pipeline in names:
                 probabilities = apply_to_logits(self.logits[prompt], [pipeline] * steps).softmax(-1)
-                tokens = torch.multinomial(probabilities, seeds, replacement=True, generator=generator).T
+                if alike:
+                    found = torch.searchsorted(probabilities.cumsum(-1), uniforms).T
+                    tokens = found.clamp(max=self.logits.shape[-1] - 1)
+                else:
+                    tokens = torch.multinomial(probabilities, seeds, replacement=True, generator=generator).T
                 drawn.append(tokens)
                 rewards.append(self.worth[prompt].gather(1, tokens.T).mean(0))
         tokens = torch.cat(drawn)

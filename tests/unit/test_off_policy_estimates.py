@@ -16,11 +16,13 @@ from adaptive_samplers.off_policy.estimates import (
     disagree,
     estimate,
     log_mixture,
+    prompt_means,
     trusted,
     weigh,
 )
 from adaptive_samplers.off_policy.log_probs import equal_steps, log_probs_of_beginnings
 from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.training.objectives.outcome import usual
 
 BEHAVIORS = {
     f"temperature_{degrees}": configured_pipeline([{"temperature": degrees}]) for degrees in (0.4, 0.7, 1.0, 1.3)
@@ -93,12 +95,14 @@ def test_weights_and_estimates_as_in_plain_loops():
         total = gains = largest = 0.0
         for prompt in range(4):
             rows = np.flatnonzero(answers.prompts == prompt)
-            mean = answers.rewards[rows].mean()
+            rewards = answers.rewards[rows].reshape(len(BEHAVIORS), 2)
+            # With two seeds, an answer is compared with those of the other one.
+            others = np.tile(rewards.mean(0)[::-1], len(BEHAVIORS))
             w = np.array([q[row] / np.mean([p[row] for p in own.values()]) for row in rows])
             assert weighted.effective[number, prompt] == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-6)
             total += w.mean() / 4
             largest = max(largest, w.max() / len(w))
-            gains += (w * (answers.rewards[rows] - mean)).mean() / 4
+            gains += (w * (answers.rewards[rows] - others)).mean() / 4
         assert found.largest[number] == pytest.approx(largest / 4 / total, rel=1e-6)
         assert found.mean_weight[number] == pytest.approx(total, rel=1e-6)
         assert found.gain[number] == pytest.approx(gains / total, rel=1e-6)
@@ -123,6 +127,40 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
         covered += (found.low <= truth) & (truth <= found.high)
     # Of 60 at 90%, fewer than 46 have a chance of one in a thousand.
     assert (covered >= 46).all(), covered
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_estimates_are_not_drawn_towards_the_mixture(alike):
+    """An answer that is compared with a mean that it is part of counts against itself, and so do those that the same
+    random numbers drew."""
+    worlds = 150
+    errors = np.empty((worlds, len(BEHAVIORS)))
+    for number in range(worlds):
+        world = World.drawn(40, 3, seed=number)
+        logged = world.logged(BEHAVIORS, seeds=2, seed=500 + number, alike=alike)
+        _, found, _ = estimated(logged, list(BEHAVIORS.values()))
+        values = np.array([world.value(pipeline).mean() for pipeline in BEHAVIORS.values()])
+        errors[number] = found.gain - (values - values.mean())
+    bound = 3.5 * errors.std(axis=0) / worlds**0.5
+    assert (np.abs(errors.mean(axis=0)) < bound).all(), (errors.mean(axis=0), bound)
+
+
+def test_what_answers_are_compared_with():
+    generator = np.random.default_rng(5)
+    behaviors = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 1)]  # of the third there is one answer
+    rewards = generator.normal(size=(2, len(behaviors)))
+    columns = np.array(behaviors * 2)
+    answers = LoggedAnswers(np.repeat([0, 1], 6), columns[:, 0], columns[:, 1], rewards.ravel(), np.arange(12))
+    found = baselines(answers).reshape(2, 6)
+    for prompt in range(2):
+        r = rewards[prompt]
+        first = [(r[1] + r[2]) / 2, r[1], r[2], r[4], r[4], r[5]]  # what stands for the answers under seed 0
+        second = [r[0], (r[0] + r[2]) / 2, r[2], r[3], r[4], r[5]]
+        third = [r[0], r[1], (r[0] + r[1]) / 2, r[3], r[3], r[5]]
+        expected = [np.mean(one) for one in (first, second, third)]
+        np.testing.assert_allclose(found[prompt], [expected[seed] for _, seed in behaviors])
+        of_prompt = (torch.from_numpy(column) for column in (r, *columns[:6].T))
+        np.testing.assert_allclose(usual(*of_prompt), found[prompt])
 
 
 def test_short_horizons_estimate_a_sampler_that_the_mixture_follows():
@@ -161,7 +199,7 @@ def test_prompts_are_in_order():
     answers = LoggedAnswers(np.array([0, 1]), *columns)
     with pytest.raises(ValueError, match="every prompt must keep an answer"):
         answers.only(np.array([True, False]))
-    assert baselines(answers).tolist() == [0, 0] and len(answers.only(np.array([True, True]))) == 2
+    assert prompt_means(answers).tolist() == [0, 0] and len(answers.only(np.array([True, True]))) == 2
 
 
 def test_draws_are_joined_and_selected():

@@ -20,9 +20,9 @@ from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
 from adaptive_samplers.off_policy.reading import answers_to_record, read_logged, without_ends_by_strings
 from adaptive_samplers.off_policy.table import (
     Weighings,
-    _leave_each_out,
     calibrate,
     least_effective,
+    leave_each_out,
     table_of_estimates,
     targets_of,
     weigh_answers,
@@ -178,7 +178,7 @@ def test_the_table(run, tiny_model, tmp_path, shards):
     weighings = weigh_answers(scores, QUALITY, heuristics, targets, source / "candidates.parquet", paths, horizons)
     assert sorted(weighings.splits) == ["train"] * 3 + ["validation"] * 3
     calibration = calibrate(weighings, horizons, 200, 0.9, seed=0)
-    assert len(calibration) == 6 and calibration["covered"].notna().all()
+    assert len(calibration) == 12 and calibration["covered"].notna().all()
     table = table_of_estimates(weighings, horizons, [0.9, 0.9], SETTINGS, seed=0)
     assert len(table) == 2 * 5 * 2 and table["n_prompts"].eq(3).all()
     assert table["value"].notna().equals(table["trusted"]) and table["trusted"].any()
@@ -220,17 +220,18 @@ def test_what_a_string_ended_has_no_end_that_was_drawn():
 
 
 def test_calibration_leaves_out_the_heuristic_and_its_seeds(run, tiny_model, tmp_path):
-    """Its own answers are of the other half of the seeds; those that estimate are of the first half and of others."""
+    """Its own answers are of the other half of the seeds than those of others that estimate it; each half in turn."""
     source, _, heuristics, scores, _ = run
     heuristics = heuristics[heuristics["family"] != "verbalized"]
     scores = scores[(scores["split"] == "train") & scores["heuristic_id"].isin(heuristics["heuristic_id"])]
-    # The rewards of the first half of the seeds are 0, so that what is estimated is 0, and own answers' are 1.
-    scores = scores.assign(z_quality=(scores["seed"] >= 2).astype(float))
+    # Every other seed's rewards are 1, the rest 0: what one half estimates differs by 1 from own answers of the other.
+    scores = scores.assign(z_quality=scores["seed"] % 2)
     targets = targets_of(SETTINGS, heuristics, [])
     paths = recorded(run, tiny_model, tmp_path)
     weighings = weigh_answers(scores, QUALITY, heuristics, targets, source / "candidates.parquet", paths, [None])
     found = calibrate(weighings, [None], 200, 0.9, seed=0)
-    assert (found["gain"] == 0).all() and (found["own_gain"] == 1).all() and not found["covered"].any()
+    assert (found["gain"] == 0).all() and not found["covered"].any()
+    assert found["own_gain"].equals(found["half"].map({1: 1.0, 2: -1.0})) and set(found["half"]) == {1, 2}
     one_seed = weigh_answers(
         scores[scores["seed"] == 0], QUALITY, heuristics, targets, source / "candidates.parquet", paths, [None]
     )
@@ -238,15 +239,15 @@ def test_calibration_leaves_out_the_heuristic_and_its_seeds(run, tiny_model, tmp
 
 
 def test_calibration_knows_that_own_answers_are_uncertain_too():
-    """With one own answer to a prompt, intervals of the estimate alone would miss far too often."""
+    """With two own answers to a prompt, intervals of the estimate alone would miss far too often."""
     covered, alone = [], []
     for number in range(25):
-        logged = World.drawn(60, 3, seed=number).logged(BEHAVIORS, seeds=2, seed=100 + number)
+        logged = World.drawn(60, 3, seed=number).logged(BEHAVIORS, seeds=4, seed=100 + number)
         log_probs = log_probs_of_beginnings(logged.pipelines, logged.draws, [None], logged.same).numpy()
-        left_out, own = _leave_each_out(logged.answers, log_probs, np.array([0, 1]))
         names = list(BEHAVIORS)
-        splits = np.array(["train"] * 60)
-        weighings = Weighings(splits, names, names, [weighed[0] for weighed in left_out], own, left_out, names)
+        weighings = Weighings(
+            np.array(["train"] * 60), names, names, [], leave_each_out(logged.answers, log_probs), names
+        )
         found = calibrate(weighings, [None], 500, 0.9, seed=number)
         found = found[near_one(found["mean_weight"], 1.33)]
         covered += found["covered"].tolist()
@@ -259,6 +260,7 @@ def test_the_threshold_is_the_smallest_that_covers_often_enough_at_its_horizon()
     effective = np.array([9.0, 8, 7, 6, 5, 4, 3, 2])
     rows = pd.DataFrame(
         {
+            "name": list("abcdefgh"),
             "horizon": pd.array([None] * 8, dtype="Int64"),
             "effective": effective,
             "mean_weight": 1.0,
@@ -267,7 +269,8 @@ def test_the_threshold_is_the_smallest_that_covers_often_enough_at_its_horizon()
     )
     assert least_effective(rows, [None], Trust(coverage=0.8)) == [4]
     assert least_effective(rows, [None], Trust(coverage=0.7)) == [3]
-    assert least_effective(rows, [None], Trust(coverage=0.99)) == [None]  # fewer than five rows say nothing
+    assert least_effective(rows, [None], Trust(coverage=0.99)) == [None]  # fewer than five heuristics say nothing
+    assert least_effective(rows.assign(name="a"), [None], Trust(coverage=0.1)) == [None]
     assert least_effective(rows.assign(mean_weight=3.0), [None], Trust(coverage=0.1)) == [None]
     assert least_effective(rows, [8, None], Trust(effective=2.5)) == [2.5, 2.5]
     # Many answers at a short horizon, of which the estimates are wrong, do not spoil those of whole answers.

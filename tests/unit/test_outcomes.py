@@ -95,7 +95,9 @@ def test_the_outcome_loss_as_in_plain_loops(logged, sampler):
         rows = np.flatnonzero(logged.answers.prompts == prompt)
         w = torch.exp(q[rows] - torch.from_numpy(outcomes.mixture[rows]))
         rewards = torch.from_numpy(logged.answers.rewards[rows])
-        gain += float((w * (rewards - rewards.mean())).mean()) / 6
+        # With two seeds, an answer is compared with those of the other one.
+        others = rewards.reshape(len(BEHAVIORS), 2).mean(0).flip(0).repeat(len(BEHAVIORS))
+        gain += float((w * (rewards - others)).mean()) / 6
         mass += float(w.mean()) / 6
         effective = float(w.sum() ** 2 / (w**2).sum()) / len(rows)
         share += effective / 6
@@ -161,7 +163,8 @@ def test_the_best_of_several_by_enumeration(k):
 def test_advantages_of_the_best_of_k_are_its_gradient(logged):
     """Moving weight to an answer moves pass@k as its advantage says, in the limit of many answers."""
     reward = torch.tensor([1.0] * 30 + [0.0] * 70)
-    batch = SimpleNamespace(reward=reward, prompt=torch.zeros(100, dtype=torch.long), vectors=None)
+    one = torch.zeros(100, dtype=torch.long)
+    batch = SimpleNamespace(reward=reward, prompt=one, behavior=torch.arange(100), seed=one, vectors=None)
     found = advantages(batch, torch.ones(100), best_of=4)
     slope = 4 * (1 - 0.3) ** 3  # of 1 - (1 - p)^4 in p
     assert float(found[0] - found[-1]) == pytest.approx(slope, rel=0.05)
@@ -175,6 +178,7 @@ def test_distance_counts_between_answers_of_different_seeds():
     batch = SimpleNamespace(
         reward=torch.zeros(4),
         prompt=torch.zeros(4, dtype=torch.long),
+        behavior=torch.arange(4),
         seed=torch.tensor([0, 1, 0, 1]),
         draw=torch.arange(4),
         vectors=vectors,

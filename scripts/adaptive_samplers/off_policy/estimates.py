@@ -2,9 +2,9 @@
 
 Answers are weighted by how much more probable the sampler makes them than the mixture of all behaviors did (the balance
 heuristic of Veach and Guibas, SIGGRAPH 1995), and the weights are divided by their mean (self-normalized; Owen, "Monte
-Carlo theory, methods and examples", 2013, chapter 9). Only what an answer's reward adds to the mean of its prompt is
-weighted. With the weights of the first tokens of answers alone the variance is smaller, but so is what is estimated: a
-sampler that is followed by the mixture.
+Carlo theory, methods and examples", 2013, chapter 9). Only what an answer's reward adds to the mean of its prompt, as
+other answers tell it, is weighted. With the weights of the first tokens of answers alone the variance is smaller, but
+so is what is estimated: a sampler that is followed by the mixture.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ class Weighted(NamedTuple):
     mass : array [T, P]
         Mean weight; its expectation is 1.
     gain : array [T, P]
-        Mean of weight times what the reward adds to the prompt's mean.
+        Mean of weight times what the reward adds to the baseline.
     effective : array [T, P]
         Effective number of answers, (sum of weights)² / sum of squares; 0 where all weights are.
     peak : array [T, P]
@@ -123,10 +123,33 @@ class Weighted(NamedTuple):
         return Weighted(*(column[..., prompts] for column in self))
 
 
-def baselines(answers: LoggedAnswers) -> np.ndarray:
+def prompt_means(answers: LoggedAnswers) -> np.ndarray:
     """The mean reward of each prompt's answers, `[P]`."""
     starts = answers.starts
     return np.add.reduceat(answers.rewards, starts[:-1]) / np.diff(starts)
+
+
+def baselines(answers: LoggedAnswers) -> np.ndarray:
+    """What each answer's reward is compared with, `[A]`: the mean reward of its prompt, of which the answer knows
+    nothing.
+
+    The same random numbers draw the answers of all behaviors under a seed. So in its baseline the rewards of its own
+    seed are replaced by the mean of the same behavior's under the prompt's other seeds. With the mean of all answers,
+    an answer would count against itself, and estimates would be drawn towards the mixture. Where a behavior has no
+    answer under another seed, its own is taken.
+    """
+    of_behavior = _sums_within(answers.rewards, answers.prompts, answers.behaviors)
+    others = _sums_within(np.ones(len(answers)), answers.prompts, answers.behaviors) - 1
+    elsewhere = np.divide(of_behavior - answers.rewards, others, out=answers.rewards.astype(float), where=others > 0)
+    replaced = _sums_within(elsewhere - answers.rewards, answers.prompts, answers.seeds)
+    counts = np.diff(answers.starts)
+    return np.repeat(prompt_means(answers), counts) + replaced / np.repeat(counts, counts)
+
+
+def _sums_within(values: np.ndarray, prompts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Of each value `[A]`, the sum of all that have its prompt and group."""
+    _, members = np.unique(np.stack([prompts, groups]), axis=1, return_inverse=True)
+    return np.bincount(members, values)[members]
 
 
 def weigh(answers: LoggedAnswers, log_probs: np.ndarray, mixture: np.ndarray) -> Weighted:
@@ -142,8 +165,7 @@ def weigh(answers: LoggedAnswers, log_probs: np.ndarray, mixture: np.ndarray) ->
     """
     starts = answers.starts
     counts = np.diff(starts)
-    means = baselines(answers)
-    added = answers.rewards - np.repeat(means, counts)
+    added = answers.rewards - baselines(answers)
     parts = []
     block = max(1, _WEIGHTS_IN_MEMORY // max(1, len(answers)))
     for first in range(0, len(log_probs), block):
@@ -154,7 +176,7 @@ def weigh(answers: LoggedAnswers, log_probs: np.ndarray, mixture: np.ndarray) ->
         effective = np.divide(sums**2, squares, out=np.zeros_like(sums), where=squares > 0)
         peaks = np.maximum.reduceat(weights, starts[:-1], axis=1)
         parts.append((sums / counts, gains / counts, effective, peaks / counts))
-    return Weighted(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), means)
+    return Weighted(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), prompt_means(answers))
 
 
 class Estimates(NamedTuple):

@@ -27,8 +27,38 @@ from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
 from adaptive_samplers.off_policy.reading import RECORDED_SPLITS, read_logged
 from adaptive_samplers.stage import say
 
-# A threshold that fewer estimates pass than this shows nothing.
+# A threshold that the estimates of fewer heuristics pass than this shows nothing.
 LEAST_CALIBRATED = 5
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Each of H behaviors from what the others answered under one half of the seeds, and its own answers of the other
+    half.
+
+    The same random numbers draw all heuristics' answers under a seed, which makes them alike: with the answers of one
+    half alone, all estimates would be too high together, or too low.
+
+    Attributes
+    ----------
+    own : array [H, P]
+        The mean reward of each behavior's own answers; NaN where there is none.
+    weighted : for each horizon and behavior, its weights from the others' answers.
+    """
+
+    own: np.ndarray
+    weighted: list[list[Weighted]]
+
+    @classmethod
+    def joined(cls, parts: Sequence["LeftOut"]) -> "LeftOut":
+        """The prompts of several, one after another."""
+        return cls(
+            np.concatenate([part.own for part in parts], axis=1),
+            [
+                [Weighted.joined(of_behavior) for of_behavior in zip(*of_horizon, strict=True)]
+                for of_horizon in zip(*(part.weighted for part in parts), strict=True)
+            ],
+        )
 
 
 @dataclass(frozen=True)
@@ -41,10 +71,7 @@ class Weighings:
     names : list of T, the samplers'
     families : list of T
     of_samplers : for each horizon, all samplers' weights.
-    own : array [H, P]
-        The mean reward of each behavior's own answers under seeds that calibration does not estimate from; NaN where
-        there is none.
-    left_out : for each horizon and behavior, its weights from the other behaviors' answers under the other seeds.
+    left_out : two, each half of the seeds in turn.
     behaviors : list of H names
     """
 
@@ -52,8 +79,7 @@ class Weighings:
     names: list[str]
     families: list[str]
     of_samplers: list[Weighted]
-    own: np.ndarray
-    left_out: list[list[Weighted]]
+    left_out: list[LeftOut]
     behaviors: list[str]
 
 
@@ -100,7 +126,6 @@ def weigh_answers(
     parts, splits = [], []
     names = dict(zip(heuristics["heuristic_id"], heuristics["name"], strict=True))
     behaviors: list[str] = []
-    seeds = np.sort(scores["seed"].unique())
     for number, path in enumerate(shards):
         mine = scores[own_shard == number]
         if mine.empty:
@@ -114,50 +139,63 @@ def weigh_answers(
         parts.append(
             (
                 [weigh(logged.answers, log_probs[:, :, at], mixture[:, at]) for at in range(len(horizons))],
-                *_leave_each_out(logged.answers, of_behaviors, seeds),
+                leave_each_out(logged.answers, of_behaviors),
             )
         )
         split_of = dict(zip(mine["prompt_id"], mine["split"], strict=True))
         splits += [split_of[prompt] for prompt in logged.prompt_ids]
         say(f"{path.name}: {len(logged.answers)} answers weighed for {len(targets)} samplers")
-    of_samplers, left_out, own = zip(*parts, strict=True)
+    of_samplers, left_out = zip(*parts, strict=True)
     return Weighings(
         np.array(splits),
         targets["name"].tolist(),
         targets["family"].tolist(),
         [Weighted.joined(of_horizon) for of_horizon in zip(*of_samplers, strict=True)],
-        np.concatenate(own, axis=1),
-        [
-            [Weighted.joined(of_behavior) for of_behavior in zip(*of_horizon, strict=True)]
-            for of_horizon in zip(*left_out, strict=True)
-        ],
+        [LeftOut.joined(of_half) for of_half in zip(*left_out, strict=True)],
         behaviors,
     )
 
 
-def _leave_each_out(
-    answers: LoggedAnswers, log_probs: np.ndarray, seeds: np.ndarray
-) -> tuple[list[list[Weighted]], np.ndarray]:
-    """Each behavior by the others' answers, by horizon, and the mean reward of its own, `[H, P]`.
+def leave_each_out(answers: LoggedAnswers, log_probs: np.ndarray) -> list[LeftOut]:
+    """Each behavior from the others' answers, with each half of the seeds in turn.
 
-    The same random numbers draw all heuristics' answers under a seed, which makes them alike. So the others' answers
-    are those of one half of the seeds, and its own those of the other half; with one seed there is nothing to compare.
+    Parameters
+    ----------
+    answers : LoggedAnswers
+    log_probs : array [H, D, L]
+        Of each recorded draw under each behavior, by horizon.
     """
-    estimating = np.isin(answers.seeds, seeds[: (len(seeds) + 1) // 2])
     prompts = len(answers.starts) - 1
-    found: list[list[Weighted]] = [[] for _ in range(log_probs.shape[2])]
-    own = np.full((len(log_probs), prompts), np.nan)
-    for behavior in range(len(log_probs)):
-        its = answers.behaviors == behavior
-        rest = answers.only(estimating & ~its)
-        mixture = log_mixture(rest, log_probs)
-        for at, of_horizon in enumerate(found):
-            of_horizon.append(weigh(rest, log_probs[[behavior], :, at], mixture[:, at]))
-        mine = its & ~estimating
-        sums = np.bincount(answers.prompts[mine], answers.rewards[mine], prompts)
-        counts = np.bincount(answers.prompts[mine], minlength=prompts)
-        own[behavior] = np.divide(sums, counts, out=np.full(prompts, np.nan), where=counts > 0)
-    return found, own
+    found = []
+    for estimating in _halves(answers):
+        weighted: list[list[Weighted]] = [[] for _ in range(log_probs.shape[2])]
+        own = np.full((len(log_probs), prompts), np.nan)
+        for behavior in range(len(log_probs)):
+            its = answers.behaviors == behavior
+            rest = answers.only(estimating & ~its)
+            mixture = log_mixture(rest, log_probs)
+            for at, of_horizon in enumerate(weighted):
+                of_horizon.append(weigh(rest, log_probs[[behavior], :, at], mixture[:, at]))
+            mine = its & ~estimating
+            sums = np.bincount(answers.prompts[mine], answers.rewards[mine], prompts)
+            counts = np.bincount(answers.prompts[mine], minlength=prompts)
+            own[behavior] = np.divide(sums, counts, out=np.full(prompts, np.nan), where=counts > 0)
+        found.append(LeftOut(own, weighted))
+    return found
+
+
+def _halves(answers: LoggedAnswers) -> np.ndarray:
+    """Which answers to estimate from, in turn, `[2, A]`: those to a prompt under every other seed.
+
+    Where a half has no answers of two behaviors, as with one seed, all answers estimate, and none are left to compare.
+    """
+    found = np.ones((2, len(answers)), dtype=bool)
+    for begin, end in zip(answers.starts[:-1], answers.starts[1:], strict=True):
+        of_prompt = answers.seeds[begin:end]
+        first = np.isin(of_prompt, np.unique(of_prompt)[::2])
+        if all(len(np.unique(answers.behaviors[begin:end][half])) > 1 for half in (first, ~first)):
+            found[:, begin:end] = first, ~first
+    return found
 
 
 def calibrate(
@@ -168,38 +206,43 @@ def calibrate(
     Returns
     -------
     DataFrame
-        A row for each heuristic and horizon (null: all steps): `gain` with its interval, `own_gain`, both against the
-        same prompts' mean reward; `error_low` and `error_high`, the interval of the first less the second;
-        `effective`, `mean_weight`; `covered`, whether 0 is inside that interval, null without own answers.
+        A row for each `half` of the seeds that estimates, heuristic and horizon (null: all steps): `gain` with its
+        interval, `own_gain`, both against the same prompts' mean reward; `error_low` and `error_high`, the interval of
+        the first less the second; `effective`, `mean_weight`; `covered`, whether 0 is inside that interval, null
+        without own answers.
 
         Own answers are few, and what they say is uncertain too: the interval of the estimate alone would miss them far
         more often than its confidence says.
     """
-    rows = []
-    for horizon, of_horizon in zip(horizons, weighings.left_out, strict=True):
-        for name, weighted, own in zip(weighings.behaviors, of_horizon, weighings.own, strict=True):
-            found, gains = estimate(weighted, resamples, confidence, seed)
-            own_gains = (own - weighted.means)[:, None]
-            own_gain = float(np.nanmean(own_gains)) if np.isfinite(own).any() else np.nan
-            # The same seed resamples the same prompts.
-            low, high = interval(gains - resampled_means(own_gains, resamples, seed), confidence)[:, 0]
-            rows.append(
-                {
-                    "name": name,
-                    "horizon": horizon,
-                    "gain": found.gain[0],
-                    "gain_low": found.gain_low[0],
-                    "gain_high": found.gain_high[0],
-                    "own_gain": own_gain,
-                    "error_low": low,
-                    "error_high": high,
-                    "effective": found.effective[0],
-                    "mean_weight": found.mean_weight[0],
-                    "covered": bool(low <= 0 <= high) if np.isfinite([low, high]).all() else None,
-                }
-            )
+    rows = [
+        {"half": half, "name": name, "horizon": horizon} | _compared(weighted, own, resamples, confidence, seed)
+        for half, left_out in enumerate(weighings.left_out, start=1)
+        for horizon, of_horizon in zip(horizons, left_out.weighted, strict=True)
+        for name, weighted, own in zip(weighings.behaviors, of_horizon, left_out.own, strict=True)
+    ]
     table = pd.DataFrame(rows)
     return table.astype({"horizon": "Int64", "covered": "boolean"})
+
+
+def _compared(
+    weighted: Weighted, own: np.ndarray, resamples: int, confidence: float, seed: int
+) -> dict[str, float | bool | None]:
+    """The estimate of one behavior, and how far it is from its own mean rewards `[P]`."""
+    found, gains = estimate(weighted, resamples, confidence, seed)
+    own_gains = (own - weighted.means)[:, None]
+    # The same seed resamples the same prompts.
+    low, high = interval(gains - resampled_means(own_gains, resamples, seed), confidence)[:, 0]
+    return {
+        "gain": found.gain[0],
+        "gain_low": found.gain_low[0],
+        "gain_high": found.gain_high[0],
+        "own_gain": float(np.nanmean(own_gains)) if np.isfinite(own).any() else np.nan,
+        "error_low": low,
+        "error_high": high,
+        "effective": found.effective[0],
+        "mean_weight": found.mean_weight[0],
+        "covered": bool(low <= 0 <= high) if np.isfinite([low, high]).all() else None,
+    }
 
 
 def least_effective(calibration: pd.DataFrame, horizons: Sequence[int | None], trust: Trust) -> list[float | None]:
@@ -218,7 +261,8 @@ def least_effective(calibration: pd.DataFrame, horizons: Sequence[int | None], t
         rows = known[known["horizon"].isna() if horizon is None else known["horizon"] == horizon]
         numbers = np.arange(1, len(rows) + 1)
         covered = rows["covered"].astype(float).cumsum() / numbers
-        enough = np.flatnonzero((covered >= trust.coverage) & (numbers >= LEAST_CALIBRATED))
+        heuristics = (~rows["name"].duplicated()).cumsum()
+        enough = np.flatnonzero((covered >= trust.coverage) & (heuristics >= LEAST_CALIBRATED))
         found.append(float(rows["effective"].iloc[enough[-1]]) if len(enough) else None)
     return found
 

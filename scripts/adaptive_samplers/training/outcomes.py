@@ -13,7 +13,7 @@ from torch import Tensor
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import is_stateful
 from adaptive_samplers.off_policy.draws import RecordedDraws, steps_of_answers
-from adaptive_samplers.off_policy.estimates import LoggedAnswers, baselines, log_mixture, weigh
+from adaptive_samplers.off_policy.estimates import LoggedAnswers, log_mixture, prompt_means, weigh
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
 from adaptive_samplers.off_policy.reading import Logged
 
@@ -39,8 +39,9 @@ class OutcomeBatch:
         How many steps of each count.
     reference : Tensor [D]
         The answers' log-probability under the sampler that training began with, nats.
-    draw, prompt, seed : Tensor [A]
-        Of each answer: which of the D it is, the number of its prompt, ascending from 0, and its seed.
+    draw, prompt, behavior, seed : Tensor [A]
+        Of each answer: which of the D it is, the number of its prompt, ascending from 0, that of the sampler that drew
+        it, and its seed.
     reward : Tensor [A]
     mixture : Tensor [A]
         Log-probability under the mixture of all behaviors, nats.
@@ -59,6 +60,7 @@ class OutcomeBatch:
     reference: Tensor
     draw: Tensor
     prompt: Tensor
+    behavior: Tensor
     seed: Tensor
     reward: Tensor
     mixture: Tensor
@@ -143,6 +145,7 @@ class Outcomes:
             self.reference[torch.from_numpy(wanted)],
             torch.from_numpy(draw),
             torch.from_numpy(np.repeat(np.arange(len(chosen)), sizes)),
+            torch.from_numpy(self.answers.behaviors[rows]),
             torch.from_numpy(self.answers.seeds[rows]),
             torch.from_numpy(self.answers.rewards[rows]).float(),
             torch.from_numpy(self.mixture[rows]).float(),
@@ -201,7 +204,7 @@ def best_behavior(logged: Logged, distance_weight: float) -> int:
     UserError
         If all are stateful.
     """
-    usual = baselines(logged.answers)
+    usual = prompt_means(logged.answers)
     candidates = {
         number: np.nanmean(own_values(logged, number, distance_weight) - usual)
         for number, pipeline in enumerate(logged.pipelines)

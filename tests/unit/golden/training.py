@@ -15,7 +15,7 @@ from adaptive_samplers.grid import Grid
 from adaptive_samplers.heuristics import configured_pipeline
 from adaptive_samplers.off_policy.estimates import log_mixture, weigh
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
-from adaptive_samplers.off_policy.table import Weighings, calibrate, table_of_estimates
+from adaptive_samplers.off_policy.table import LeftOut, Weighings, calibrate, table_of_estimates
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.rendering import write_tables
@@ -171,7 +171,8 @@ def golden_estimates(_):
     names = [str(name) for name in BEHAVIORS]
     left_out = [[one.select(np.arange(6)) for _ in names] for one in weighted]
     own = np.arange(18.0).reshape(3, 6) / 18
-    weighings = Weighings(np.array(["train"] * 6), names, names, weighted, own, left_out, names)
+    halves = [LeftOut(own, left_out), LeftOut(1 - own, left_out)]
+    weighings = Weighings(np.array(["train"] * 6), names, names, weighted, halves, names)
     settings = OffPolicy(resamples=50, trust={"mean_weight": 5.0})
     return [
         calibrate(weighings, [2, None], 50, 0.9, seed=1),

@@ -137,9 +137,9 @@ def advantages(
 ) -> Tensor:
     """What each answer adds to the mean reward, or to that of the best of several, and to diversity, `[A]`.
 
-    The others that it meets are the logged answers with their weights, itself left out. The mean over a prompt's
-    answers is taken off: under the mixture nothing is gained. The distance from others counts twice, as an answer is
-    in both places of pairs.
+    The others that it meets are the logged answers with their weights, itself left out. What answers to the prompt
+    usually add is taken off: under the mixture nothing is gained. The distance from others counts twice, as an answer
+    is in both places of pairs.
 
     Parameters
     ----------
@@ -161,8 +161,17 @@ def advantages(
             other = weight * (batch.seed[rows, None] != batch.seed[None, rows])
             expected = (other * (1 - vectors @ vectors.T)).sum(1) / other.sum(1).clamp(min=1e-30)
             of_prompt = of_prompt + 2 * shares.distance * batch.distance_weight * expected
-        added[rows] = of_prompt - of_prompt.mean()
+        added[rows] = of_prompt - usual(of_prompt, batch.behavior[rows], batch.seed[rows])
     return added
+
+
+def usual(values: Tensor, behavior: Tensor, seed: Tensor) -> Tensor:
+    """The mean of the values of a prompt's answers as each answer is compared with it, `[A]`: that of
+    `off_policy.estimates.baselines`, which does not depend on the answer's own value."""
+    same = (behavior[:, None] == behavior).to(values)
+    others = same.sum(1) - 1
+    elsewhere = torch.where(others > 0, (same @ values - values) / others.clamp(min=1), values)
+    return values.mean() + (seed[:, None] == seed).to(values) @ (elsewhere - values) / len(values)
 
 
 def best_with_others(reward: Tensor, weight: Tensor, k: int) -> Tensor:

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
     from adaptive_samplers.training.outcomes import OutcomeBatch
 
 
+# Margins in nats a step below this are rounding.
+_TIE = 1e-6
+
+
 class PairTerms(NamedTuple):
     """Means over a batch.
 
     Attributes
     ----------
     loss : of the pairs.
-    accuracy : share of the pairs whose better answer gained more than the worse one.
+    accuracy : share of the pairs whose better answer gained more than the worse one; a tie, such as there is before
+        anything is learned, is half of one.
     all : how much more probable all answers are than when training began, nats a step.
     """
 
@@ -42,7 +47,8 @@ def loss(options: Pairs, predict: Predict, batch: OutcomeBatch) -> PairTerms:
     better, worse = pairs_of(batch)
     margins = options.beta * (gains[better] - gains[worse])
     count = max(len(better), 1)
-    return PairTerms(-logsigmoid(margins).sum() / count, (margins > 0).to(margins).sum() / count, gains.mean())
+    right = torch.where(margins.abs() < _TIE, 0.5, (margins > 0).to(margins))
+    return PairTerms(-logsigmoid(margins).sum() / count, right.sum() / count, gains.mean())
 
 
 def pairs_of(batch: OutcomeBatch) -> tuple[Tensor, Tensor]:
