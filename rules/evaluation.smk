@@ -218,6 +218,7 @@ rule compare_samplers:
     output:
         comparison=results("evaluation/comparison.parquet"),
         differences=results("evaluation/differences.csv"),
+        fronts=results("evaluation/fronts.csv"),
     log:
         logs("compare_samplers"),
     benchmark:

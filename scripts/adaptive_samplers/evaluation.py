@@ -67,7 +67,7 @@ def bootstrap_mean(values_by_prompt: pd.DataFrame, resamples: int, confidence: f
     return intervals(means.to_numpy(float)[:, None], resamples, confidence, seed)[0]
 
 
-def _prompt_means(objective: str, tables: dict[str, pd.DataFrame], heuristics: pd.DataFrame) -> pd.DataFrame:
+def prompt_means(objective: str, tables: dict[str, pd.DataFrame], heuristics: pd.DataFrame) -> pd.DataFrame:
     """An objective's means over seeds: a row per prompt with any value, a column per heuristic_id."""
     if objective not in OBJECTIVES:
         raise UserError(f"evaluation.objectives: unknown objective '{objective}'; known: {', '.join(OBJECTIVES)}")
@@ -120,7 +120,7 @@ def compare_samplers(
     tables = {"quality": quality, "diversity": diversity, "correctness": correctness}
     rows = []
     for objective in objectives:
-        means = _prompt_means(objective, tables, heuristics)
+        means = prompt_means(objective, tables, heuristics)
         found = intervals(means.to_numpy(), resamples, confidence, seed)
         for system, interval in zip(heuristics.itertuples(index=False), found, strict=True):
             kind = LEARNED if system.family == LEARNED else "heuristic"
@@ -162,7 +162,7 @@ def paired_differences(
     is_learned = (heuristics["family"] == LEARNED).to_numpy()
     rows = []
     for objective in objectives:
-        means = _prompt_means(objective, tables, heuristics)
+        means = prompt_means(objective, tables, heuristics)
         ordered = means.loc[:, ~is_learned].mean().dropna()
         if ordered.empty:
             continue

@@ -17,6 +17,7 @@ from adaptive_samplers.heuristics.pipelines import (
     parse_processors,
     pipeline_name,
     prompted_heuristics,
+    split_preference,
     split_prompted,
 )
 from adaptive_samplers.heuristics.registry import HEURISTICS, Numbers, heuristic
@@ -59,6 +60,7 @@ __all__ = [
     "pipeline_name",
     "prompted_heuristics",
     "sort_logits",
+    "split_preference",
     "split_prompted",
 ]
 

@@ -239,6 +239,15 @@ def lesson_name(lesson: str) -> str:
     return re.sub(r"^(pareto|a[^_]*_b[^_]*_c[^_]*)_", r"\1 ", lesson)
 
 
+_AT_PREFERENCE = " preference "
+
+
+def split_preference(name: str) -> tuple[str, float | None]:
+    """The name of a learned sampler without its preference, and the preference; None for one that has none."""
+    sampler, _, preference = name.partition(_AT_PREFERENCE)
+    return sampler, float(preference) if preference else None
+
+
 def learned_heuristic(folder: str, preference: float | None = None) -> dict[str, str]:
     """The row of the `heuristics` table for a sampler saved in `.../{architecture}/{weights}_{how it was trained}`.
 
@@ -250,7 +259,7 @@ def learned_heuristic(folder: str, preference: float | None = None) -> dict[str,
     name = f"{architecture} {lesson_name(lesson)}"
     return {
         "heuristic_id": _heuristic_id(chain),
-        "name": name if preference is None else f"{name} preference {preference:g}",
+        "name": name if preference is None else f"{name}{_AT_PREFERENCE}{preference:g}",
         "family": LEARNED,
         "processors": json.dumps([step.describe() for step in chain]),
     }
