@@ -44,7 +44,7 @@ STAGE_VERSIONS = {
     "make_preferences": 3,
     "export_preferences": 2,
     "describe_preferences": 2,
-    "figures": 3,
+    "figures": 4,
     "tables": 4,
 }
 # Stages that do the same as another one, with different parts of the config.

@@ -281,6 +281,15 @@ def test_tradeoff_labels_every_sampler_without_overlap():
     assert {to_hex(line.get_color()).upper() for line in stars} == {LEARNED_COLOR}
 
 
+def test_preferences_of_one_sampler_are_a_curve():
+    names = [f"ConditionedSamplingNetwork a0_b1_c0 outcome preference {value}" for value in ("1", "0", "0.5")]
+    comparison = comparison_of([*HEURISTICS, *(("learned", name) for name in names), *LEARNED])
+    axes = tradeoff(comparison).axes[0]
+    [curve] = [line for line in axes.lines if line.get_linewidth() == 1.2]
+    means = comparison.pivot(index="name", columns="objective", values="mean").loc[[names[1], names[2], names[0]]]
+    np.testing.assert_array_equal(curve.get_xydata(), means[["embedding_entropy", "quality"]])
+
+
 @pytest.mark.parametrize("count", range(1, 12))
 def test_no_heading_ends_a_column_of_the_key(count):
     figure = tradeoff(comparison_of(HEURISTICS[:count] + LEARNED))

@@ -25,6 +25,7 @@ from adaptive_samplers.figures.style import (
     style,
     text_width,
 )
+from adaptive_samplers.heuristics import split_preference
 from adaptive_samplers.measures import OBJECTIVES
 from adaptive_samplers.tables import read_table
 
@@ -245,10 +246,21 @@ def _front_line(x: np.ndarray, y: np.ndarray, sign: float) -> np.ndarray:
     return np.column_stack([np.repeat(x, 2)[:-1], np.repeat(y, 2)[1:]])
 
 
+def _curves(names: Sequence[str]) -> list[list[int]]:
+    """Which rows are one sampler at several preferences, by rising preference."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    for position, name in enumerate(names):
+        sampler, preference = split_preference(name)
+        if preference is not None:
+            found.setdefault(sampler, []).append((preference, position))
+    return [[position for _, position in sorted(places)] for places in found.values()]
+
+
 def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> Figure:
     """Quality against diversity of every heuristic and learned sampler, with a key of their names.
 
-    Heuristics are numbered and marked by family, learned samplers are lettered stars with both intervals. The dashed
+    Heuristics are numbered and marked by family, learned samplers are lettered stars with both intervals, joined by a
+    line where they are one sampler at several preferences. The dashed
     staircase is the heuristics' Pareto front: nothing on the better side of it is a heuristic. Axes point so that
     better is up and right.
 
@@ -294,6 +306,10 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
                 drawn_lines += [across, up]
             mark = LEARNED_MARK if learned[position] else marks[row.family]
             axes.plot(x[position], y[position], zorder=4 if learned[position] else 3, **_sign(mark))
+        for curve in _curves(rows.index):
+            line = np.column_stack([x[curve], y[curve]])
+            axes.plot(*line.T, color=LEARNED_MARK.color, linewidth=1.2, zorder=2.5)
+            drawn_lines.append(line)
         if not learned.all():
             front = _front_line(x[~learned], y[~learned], sign)
             axes.plot(*front.T, zorder=1, **_FRONT)
