@@ -22,7 +22,7 @@ from adaptive_samplers.config.model.on_policy import OnPolicy
 from adaptive_samplers.config.model.training import SketchSize
 from adaptive_samplers.engines.base import Engine, kept_open
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output, write_json
+from adaptive_samplers.files import atomic_output
 from adaptive_samplers.generation import GenerationSettings, generate
 from adaptive_samplers.hashing import content_id, content_number, file_sha256
 from adaptive_samplers.heuristics import learned_heuristic
@@ -37,6 +37,7 @@ from adaptive_samplers.stage import say
 from adaptive_samplers.tables import read_table
 from adaptive_samplers.training.policy_gradient import PolicyBatch, policy_loss
 from adaptive_samplers.training.replay import replay
+from adaptive_samplers.training.saving import save_trained
 from adaptive_samplers.training.trainer import (
     BatchOrder,
     Row,
@@ -410,21 +411,16 @@ def train_on_policy(
         "steps": len(trained),
         "steps_that_told_nothing": sum(not row["learning_from"] for row in trained),
     }
-    with atomic_output(output) as temporary:
-        sampler.cpu().save_pretrained(temporary)
-        write_json(metrics, temporary / "metrics.json")
-        pd.DataFrame(curves).to_csv(temporary / "curves.csv", index=False)
-        made_with = {
-            "start": {"sampler": str(start), **began},
-            "on_policy": options.model_dump(),
-            "generation": asdict(answering.generation),
-            "gradient_clip": gradient_clip,
-            "sketch": config.training.sketch.model_dump(),
-            "model": model_hash,
-        }
-        used = {split: answering.prompts[split]["prompt_id"].tolist() for split in SPLITS}
-        write_json(
-            provenance(made_with, "torch", "transformers", "safetensors", prompts=used), temporary / "provenance.json"
-        )
+    made_with = {
+        "start": {"sampler": str(start), **began},
+        "on_policy": options.model_dump(),
+        "generation": asdict(answering.generation),
+        "gradient_clip": gradient_clip,
+        "sketch": config.training.sketch.model_dump(),
+        "model": model_hash,
+    }
+    used = {split: answering.prompts[split]["prompt_id"].tolist() for split in SPLITS}
+    record = provenance(made_with, "torch", "transformers", "safetensors", prompts=used)
+    save_trained(output, sampler, metrics, curves, record)
     for kind in SPLITS:
         shutil.rmtree(folder / kind, ignore_errors=True)

@@ -1,18 +1,15 @@
 """Training on recorded draws, from what answers were worth to a saved sampler with metrics, curves and provenance."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.heuristics import Pipeline, apply_on_support, is_stateful, pipeline_name
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
@@ -30,6 +27,7 @@ from adaptive_samplers.training.outcomes import (
     outcomes_of,
 )
 from adaptive_samplers.training.rounds import start_of_round, take_over_weights
+from adaptive_samplers.training.saving import save_trained
 from adaptive_samplers.training.trainer import (
     TokenSteps,
     TrainingSettings,
@@ -126,24 +124,17 @@ def train_on_outcomes(
     if at_preferences:
         metrics["at_preferences"] = at_preferences
     say(f"{architecture}: loss {metrics['loss']:.4f} (validation)")
-    with atomic_output(output) as temporary:
-        result.sampler.cpu().save_pretrained(temporary)
-        write_json(metrics, temporary / "metrics.json")
-        pd.DataFrame(result.curves).to_csv(temporary / "curves.csv", index=False)
-        shutil.copytree(checkpoint / "tensorboard", temporary / "tensorboard")
-        made_with: dict[str, Any] = {
-            "architecture": architecture,
-            "sampler": options.model_dump(),
-            "objective": objective.model_dump(),
-            "weights": dict(weights),
-            "training": training.model_dump(),
-            "seed": seed,
-            "answers": len(of_training.answers),
-        }
-        write_json(
-            provenance(made_with, "torch", "safetensors", answers=sorted(of_training.prompt_ids)),
-            temporary / "provenance.json",
-        )
+    made_with: dict[str, Any] = {
+        "architecture": architecture,
+        "sampler": options.model_dump(),
+        "objective": objective.model_dump(),
+        "weights": dict(weights),
+        "training": training.model_dump(),
+        "seed": seed,
+        "answers": len(of_training.answers),
+    }
+    record = provenance(made_with, "torch", "safetensors", answers=sorted(of_training.prompt_ids))
+    save_trained(output, result.sampler, metrics, result.curves, record, checkpoint / "tensorboard")
 
 
 def distance_weight_of(objective: FromOutcomes, weights: Mapping[str, float], architecture: str) -> float:

@@ -1,18 +1,17 @@
 """One training run, from a training set and its sketches to a saved sampler with metrics, curves and provenance."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from adaptive_samplers.config.fields import Section
 from adaptive_samplers.config.model.training import Training
-from adaptive_samplers.files import atomic_output, write_json
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.provenance import provenance
 from adaptive_samplers.samplers.base import build_sampler
 from adaptive_samplers.stage import say
 from adaptive_samplers.training.objectives import OBJECTIVES
+from adaptive_samplers.training.saving import save_trained
 from adaptive_samplers.training.trainer import TrainingSettings, evaluate, evaluate_identity, train
 
 
@@ -49,18 +48,11 @@ def train_on_training_set(
         "split": "test",
     }
     say(f"{architecture}: loss {metrics['loss']:.4f}, of the raw logits {metrics['identity_loss']:.4f} (test)")
-    with atomic_output(output) as temporary:
-        result.sampler.cpu().save_pretrained(temporary)
-        write_json(metrics, temporary / "metrics.json")
-        pd.DataFrame(result.curves).to_csv(temporary / "curves.csv", index=False)
-        shutil.copytree(checkpoint / "tensorboard", temporary / "tensorboard")
-        made_with = {
-            "architecture": architecture,
-            "sampler": options.model_dump(),
-            "training": training.model_dump(),
-            "seed": seed,
-        }
-        write_json(
-            provenance(made_with, "torch", "safetensors", answers=sorted(set(training_set["answer_id"]))),
-            temporary / "provenance.json",
-        )
+    made_with = {
+        "architecture": architecture,
+        "sampler": options.model_dump(),
+        "training": training.model_dump(),
+        "seed": seed,
+    }
+    record = provenance(made_with, "torch", "safetensors", answers=sorted(set(training_set["answer_id"])))
+    save_trained(output, result.sampler, metrics, result.curves, record, checkpoint / "tensorboard")
