@@ -12,6 +12,7 @@ from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.tournament import run_tournaments
 from adaptive_samplers.off_policy import RecordedDraws
+from adaptive_samplers.off_policy.shards import SketchShard
 from adaptive_samplers.plan import (
     Assumptions,
     Prompts,
@@ -22,7 +23,6 @@ from adaptive_samplers.plan import (
     planned_prompts,
     render,
 )
-from adaptive_samplers.training.replay import SketchShard
 from support import HUB, changed
 
 KINDS = {"creative": 0.25, "verifiable": 0.5, "factual": 0.25, "chat": 0.0}

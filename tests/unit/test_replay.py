@@ -26,6 +26,7 @@ from adaptive_samplers.heuristics import (
     parse_processors,
     sort_logits,
 )
+from adaptive_samplers.off_policy.shards import SketchShard, shard_fingerprint
 from adaptive_samplers.probes import TOKENS_SHOWN, probe_distributions
 from adaptive_samplers.samplers import ARCHITECTURES, build_sampler
 from adaptive_samplers.selection import answer_id
@@ -34,7 +35,7 @@ from adaptive_samplers.tables import SCHEMAS, read_table, write_table
 from adaptive_samplers.training import TrainingSettings, trainer
 from adaptive_samplers.training import replay as replay_module
 from adaptive_samplers.training.learnability import learn_heuristic
-from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, shard_fingerprint, token_steps
+from adaptive_samplers.training.replay import answers_of_shard, replay, token_steps
 from adaptive_samplers.training.train_sampler import train_on_training_set
 
 TOP, TAIL = 24, 16

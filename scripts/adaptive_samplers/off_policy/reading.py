@@ -18,10 +18,10 @@ from adaptive_samplers.labels.vectors import read_embeddings, vectors_for
 from adaptive_samplers.off_policy.draws import RecordedDraws
 from adaptive_samplers.off_policy.estimates import LoggedAnswers
 from adaptive_samplers.off_policy.log_probs import equal_steps
+from adaptive_samplers.off_policy.shards import SketchShard, read_index
 from adaptive_samplers.selection import answer_id
 from adaptive_samplers.selection.scores import weighted_score
 from adaptive_samplers.tables import KEY, read_batches
-from adaptive_samplers.training.replay import SketchShard, load_ids
 
 # Answers to prompts of the test split are never learned from.
 RECORDED_SPLITS = ("train", "validation")
@@ -205,7 +205,7 @@ def _draws_of(shards: Sequence[Path], place: Mapping[str, int], most_steps: int 
     """The draws of some answers in their order, and the token of each step."""
     parts, tokens, order = [], [], []
     for path in shards:
-        rows = [row for row, name in enumerate(load_ids(path)) if name in place]
+        rows = [row for row, name in enumerate(read_index(path).answer_ids) if name in place]
         if rows:
             shard = SketchShard.load(path)
             order += [place[shard.answer_ids[row]] for row in rows]

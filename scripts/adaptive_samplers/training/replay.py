@@ -6,7 +6,6 @@ All training runs (architectures, weights, top k) read these sketches; none need
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, get_args
@@ -22,10 +21,10 @@ from adaptive_samplers.files import full_disk_explained
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import apply_along_answers, parse_processors
 from adaptive_samplers.off_policy.draws import RecordedDraws, ranks_and_log_probs
+from adaptive_samplers.off_policy.shards import SketchShard, read_index, shard_fingerprint
 from adaptive_samplers.progress import progress
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.stage import say
-from adaptive_samplers.tensors import load_some, load_tensors, save_tensors
 from adaptive_samplers.training.trainer import TokenSteps
 from adaptive_samplers.versions import STAGE_VERSIONS
 
@@ -36,79 +35,6 @@ SPLITS = get_args(Split)
 BATCH_SIZE = 8  # answers per batch
 PARTS = 10  # how often a job saves its progress
 IN_MEMORY = 2**30  # bytes of token-steps; more go into a memory-mapped temporary file
-ANSWER_ID_BYTES = 8  # of `selection.answer_id`
-
-
-@dataclass(frozen=True)
-class SketchShard:
-    """The sketches of some answers.
-
-    Attributes
-    ----------
-    answer_ids : list of A hexadecimal ids
-    token_ids : Tensor [N] of int32
-        The token that was chosen at each step; -1 where the answer ended.
-    draws : RecordedDraws of N steps
-        Where an answer ended, the draw is that of the most probable of the tokens that end one.
-    """
-
-    answer_ids: list[str]
-    token_ids: Tensor
-    draws: RecordedDraws
-
-    def take_over(self, earlier: "SketchShard") -> np.ndarray:
-        """Copy the sketches of answers that an earlier shard has, in full or more; which these are, `[A]`."""
-        places = {answer: place for place, answer in enumerate(earlier.answer_ids)}
-        wanted, there = (shard.draws.starts.diff().tolist() for shard in (self, earlier))
-        found = np.zeros(len(self.answer_ids), dtype=bool)
-        for row, answer in enumerate(self.answer_ids):
-            place = places.get(answer)
-            if place is not None and there[place] >= wanted[row]:
-                begin = earlier.draws.span(place).start
-                self.fill(row, earlier.draws.steps(slice(begin, begin + wanted[row])))
-                found[row] = True
-        return found
-
-    def fill(self, answer: int, steps: Sequence[Tensor]) -> None:
-        """Set the steps of an answer, as `RecordedDraws.steps` gives them."""
-        for mine, made in zip(self.draws.steps(self.draws.span(answer)), steps, strict=True):
-            mine.copy_(made)
-
-    def only(self, answers: np.ndarray) -> "SketchShard":
-        """A copy with some of the answers, by index."""
-        token_ids = [self.token_ids[self.draws.span(answer)] for answer in answers]
-        ids = [self.answer_ids[answer] for answer in answers]
-        return SketchShard(ids, torch.cat(token_ids), self.draws.select(torch.from_numpy(answers)))
-
-    def save(self, path: Path, fingerprint: str) -> None:
-        """Write one safetensors file, atomically."""
-        ids = [list(bytes.fromhex(answer)) for answer in self.answer_ids]
-        tensors = {
-            "answer_ids": torch.tensor(ids, dtype=torch.uint8).reshape(len(ids), ANSWER_ID_BYTES),
-            "token_ids": self.token_ids,
-            **self.draws.to_tensors(),
-        }
-        save_tensors(tensors, path, {"fingerprint": fingerprint})
-
-    @classmethod
-    def load(cls, path: Path) -> "SketchShard":
-        """Read a shard back. Raises UserError if the file is damaged."""
-        tensors, _ = load_tensors(path)
-        return cls(_as_hexadecimal(tensors["answer_ids"]), tensors["token_ids"], RecordedDraws.from_tensors(tensors))
-
-
-def _as_hexadecimal(ids: Tensor) -> list[str]:
-    return [bytes(row).hex() for row in ids.numpy()]
-
-
-def load_ids(path: Path) -> list[str]:
-    """The answers that a shard has, by their ids. Raises UserError if it is damaged."""
-    return _as_hexadecimal(load_some(path, ["answer_ids"])[0]["answer_ids"])
-
-
-def shard_fingerprint(path: Path) -> str | None:
-    """What the sketches in a shard depend on, or None if there is no shard. Raises UserError if it is damaged."""
-    return load_some(path, [])[2].get("fingerprint") if path.exists() else None
 
 
 def answers_of_shard(training_sets: Sequence[pd.DataFrame], shard: int, shards: int) -> pd.DataFrame:
@@ -231,9 +157,7 @@ def token_steps(training_set: pd.DataFrame, shards: Sequence[Path]) -> TokenStep
         wanted.setdefault(row.answer_id, []).append(row.processors)
     missing, count, points = set(wanted), 0, 1
     for path in shards:
-        index, shapes, _ = load_some(path, ["answer_ids", "starts"])
-        points = shapes["t"][1]
-        ids, lengths = _as_hexadecimal(index["answer_ids"]), index["starts"].diff().tolist()
+        ids, lengths, points = read_index(path)
         count += sum(length * len(wanted.get(answer, [])) for answer, length in zip(ids, lengths, strict=True))
         missing -= set(ids)
     if missing:

@@ -15,6 +15,7 @@ from adaptive_samplers.grid import Grid
 from adaptive_samplers.heuristics import configured_pipeline
 from adaptive_samplers.off_policy.estimates import log_mixture, weigh
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
+from adaptive_samplers.off_policy.shards import SketchShard
 from adaptive_samplers.off_policy.table import LeftOut, Weighings, calibrate, table_of_estimates
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
 from adaptive_samplers.probes import probe_distributions
@@ -32,7 +33,7 @@ from adaptive_samplers.tables import to_arrow
 from adaptive_samplers.training import TrainingSettings, evaluate, train
 from adaptive_samplers.training.learnability import learn_heuristic
 from adaptive_samplers.training.on_policy import Answers, improve
-from adaptive_samplers.training.replay import SketchShard, answers_of_shard, replay, token_steps
+from adaptive_samplers.training.replay import answers_of_shard, replay, token_steps
 from adaptive_samplers.training.train_on_outcomes import train_on_outcomes
 from golden.inputs import FEW, HEURISTICS, PROMPTS, FixedModel, FixedWords, candidates, label_tables, training_rows
 
