@@ -19,6 +19,8 @@ OPTIONS = {
     "nogil": True,
     "cache": True,
 }
+# Division must not become multiplication by a reciprocal where its results are given away.
+EXACT = {**OPTIONS, "fastmath": False}
 
 
 def compiled_or(portable: ModuleType, module: str, package: str, users: str, device: str) -> ModuleType:

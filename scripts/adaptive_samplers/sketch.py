@@ -12,10 +12,16 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from adaptive_samplers import sketch_passes_portable
+from adaptive_samplers.compiled import compiled_or
+from adaptive_samplers.sketch_passes_portable import group_numbers, merge
 
 # Some models write the most negative number of their data type where they mean minus infinity. No language
 # model means a logit below this one, and a range of log-probabilities that reached down there would resolve nothing.
@@ -89,7 +95,7 @@ class DistributionSketch:
             s = sorted_log_probs(rows)
             steps = (s[:, 1:] < s[:, :-1]) & s[:, 1:].isfinite()
             number = torch.nn.functional.pad(steps.cumsum(-1), (1, 0))
-            return _merge(s, s.isfinite().double(), number, int(number.amax()) + 1)
+            return DistributionSketch(*merge(s, s.isfinite().double(), number, int(number.amax()) + 1))
 
         return _in_blocks(logits, sketch)
 
@@ -140,8 +146,8 @@ class DistributionSketch:
             raise ValueError(f"cannot make {top} top points and {tail} groups of {points} points")
         t, n = self.t.reshape(-1, points), self.n.reshape(-1, points).double()
         shape = (*self.t.shape[:-1], top + tail)
-        coarser = _merge(t, n, _group_numbers(t, n, top, tail), top + tail)
-        return DistributionSketch(coarser.t.reshape(shape), coarser.n.reshape(shape))
+        points, counts = merge(t, n, group_numbers(t, n, top, tail), top + tail)
+        return DistributionSketch(points.reshape(shape), counts.reshape(shape))
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The tensors to store, by name."""
@@ -243,38 +249,12 @@ def _in_blocks(logits: Tensor, sketch: Callable[[Tensor], DistributionSketch]) -
 
 def _sketch_sorted(s: Tensor, top: int, tail: int) -> DistributionSketch:
     """Sketch sorted log-probabilities `[B, V]`."""
-    n = s.isfinite().double()
-    return _merge(s, n, _group_numbers(s, n, top, tail), top + tail)
+    passes = sketch_passes_portable if s.device.type != "cpu" else _compiled()
+    return DistributionSketch(*passes.sketch_sorted(s, top, tail))
 
 
-def _group_numbers(t: Tensor, n: Tensor, top: int, tail: int) -> Tensor:
-    """The group of each point: its own index for the first `top`, then indices shared evenly among the rest.
-
-    What is shared is half probability, half range of log-probabilities: where a distribution is flat, the groups must
-    be narrow in probability, and where it is peaked, they must still resolve the range.
-    """
-    first = torch.arange(min(top, t.shape[-1]), device=t.device).expand(len(t), -1)
-    if t.shape[-1] <= top:
-        return first
-    t, n = t[:, top:].double(), n[:, top:]
-    lowest = t.masked_fill(n == 0, torch.inf).amin(-1, keepdim=True).minimum(t[:, :1])
-    depth = t[:, :1] - t
-    span = (t[:, :1] - lowest).clamp(min=torch.finfo(torch.float64).tiny)
-    mass = n * t.exp()
-    before = mass.cumsum(-1) - mass
-    share = before / mass.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    rest = ((share + depth / span) / 2 * tail).nan_to_num(posinf=tail).clamp(0, tail - 1).long()
-    return torch.cat([first, top + rest], dim=-1)
-
-
-def _merge(t: Tensor, n: Tensor, number: Tensor, groups: int) -> DistributionSketch:
-    """Merge points `[B, S]` with the same group number: count and probability are summed."""
-    t = t.double().masked_fill(n == 0, -torch.inf)
-    counts = torch.zeros(len(t), groups, dtype=torch.float64, device=t.device).scatter_add_(1, number, n)
-    # Relative to the largest of a group, because the probabilities themselves may be too small even for float64.
-    largest = torch.full_like(counts, -torch.inf).scatter_reduce_(1, number, t, "amax")
-    weights = torch.where(n > 0, n * (t - largest.gather(1, number)).exp(), 0.0)
-    means = torch.zeros_like(counts).scatter_add_(1, number, weights) / counts
-    # An empty group repeats the point before it; the first is never empty.
-    points = torch.where(counts > 0, largest + means.log(), torch.inf).cummin(-1).values
-    return DistributionSketch(points.float(), counts.float())
+@lru_cache(maxsize=1)
+def _compiled() -> ModuleType:
+    return compiled_or(
+        sketch_passes_portable, "adaptive_samplers.sketch_passes", "numba", "Sketches of distributions", "the CPU"
+    )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from adaptive_samplers import sketch_passes, sketch_passes_portable
 from adaptive_samplers.sketch import DistributionSketch, sorted_log_probs
 
 
@@ -153,6 +154,44 @@ def test_masked_tokens_are_left_out_however_they_are_written():
     written = DistributionSketch.from_logits(logits.masked_fill(masked, lowest), 16, 16)
     assert expected.total_count.tolist() == (~masked).sum(-1).tolist()
     assert torch.equal(expected.t, written.t) and torch.equal(expected.n, written.n)
+
+
+def rows_of_all_kinds(vocabulary: int = 3000) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    normal = torch.randn(6, vocabulary, generator=generator) * 4
+    banned, masked, few = normal.clone(), normal.clone(), torch.full_like(normal, -torch.inf)
+    banned[:, 50:2900] = -1e4
+    masked[:, 1::2] = -torch.inf
+    few[:, 7:20] = normal[:, 7:20]
+    return {
+        "peaked": normal * 40,
+        "long tail": zipf_logits(6, vocabulary),
+        "flat": torch.zeros(6, vocabulary),
+        "nearly flat": normal * 1e-3,
+        "ties": normal.bfloat16().float().div(3).round(),
+        "banned": banned,
+        "masked": masked,
+        "fewer than the top": few,
+        "a single token": few.masked_fill(torch.arange(vocabulary) != 7, -torch.inf),
+    }
+
+
+@pytest.mark.parametrize(("top", "tail"), [(96, 64), (1, 2), (20, 7)])
+@pytest.mark.parametrize("kind", rows_of_all_kinds())
+def test_the_compiled_pass_groups_as_the_portable_one(kind, top, tail):
+    s = sorted_log_probs(rows_of_all_kinds()[kind])
+    t, n = sketch_passes.sketch_sorted(s, top, tail)
+    expected_t, expected_n = sketch_passes_portable.sketch_sorted(s, top, tail)
+    # Rounding may put a token at the boundary of two groups into the other one.
+    same = n == expected_n
+    assert (n.cumsum(-1) - expected_n.cumsum(-1)).abs().max() <= 1 and same.float().mean() > 0.9
+    torch.testing.assert_close(t[same], expected_t[same], rtol=1e-6, atol=1e-6)
+    assert torch.equal(n.sum(-1), expected_n.sum(-1)) and (t.diff() <= 0).all()
+
+
+def test_on_the_cpu_the_pass_is_compiled(monkeypatch):
+    monkeypatch.setattr(sketch_passes, "sketch_sorted", lambda s, top, tail: (s[:, :1] + 1, s[:, :1] + 2))
+    assert DistributionSketch.from_logits(torch.zeros(1, 1), 4, 4).t.tolist() == [[1.0]]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

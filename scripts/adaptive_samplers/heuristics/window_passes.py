@@ -11,7 +11,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from adaptive_samplers.compiled import OPTIONS, for_each_row
+from adaptive_samplers.compiled import EXACT, OPTIONS, for_each_row
+from adaptive_samplers.compiled_math import LOWEST_EXPONENT, exp
 
 # A window is searched among the largest of so many groups for each of its tokens: of more groups, fewer tokens are
 # candidates, but the groups themselves must be searched.
@@ -27,34 +28,6 @@ HIGHEST_KEY, LOWEST_KEY = np.int32(0x7F800000), np.int32(-0x7F800001)
 NO_KEY = np.int32(2**31 - 1)
 # What is so far below the largest logit adds nothing to a sum of float64 numbers, and smaller exponentials are slow.
 NEGLIGIBLE = np.float32(-87)
-# Below this the float64 exponential function underflows.
-LOWEST_EXPONENT = -708.0
-
-
-# Division must not become multiplication by a reciprocal where its results are given away.
-EXACT = {**OPTIONS, "fastmath": False}
-
-
-@njit(inline="always", **OPTIONS)
-def _exp(x):
-    """exp(x) for x <= 0, float64, to 1e-15 of its value: a Taylor series, which vectorizes as no call does."""
-    power = np.floor(x * 1.4426950408889634 + 0.5)
-    rest = x - power * 6.93147180369123816490e-01 - power * 1.90821492927058770002e-10
-    series = 1 / 6227020800
-    series = series * rest + 1 / 479001600
-    series = series * rest + 1 / 39916800
-    series = series * rest + 1 / 3628800
-    series = series * rest + 1 / 362880
-    series = series * rest + 1 / 40320
-    series = series * rest + 1 / 5040
-    series = series * rest + 1 / 720
-    series = series * rest + 1 / 120
-    series = series * rest + 1 / 24
-    series = series * rest + 1 / 6
-    series = series * rest + 1 / 2
-    series = series * rest + 1
-    series = series * rest + 1
-    return series * np.int64((np.int64(np.int32(power)) + 1023) << 52).view(np.float64)
 
 
 @njit(inline="always", **OPTIONS)
@@ -94,7 +67,7 @@ def _sums(row, edge, largest, share):
     mass, first, second = 0.0, 0.0, 0.0
     for i in range(row.size):
         depth = max((np.float64(row[i]) - largest) * share, LOWEST_EXPONENT)
-        weight = _exp(depth)
+        weight = exp(depth)
         weight = weight if row[i] <= edge else 0.0
         mass += weight
         first += weight * depth
