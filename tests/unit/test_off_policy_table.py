@@ -182,6 +182,9 @@ def test_the_table(run, tiny_model, tmp_path, shards):
     table = table_of_estimates(weighings, horizons, [0.9, 0.9], SETTINGS, seed=0)
     assert len(table) == 2 * 5 * 2 and table["n_prompts"].eq(3).all()
     assert table["value"].notna().equals(table["trusted"]) and table["trusted"].any()
+    # Together the heuristics that answered are the mixture.
+    own = table[table["horizon"].isna()].groupby("split")["own_gain"]
+    assert (own.count() == len(heuristics)).all() and own.sum().abs().max() < 1e-9
     untrusted = table_of_estimates(weighings, horizons, [None, None], SETTINGS, seed=0)
     assert not untrusted["trusted"].any() and untrusted["value"].isna().all()
     assert untrusted["effective"].equals(table["effective"])
@@ -204,7 +207,7 @@ def test_the_table(run, tiny_model, tmp_path, shards):
         horizons,
     )
     expected = table_of_estimates(whole, horizons, [0.9, 0.9], SETTINGS, seed=0)
-    for column in ("effective", "mean_weight", "largest"):
+    for column in ("effective", "mean_weight", "largest", "own_gain"):
         np.testing.assert_allclose(table[column], expected[column], rtol=1e-3)
 
 
@@ -246,7 +249,7 @@ def test_calibration_knows_that_own_answers_are_uncertain_too():
         log_probs = log_probs_of_beginnings(logged.pipelines, logged.draws, [None], logged.same).numpy()
         names = list(BEHAVIORS)
         weighings = Weighings(
-            np.array(["train"] * 60), names, names, [], leave_each_out(logged.answers, log_probs), names
+            np.array(["train"] * 60), names, names, [], leave_each_out(logged.answers, log_probs), names, np.empty(0)
         )
         found = calibrate(weighings, [None], 500, 0.9, seed=number)
         found = found[near_one(found["mean_weight"], 1.33)]

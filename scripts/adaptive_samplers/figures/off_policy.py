@@ -20,7 +20,7 @@ _HATCH = "////"
 
 def surface(estimates: pd.DataFrame) -> Figure:
     """The estimated gain over temperature and min-p, a panel for each split; hatched where no estimate is trusted, and
-    empty where none was asked for.
+    empty where none was asked for. In parentheses, what a heuristic's own answers gained.
 
     Of several trusted horizons a cell shows the longest.
 
@@ -51,10 +51,12 @@ def surface(estimates: pd.DataFrame) -> Figure:
         for axes, split in zip(grid[0], splits, strict=True):
             values = np.full((len(shares), len(temperatures)), np.nan)
             estimated = np.zeros(values.shape, dtype=bool)
+            own = np.full(values.shape, np.nan)
             for row in rows[rows["split"] == split].itertuples(index=False):
                 cell = shares.index(row.cell[1]), temperatures.index(row.cell[0])
                 estimated[cell] = True
                 values[cell] = row.gain if row.trusted else values[cell]
+                own[cell] = row.own_gain
             image = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", origin="lower")
             for (place, column), value in np.ndenumerate(values):
                 if np.isnan(value) and estimated[place, column]:
@@ -63,17 +65,19 @@ def surface(estimates: pd.DataFrame) -> Figure:
                             (column - 0.5, place - 0.5), 1, 1, fill=False, hatch=_HATCH, edgecolor=GRAY, linewidth=0
                         )
                     )
-                elif estimated[place, column]:
-                    strong = abs(value) > 0.7 * limit
-                    color = "white" if strong else BLACK
+                words = [] if np.isnan(value) else [_signed(value)]
+                words += [] if np.isnan(own[place, column]) else [f"({_signed(own[place, column])})"]
+                if words:
                     axes.text(
                         column,
                         place,
-                        f"{value:+.2f}".replace("0.", "."),
+                        "\n".join(words),
                         ha="center",
                         va="center",
-                        color=color,
-                        fontsize=7,
+                        color="white" if abs(value) > 0.7 * limit else BLACK,
+                        fontsize=6 if len(words) > 1 else 7,
+                        # Hatching would strike the words through.
+                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1} if np.isnan(value) else None,
                     )
             axes.set_xticks(range(len(temperatures)), labels=[f"{value:g}" for value in temperatures])
             axes.set_yticks(range(len(shares)), labels=[f"{value:g}" if value else "none" for value in shares])
@@ -85,8 +89,14 @@ def surface(estimates: pd.DataFrame) -> Figure:
         bar.set_label("Estimated gain over the mixture")
         bar.outline.set_visible(False)
         handles = [Patch(facecolor="white", edgecolor=GRAY, hatch=_HATCH, label="no trusted estimate")]
+        if rows["own_gain"].notna().any():
+            handles.append(Patch(alpha=0, label="(in parentheses: gain of its own answers)"))
         figure.legend(handles=handles, loc="outside upper left")
     return figure
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("0.", ".", 1)
 
 
 def _cell(name: str) -> tuple[float, float] | None:

@@ -20,6 +20,7 @@ from adaptive_samplers.off_policy.estimates import (
     interval,
     log_mixture,
     near_one,
+    prompt_means,
     trusted,
     weigh,
 )
@@ -73,6 +74,8 @@ class Weighings:
     of_samplers : for each horizon, all samplers' weights.
     left_out : two, each half of the seeds in turn.
     behaviors : list of H names
+    own_gains : array [H, P]
+        What each behavior's own answers add to the mean reward of all; NaN where there is none.
     """
 
     splits: np.ndarray
@@ -81,6 +84,7 @@ class Weighings:
     of_samplers: list[Weighted]
     left_out: list[LeftOut]
     behaviors: list[str]
+    own_gains: np.ndarray
 
 
 def targets_of(settings: OffPolicy, heuristics: pd.DataFrame, learned: Sequence[Mapping[str, str]]) -> pd.DataFrame:
@@ -140,12 +144,13 @@ def weigh_answers(
             (
                 [weigh(logged.answers, log_probs[:, :, at], mixture[:, at]) for at in range(len(horizons))],
                 leave_each_out(logged.answers, of_behaviors),
+                _own_means(logged.answers, len(behaviors)) - prompt_means(logged.answers),
             )
         )
         split_of = dict(zip(mine["prompt_id"], mine["split"], strict=True))
         splits += [split_of[prompt] for prompt in logged.prompt_ids]
         say(f"{path.name}: {len(logged.answers)} answers weighed for {len(targets)} samplers")
-    of_samplers, left_out = zip(*parts, strict=True)
+    of_samplers, left_out, own_gains = zip(*parts, strict=True)
     return Weighings(
         np.array(splits),
         targets["name"].tolist(),
@@ -153,7 +158,17 @@ def weigh_answers(
         [Weighted.joined(of_horizon) for of_horizon in zip(*of_samplers, strict=True)],
         [LeftOut.joined(of_half) for of_half in zip(*left_out, strict=True)],
         behaviors,
+        np.concatenate(own_gains, axis=1),
     )
+
+
+def _own_means(answers: LoggedAnswers, behaviors: int, among: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """The mean reward of each behavior's own answers, of those that a mask names, `[H, P]`; NaN without any."""
+    prompts = len(answers.starts) - 1
+    group = answers.behaviors[among] * prompts + answers.prompts[among]
+    counts = np.bincount(group, minlength=behaviors * prompts).astype(float)
+    sums = np.bincount(group, answers.rewards[among], minlength=behaviors * prompts)
+    return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0).reshape(behaviors, prompts)
 
 
 def leave_each_out(answers: LoggedAnswers, log_probs: np.ndarray) -> list[LeftOut]:
@@ -165,22 +180,15 @@ def leave_each_out(answers: LoggedAnswers, log_probs: np.ndarray) -> list[LeftOu
     log_probs : array [H, D, L]
         Of each recorded draw under each behavior, by horizon.
     """
-    prompts = len(answers.starts) - 1
     found = []
     for estimating in _halves(answers):
         weighted: list[list[Weighted]] = [[] for _ in range(log_probs.shape[2])]
-        own = np.full((len(log_probs), prompts), np.nan)
         for behavior in range(len(log_probs)):
-            its = answers.behaviors == behavior
-            rest = answers.only(estimating & ~its)
+            rest = answers.only(estimating & (answers.behaviors != behavior))
             mixture = log_mixture(rest, log_probs)
             for at, of_horizon in enumerate(weighted):
                 of_horizon.append(weigh(rest, log_probs[[behavior], :, at], mixture[:, at]))
-            mine = its & ~estimating
-            sums = np.bincount(answers.prompts[mine], answers.rewards[mine], prompts)
-            counts = np.bincount(answers.prompts[mine], minlength=prompts)
-            own[behavior] = np.divide(sums, counts, out=np.full(prompts, np.nan), where=counts > 0)
-        found.append(LeftOut(own, weighted))
+        found.append(LeftOut(_own_means(answers, len(log_probs), ~estimating), weighted))
     return found
 
 
@@ -284,7 +292,8 @@ def table_of_estimates(
     settings: OffPolicy,
     seed: int,
 ) -> pd.DataFrame:
-    """The `estimates` table: a row for each split, sampler and horizon; values only where they are trusted.
+    """The `estimates` table: a row for each split, sampler and horizon; values only where they are trusted, and beside
+    them the gain of the sampler's own answers, where it has any.
 
     Parameters
     ----------
@@ -308,6 +317,7 @@ def table_of_estimates(
                 for one, needed in zip(found, least, strict=True)
             ]
         )
+        own = dict(zip(weighings.behaviors, _mean_of_known(weighings.own_gains[:, prompts]), strict=True))
         flagged = disagree(gains, shown, settings.confidence)
         for horizon, one, is_shown in zip(horizons, found, shown, strict=True):
             columns = {
@@ -325,11 +335,19 @@ def table_of_estimates(
                         "trusted": is_shown,
                         "horizons_disagree": flagged,
                         **columns,
+                        "own_gain": [own.get(name, np.nan) for name in weighings.names],
                         "n_prompts": len(prompts),
                     }
                 ).astype({"horizon": "Int64"})
             )
     return pd.concat(parts, ignore_index=True)
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Means of rows, ignoring NaN; NaN where there is nothing else."""
+    known = np.isfinite(values)
+    sums, counts = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
 _VALUES = ("value", "low", "high", "gain", "gain_low", "gain_high")

@@ -173,7 +173,7 @@ def golden_estimates(_):
     left_out = [[one.select(np.arange(6)) for _ in names] for one in weighted]
     own = np.arange(18.0).reshape(3, 6) / 18
     halves = [LeftOut(own, left_out), LeftOut(1 - own, left_out)]
-    weighings = Weighings(np.array(["train"] * 6), names, names, weighted, halves, names)
+    weighings = Weighings(np.array(["train"] * 6), names, names, weighted, halves, names, own - 0.5)
     settings = OffPolicy(resamples=50, trust={"mean_weight": 5.0})
     return [
         calibrate(weighings, [2, None], 50, 0.9, seed=1),
