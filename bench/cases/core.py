@@ -124,11 +124,24 @@ def training_cases() -> Iterator[Case]:
 
 
 def sketch_cases() -> Iterator[Case]:
-    """What is stored of a token-step, and statistics read from it."""
-    from adaptive_samplers.sketch import DistributionSketch
+    """How a token-step is sketched, what is stored of it, and statistics read from it."""
+    from adaptive_samplers import sketch_passes, sketch_passes_portable
+    from adaptive_samplers.sketch import DistributionSketch, sorted_log_probs
 
     batch = 16
     logits = realistic_logits(batch, VOCABULARY)
+    in_order = sorted_log_probs(logits)
+    yield (
+        {
+            "name": "core/sketch",
+            "against": "its tokens, once they are sorted, grouped in plain PyTorch",
+            "unit": "seconds",
+            "batch": batch,
+            "vocabulary": VOCABULARY,
+        },
+        lambda: sketch_passes_portable.sketch_sorted(in_order, 256, 256),
+        lambda: sketch_passes.sketch_sorted(in_order, 256, 256),
+    )
     sketch = DistributionSketch.from_logits(logits, 256, 256)
     stored = sum(tensor.numel() * tensor.element_size() for tensor in sketch.to_tensors().values()) / batch
     meta = {"batch": batch, "vocabulary": VOCABULARY}
