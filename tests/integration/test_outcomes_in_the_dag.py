@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from adaptive_samplers.files import read_json
+from adaptive_samplers.fronts import HEURISTICS_TOGETHER
 from adaptive_samplers.tables import read_table
 from support import tiny_run
 from tiny_judges import write_judge
@@ -136,6 +137,8 @@ def test_a_sampler_that_takes_a_preference_is_compared_and_estimated_at_each(wor
     expected = {f"{CONDITIONED} a0_b1_c0 outcome preference {preference}" for preference in (0, 1)}
     for table in (comparison, estimates):
         assert set(table["name"][table["kind"] == "learned"]) == expected
+    fronts = pd.read_csv(work.folder / "results/tiny/evaluation/fronts.csv")
+    assert set(fronts["front"]) == {HEURISTICS_TOGETHER, f"{CONDITIONED} a0_b1_c0 outcome"}
     planned = work.planned(COMPARISON, config=FRONT | {"evaluation": {"preferences": [0, 0.5, 1]}})
     assert planned["sample_with_sampler"] == planned["gather_evaluation"] == 1
     assert not {"train_on_outcomes", "record_draws", "generate_candidates"} & planned.keys()
