@@ -93,6 +93,9 @@ def log_probs_of_beginnings(
         Nats.
     """
     found = torch.empty(len(samplers), len(draws), len(horizons), dtype=torch.float64)
+    wanted = torch.ones(int(draws.starts[-1]), dtype=torch.bool) if counted is None else counted.clone()
+    if None not in horizons:
+        wanted &= steps_of_answers(draws.starts)[1] < max(horizons)
     for first, last in _blocks(draws):
         block = draws.answers(first, last)
         own = block.with_own_points()
@@ -100,15 +103,16 @@ def log_probs_of_beginnings(
         itself = torch.arange(begin, end)
         # What is equal to a step of an earlier block is computed again.
         earlier = itself if same is None else torch.where(same[begin:end] < begin, itself, same[begin:end])
-        distinct, places = torch.unique(earlier - begin, return_inverse=True)
+        # Nor is what counts for no horizon computed.
+        asked = wanted[begin:end]
+        distinct, places = torch.unique((earlier - begin)[asked], return_inverse=True)
         once = _prepared(*(part[distinct] for part in own))
         for number, sampler, prepared in _begun_together(samplers, once):
             if _has_state(sampler):
-                steps = _log_prob(sampler, block, own)
+                steps = _log_prob(sampler, block, own).where(asked, 0)
             else:
-                steps = _log_prob_alike(sampler, prepared)[places]
-            if counted is not None:
-                steps = steps.where(counted[begin:end], 0)
+                steps = torch.zeros(end - begin, dtype=torch.float64)
+                steps[asked] = _log_prob_alike(sampler, prepared)[places]
             found[number, first:last] = _sums_of_answers(steps, block.starts, horizons)
     return found
 
@@ -200,7 +204,7 @@ def _log_prob_alike(sampler: Sampler, prepared: list[Prepared]) -> Tensor:
             found.append(_log_prob_at(logits, support.n, places))
         else:
             found.append(apply_to_all(sampler, support).log_probs.gather(1, places[:, None]).squeeze(1))
-    return torch.cat(found)
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
 
 
 def _sums_of_answers(steps: Tensor, starts: Tensor, horizons: Sequence[int | None]) -> Tensor:
