@@ -24,6 +24,7 @@ def cases() -> Iterator[Case]:
     from adaptive_samplers.heuristics import configured_pipeline
     from adaptive_samplers.randomness import sample_seed
     from adaptive_samplers.samplers import build_sampler
+    from adaptive_samplers.serving.kinds import SGLANG
     from adaptive_samplers.serving.service import serve
 
     repository = FOLDER.parent
@@ -36,7 +37,7 @@ def cases() -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as folder:
         place, saved = fetch_embedded_model(Path(folder)), Path(folder) / "SamplingNetwork" / "a0_b1_c0_top2"
         build_sampler("SamplingNetwork", {}, seed=0).save_pretrained(saved)
-        with serve(settings, {**model, "device": "cpu"}, place, Path(folder) / "server.log") as pool:
+        with serve(SGLANG, settings, {**model, "device": "cpu"}, place, Path(folder) / "server.log") as pool:
 
             def bodies(setting: dict) -> list[dict]:
                 pipeline = configured_pipeline([setting])

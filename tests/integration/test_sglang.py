@@ -28,6 +28,7 @@ from adaptive_samplers.heuristics import apply_on_support, configured_pipeline, 
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.serving.kinds import SGLANG
 from adaptive_samplers.serving.pool import EndpointPool
 from adaptive_samplers.serving.processor import FIELD
 from adaptive_samplers.serving.server import ENDPOINT_KEY_VARIABLE
@@ -86,7 +87,7 @@ def server_log(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def pool(sglang_settings, model_folder, server_log):
     """One server with the embedded model, for all tests that leave it well."""
-    with serve(sglang_settings, ON_CPU, model_folder, server_log) as pool:
+    with serve(SGLANG, sglang_settings, ON_CPU, model_folder, server_log) as pool:
         yield pool
 
 
@@ -204,7 +205,11 @@ def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(
     sent = Counter()
     seen = []
     with serve(
-        sglang_settings.model_copy(update={"concurrency": 8}), ON_CPU, tiny_model_folder, tmp_path / "server.log"
+        SGLANG,
+        sglang_settings.model_copy(update={"concurrency": 8}),
+        ON_CPU,
+        tiny_model_folder,
+        tmp_path / "server.log",
     ) as pool:
         send = pool._send
 
@@ -249,6 +254,7 @@ from adaptive_samplers.generation import GenerationSettings, generate
 from adaptive_samplers.heuristics import expand_heuristics
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import model_hash
+from adaptive_samplers.serving.kinds import SGLANG
 from adaptive_samplers.serving.service import serve
 
 arguments = json.loads(sys.argv[1])
@@ -256,7 +262,7 @@ folder, output = Path(arguments["model"]), Path(arguments["output"])
 settings = SGLang(**arguments["sglang"])
 on_cpu = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, BaseModelSettings)
 log = output.with_suffix(".log")
-engine = SGLangEngine(ChatTokenizer(folder), partial(serve, settings, on_cpu, folder, log))
+engine = SGLangEngine(ChatTokenizer(folder), partial(serve, SGLANG, settings, on_cpu, folder, log))
 grid = [{"family": "temperature", "temperatures": [0.5, 0.7, 1.0]}]
 heuristics = pd.DataFrame(expand_heuristics(Heuristics(grid=grid)))
 generate(
@@ -316,12 +322,12 @@ def test_a_server_that_cannot_start_says_why(sglang_settings, tiny_model_folder,
     log = tmp_path / "server.log"
     with (
         pytest.raises(UserError, match=r"ended while it started(.|\n)*no-such-argument"),
-        serve(settings, ON_CPU, tiny_model_folder, log),
+        serve(SGLANG, settings, ON_CPU, tiny_model_folder, log),
     ):
         pass
     with (
         pytest.raises(UserError, match="has no SGLang; install it"),
-        serve(settings.model_copy(update={"python": sys.executable}), ON_CPU, tiny_model_folder, log),
+        serve(SGLANG, settings.model_copy(update={"python": sys.executable}), ON_CPU, tiny_model_folder, log),
     ):
         pass
 
@@ -365,7 +371,8 @@ def test_endpoints_of_somebody_else_one_going_down(
     endpoints = [f"http://127.0.0.1:{port}" for port in ports]
     settings = sglang_settings.model_copy(update={"endpoints": endpoints, "concurrency": 8})
     tokenizer = ChatTokenizer(tiny_model_folder)
-    engine = SGLangEngine(tokenizer, partial(serve, settings, ON_CPU, tiny_model_folder, tmp_path / "unused.log"))
+    log = tmp_path / "unused.log"
+    engine = SGLangEngine(tokenizer, partial(serve, SGLANG, settings, ON_CPU, tiny_model_folder, log))
     asked = make_requests(tokenizer, CHAINS, prompts=20, max_new_tokens=10)
     with contextlib.ExitStack() as stack:
         processes = [
@@ -386,13 +393,15 @@ def test_endpoints_of_somebody_else_one_going_down(
 
         # A server with another model, or with another key, is refused before anything is asked of it.
         other = settings.model_copy(update={"endpoints": endpoints[1:]})
-        log = tmp_path / "unused.log"
         with (
-            serve(other, ON_CPU, model_folder, log) as pool,
+            serve(SGLANG, other, ON_CPU, model_folder, log) as pool,
             pytest.raises(UserError, match="this server holds another model"),
         ):
             list(pool.run("/generate", [{}]))
         monkeypatch.setenv(ENDPOINT_KEY_VARIABLE, "another")
-        with serve(other, ON_CPU, tiny_model_folder, log) as pool, pytest.raises(UserError, match="refuses the key"):
+        with (
+            serve(SGLANG, other, ON_CPU, tiny_model_folder, log) as pool,
+            pytest.raises(UserError, match="refuses the key"),
+        ):
             list(pool.run("/generate", [{}]))
-    assert not (tmp_path / "unused.log").exists()
+    assert not log.exists()

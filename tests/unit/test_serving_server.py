@@ -11,12 +11,12 @@ import pytest
 import requests
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.serving import server as server_module
+from adaptive_samplers.serving.kinds import SGLANG
 from adaptive_samplers.serving.server import OwnServer, bind_twice, is_healthy, server_environment
 from support import processes_with, wait_until
 
 # What SGLang and uvicorn have that the launcher uses; the model loads until there is a file `go`.
-SGLANG = {
+IMITATED = {
     "sglang/__init__.py": "",
     "sglang/srt/__init__.py": "",
     "sglang/srt/utils.py": "def kill_process_tree(pid, include_parent): pass",
@@ -61,6 +61,7 @@ class Server:
         server.serve_forever(0.02)
 """,
 }
+PROBE = SGLANG.probe("generate")
 # Takes the port by whatever way there is, answers everything with success, and writes down what it is told.
 IMPOSTOR = """
 import socket, sys, time
@@ -86,11 +87,13 @@ print("refused", flush=True)
 
 @pytest.fixture
 def own_server(tmp_path, monkeypatch):
-    for name, content in SGLANG.items():
+    for name, content in IMITATED.items():
         (tmp_path / "lib" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "lib" / name).write_text(content)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
-    server = OwnServer(sys.executable, ["--model-path", str(tmp_path)], "cpu", tmp_path / "log", start_timeout=60)
+    server = OwnServer(
+        SGLANG, "generate", sys.executable, ["--model-path", str(tmp_path)], "cpu", tmp_path / "log", start_timeout=60
+    )
     yield server
     server.stop()
 
@@ -135,7 +138,7 @@ def test_nobody_can_stand_in_for_a_server_that_loads_or_died(own_server, tmp_pat
     with Impostor(own_server, tmp_path / "heard") as impostor:
         assert impostor.said == "refused"
         # Refused at once, rather than kept waiting for somebody to listen.
-        assert not is_healthy(own_server.url, own_server.headers, timeout=10)
+        assert not is_healthy(own_server.url, PROBE, own_server.headers, timeout=10)
     before = own_server.url, dict(own_server.headers)
     assert own_server.revive() and own_server.is_alive()
     assert own_server.headers != before[1]
@@ -164,7 +167,7 @@ def test_a_server_that_ends_while_it_loads_lets_go_of_its_port(own_server, tmp_p
 def test_no_proxy_stands_between_a_server_and_itself(monkeypatch):
     monkeypatch.setenv("no_proxy", "example.org")
     monkeypatch.setenv("http_proxy", "http://192.0.2.1:3128")
-    environment = server_environment("cpu")
+    environment = server_environment(SGLANG, "cpu")
     monkeypatch.setenv("no_proxy", environment["no_proxy"])
     assert requests.utils.should_bypass_proxies("http://127.0.0.1:5000/x", None)
     assert requests.utils.should_bypass_proxies("http://example.org/", None)
@@ -178,4 +181,4 @@ def test_the_port_is_held_by_a_socket_that_does_not_listen():
         listening.listen()
         url = "http://{}:{}".format(*holder.getsockname())
         listening.close()
-        assert server_module.is_healthy(url, {}, timeout=10) is False
+        assert is_healthy(url, PROBE, {}, timeout=10) is False

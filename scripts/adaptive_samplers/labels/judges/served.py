@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from adaptive_samplers.config.model.judges import ModelJudgeSettings
 from adaptive_samplers.labels.judges.calls import Continuation, Question, Result
+from adaptive_samplers.serving.kinds import SERVERS
 from adaptive_samplers.serving.pool import EndpointPool, Reply
 from adaptive_samplers.serving.service import serve
 
@@ -66,7 +67,8 @@ def open_served(
     settings: ModelJudgeSettings, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
 ) -> Iterator[ServedScorer]:
     """The scorer of what a judge reads from its model, by SGLang."""
-    with serve(settings.sglang, settings, folder, log, "embedding" if reads == "rewards" else "generate") as pool:
+    task = "embedding" if reads == "rewards" else "generate"
+    with serve(SERVERS[settings.engine], getattr(settings, settings.engine), settings, folder, log, task) as pool:
         yield SCORERS[reads](pool, token_ids)
 
 
