@@ -8,6 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 
+# By which vLLM finds our processor, in the server: it imports it.
+VLLM_PROCESSOR = "adaptive_samplers.serving.vllm_processor:PipelineProcessor"
+
 Task = Literal["generate", "embedding"]  # to write answers, or to score texts with a model that does that
 
 
@@ -112,4 +115,57 @@ SGLANG = ServerKind(
     mark_in=lambda said: said["weight_version"],
 )
 
-SERVERS = {kind.name: kind for kind in (SGLANG,)}
+
+def _vllm_arguments(served: Served) -> list[str]:
+    arguments = ["--model", str(served.folder), "--served-model-name", served.mark, "--dtype", served.dtype]
+    arguments += ["--tensor-parallel-size", str(served.tensor_parallel)]
+    arguments += ["--data-parallel-size", str(served.data_parallel)]
+    # By default a model's own sampling settings, such as a repetition penalty, change its logits.
+    arguments += ["--generation-config", "vllm"]
+    if served.task == "embedding":
+        arguments += ["--runner", "pooling"]
+    else:
+        arguments += ["--logits-processors", VLLM_PROCESSOR, "--logprobs-mode", "raw_logprobs"]
+        # The step that ends an answer may be one beyond the longest one.
+        if context := served.context_length:
+            arguments += ["--max-model-len", str(context + 2)]
+    if served.trust_remote_code:
+        arguments.append("--trust-remote-code")
+    if served.device == "cpu":
+        arguments.append("--enforce-eager")
+    return [*arguments, *served.extra]
+
+
+def _vllm_environment(device: str) -> dict[str, str]:
+    # For the context length above: the model's output at a position beyond its last is never read.
+    environment = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if device == "cpu":
+        # By default, it takes half of the memory for its cache, in GiB here, and pins its threads to cores.
+        for name, value in (
+            ("VLLM_CPU_KVCACHE_SPACE", "2"),
+            ("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
+            ("OMP_NUM_THREADS", "1"),
+        ):
+            environment[name] = os.environ.get(name, value)
+    return environment
+
+
+def _vllm_probe(task: Task) -> Probe:
+    # Its own check of its health tells that its processes live, not that they work.
+    if task == "embedding":
+        return Probe("/classify", {"input": [0]})
+    return Probe("/v1/completions", {"prompt": [0], "max_tokens": 1, "temperature": 0})
+
+
+VLLM = ServerKind(
+    name="vllm",
+    title="vLLM",
+    package="vllm",
+    arguments=_vllm_arguments,
+    environment=_vllm_environment,
+    probe=_vllm_probe,
+    mark_path="/v1/models",
+    mark_in=lambda said: said["data"][0]["id"],
+)
+
+SERVERS = {kind.name: kind for kind in (SGLANG, VLLM)}

@@ -57,7 +57,23 @@ def run_sglang(arguments: list[str], key: str, bound: socket.socket | None) -> N
         kill_process_tree(os.getpid(), include_parent=False)
 
 
-RUN = {"sglang": run_sglang}
+def run_vllm(arguments: list[str], key: str, bound: socket.socket | None) -> None:
+    """Serve until the end, on a socket if one is given."""
+    from vllm.entrypoints.launchers import launcher
+    from vllm.entrypoints.launchers.api_server.entry import main
+
+    from adaptive_samplers.serving.gate import Gate
+
+    if bound is not None:
+        # It binds its port before it loads anything; this one is bound already.
+        launcher.create_server_socket = lambda address, *, reuse_port: bound
+    Gate.key = key
+    # Not as vLLM's own key: that one guards some paths only, and is logged.
+    sys.argv[1:] = [*arguments, "--middleware", f"{Gate.__module__}.{Gate.__name__}"]
+    main()
+
+
+RUN = {"sglang": run_sglang, "vllm": run_vllm}
 
 
 def main(arguments: list[str]) -> None:

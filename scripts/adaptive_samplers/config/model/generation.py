@@ -48,6 +48,16 @@ class SGLang(ServerSettings):
     )
 
 
+class VLLM(ServerSettings):
+    """vLLM servers, for the engine `vllm` (docs/serving.md). Answers do not depend on any of it."""
+
+    arguments: list[Text] = key(
+        "Further arguments of vLLM's server, such as `--gpu-memory-utilization=0.85`; model, address, key and "
+        "parallel sizes follow from other keys.",
+        default=[],
+    )
+
+
 class TokensByKind(Section):
     """Longest answers by kind of prompt, in tokens."""
 
@@ -109,7 +119,7 @@ class Generation(Section):
     """How the base language model writes the answers."""
 
     engine: EngineName = key(
-        "The inference engine: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
+        "The inference engine: `transformers` in the job's own process, on CPU or GPU, or a server, `sglang` or `vllm` "
         "(docs/serving.md).",
         default="transformers",
         affects=("generate_candidates", "sample_with_sampler", "sample_policy", "train_on_policy"),
@@ -134,6 +144,7 @@ class Generation(Section):
     )
     batch_size: int = key("Answers in flight at once; answers do not depend on it.", default=64, ge=1, le=100000)
     sglang: SGLang = section(SGLang)
+    vllm: VLLM = section(VLLM)
     tolerance: float = key(
         "Share of incomplete prompts, 0 to 1, that may be dropped; they are always reported.",
         default=0.0,
