@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ class VLLMEngine(ServedEngine):
             logprobs = [found[token] for found, token in zip(measured, drawn, strict=True)]
         except (KeyError, IndexError, TypeError, ValueError) as problem:
             return Completion(index, error=f"the server's reply cannot be read ({type(problem).__name__}: {problem})")
+        if choice["finish_reason"] == "length":
+            # Its processor ends every answer; all that it can do where it fails is to say another token forever.
+            return Completion(index, error="the processor failed in the server, whose log says why")
         if choice["finish_reason"] != "stop" or drawn[-1] not in self.tokenizer.end_token_ids:
             reason = choice["finish_reason"], choice.get("stop_reason")
             return Completion(index, error=f"the server ended the answer too early: {reason}")
@@ -46,11 +50,16 @@ class VLLMEngine(ServedEngine):
 class Payloads(served_engine.Payloads):
     """The bodies of requests to vLLM's `/v1/completions`."""
 
+    def __init__(self, requests: Sequence[Request], end_token_ids: list[int]) -> None:
+        super().__init__(requests, end_token_ids)
+        # Any that ends no answer.
+        self.failure_token_id = next(token for token in count() if token not in end_token_ids)
+
     def payload(self, request: Request, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The body of a request, for whose token draws the processor gets `parameters`."""
         return {
             "prompt": list(request.prompt_token_ids),
-            # One more token than the answer may have: there the processor ends it, and the end's probability is known.
+            # One more token than the answer may have: there the processor ends it, and how probable that was is known.
             "max_tokens": request.max_new_tokens + 1,
             "temperature": 0.0,
             "stop_token_ids": self.end_token_ids,
@@ -61,7 +70,7 @@ class Payloads(served_engine.Payloads):
             # Of the drawn token, and of these.
             "logprobs": 0,
             "logprob_token_ids": self.end_token_ids,
-            "vllm_xargs": {FIELD: json.dumps(parameters)},
+            "vllm_xargs": {FIELD: json.dumps({**parameters, "failure_token_id": self.failure_token_id})},
         }
 
 

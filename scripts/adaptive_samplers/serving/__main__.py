@@ -14,7 +14,7 @@ from pathlib import Path
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.serving import launch
-from adaptive_samplers.serving.kinds import SERVERS, Served
+from adaptive_samplers.serving.kinds import FOLDERS_VARIABLE, SERVERS, Served
 from adaptive_samplers.serving.server import (
     ENDPOINT_KEY_VARIABLE,
     LOOPBACK,
@@ -36,6 +36,12 @@ def main() -> None:
     parser.add_argument("--data-parallel", type=int, default=1)
     parser.add_argument("--embedding", action="store_true", help="a model that scores texts")
     parser.add_argument("--trust-remote-code", action="store_true")
+    parser.add_argument(
+        "--samplers",
+        action="append",
+        type=Path,
+        help="a folder from below which requests may name learned samplers, with the engine vllm; all if not given",
+    )
     parser.add_argument("extra", nargs="*", metavar="-- THE SERVER'S ARGUMENTS")
     options = parser.parse_args()
     key = os.environ.get(ENDPOINT_KEY_VARIABLE)
@@ -62,6 +68,8 @@ def main() -> None:
     command = [sys.executable, "-m", launch.__name__, kind.name, *arguments]
     command += ["--host", options.host, "--port", str(options.port)]
     environment = server_environment(kind, device) | {launch.KEY_VARIABLE: key}
+    if options.samplers:
+        environment[FOLDERS_VARIABLE] = os.pathsep.join(str(folder.resolve()) for folder in options.samplers)
     os.execve(sys.executable, command, environment)
 
 

@@ -10,6 +10,8 @@ from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 
 # By which vLLM finds our processor, in the server: it imports it.
 VLLM_PROCESSOR = "adaptive_samplers.serving.vllm_processor:PipelineProcessor"
+# Folders, joined as paths in PATH are: from below them, requests to vLLM may name learned samplers.
+FOLDERS_VARIABLE = "ADAPTIVE_SAMPLERS_FOLDERS"
 
 Task = Literal["generate", "embedding"]  # to write answers, or to score texts with a model that does that
 
@@ -139,15 +141,14 @@ def _vllm_arguments(served: Served) -> list[str]:
 def _vllm_environment(device: str) -> dict[str, str]:
     # For the context length above: the model's output at a position beyond its last is never read.
     environment = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1", "VLLM_NO_USAGE_STATS": "1"}
+    # Only who has the key can name a sampler.
+    defaults = {FOLDERS_VARIABLE: os.sep}
     if device == "cpu":
         # By default, it takes half of the memory for its cache, in GiB here, and pins its threads to cores.
-        for name, value in (
-            ("VLLM_CPU_KVCACHE_SPACE", "2"),
-            ("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
-            ("OMP_NUM_THREADS", "1"),
-        ):
-            environment[name] = os.environ.get(name, value)
-    return environment
+        defaults |= {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+        # Compiling how the rank of a token is counted takes longer than a job saves by it.
+        defaults["TORCH_COMPILE_DISABLE"] = "1"
+    return environment | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
 def _vllm_probe(task: Task) -> Probe:

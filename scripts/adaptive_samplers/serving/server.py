@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -25,6 +26,8 @@ from adaptive_samplers.stage import say
 LOOPBACK = "127.0.0.1"
 ENDPOINT_KEY_VARIABLE = "ADAPTIVE_SAMPLERS_ENDPOINT_KEY"
 STARTS_WITHOUT_AN_ANSWER = 4
+# What libraries in a server write when it ends, after what it has to say.
+NOISE = re.compile(r"nanobind:| - leaked | - \.\.\. skipped")
 LIBRARY = Path(__file__).resolve().parents[2]  # what makes adaptive_samplers importable
 
 
@@ -166,7 +169,8 @@ class OwnServer:
         with open(self.log, "a", encoding="utf-8") as log, stream:
             for line in stream:
                 text = line.decode(errors="replace").replace(key, "[key]")
-                self._last_lines.append(text)
+                if not NOISE.match(text):
+                    self._last_lines.append(text)
                 log.write(text)
                 log.flush()
 
