@@ -64,11 +64,14 @@ def test_the_same_answers_as_in_process(engine, model, tmp_path):
 
 def test_ends_and_stop_strings_and_given_tokens_as_in_process(engine, model):
     asked = make_requests(model, CHAINS[:2], prompts=4, max_new_tokens=24, stop=(".", " the"))
-    asked.append(Request.reading(asked[0].prompt_token_ids, model.encode_answer("The sea is wide and cold.")))
     ours, theirs = answers(TransformersEngine(model, batch_size=32), asked), answers(engine, asked)
     assert_same_answers(model, asked, ours, theirs, tolerance=1e-3)
     assert {c.finish_reason for c in theirs} >= {"stop"}
     assert [len(c.end_logprobs) - len(c.token_ids) for c in theirs] == [1] * len(asked)
+    given = Request.reading(asked[0].prompt_token_ids, model.encode_answer("The sea is wide. The"))
+    ((ours,), (theirs,)) = answers(TransformersEngine(model, batch_size=1), [given]), answers(engine, [given])
+    assert theirs.token_logprobs == pytest.approx(ours.token_logprobs, abs=1e-3)
+    assert theirs.end_logprobs == pytest.approx(ours.end_logprobs, abs=1e-3)
     too_long = [*asked[:1], Request(asked[0].prompt_token_ids, asked[0].pipeline, 1, 1_000_000)]
     assert "exceed the model's context" in answers(engine, too_long)[1].error
 

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from scipy.special import logsumexp
+import numpy as np
 
 from adaptive_samplers.engines import served_engine
 from adaptive_samplers.engines.base import Completion, Request
@@ -34,7 +34,9 @@ class VLLMEngine(ServedEngine):
             choice = single_choice(reply.json)
             drawn = choice["token_ids"]
             measured = logprobs_of(choice)
-            ends = [float(logsumexp([found[end] for end in self.tokenizer.end_token_ids])) for found in measured]
+            ends = [
+                float(np.logaddexp.reduce([found[end] for end in self.tokenizer.end_token_ids])) for found in measured
+            ]
             logprobs = [found[token] for found, token in zip(measured, drawn, strict=True)]
         except (KeyError, IndexError, TypeError, ValueError) as problem:
             return Completion(index, error=f"the server's reply cannot be read ({type(problem).__name__}: {problem})")
