@@ -60,7 +60,7 @@ def logits_after(prompt: Sequence[int], token_ids: Sequence[int]) -> Tensor:
     return logits
 
 
-@dataclass
+@dataclass(eq=False)
 class Asked:
     """A request, and the answer that it should get.
 
@@ -129,67 +129,92 @@ def asked_at_random(chance: random.Random, sampler: str) -> Asked:
     return Asked([chance.randrange(3) for _ in range(chance.randrange(1, 3))], own)
 
 
-def play_old_runner(
-    chance: random.Random,
-    steps: int,
-    sampler: str,
-    processor: Any,
-    update: type = BatchUpdate,
-    directions: Any = MoveDirectionality,
-    params: Callable[..., Any] = sampling_params,
-) -> int:
+class Batch:
+    """The rows of the first model runner, as vLLM's InputBatch keeps them and tells processors of them."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.rows: list[Asked | None] = []
+        self.removed: list[int] = []
+        self.added: list[tuple] = []
+        self.moved: list[tuple] = []
+
+    def remove(self, one: Asked) -> None:
+        """Take a request out; its row is empty until `condense`."""
+        self.removed.append(self.rows.index(one))
+        self.rows[self.removed[-1]] = None
+
+    def add(self, one: Asked) -> None:
+        """Put a request into the first empty row; of one that is filled, nobody is told that it was empty."""
+        row = min(self.removed, default=len(self.rows))
+        if self.removed:
+            self.removed.remove(row)
+        self.rows[row : row + 1] = [one]
+        params = sampling_params(extra_args=one.extra_args, max_tokens=LONGEST)
+        self.added.append((row, params, one.prompt, one.output))
+
+    def condense(self) -> None:
+        """Move the last rows into empty ones."""
+        while None in self.rows:
+            last = self.rows.pop()
+            if last is not None:
+                row = min(self.removed)
+                self.removed.remove(row)
+                self.rows[row] = last
+                self.moved.append((len(self.rows), row, MoveDirectionality.UNIDIRECTIONAL))
+
+    def swap(self, one: int, other: int) -> None:
+        """Exchange two rows."""
+        self.rows[one], self.rows[other] = self.rows[other], self.rows[one]
+        self.moved.append((one, other, MoveDirectionality.SWAP))
+
+    def tell(self) -> None:
+        """Tell the processor what has changed."""
+        changed = self.removed or self.added or self.moved
+        update = BatchUpdate(len(self.rows), sorted(self.removed, reverse=True), self.added, self.moved)
+        self.processor.update_state(update if changed else None)
+        self.removed, self.added, self.moved = [], [], []
+
+
+def play_old_runner(chance: random.Random, steps: int, sampler: str, processor: Any, batch: Any) -> int:
     """Let the first model runner make some steps; how many tokens were drawn.
 
     Parameters
     ----------
     chance : the source of what happens
-    processor : has `update_state` and `apply`
+    processor : what `batch` tells of changes; has `apply`
+    batch : Batch, or what does the same
     """
-    batch: list[Asked | None] = []
     waiting: list[Asked] = []
     asynchronous, drawn = chance.random() < 0.5, 0
     for _ in range(steps):
         waiting += [asked_at_random(chance, sampler) for _ in range(chance.randrange(3))]
-        removed = [
-            row
-            for row, one in enumerate(batch)
-            if one is not None and (len(one.output) >= LONGEST or chance.random() < 0.15)
-        ]
-        for row in removed:
-            if len(batch[row].output) < LONGEST and chance.random() < 0.8:
-                waiting.append(batch[row])  # preempted, or passed over in this step
-            batch[row] = None
-        empty, added, moved = sorted(removed), [], []
+        for one in list(batch.rows):
+            if len(one.output) >= LONGEST:
+                batch.remove(one)
+            elif chance.random() < 0.15:
+                batch.remove(one)
+                if chance.random() < 0.8:
+                    waiting.append(one)  # preempted, or passed over in this step
         for _ in range(chance.randrange(3)):
-            if waiting and len(batch) < 6:
+            if waiting and sum(one is not None for one in batch.rows) < 6:
                 one = waiting.pop(chance.randrange(len(waiting)))
                 one.output = one.answer[: len(one.output)]  # a new list, of tokens that are known by now
-                row = empty.pop(0) if empty else len(batch)
-                batch[row : row + 1] = [one]
-                added.append((row, params(extra_args=one.extra_args, max_tokens=LONGEST), one.prompt, one.output))
-        unused = list(empty)
-        while batch and None in batch:
-            if batch[-1] is None:
-                batch.pop()
-                continue
-            row = batch.index(None)
-            moved.append((len(batch) - 1, row, directions.UNIDIRECTIONAL))
-            batch[row] = batch.pop()
+                batch.add(one)
+        batch.condense()
         for _ in range(chance.randrange(3)):
-            if len(batch) > 1:
-                one, other = chance.sample(range(len(batch)), 2)
-                batch[one], batch[other] = batch[other], batch[one]
-                moved.append((one, other, directions.SWAP))
-        changed = bool(unused or added or moved)
-        processor.update_state(update(len(batch), unused[::-1], added, moved) if changed else None)
-        if not batch:
+            if len(batch.rows) > 1:
+                batch.swap(*chance.sample(range(len(batch.rows)), 2))
+        batch.tell()
+        rows = list(batch.rows)
+        if not rows:
             continue
-        raw = torch.stack([logits_after(one.prompt, one.answer[: len(one.output)]) for one in batch])
+        raw = torch.stack([logits_after(one.prompt, one.answer[: len(one.output)]) for one in rows])
         logits = processor.apply(raw.clone())
-        for row, one in enumerate(batch):
+        for row, one in enumerate(rows):
             place = len(one.output)
             one.check(logits[row], place, raw[row])
-            if asynchronous and place and one.output[-1] < 0:
+            if place and one.output[-1] < 0:
                 one.output[-1] = one.answer[place - 1]
             if chance.random() < 0.85:  # else it was in the midst of its prompt
                 one.output.append(-1 if asynchronous else one.answer[place])

@@ -24,6 +24,7 @@ from vllm_rows import (
     LONGEST,
     VOCABULARY,
     Asked,
+    Batch,
     BatchUpdate,
     Slots,
     decode,
@@ -62,7 +63,8 @@ def sampler(tmp_path_factory):
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_rows_of_the_first_runner(sampler, seed):
-    play_old_runner(random.Random(seed), 25, sampler, Processor())
+    processor = Processor()
+    play_old_runner(random.Random(seed), 25, sampler, processor, Batch(processor))
 
 
 @pytest.mark.parametrize("drafts", [0, 4])
