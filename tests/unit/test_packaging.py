@@ -132,6 +132,21 @@ def test_the_library_can_share_an_environment_with_a_server(server):
         assert requirement.specifier.contains(versions[name]), requirement
 
 
+def test_the_library_fits_the_tests_of_vllm():
+    versions = pins_tested_with("vllm")
+    for name, requirement in requirements("").items():
+        # What is for tables of several samples alone is not in the lock of the tests' servers.
+        if name != "scipy":
+            assert requirement.specifier.contains(versions[name]), requirement
+
+
+def test_vllm_finds_the_processor():
+    (entry,) = PROJECT["entry-points"]["vllm.logits_processors"].values()
+    module, name = entry.split(":")
+    text = (REPOSITORY / "scripts" / Path(*module.split("."))).with_suffix(".py").read_text()
+    assert f"class {name}(" in text
+
+
 def test_the_version_is_said_once():
     assert "version" in PROJECT["dynamic"]
     assert yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())["version"] == adaptive_samplers.__version__

@@ -73,6 +73,11 @@ class Answer:
     def stateful(self) -> bool:
         return self.draws is not None and is_stateful(self.draws.pipeline)
 
+    @property
+    def last_token(self) -> int:
+        """The token with which it ends where it fails."""
+        return self.parameters.get("failure_token_id", next(iter(self.parameters["end_token_ids"]), 0))
+
     def at(self, place: int) -> Draws:
         """The draws, in the state before the token at a place."""
         assert self.draws is not None
@@ -118,7 +123,7 @@ class Answers:
             draws = Draws.start(parsed(read["processors"]), read["sample_seed"], read["max_new_tokens"])
         except Exception as error:  # it was well when it was admitted; its row must not end the server
             LOG.exception("a request cannot be served any more")
-            return Answer({"failure_token_id": last_token(params)}, failure=f"{type(error).__name__}: {error}")
+            return Answer({"end_token_ids": [last_token(params)]}, failure=f"{type(error).__name__}: {error}")
         return Answer(read, draws, states={0: initial_state(draws.pipeline)} if is_stateful(draws.pipeline) else {})
 
     def resume(self, answer: Answer, prompt: Sequence[int], token_ids: Sequence[int], others: Iterable[Answer]) -> None:
@@ -186,8 +191,7 @@ class Answers:
                 tokens[i] = token
         for i, (_, answer, _) in enumerate(wanted):
             if answer.failure:
-                token = answer.parameters.get("failure_token_id", next(iter(answer.parameters["end_token_ids"]), 0))
-                tokens[i] = token if token < logits.shape[1] else 0
+                tokens[i] = answer.last_token if answer.last_token < logits.shape[1] else 0
         logits[rows] = -torch.inf
         logits[rows, torch.tensor(tokens, device=logits.device)] = 0.0
         for (_, answer, place), token in zip(wanted, tokens, strict=True):
