@@ -14,7 +14,7 @@ from pathlib import Path
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.serving import launch
-from adaptive_samplers.serving.kinds import FOLDERS_VARIABLE, SERVERS, Served
+from adaptive_samplers.serving.kinds import SERVERS, Served
 from adaptive_samplers.serving.server import (
     ENDPOINT_KEY_VARIABLE,
     LOOPBACK,
@@ -22,10 +22,15 @@ from adaptive_samplers.serving.server import (
     mark_of,
     server_environment,
 )
+from adaptive_samplers.serving.vllm_request import FOLDERS_VARIABLE
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="adaptive_samplers.serving", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="adaptive_samplers.serving",
+        description=__doc__.splitlines()[0],
+        usage="%(prog)s [options] --port PORT model_folder [-- the server's arguments]",
+    )
     parser.add_argument("model_folder", type=Path)
     parser.add_argument("--engine", default="sglang", choices=SERVERS)
     parser.add_argument("--port", type=int, required=True)
@@ -42,8 +47,10 @@ def main() -> None:
         type=Path,
         help="a folder from below which requests may name learned samplers, with the engine vllm; all if not given",
     )
-    parser.add_argument("extra", nargs="*", metavar="-- THE SERVER'S ARGUMENTS")
-    options = parser.parse_args()
+    # argparse takes what follows `--` for a second positional argument only right after the first one.
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    options = parser.parse_args(given[:end])
     key = os.environ.get(ENDPOINT_KEY_VARIABLE)
     if not key:
         # SGLang is sent the processor as a pickle, which it loads: anyone who can reach it can run code in it.
@@ -62,7 +69,7 @@ def main() -> None:
             task=task,
             tensor_parallel=options.tensor_parallel,
             data_parallel=options.data_parallel,
-            extra=options.extra,
+            extra=given[end + 1 :],
         )
     )
     command = [sys.executable, "-m", launch.__name__, kind.name, *arguments]

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.serving.vllm_request import FOLDERS_VARIABLE
 
 # By which vLLM finds our processor, in the server: it imports it.
 VLLM_PROCESSOR = "adaptive_samplers.serving.vllm_processor:PipelineProcessor"
-# Folders, joined as paths in PATH are: from below them, requests to vLLM may name learned samplers.
-FOLDERS_VARIABLE = "ADAPTIVE_SAMPLERS_FOLDERS"
 
 Task = Literal["generate", "embedding"]  # to write answers, or to score texts with a model that does that
 
