@@ -41,7 +41,7 @@ ENVIRONMENT = {
 }
 KEY, NAME = "a key", "embedded"
 # So little memory that requests in flight are preempted.
-BLOCKS, BLOCK_SIZE, LONGEST_TEXT = 90, 16, 512
+BLOCKS, BLOCK_SIZE, LONGEST_TEXT = 40, 32, 512
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def asking(request: Request, ends: list[int]) -> dict[str, Any]:
 
 def test_answers_are_those_in_process_and_those_of_others_their_own(server, model, sampler):
     ends = model.end_token_ids
-    asked = make_requests(model, [*CHAINS, [{"learned": str(sampler)}]], prompts=4, max_new_tokens=40)
+    asked = make_requests(model, [*CHAINS, [{"learned": str(sampler)}]], prompts=3, max_new_tokens=40)
     asked += make_requests(model, CHAINS[:1], prompts=4, max_new_tokens=24, stop=(".", " the"))
     prompt, text = asked[0].prompt_token_ids, model.encode("The sea is wide.")
     asked += [Request.reading(prompt, text), Request.reading(prompt, [])]
