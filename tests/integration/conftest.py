@@ -57,7 +57,12 @@ def sglang_settings() -> Iterator[SGLang]:
 
 
 @pytest.fixture(scope="session")
-def vllm_settings() -> VLLM:
-    """The config's `vllm` for the real vLLM in the user's cache."""
-    python = python_of("vllm", "vLLM")
-    return VLLM(**SMOKE["generation"]["vllm"] | {"python": str(python), "concurrency": 32})
+def vllm_python() -> Path:
+    """The interpreter of the real vLLM in the user's cache."""
+    return python_of("vllm", "vLLM")
+
+
+@pytest.fixture(scope="session")
+def vllm_settings(vllm_python: Path) -> VLLM:
+    """The config's `vllm` for it."""
+    return VLLM(**SMOKE["generation"]["vllm"] | {"python": str(vllm_python), "concurrency": 32})
