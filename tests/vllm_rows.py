@@ -236,25 +236,60 @@ class Slots:
         return cls(*lengths, SimpleNamespace(gpu=torch.zeros(count, 64, dtype=torch.int32)))
 
 
-def play_new_runner(
-    chance: random.Random,
-    steps: int,
-    sampler: str,
-    make: Callable[[Any], Any],
-    slots: Any,
-    context: Callable[..., Any] = SimpleNamespace,
-    params: Callable[..., Any] = sampling_params,
-    drafts: int = 0,
-) -> int:
-    """Let Model Runner V2 make some steps, with up to so many drafted tokens each; how many tokens were drawn.
+class SlotsOfRequests:
+    """The slots of Model Runner V2, and what it calls of a processor.
 
     Parameters
     ----------
     make : function of the slots' states
         Gives the processor, which has `add_request`, `apply_staged_writes` and `apply`.
     """
-    processor = make(slots)
-    free = list(range(len(slots.prompt_len.np)))
+
+    def __init__(
+        self, make: Callable[[Any], Any], count: int = 5, context: Callable[..., Any] = SimpleNamespace
+    ) -> None:
+        self.states = Slots.of(count)
+        self.free = list(range(count))
+        self.processor = make(self.states)
+        self.added: list[tuple[int, list[int]]] = []
+
+    def params(self, one: Asked) -> Any:
+        """The parameters of a request."""
+        return sampling_params(extra_args=one.extra_args, max_tokens=LONGEST)
+
+    def remove(self, slot: int, one: Asked) -> None:
+        """A request is done, or preempted."""
+        self.free.append(slot)
+
+    def add(self, one: Asked) -> int:
+        """Put a request into a slot; its tokens get there in `flush`."""
+        slot, token_ids = self.free.pop(), [*one.prompt, *one.output]
+        self.states.prompt_len.np[slot], self.states.prefill_len.np[slot] = len(one.prompt), len(token_ids)
+        assert self.processor.add_request(slot, self.params(one)) == (one.own is not None)
+        self.added.append((slot, token_ids))
+        return slot
+
+    def flush(self) -> None:
+        """Write what has been staged, before the model runs."""
+        for slot, token_ids in self.added:
+            self.states.all_token_ids.gpu[slot] = -5
+            self.states.all_token_ids.gpu[slot, : len(token_ids)] = torch.tensor(token_ids)
+        self.added = []
+        self.processor.apply_staged_writes()
+
+    def apply(self, logits: Tensor, **layout: Any) -> Tensor:
+        """What the processor makes of logits `[R, V]`."""
+        return self.processor.apply(logits, SimpleNamespace(**layout))
+
+
+def play_new_runner(chance: random.Random, steps: int, sampler: str, slots: Any, drafts: int = 0) -> int:
+    """Let Model Runner V2 make some steps, with up to so many drafted tokens each; how many tokens were drawn.
+
+    Parameters
+    ----------
+    chance : the source of what happens
+    slots : SlotsOfRequests, or what does the same
+    """
     running: dict[int, Asked] = {}
     waiting: list[Asked] = []
     drawn = 0
@@ -262,24 +297,14 @@ def play_new_runner(
         waiting += [asked_at_random(chance, sampler) for _ in range(chance.randrange(3))]
         for slot, one in list(running.items()):
             if len(one.output) >= LONGEST or chance.random() < 0.15:
-                del running[slot]
-                free.append(slot)
+                slots.remove(slot, running.pop(slot))
                 if len(one.output) < LONGEST and chance.random() < 0.8:
                     waiting.append(one)
-        added = []
         for _ in range(chance.randrange(3)):
-            if waiting and free:
-                one, slot = waiting.pop(chance.randrange(len(waiting))), free.pop()
-                token_ids = [*one.prompt, *one.output]
-                slots.prompt_len.np[slot], slots.prefill_len.np[slot] = len(one.prompt), len(token_ids)
-                ours = processor.add_request(slot, params(extra_args=one.extra_args, max_tokens=LONGEST))
-                assert ours == (one.own is not None)
-                running[slot] = one
-                added.append((slot, token_ids))
-        for slot, token_ids in added:
-            slots.all_token_ids.gpu[slot] = -5
-            slots.all_token_ids.gpu[slot, : len(token_ids)] = torch.tensor(token_ids)
-        processor.apply_staged_writes()
+            if waiting and slots.free:
+                one = waiting.pop(chance.randrange(len(waiting)))
+                running[slots.add(one)] = one
+        slots.flush()
         order = [slot for slot in running if chance.random() < 0.9]
         chance.shuffle(order)
         if not order:
@@ -291,7 +316,7 @@ def play_new_runner(
             at = len(one.prompt) + done - 1
             if chance.random() < 0.1:
                 # In the midst of its prompt: the row is none of an answer.
-                early = int(slots.prefill_len.np[slot]) - 2
+                early = int(slots.states.prefill_len.np[slot]) - 2
                 rows.append((slot, 0, early, 0, logits_after([99], [early])))
                 drafted[slot] = None
                 continue
@@ -304,17 +329,15 @@ def play_new_runner(
                 after = [*history, *drafted[slot][:step]]
                 rows.append((slot, step, at + step, token, logits_after(one.prompt, after)))
         raw = torch.stack([row[4] for row in rows])
-        logits = processor.apply(
+        logits = slots.apply(
             raw.clone(),
-            context(
-                expanded_idx_mapping=torch.tensor([row[0] for row in rows]),
-                idx_mapping=torch.tensor(order),
-                idx_mapping_np=np.array(order),
-                expanded_local_pos=torch.tensor([row[1] for row in rows]),
-                input_ids=torch.tensor([row[3] for row in rows]),
-                pos=torch.tensor([row[2] for row in rows]),
-                seq_lens_upper_bound_np=np.array([64] * len(order)),
-            ),
+            expanded_idx_mapping=torch.tensor([row[0] for row in rows]),
+            idx_mapping=torch.tensor(order),
+            idx_mapping_np=np.array(order),
+            expanded_local_pos=torch.tensor([row[1] for row in rows]),
+            input_ids=torch.tensor([row[3] for row in rows]),
+            pos=torch.tensor([row[2] for row in rows]),
+            seq_lens_upper_bound_np=np.array([64] * len(order)),
         )
         for number, (slot, step, _, token, _) in enumerate(rows):
             one = running[slot]

@@ -26,7 +26,7 @@ from vllm_rows import (
     Asked,
     Batch,
     BatchUpdate,
-    Slots,
+    SlotsOfRequests,
     decode,
     logits_after,
     play_new_runner,
@@ -71,7 +71,7 @@ def test_rows_of_the_first_runner(sampler, seed):
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_slots_of_the_second_runner(sampler, drafts, seed):
-    play_new_runner(random.Random(seed), 25, sampler, Processor, Slots.of(5), drafts=drafts)
+    play_new_runner(random.Random(seed), 25, sampler, SlotsOfRequests(Processor), drafts)
 
 
 def asking(own, **changes):
