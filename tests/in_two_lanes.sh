@@ -6,9 +6,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 servers=$(mktemp)
 trap 'kill "${lane:-}" 2>/dev/null; rm -f "$servers"' EXIT
-.venv/bin/python -m pytest --durations=15 -m "slurm or sglang" tests/integration >"$servers" 2>&1 &
+.venv/bin/python -m pytest --durations=15 -m "slurm or sglang or vllm" tests/integration >"$servers" 2>&1 &
 lane=$!
-.venv/bin/python -m pytest --durations=15 -m "not (slurm or sglang)" tests/integration
+.venv/bin/python -m pytest --durations=15 -m "not (slurm or sglang or vllm)" tests/integration
 others=$?
 wait "$lane"
 first=$?

@@ -34,8 +34,8 @@ def weights_by_name(model: PreTrainedModel) -> None:
             weight.copy_(torch.from_numpy(numbers))
 
 
-def write_tiny_model(folder: Path, context: int = 128, by_name: bool = False) -> None:
-    """A model folder with some 400 tokens, two layers and a context of so many tokens."""
+def write_tiny_model(folder: Path, context: int = 128, by_name: bool = False, head_dim: int = 8) -> None:
+    """A model folder with some 400 tokens, two layers and a context of so many tokens; vLLM wants wider heads, 32."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -58,6 +58,7 @@ def write_tiny_model(folder: Path, context: int = 128, by_name: bool = False) ->
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_dim,
         max_position_embeddings=context,
         bos_token_id=fast.bos_token_id,
         eos_token_id=fast.eos_token_id,

@@ -19,11 +19,15 @@ def cases() -> Iterator[Case]:
     from embedded_model import default_config, fetch_embedded_model
     from identity_processor import IdentityProcessor
 
+    from adaptive_samplers.config.model.generation import SGLang
+    from adaptive_samplers.config.model.sources import BaseModelSettings
+    from adaptive_samplers.config.typed import typed_section
     from adaptive_samplers.engines import Request
     from adaptive_samplers.engines.sglang_engine import Payloads
     from adaptive_samplers.heuristics import configured_pipeline
     from adaptive_samplers.randomness import sample_seed
     from adaptive_samplers.samplers import build_sampler
+    from adaptive_samplers.serving.kinds import SGLANG
     from adaptive_samplers.serving.service import serve
 
     repository = FOLDER.parent
@@ -32,11 +36,14 @@ def cases() -> Iterator[Case]:
     model, tokens, end = config["model"], 16, 1  # a token that this model never draws, so that all answers are as long
     shims = [str(FOLDER), str(repository / "tests" / "sglang_cpu" / "shims")]
     os.environ["PYTHONPATH"] = os.pathsep.join(shims)
-    settings = {**config["generation"]["sglang"], "python": install.stdout.strip(), "concurrency": 32}
+    sizes = {"python": install.stdout.strip(), "concurrency": 32}
+    settings = SGLang(**config["generation"]["sglang"] | sizes)
+    on_cpu = {"dtype": model["dtype"], "device": "cpu", "trust_remote_code": False}
+    on_cpu = typed_section(on_cpu, BaseModelSettings)
     with tempfile.TemporaryDirectory() as folder:
         place, saved = fetch_embedded_model(Path(folder)), Path(folder) / "SamplingNetwork" / "a0_b1_c0_top2"
         build_sampler("SamplingNetwork", {}, seed=0).save_pretrained(saved)
-        with serve(settings, {**model, "device": "cpu"}, place, Path(folder) / "server.log") as pool:
+        with serve(SGLANG, settings, on_cpu, place, Path(folder) / "server.log") as pool:
 
             def bodies(setting: dict) -> list[dict]:
                 pipeline = configured_pipeline([setting])

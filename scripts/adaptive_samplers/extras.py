@@ -20,6 +20,7 @@ EXTRAS = {
     "preferences": _PREFERENCES,
     "labels": _LABELS,
     "serving": frozenset({"requests", "sglang", "threadpoolctl", "uvicorn"}),
+    "vllm": frozenset({"requests", "threadpoolctl", "vllm"}),
     "pipeline": _LABELS | _PREFERENCES | {"jsonschema", "matplotlib", "peft", "snakemake", "tensorboard"},
     "overlap": frozenset({"tokengrams"}),
     "reasoning-gym": frozenset({"reasoning_gym"}),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_samplers.config.model.generation import SGLang
+from adaptive_samplers.config.model.generation import VLLM, SGLang
 from adaptive_samplers.models.fetch import cache_folder, fetch_model
 from adaptive_samplers.models.language_model import LanguageModel
 from kill_runs import files_of
@@ -38,15 +38,31 @@ def model(model_folder: Path) -> LanguageModel:
     return LanguageModel(model_folder, device="cpu")
 
 
+def python_of(server: str, title: str) -> Path:
+    """The interpreter of a server's real package in the user's cache; leaves the test without it."""
+    lock = REPOSITORY / "tests" / f"{server}_cpu" / "requirements.lock"
+    place = cache_folder() / f"{server}-cpu-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    if not (place / "installed").exists():
+        absent(f"{title} is not installed; `make test` does it, or tests/{server}_cpu/install.sh (3.4 GB)")
+    return place / "bin" / "python"
+
+
 @pytest.fixture(scope="session")
 def sglang_settings() -> Iterator[SGLang]:
     """The config's `sglang` for the real SGLang in the user's cache, and an environment in which its servers run."""
-    folder = REPOSITORY / "tests" / "sglang_cpu"
-    lock = hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()[:12]
-    place = cache_folder() / f"sglang-cpu-{lock}"
-    if not (place / "installed").exists():
-        absent("SGLang is not installed; `make test` does it, or tests/sglang_cpu/install.sh (3.4 GB)")
+    python = python_of("sglang", "SGLang")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder / "shims"), prepend=os.pathsep)
-        settings = SMOKE["generation"]["sglang"] | {"python": str(place / "bin" / "python"), "concurrency": 32}
-        yield SGLang(**settings)
+        patch.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "sglang_cpu" / "shims"), prepend=os.pathsep)
+        yield SGLang(**SMOKE["generation"]["sglang"] | {"python": str(python), "concurrency": 32})
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """The interpreter of the real vLLM in the user's cache."""
+    return python_of("vllm", "vLLM")
+
+
+@pytest.fixture(scope="session")
+def vllm_settings(vllm_python: Path) -> VLLM:
+    """The config's `vllm` for it."""
+    return VLLM(**SMOKE["generation"]["vllm"] | {"python": str(vllm_python), "concurrency": 32})

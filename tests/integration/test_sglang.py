@@ -17,65 +17,21 @@ import pytest
 import requests
 import torch
 
-from adaptive_samplers.config.model.sources import BaseModelSettings
-from adaptive_samplers.config.typed import typed_section
 from adaptive_samplers.engines import Request
-from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.engines.sglang_engine import Payloads, SGLangEngine
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.heuristics import apply_on_support, configured_pipeline, sort_logits
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
-from adaptive_samplers.randomness import sample_seed
 from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.serving.kinds import SGLANG
 from adaptive_samplers.serving.pool import EndpointPool
 from adaptive_samplers.serving.processor import FIELD
 from adaptive_samplers.serving.server import ENDPOINT_KEY_VARIABLE
 from adaptive_samplers.serving.service import serve
+from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests, questions
 from support import REPOSITORY
 
 pytestmark = [pytest.mark.model, pytest.mark.sglang]
-
-ON_CPU = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, BaseModelSettings)
-CHAINS = [
-    [{"temperature": 0.7}],
-    [{"temperature": 1.0}],
-    [{"top_k": 10}],
-    [{"temperature": 0.7}, {"top_p": 0.9}],
-    [{"min_p": 0.1}],
-    [{"typical": 0.9}],
-    [{"eta": 0.01}],
-    [{"epsilon": 0.01}],
-    [{"mirostat": {"tau": 3.0, "eta": 0.5}}],
-]
-
-
-def questions(count: int) -> list[str]:
-    lines = (REPOSITORY / "resources" / "prompts.jsonl").read_text().splitlines()
-    return [json.loads(line)["prompt"] for line in lines[:count]]
-
-
-def make_requests(
-    tokenizer: ChatTokenizer, chains: list, prompts: int, seeds=(0,), max_new_tokens=8, stop=()
-) -> list[Request]:
-    return [
-        Request(
-            prompt_token_ids=tuple(tokenizer.encode_chat([{"role": "user", "content": question}])),
-            pipeline=configured_pipeline(chain),
-            sample_seed=sample_seed(7, question, seed),
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-        )
-        for question in questions(prompts)
-        for chain in chains
-        for seed in seeds
-    ]
-
-
-def answers(engine, asked: list[Request]) -> list:
-    found = sorted(engine.generate(asked), key=lambda completion: completion.index)
-    assert [completion.index for completion in found] == list(range(len(asked)))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -86,26 +42,13 @@ def server_log(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def pool(sglang_settings, model_folder, server_log):
     """One server with the embedded model, for all tests that leave it well."""
-    with serve(sglang_settings, ON_CPU, model_folder, server_log) as pool:
+    with serve(SGLANG, sglang_settings, ON_CPU, model_folder, server_log) as pool:
         yield pool
 
 
 @pytest.fixture(scope="module")
 def engine(pool, model):
     return SGLangEngine(model, lambda: contextlib.nullcontext(pool))
-
-
-def distance_to_boundary(model, request: Request, ours: list[int], theirs: list[int]) -> float:
-    """How far the uniform number at the first difference is from a boundary of the token drawn in process."""
-    place = next(i for i, pair in enumerate(zip([*ours, -1], [*theirs, -1], strict=False)) if pair[0] != pair[1])
-    draws = Draws.start(request.pipeline, request.sample_seed, request.max_new_tokens)
-    (_, logits), *_ = model.answer_logits([(request.prompt_token_ids, ours[:place])], 1)
-    log_probs = logits.log_softmax(-1)
-    for earlier in range(place):
-        draw_tokens(log_probs[earlier : earlier + 1], [0], [draws], [earlier])
-    t, _ = sort_logits(log_probs[place : place + 1])
-    left = apply_on_support(t, None, [request.pipeline], [draws.state]).t[0].double().softmax(-1)
-    return float((left.cumsum(0) - draws.uniforms[place]).abs().min())
 
 
 def test_the_same_answers_as_in_process(engine, pool, model, tmp_path):
@@ -116,18 +59,7 @@ def test_the_same_answers_as_in_process(engine, pool, model, tmp_path):
     assert len(asked) == 500
     through_server = answers(engine, asked)
     in_process = answers(TransformersEngine(model, batch_size=96), asked)
-    differing = []
-    for request, ours, theirs in zip(asked, in_process, through_server, strict=True):
-        assert theirs.error is None and ours.error is None
-        if ours.token_ids != theirs.token_ids:
-            differing.append(distance_to_boundary(model, request, ours.token_ids, theirs.token_ids))
-            continue
-        assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason)
-        assert theirs.token_logprobs == pytest.approx(ours.token_logprobs, abs=2e-3)
-        assert theirs.end_logprobs == pytest.approx(ours.end_logprobs, abs=2e-3)
-    print(f"{len(differing)} of {len(asked)} answers differ; distances to a boundary: {differing}")
-    assert len(differing) <= 0.01 * len(asked)
-    assert all(distance < 1e-3 for distance in differing)
+    assert_same_answers(model, asked, in_process, through_server, tolerance=2e-3)
     # Another concurrency, another order, other neighbors.
     few = EndpointPool(pool.endpoints, concurrency=3, timeout=600)
     again = answers(SGLangEngine(model, lambda: contextlib.nullcontext(few)), asked[::-9])
@@ -204,7 +136,11 @@ def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(
     sent = Counter()
     seen = []
     with serve(
-        sglang_settings.model_copy(update={"concurrency": 8}), ON_CPU, tiny_model_folder, tmp_path / "server.log"
+        SGLANG,
+        sglang_settings.model_copy(update={"concurrency": 8}),
+        ON_CPU,
+        tiny_model_folder,
+        tmp_path / "server.log",
     ) as pool:
         send = pool._send
 
@@ -249,6 +185,7 @@ from adaptive_samplers.generation import GenerationSettings, generate
 from adaptive_samplers.heuristics import expand_heuristics
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import model_hash
+from adaptive_samplers.serving.kinds import SGLANG
 from adaptive_samplers.serving.service import serve
 
 arguments = json.loads(sys.argv[1])
@@ -256,7 +193,7 @@ folder, output = Path(arguments["model"]), Path(arguments["output"])
 settings = SGLang(**arguments["sglang"])
 on_cpu = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, BaseModelSettings)
 log = output.with_suffix(".log")
-engine = SGLangEngine(ChatTokenizer(folder), partial(serve, settings, on_cpu, folder, log))
+engine = SGLangEngine(ChatTokenizer(folder), partial(serve, SGLANG, settings, on_cpu, folder, log))
 grid = [{"family": "temperature", "temperatures": [0.5, 0.7, 1.0]}]
 heuristics = pd.DataFrame(expand_heuristics(Heuristics(grid=grid)))
 generate(
@@ -316,12 +253,12 @@ def test_a_server_that_cannot_start_says_why(sglang_settings, tiny_model_folder,
     log = tmp_path / "server.log"
     with (
         pytest.raises(UserError, match=r"ended while it started(.|\n)*no-such-argument"),
-        serve(settings, ON_CPU, tiny_model_folder, log),
+        serve(SGLANG, settings, ON_CPU, tiny_model_folder, log),
     ):
         pass
     with (
         pytest.raises(UserError, match="has no SGLang; install it"),
-        serve(settings.model_copy(update={"python": sys.executable}), ON_CPU, tiny_model_folder, log),
+        serve(SGLANG, settings.model_copy(update={"python": sys.executable}), ON_CPU, tiny_model_folder, log),
     ):
         pass
 
@@ -365,7 +302,8 @@ def test_endpoints_of_somebody_else_one_going_down(
     endpoints = [f"http://127.0.0.1:{port}" for port in ports]
     settings = sglang_settings.model_copy(update={"endpoints": endpoints, "concurrency": 8})
     tokenizer = ChatTokenizer(tiny_model_folder)
-    engine = SGLangEngine(tokenizer, partial(serve, settings, ON_CPU, tiny_model_folder, tmp_path / "unused.log"))
+    log = tmp_path / "unused.log"
+    engine = SGLangEngine(tokenizer, partial(serve, SGLANG, settings, ON_CPU, tiny_model_folder, log))
     asked = make_requests(tokenizer, CHAINS, prompts=20, max_new_tokens=10)
     with contextlib.ExitStack() as stack:
         processes = [
@@ -386,13 +324,15 @@ def test_endpoints_of_somebody_else_one_going_down(
 
         # A server with another model, or with another key, is refused before anything is asked of it.
         other = settings.model_copy(update={"endpoints": endpoints[1:]})
-        log = tmp_path / "unused.log"
         with (
-            serve(other, ON_CPU, model_folder, log) as pool,
+            serve(SGLANG, other, ON_CPU, model_folder, log) as pool,
             pytest.raises(UserError, match="this server holds another model"),
         ):
             list(pool.run("/generate", [{}]))
         monkeypatch.setenv(ENDPOINT_KEY_VARIABLE, "another")
-        with serve(other, ON_CPU, tiny_model_folder, log) as pool, pytest.raises(UserError, match="refuses the key"):
+        with (
+            serve(SGLANG, other, ON_CPU, tiny_model_folder, log) as pool,
+            pytest.raises(UserError, match="refuses the key"),
+        ):
             list(pool.run("/generate", [{}]))
-    assert not (tmp_path / "unused.log").exists()
+    assert not log.exists()

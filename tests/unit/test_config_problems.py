@@ -44,6 +44,7 @@ BAD_CONFIGS = [
     (f"{REPEATED}.criterion", "bta", f"{REPEATED}.criterion", ["'bta'", "Did you mean 'beta'?"]),
     (LEARNED, [[{"top_k": 5}], [{"top_k": 5}]], f"{LEARNED}[1]", ["already listed", f"{LEARNED}[0]"]),
     ("generation.sglang", {"arguments": ["--port=3"]}, "generation.sglang.arguments[0]", ["'--port' follows from"]),
+    ("generation.vllm", {"arguments": ["-x", "--api_key=3"]}, "generation.vllm.arguments[1]", ["'--api_key' follows"]),
     (OTHERS, [ENDPOINT, ENDPOINT], f"{OTHERS}[1].name", ["'far' is the name of labels.quality.others[0] too"]),
     (OTHERS, [{"kind": "feature_reward"}], f"{OTHERS}[0].name", ["is the name of labels.quality.judge too"]),
     (OTHERS, [{"kind": "feature_reward", "features": []}], f"{OTHERS}[0].features", ["is empty", "at least one"]),

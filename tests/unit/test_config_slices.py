@@ -57,7 +57,7 @@ def test_a_slice_of_a_judge_holds_the_keys_of_its_kind(good_config, config_folde
     sliced = slice_of_stage(config, "label_quality")["labels"]["quality"]["judge"]
     assert set(sliced) == {"kind", "dtype", "engine", "labels", "max_length", "order", "template"}
     free = unrelated_slice(config, "label_quality")["labels"]["quality"]["judge"]
-    assert set(free) == {"kind", "name", "device", "batch_size", "sglang", "trust_remote_code"}
+    assert set(free) == {"kind", "name", "device", "batch_size", "sglang", "vllm", "trust_remote_code"}
 
 
 def test_a_slice_shares_nothing_with_the_config(good_config, config_folder):

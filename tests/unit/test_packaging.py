@@ -11,7 +11,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_environments import LOCK, listed, pins, rules_of_environments
+from test_environments import LOCK, listed, pins, pins_tested_with, rules_of_environments
 
 import adaptive_samplers
 from adaptive_samplers.errors import UserError
@@ -20,7 +20,8 @@ from support import REPOSITORY, imported_packages
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 LIBRARY = REPOSITORY / "scripts" / "adaptive_samplers"
-SGLANG_LOCK = pins((REPOSITORY / "tests" / "sglang_cpu" / "requirements.lock").read_text())
+# The extra with which an environment is made for each server.
+SERVERS = {"sglang": "serving", "vllm": "vllm"}
 # What has no wheels everywhere is pinned apart.
 APART = [REPOSITORY / "tests" / "reasoning_gym.txt", *(REPOSITORY / "envs").glob("*.txt")]
 DISTRIBUTIONS = metadata.packages_distributions()
@@ -28,7 +29,7 @@ DISTRIBUTIONS = metadata.packages_distributions()
 # What `pip install .` is for: docs/library.md.
 PROMISED = ["samplers", "heuristics", "import_reference.py", "repeated_sampling/__init__.py", "verbalized/__init__.py"]
 # Asked for by an extra of their own, or by the pipeline's.
-BY_NAME = {"peft", "reasoning_gym", "sglang", "tokengrams", "uvicorn"}
+BY_NAME = {"peft", "reasoning_gym", "sglang", "tokengrams", "uvicorn", "vllm"}
 # What the pipeline needs without importing it: transformers does, for GGUF files, and Snakemake does its plugin.
 NOT_IMPORTED = {"accelerate", "gguf", "snakemake-executor-plugin-slurm"}
 # Comes with a build of PyTorch for CUDA, and is not wanted with another.
@@ -69,7 +70,9 @@ NEEDED = {
     "": BASE,
     "preferences": imported(modules("preferences")) - BASE,
     "labels": imported(modules("labels")) - BASE - BY_NAME,
-    "serving": imported(modules("serving")) - BASE - {"peft"},
+    "serving": imported(modules("serving")) - BASE - {"peft", "vllm"},
+    # SGLang's launcher alone imports what it serves by.
+    "vllm": imported(modules("serving")) - BASE - {"peft", "sglang", "uvicorn"},
     "pipeline": imported(
         [*modules("."), *(REPOSITORY / "scripts" / f"{script}.py" for _, script in rules_of_environments())]
     )
@@ -111,16 +114,37 @@ def test_a_missing_package_is_what_callers_of_either_kind_expect():
 
 @pytest.mark.parametrize("extra", NEEDED)
 def test_what_is_asked_for_fits_the_versions_that_are_tested(extra):
-    tested = pins("\n".join(path.read_text() for path in APART)) | SGLANG_LOCK | LOCK
+    tested = (
+        pins("\n".join(path.read_text() for path in APART))
+        | {"vllm": pins_tested_with("vllm")["vllm"]}
+        | pins_tested_with("sglang")
+        | LOCK
+    )
     for name, requirement in requirements(extra).items():
         assert requirement.specifier and requirement.specifier.contains(tested[name]), requirement
 
 
-def test_the_library_can_share_an_environment_with_sglang():
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_library_can_share_an_environment_with_a_server(server):
     # Which pins these itself, in versions of its own.
-    versions = listed("sglang")
-    for name, requirement in (requirements("") | requirements("serving")).items():
+    versions = listed(server)
+    for name, requirement in (requirements("") | requirements(SERVERS[server])).items():
         assert requirement.specifier.contains(versions[name]), requirement
+
+
+def test_the_library_fits_the_tests_of_vllm():
+    versions = pins_tested_with("vllm")
+    for name, requirement in requirements("").items():
+        # What is for tables of several samples alone is not in the lock of the tests' servers.
+        if name != "scipy":
+            assert requirement.specifier.contains(versions[name]), requirement
+
+
+def test_vllm_finds_the_processor():
+    (entry,) = PROJECT["entry-points"]["vllm.logits_processors"].values()
+    module, name = entry.split(":")
+    text = (REPOSITORY / "scripts" / Path(*module.split("."))).with_suffix(".py").read_text()
+    assert f"class {name}(" in text
 
 
 def test_the_version_is_said_once():

@@ -9,6 +9,7 @@ import torch
 
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.typed import typed_config
+from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.labels.tournament import run_tournaments
 from adaptive_samplers.off_policy import RecordedDraws
@@ -311,11 +312,11 @@ def test_learning_from_outcomes_is_planned(field_config, estimated):
 def test_every_assumption_matters(field_config, estimated):
     """One that changed nothing would only mislead."""
     judged = changed(field_config, ("labels.quality.judge", {**JUDGE, "kind": "pairwise"}))
-    in_process = changed(field_config, ("generation.engine", "transformers"))
+    engines = [changed(field_config, ("generation.engine", name)) for name in ENGINES]
     unnamed = changed(field_config, ("model.source", HUB))
     for item in fields(Assumptions):
         other = replace(ASSUMED, **{item.name: 7 * getattr(ASSUMED, item.name)})
-        configs = [field_config, judged, in_process, unnamed]
+        configs = [judged, unnamed, *engines]
         assert any(estimated(config) != estimated(config, other) for config in configs), item.name
 
 

@@ -30,10 +30,11 @@ OFFICIAL = {
 MODELS = list(OFFICIAL)
 GRIDS = ["grid-full", "grid-filtered"]
 JUDGES = ["judge-skywork", "judge-gram"]
+ENGINES = ["vllm"]
 PRESETS = sorted(path.stem for path in (REPOSITORY / "config" / "presets").glob("*.yaml"))
 COMBINATIONS = [
     *([model] for model in MODELS),
-    *([model, layer] for model in MODELS for layer in [*GRIDS, *JUDGES]),
+    *([model, layer] for model in MODELS for layer in [*GRIDS, *JUDGES, *ENGINES]),
     *(list(layers) for layers in product(MODELS, GRIDS, JUDGES)),
 ]
 FIELD_PROMPTS = Prompts(1000, 400, 600, {"creative": 0.25, "verifiable": 0.25, "factual": 0.25, "chat": 0.25})
@@ -60,7 +61,7 @@ def heuristics_of(config: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def test_every_preset_is_known_here():
-    assert sorted([*MODELS, *GRIDS, *JUDGES, "smoke"]) == PRESETS
+    assert sorted([*MODELS, *GRIDS, *JUDGES, *ENGINES, "smoke"]) == PRESETS
 
 
 @pytest.mark.parametrize("layers", COMBINATIONS, ids=" ".join)
@@ -77,6 +78,8 @@ def test_every_combination_is_of_the_fields_scale(layers):
     kind, size = ("pairwise", "3B") if "judge-gram" in layers else ("scalar", "8B")
     judge = config["labels"]["quality"]["judge"]
     assert judge["kind"] == kind and size in judge["source"]["repo"]
+    engine = "vllm" if "vllm" in layers else "sglang"
+    assert config["generation"]["engine"] == judge["engine"] == engine and judge[engine]["data_parallel"] == 4
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -131,7 +134,7 @@ def plan(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-DRY_RUNS = ["smoke", *MODELS, "llama-3.2-3b grid-filtered judge-gram", "demo grid-full judge-skywork"]
+DRY_RUNS = ["smoke", *MODELS, "llama-3.2-3b grid-filtered judge-gram", "demo grid-full judge-skywork vllm"]
 
 
 def test_every_preset_is_dry_run():

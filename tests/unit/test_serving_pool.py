@@ -14,7 +14,10 @@ from adaptive_samplers.serving.pool import EndpointPool
 
 
 class FaultyServer:
-    """An endpoint whose `behave(payload, times this payload was seen)` gives (status, body), or None to break off."""
+    """An endpoint whose `behave(payload, times this payload was seen)` gives (status, body), or None to break off.
+
+    With a third item, the reply is its last.
+    """
 
     def __init__(self, behave, lives=1):
         self.behave, self.lives = behave, lives
@@ -48,7 +51,8 @@ class FaultyServer:
                 if outer.dead:
                     self.close_connection = True
                     return
-                status, content = answer
+                status, content, *last = answer
+                outer.dead = bool(last)
                 data = content.encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
@@ -167,11 +171,12 @@ def test_after_a_death_unfinished_rows_go_again(serving):
     assert sum(server.seen.values()) <= 40 + 8  # nothing again but what was under way
 
 
-def test_a_row_that_kills_servers_is_given_up_alone(serving):
+@pytest.mark.parametrize("end", [None, (500, "the engine is gone", "last")], ids=["silent", "said"])
+def test_a_row_that_kills_servers_is_given_up_alone(serving, end):
     def behave(row, times):
         if row != 5:
             time.sleep(0.01)
-        return None if row == 5 else well(row, times)
+        return end if row == 5 else well(row, times)
 
     (server,), pool = serving(behave, lives=9)
     replies = run(pool, 30)

@@ -93,6 +93,18 @@ ENGINES = {
                 "tokens_per_second", 6000, "generated tokens a second, under SGLang with our processor"
             ),
         ),
+        EngineKind(
+            name="vllm",
+            opened_by=Reference("engines.vllm_engine:open_vllm"),
+            packages=("torch", "transformers", "vllm"),
+            environment="vllm",
+            for_judges=ForJudges(Reference("labels.judges.served_vllm:open_served_vllm"), environment="vllm"),
+            is_server=True,
+            gpus=_gpus_of_server,
+            token_rate=TokenRate(
+                "vllm_tokens_per_second", 6000, "generated tokens a second, under vLLM, taken to be SGLang's"
+            ),
+        ),
     )
 }
 

@@ -1,5 +1,5 @@
-"""Language models behind a server: SGLang started by the job itself, or external endpoints.
+"""Language models behind a server, SGLang's or vLLM's: started by the job itself, or an external endpoint.
 
-`service.serve` is the entry point. `launch` and `processor` run in the server's own environment, which has SGLang but
-few of the project's other dependencies, so nothing is imported here.
+`service.serve` is the entry point, and `kinds` says in what the servers differ. `launch`, `gate` and the processors run
+in the server's own environment, which has few of the project's other dependencies, so nothing is imported here.
 """

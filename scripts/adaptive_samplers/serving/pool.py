@@ -22,6 +22,7 @@ from adaptive_samplers.stage import say
 ATTEMPTS = 4  # of a request after transient errors
 SECONDS_BETWEEN_CHECKS = 1.0
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # transient HTTP statuses
+BROKEN = {500, 503}  # those of them with which a server whose model died may still answer
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,8 @@ class EndpointPool:
             raise _Busy(f"no answer within {self.timeout:g} seconds") from error
         except requests.RequestException as error:
             raise _Died(type(error).__name__) from error
+        if response.status_code in BROKEN and not endpoint.is_alive():
+            raise _Died(f"HTTP {response.status_code}: {response.text[:300]}")
         if response.status_code in BUSY:
             raise _Busy(f"HTTP {response.status_code}: {response.text[:300]}", retry_after(response))
         if not response.ok:

@@ -8,23 +8,17 @@ each token and of ending there. So are its failures, because an exception here w
 
 import json
 import pickle
-import threading
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adaptive_samplers.engines.base import cut_before
-from adaptive_samplers.engines.drawing import Draws, draw_tokens
-from adaptive_samplers.hashing import file_sha256
-from adaptive_samplers.heuristics import Pipeline, parse_processors
+from adaptive_samplers.engines.drawing import Draws
+from adaptive_samplers.heuristics import Pipeline
+from adaptive_samplers.serving.next_tokens import check_samplers, is_complete, next_tokens, parsed
 
 FIELD = "adaptive_samplers"  # of the answer's meta_info: a record for each token
-_LOADED: dict[str, str] = {}  # the hash of each learned sampler that this process has read
-_LOADING = threading.Lock()
 
 
 class PipelineProcessor:
@@ -84,21 +78,14 @@ def _step(logits: Tensor, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
     if any(_ends(one) != ends for one in parameters):
         raise ValueError("requests with different end-of-turn tokens are drawn one at a time")
     end_log_probs = torch.logsumexp(log_probs[:, ends], dim=-1).tolist()
-    tokens = [ends[0]] * len(parameters)  # for a cut-off answer, this step only measures the log-probability of ending
-    chosen: list[float | None] = [None] * len(parameters)
-    left = [row for row, one in enumerate(parameters) if not _is_complete(one)]
-    for row in left:
-        if "given" in parameters[row]:
-            tokens[row] = parameters[row]["given"][_place(parameters[row])]
-            chosen[row] = float(log_probs[row, tokens[row]])
-    drawing = [row for row in left if "given" not in parameters[row]]
-    if drawing:
-        answers = [_draws(parameters[row]) for row in drawing]
-        places = [_place(parameters[row]) for row in drawing]
-        drawn, values = draw_tokens(log_probs, drawing, answers, places)
-        for row, token, value in zip(drawing, drawn, values, strict=True):
-            tokens[row] = token
-            chosen[row] = None if token in ends else value
+    # For a cut-off answer, this step only measures the log-probability of ending.
+    tokens, chosen = next_tokens(
+        log_probs,
+        parameters,
+        [_place(one) for one in parameters],
+        [_is_complete(one) for one in parameters],
+        lambda row: _draws(parameters[row]),
+    )
     for one, value, end in zip(parameters, chosen, end_log_probs, strict=True):
         _record(one, [value, end])
     return tokens
@@ -114,14 +101,12 @@ def _place(parameters: Mapping[str, Any]) -> int:
 
 
 def _is_complete(parameters: Mapping[str, Any]) -> bool:
-    """Whether the answer has its maximum length, or contains a string that ends it."""
-    if _place(parameters) >= parameters["max_new_tokens"]:
-        return True
-    if not parameters["stop"] or not _place(parameters):
-        return False
     request = parameters["__req__"]
-    text = request.tokenizer.decode(list(request.output_ids), skip_special_tokens=True)
-    return cut_before(text, parameters["stop"]) is not None
+
+    def decode(token_ids: list[int]) -> str:
+        return request.tokenizer.decode(token_ids, skip_special_tokens=True)
+
+    return is_complete(parameters, _place(parameters), lambda: request.output_ids, decode)
 
 
 def _draws(parameters: Mapping[str, Any]) -> Draws:
@@ -129,29 +114,11 @@ def _draws(parameters: Mapping[str, Any]) -> Draws:
     request = parameters["__req__"]
     draws = getattr(request, "adaptive_samplers_draws", None)
     if draws is None:
-        _check_samplers(parameters["sampler_hashes"])
-        pipeline = _parsed(parameters["processors"])
+        check_samplers(parameters["sampler_hashes"])
+        pipeline = parsed(parameters["processors"])
         draws = Draws.start(pipeline, parameters["sample_seed"], parameters["max_new_tokens"])
         request.adaptive_samplers_draws = draws
     return draws
-
-
-_parsed = lru_cache(maxsize=4096)(parse_processors)
-
-
-def _check_samplers(hashes: Mapping[str, str]) -> None:
-    """Make sure that learned samplers are the ones that the request means, even if one was retrained."""
-    for path, expected in hashes.items():
-        with _LOADING:
-            if _LOADED.get(path) == expected:
-                continue
-            found = file_sha256(Path(path) / "model.safetensors")
-            if found != expected:
-                raise ValueError(f"the sampler in {path} is another one than the request means")
-            from adaptive_samplers.samplers.base import load_sampler
-
-            load_sampler.cache_clear()
-            _LOADED[path] = expected
 
 
 def _record(parameters: Mapping[str, Any], record: Any) -> None:

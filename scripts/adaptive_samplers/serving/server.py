@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -10,7 +11,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,51 +18,25 @@ from typing import Any
 import requests
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
+from adaptive_samplers.models.fetch import model_hash
+from adaptive_samplers.serving.kinds import Probe, ServerKind, Task
 from adaptive_samplers.serving.launch import KEY_VARIABLE
 from adaptive_samplers.stage import say
 
 LOOPBACK = "127.0.0.1"
 ENDPOINT_KEY_VARIABLE = "ADAPTIVE_SAMPLERS_ENDPOINT_KEY"
 STARTS_WITHOUT_AN_ANSWER = 4
+# What libraries in a server write when it ends, after what it has to say.
+NOISE = re.compile(r"nanobind:| - leaked | - \.\.\. skipped")
 LIBRARY = Path(__file__).resolve().parents[2]  # what makes adaptive_samplers importable
-# A server reports this as the version of its weights: it can import the processor, and serves this model and task.
-MARK = "adaptive_samplers-1-{kind}-{model_hash}"
 
 
-def server_arguments(
-    model_folder: Path,
-    mark: str,
-    *,
-    device: str,
-    dtype: str,
-    trust_remote_code: bool,
-    kind: str,
-    tensor_parallel: int,
-    data_parallel: int,
-    extra: Sequence[str],
-) -> list[str]:
-    """SGLang's arguments for a model folder; `kind` is generate, or embedding for a model that scores texts."""
-    arguments = ["--model-path", str(model_folder), "--weight-version", mark, "--dtype", dtype]
-    arguments += ["--tp-size", str(tensor_parallel), "--dp-size", str(data_parallel)]
-    if kind == "embedding":
-        arguments.append("--is-embedding")
-    else:
-        # A request's tokens so far must be known when its next one is drawn.
-        arguments += ["--enable-custom-logit-processor", "--disable-overlap-schedule"]
-        # The step that ends an answer may be one beyond the longest one.
-        if context := ChatTokenizer(model_folder, trust_remote_code).context_length:
-            arguments += ["--context-length", str(context + 2)]
-    if trust_remote_code:
-        arguments.append("--trust-remote-code")
-    if device == "cpu":
-        arguments += ["--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch"]
-        # By default, an idle server keeps a core busy and uses most of the memory for its cache.
-        arguments += ["--sleep-on-idle", "--max-total-tokens", "65536"]
-    return [*arguments, *extra]
+def mark_of(task: Task, folder: Path) -> str:
+    """What a server says of itself: it can import the processor, and serves this model for this task."""
+    return f"adaptive_samplers-1-{task}-{model_hash(folder)[:16]}"
 
 
-def server_environment(device: str) -> dict[str, str]:
+def server_environment(kind: ServerKind, device: str) -> dict[str, str]:
     """The environment of a server: it finds our processor, queries no hub, and does not compete for cores."""
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
@@ -70,26 +44,22 @@ def server_environment(device: str) -> dict[str, str]:
     # A server checks its own readiness over HTTP, with its key: a proxy is for outside addresses.
     for name in ("no_proxy", "NO_PROXY"):
         environment[name] = ",".join(filter(None, [os.environ.get(name), LOOPBACK, "localhost"]))
-    # For the context length in `server_arguments`: the model's output at a position beyond its last is never read.
-    environment["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
-    if device == "cpu":
-        environment["SGLANG_USE_CPU_ENGINE"] = "1"
-        environment.setdefault("OMP_NUM_THREADS", "1")
-    return environment
+    return environment | kind.environment(device)
 
 
-def is_healthy(url: str, headers: dict[str, str], timeout: float) -> bool:
-    """Whether a server can generate."""
-    response = _ask(f"{url}/health_generate", headers, timeout)
+def is_healthy(url: str, probe: Probe, headers: dict[str, str], timeout: float) -> bool:
+    """Whether a server can do its work."""
+    response = _ask(url, probe, headers, timeout)
     return response is not None and response.ok
 
 
-def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response | None:
+def _ask(url: str, probe: Probe, headers: dict[str, str], timeout: float) -> requests.Response | None:
     """The answer, or None if there is none. Proxies are bypassed."""
+    method = "GET" if probe.body is None else "POST"
     with requests.Session() as session:
         session.trust_env = False
         try:
-            return session.get(url, headers=headers, timeout=timeout)
+            return session.request(method, url + probe.path, json=probe.body, headers=headers, timeout=timeout)
         except requests.RequestException:
             return None
 
@@ -125,10 +95,12 @@ class OwnServer:
 
     Attributes
     ----------
+    kind : ServerKind
+    task : Task
     python : str
-        The interpreter that has SGLang.
+        The interpreter that has its packages.
     arguments : list of str
-        SGLang's, without host, port and key.
+        The server's, without host, port and key.
     device : str
     log : Path
         Where its output goes, with the key redacted.
@@ -136,6 +108,8 @@ class OwnServer:
         Seconds that loading may take.
     """
 
+    kind: ServerKind
+    task: Task
     python: str
     arguments: list[str]
     device: str
@@ -161,12 +135,12 @@ class OwnServer:
         listening, self._holder = bind_twice()
         port, number = listening.getsockname()[1], listening.fileno()
         self.url, self.headers = f"http://{LOOPBACK}:{port}", {"Authorization": f"Bearer {key}"}
-        command = [self.python, "-m", "adaptive_samplers.serving.launch"]
+        command = [self.python, "-m", "adaptive_samplers.serving.launch", self.kind.name]
         command += ["--end-with", str(os.getpid()), "--socket", str(number)]
         with listening:
             self._process = subprocess.Popen(
                 [*command, *self.arguments, "--host", LOOPBACK, "--port", str(port)],
-                env=server_environment(self.device) | {KEY_VARIABLE: key},
+                env=server_environment(self.kind, self.device) | {KEY_VARIABLE: key},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -176,16 +150,16 @@ class OwnServer:
         reader = threading.Thread(target=self._keep_log, args=(self._process.stdout, key), daemon=True)
         reader.start()
         started = time.monotonic()
-        say(f"starting an SGLang server; its log: {self.log}")
-        while not is_healthy(self.url, self.headers, timeout=20):
+        say(f"starting a server of {self.kind.title}; its log: {self.log}")
+        while not self._is_healthy(timeout=20):
             if self._process.poll() is not None:
                 reader.join(timeout=5)
-                raise UserError(f"the SGLang server ended while it started. {self._end_of_log()}")
+                raise UserError(f"the {self.kind.title} server ended while it started. {self._end_of_log()}")
             if time.monotonic() - started > self.start_timeout:
                 self.stop()
                 raise UserError(
-                    f"the SGLang server was not ready after {self.start_timeout:g} seconds; raise start_timeout if it "
-                    f"needs longer to load. {self._end_of_log()}"
+                    f"the {self.kind.title} server was not ready after {self.start_timeout:g} seconds; raise "
+                    f"start_timeout if it needs longer to load. {self._end_of_log()}"
                 )
             time.sleep(0.5)
         say(f"the server is ready after {time.monotonic() - started:.0f} seconds")
@@ -195,17 +169,21 @@ class OwnServer:
         with open(self.log, "a", encoding="utf-8") as log, stream:
             for line in stream:
                 text = line.decode(errors="replace").replace(key, "[key]")
-                self._last_lines.append(text)
+                if not NOISE.match(text):
+                    self._last_lines.append(text)
                 log.write(text)
                 log.flush()
 
     def _end_of_log(self) -> str:
         return f"The end of its log, {self.log}:\n{''.join(self._last_lines)}"
 
+    def _is_healthy(self, timeout: float) -> bool:
+        return is_healthy(self.url, self.kind.probe(self.task), self.headers, timeout)
+
     def is_alive(self) -> bool:
         """Whether it runs and answers; a hanging server does not."""
         running = self._process is not None and self._process.poll() is None
-        return running and is_healthy(self.url, self.headers, timeout=30)
+        return running and self._is_healthy(timeout=30)
 
     def revive(self) -> bool:
         """Restart it unless it is healthy.
@@ -219,7 +197,7 @@ class OwnServer:
             return True
         if self._unanswered_starts >= STARTS_WITHOUT_AN_ANSWER:
             raise UserError(
-                f"the SGLang server died {self._unanswered_starts} times without answering a request. "
+                f"the {self.kind.title} server died {self._unanswered_starts} times without answering a request. "
                 f"{self._end_of_log()}"
             )
         status = self._process.poll() if self._process else None
@@ -249,13 +227,15 @@ class OwnServer:
 class OtherServer:
     """An external server, started by `python -m adaptive_samplers.serving`."""
 
+    kind: ServerKind
+    task: Task
     url: str
     mark: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 
     def is_alive(self) -> bool:
         """Whether it answers."""
-        return is_healthy(self.url, self.headers, timeout=30)
+        return is_healthy(self.url, self.kind.probe(self.task), self.headers, timeout=30)
 
     def revive(self) -> bool:
         """Whether it is up, with the required model and processor.
@@ -265,35 +245,45 @@ class OtherServer:
         UserError
             If it serves another model, does not know our processor, or refuses the key.
         """
-        response = _ask(f"{self.url}/model_info", self.headers, timeout=10)
+        response = _ask(self.url, Probe(self.kind.mark_path), self.headers, timeout=10)
         if response is None:
             return False
         if response.status_code in (401, 403):
             raise UserError(f"{self.url}: the server refuses the key; set {ENDPOINT_KEY_VARIABLE} to the server's")
-        found = response.json().get("weight_version") if response.ok else None
-        if response.ok and found != self.mark:
+        if not response.ok:
+            return False
+        try:
+            found = self.kind.mark_in(response.json())
+        except (KeyError, IndexError, TypeError, ValueError):
+            found = None
+        if found != self.mark:
             ours = str(found).startswith("adaptive_samplers-")
             what = "holds another model, or for another purpose" if ours else "cannot run our processor"
             raise UserError(
                 f"{self.url}: this server {what} (it calls its weights '{found}', expected '{self.mark}'); start it "
-                "with `python -m adaptive_samplers.serving MODEL_FOLDER --port PORT`, on the same model folder"
+                f"with `python -m adaptive_samplers.serving MODEL_FOLDER --engine {self.kind.name} --port PORT`, on "
+                "the same model folder"
             )
-        return response.ok and self.is_alive()
+        return self.is_alive()
 
     def succeeded(self) -> None:
         """Does nothing."""
 
 
-def check_has_sglang(python: str) -> None:
-    """Raise UserError if an interpreter does not have SGLang."""
-    command = [python, "-c", "import importlib.util, sys; sys.exit(importlib.util.find_spec('sglang') is None)"]
+def check_has_package(kind: ServerKind, python: str) -> None:
+    """Raise UserError if an interpreter does not have a server's package."""
+    command = [
+        python,
+        "-c",
+        f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{kind.package}') is None)",
+    ]
     try:
         absent = subprocess.run(command, capture_output=True, check=False).returncode != 0
     except OSError as error:
-        raise UserError(f"sglang.python: {python} cannot be run ({error.strerror})") from error
+        raise UserError(f"{kind.name}.python: {python} cannot be run ({error.strerror})") from error
     if absent:
-        where = "the job's own" if python == sys.executable else "sglang.python's"
+        where = "the job's own" if python == sys.executable else f"{kind.name}.python's"
         raise UserError(
-            f"{python}, {where} interpreter, has no SGLang; install it there (docs/serving.md), or name the "
-            "interpreter of an environment that has it in sglang.python"
+            f"{python}, {where} interpreter, has no {kind.title}; install it there (docs/serving.md), or name the "
+            f"interpreter of an environment that has it in {kind.name}.python"
         )

@@ -1,40 +1,59 @@
 """Checks of how answers are generated: servers and budgets."""
 
+from itertools import product
 from pathlib import Path
 
 from adaptive_samplers.config.checks.common import QUALITY, at, judges
 from adaptive_samplers.config.problems import KeyPath, Problems
 from adaptive_samplers.config.words import join, show
 
-# Arguments of SGLang's server that follow from other keys, or that would open it to others.
-_OWN_ARGUMENTS = (
-    "--model-path",
+# Arguments of the servers that follow from other keys, or that would open them to others.
+_OF_BOTH = (
     "--model",
     "--host",
     "--port",
     "--api-key",
-    "--admin-api-key",
-    "--tp-size",
     "--tensor-parallel-size",
-    "--dp-size",
     "--data-parallel-size",
     "--dtype",
     "--trust-remote-code",
-    "--weight-version",
     "--config",
 )
+_OWN_ARGUMENTS = {
+    "sglang": (
+        *_OF_BOTH,
+        "--model-path",
+        "--admin-api-key",
+        "--tp-size",
+        "--dp-size",
+        "--weight-version",
+    ),
+    "vllm": (
+        *_OF_BOTH,
+        "-tp",
+        "-dp",
+        "--served-model-name",
+        "--logits-processors",
+        "--logprobs-mode",
+        "--generation-config",
+        "--override-generation-config",
+        "--uds",
+        "--middleware",
+    ),
+}
 
 
 def check_serving(config: dict, problems: Problems, base_folder: Path) -> None:
     users: list[KeyPath] = [("generation",), *judges(config, problems)]
-    for user in users:
-        key = (*user, "sglang", "arguments")
+    for user, (engine, own) in product(users, _OWN_ARGUMENTS.items()):
+        key = (*user, engine, "arguments")
         # Not every kind of judge has servers.
-        if problems.clean(*key) and "sglang" in at(config, user):
+        if problems.clean(*key) and engine in at(config, user):
             for i, argument in enumerate(at(config, key)):
+                # vLLM takes an underscore for a hyphen.
                 name = argument.split("=")[0].strip().partition(" ")[0]
-                if name in _OWN_ARGUMENTS:
-                    message = f"'{name}' follows from other keys; allowed: other arguments of SGLang's server"
+                if name.replace("_", "-") in own:
+                    message = f"'{name}' follows from other keys; allowed: other arguments of the server"
                     problems.add((*key, i), message)
 
 

@@ -14,11 +14,11 @@ Address = Annotated[
 ]
 
 
-class SGLang(Section):
-    """SGLang servers, for the engine `sglang` (docs/serving.md). Answers do not depend on any of it."""
+class ServerSettings(Section):
+    """Servers of an engine: what means the same for all of them."""
 
     python: str | None = key(
-        "Python interpreter that has SGLang, for servers that jobs start; `null` takes the job's own.",
+        "Python interpreter that has the engine's package, for servers that jobs start; `null` takes the job's own.",
         default=None,
         min_length=1,
     )
@@ -35,8 +35,24 @@ class SGLang(Section):
     concurrency: int = key("Requests in flight at once, over all endpoints.", default=128, ge=1, le=100000)
     request_timeout: float = key("Seconds that a request may take before it is sent again.", default=1800.0, **SECONDS)
     start_timeout: float = key("Seconds that a server may take to load the model.", default=1800.0, **SECONDS)
+    arguments: list[Text] = key("Further arguments of the server.", default=[])
+
+
+class SGLang(ServerSettings):
+    """SGLang servers, for the engine `sglang` (docs/serving.md). Answers do not depend on any of it."""
+
     arguments: list[Text] = key(
         "Further arguments of SGLang's server, such as `--mem-fraction-static=0.85`; model, address, key and "
+        "parallel sizes follow from other keys.",
+        default=[],
+    )
+
+
+class VLLM(ServerSettings):
+    """vLLM servers, for the engine `vllm` (docs/serving.md). Answers do not depend on any of it."""
+
+    arguments: list[Text] = key(
+        "Further arguments of vLLM's server, such as `--gpu-memory-utilization=0.85`; model, address, key and "
         "parallel sizes follow from other keys.",
         default=[],
     )
@@ -103,7 +119,7 @@ class Generation(Section):
     """How the base language model writes the answers."""
 
     engine: EngineName = key(
-        "The inference engine: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a server "
+        "The inference engine: `transformers` in the job's own process, on CPU or GPU, or a server, `sglang` or `vllm` "
         "(docs/serving.md).",
         default="transformers",
         affects=("generate_candidates", "sample_with_sampler", "sample_policy", "train_on_policy"),
@@ -128,6 +144,7 @@ class Generation(Section):
     )
     batch_size: int = key("Answers in flight at once; answers do not depend on it.", default=64, ge=1, le=100000)
     sglang: SGLang = section(SGLang)
+    vllm: VLLM = section(VLLM)
     tolerance: float = key(
         "Share of incomplete prompts, 0 to 1, that may be dropped; they are always reported.",
         default=0.0,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator
 
 from adaptive_samplers.config.fields import Section, key, section
-from adaptive_samplers.config.model.generation import SGLang
+from adaptive_samplers.config.model.generation import VLLM, SGLang
 from adaptive_samplers.config.model.sources import FetchedModel
 from adaptive_samplers.config.model.types import DEVICE, NAME, DataType, JudgeEngineName, JudgeFeature, Text
 from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES
@@ -71,11 +71,12 @@ class ModelJudgeSettings(FetchedModel):
         affects=(),
     )
     engine: JudgeEngineName = key(
-        "The judge's inference engine: `transformers` in the job's own process, on CPU or GPU, or `sglang`, a "
-        "server (docs/serving.md).",
+        "The judge's inference engine: `transformers` in the job's own process, on CPU or GPU, or a server, `sglang` "
+        "or `vllm` (docs/serving.md).",
         default="transformers",
     )
     sglang: SGLang = section(SGLang, affects=())
+    vllm: VLLM = section(VLLM, affects=())
 
 
 class Question(Section):

@@ -1,7 +1,7 @@
-"""A judge's model behind a server: the same numbers as in process."""
+"""A judge's model behind a server, such as SGLang's: the same numbers as in process."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from adaptive_samplers.config.model.judges import ModelJudgeSettings
 from adaptive_samplers.labels.judges.calls import Continuation, Question, Result
+from adaptive_samplers.serving.kinds import SERVERS
 from adaptive_samplers.serving.pool import EndpointPool, Reply
 from adaptive_samplers.serving.service import serve
 
@@ -62,12 +63,38 @@ class ServedScorer:
 
 
 @contextmanager
+def scorer_of(
+    scorers: Mapping[str, Callable[[EndpointPool, Sequence[int]], ServedScorer]],
+    settings: ModelJudgeSettings,
+    folder: Path,
+    log: Path,
+    reads: str,
+    token_ids: Sequence[int],
+) -> Iterator[ServedScorer]:
+    """The scorer of what a judge reads from its model, one of `scorers`, and the servers that it asks."""
+    task = "embedding" if reads == "rewards" else "generate"
+    with serve(SERVERS[settings.engine], getattr(settings, settings.engine), settings, folder, log, task) as pool:
+        yield scorers[reads](pool, token_ids)
+
+
+def one_reward(values: Sequence[float]) -> tuple[float, ...]:
+    """The reward of a sequence, of which a server gives these numbers."""
+    if len(values) != 1:
+        raise ValueError(f"{len(values)} numbers instead of one: this is no reward model with one label")
+    return (float(values[0]),)
+
+
+def likelihood(values: Sequence[float], ends: Sequence[float]) -> tuple[float, ...]:
+    """Mean of a continuation's log-probabilities, and that of any end after it, from those of each of its tokens."""
+    end = float(logsumexp(ends))
+    return fmean(values) if values else end, end
+
+
 def open_served(
     settings: ModelJudgeSettings, folder: Path, log: Path, reads: str, token_ids: Sequence[int]
-) -> Iterator[ServedScorer]:
+) -> AbstractContextManager[ServedScorer]:
     """The scorer of what a judge reads from its model, by SGLang."""
-    with serve(settings.sglang, settings, folder, log, "embedding" if reads == "rewards" else "generate") as pool:
-        yield SCORERS[reads](pool, token_ids)
+    return scorer_of(SCORERS, settings, folder, log, reads, token_ids)
 
 
 def served_rewards(pool: EndpointPool, token_ids: Sequence[int] = ()) -> ServedScorer:
@@ -76,10 +103,7 @@ def served_rewards(pool: EndpointPool, token_ids: Sequence[int] = ()) -> ServedS
 
 
 def _reward(reply: Any, _: Question) -> tuple[float, ...]:
-    values = reply["embedding"]
-    if len(values) != 1:
-        raise ValueError(f"{len(values)} numbers instead of one: this is no reward model with one label")
-    return (float(values[0]),)
+    return one_reward(reply["embedding"])
 
 
 def served_labels(pool: EndpointPool, label_ids: Sequence[int]) -> ServedScorer:
@@ -94,7 +118,7 @@ def served_likelihoods(pool: EndpointPool, end_ids: Sequence[int]) -> ServedScor
     If a continuation is empty, that of the end is used for the mean too.
     """
 
-    def likelihood(reply: Any, continuation: Continuation) -> tuple[float, ...]:
+    def read(reply: Any, continuation: Continuation) -> tuple[float, ...]:
         # The first entry is for the token before the continuation, whose own value the server leaves out.
         entries = reply["meta_info"]["input_token_logprobs"][1:]
         wanted = continuation.token_ids[continuation.start :]
@@ -102,13 +126,12 @@ def served_likelihoods(pool: EndpointPool, end_ids: Sequence[int]) -> ServedScor
         same = [found in (token_id, 0) for (_, found, *_), token_id in zip(entries, wanted, strict=False)]
         if len(entries) != len(wanted) or not all(same):
             raise ValueError("its log-probabilities are of other tokens than were asked for")
-        end = float(logsumexp(_next_of(reply, end_ids)))
-        return fmean(float(log_probability) for log_probability, *_ in entries) if entries else end, end
+        return likelihood([float(log_probability) for log_probability, *_ in entries], _next_of(reply, end_ids))
 
     def asked(continuation: Continuation) -> dict[str, Any]:
         return {"input_ids": list(continuation.token_ids), "logprob_start_len": continuation.start - 1}
 
-    return ServedScorer(pool, "/generate", _next_token(end_ids), likelihood, asked)
+    return ServedScorer(pool, "/generate", _next_token(end_ids), read, asked)
 
 
 SCORERS = {"rewards": served_rewards, "labels": served_labels, "likelihoods": served_likelihoods}
