@@ -75,7 +75,7 @@ def surface(estimates: pd.DataFrame) -> Figure:
                         ha="center",
                         va="center",
                         color="white" if abs(value) > 0.7 * limit else BLACK,
-                        fontsize=6 if len(words) > 1 else 7,
+                        fontsize=5 if len(words) > 1 else 7,
                         # Hatching would strike the words through.
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1} if np.isnan(value) else None,
                     )
