@@ -32,6 +32,7 @@ def some_answers():
     return SimpleNamespace(
         reward=torch.tensor([1.0, 0.0, 0.5, 0.2]),
         prompt=torch.zeros(4, dtype=torch.long),
+        behavior=torch.arange(4),
         seed=torch.tensor([0, 1, 0, 1]),
         draw=torch.arange(4),
         vectors=torch.eye(3)[[0, 0, 1, 2]],

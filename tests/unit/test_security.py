@@ -17,7 +17,7 @@ from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.fetch import fetch_model
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.samplers import build_sampler
-from adaptive_samplers.serving.server import server_arguments
+from adaptive_samplers.serving.kinds import SERVERS, Served
 from support import REPOSITORY
 from tiny_model import write_tiny_model
 
@@ -149,12 +149,17 @@ def test_code_in_a_model_folder_does_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_the_server_trusts_code_only_where_the_config_does(tiny_model_folder, trusted):
-    sizes = {"tensor_parallel": 2, "data_parallel": 3, "extra": ["--mem-fraction-static=0.8"]}
-    arguments = server_arguments(
-        tiny_model_folder, "mark", device="cuda", dtype="bfloat16", trust_remote_code=trusted, kind="generate", **sizes
-    )
+@pytest.mark.parametrize(
+    ("kind", "processor", "sizes"),
+    [
+        ("sglang", "--enable-custom-logit-processor", ("--tp-size", "--dp-size")),
+        ("vllm", "--logits-processors", ("--tensor-parallel-size", "--data-parallel-size")),
+    ],
+)
+def test_the_server_trusts_code_only_where_the_config_does(tiny_model_folder, trusted, kind, processor, sizes):
+    served = Served(tiny_model_folder, "mark", "cuda", "bfloat16", trusted, "generate", 2, 3, ["--last=0.8"])
+    arguments = SERVERS[kind].arguments(served)
     assert ("--trust-remote-code" in arguments) == trusted
-    assert arguments[-1] == "--mem-fraction-static=0.8" and "--enable-custom-logit-processor" in arguments
-    assert arguments[arguments.index("--tp-size") + 1] == "2" and arguments[arguments.index("--dp-size") + 1] == "3"
+    assert arguments[-1] == "--last=0.8" and processor in arguments
+    assert [arguments[arguments.index(size) + 1] for size in sizes] == ["2", "3"]
     assert "cpu" not in arguments
