@@ -42,8 +42,7 @@ def _group(t, probabilities, total, tail, points, counts):
         share = (before / total + (first - np.float64(t[i])) / span) / 2 * tail
         number = min(int(share), tail - 1)
         if number != group:
-            if i > begin:
-                _finish(t, begin, i, weight, probabilities, group, points, counts)
+            _finish(t, begin, i, weight, probabilities, group, points, counts)
             group, begin, weight = number, i, 0.0
         weight += probabilities[i]
         before += probabilities[i]

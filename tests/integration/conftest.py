@@ -66,3 +66,9 @@ def vllm_python() -> Path:
 def vllm_settings(vllm_python: Path) -> VLLM:
     """The config's `vllm` for it."""
     return VLLM(**SMOKE["generation"]["vllm"] | {"python": str(vllm_python), "concurrency": 32})
+
+
+@pytest.fixture(scope="module")
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server of a test module writes."""
+    return tmp_path_factory.mktemp("server") / "server.log"

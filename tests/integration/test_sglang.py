@@ -35,11 +35,6 @@ pytestmark = [pytest.mark.model, pytest.mark.sglang]
 
 
 @pytest.fixture(scope="module")
-def server_log(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("server") / "server.log"
-
-
-@pytest.fixture(scope="module")
 def pool(sglang_settings, model_folder, server_log):
     """One server with the embedded model, for all tests that leave it well."""
     with serve(SGLANG, sglang_settings, ON_CPU, model_folder, server_log) as pool:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -31,11 +30,6 @@ from tiny_judges import PROMPTS, judge_config, tiny_answers, write_judge
 from tiny_model import write_tiny_model
 
 pytestmark = [pytest.mark.model, pytest.mark.vllm]
-
-
-@pytest.fixture(scope="module")
-def server_log(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("server") / "server.log"
 
 
 @pytest.fixture(scope="module")

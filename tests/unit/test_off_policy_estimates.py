@@ -12,11 +12,9 @@ from adaptive_samplers.off_policy import RecordedDraws, log_prob_of_answers
 from adaptive_samplers.off_policy.estimates import (
     Estimates,
     LoggedAnswers,
-    baselines,
     disagree,
     estimate,
     log_mixture,
-    prompt_means,
     trusted,
     weigh,
 )
@@ -151,7 +149,7 @@ def test_what_answers_are_compared_with():
     rewards = generator.normal(size=(2, len(behaviors)))
     columns = np.array(behaviors * 2)
     answers = LoggedAnswers(np.repeat([0, 1], 6), columns[:, 0], columns[:, 1], rewards.ravel(), np.arange(12))
-    found = baselines(answers).reshape(2, 6)
+    found = answers.baselines.reshape(2, 6)
     for prompt in range(2):
         r = rewards[prompt]
         first = [(r[1] + r[2]) / 2, r[1], r[2], r[4], r[4], r[5]]  # what stands for the answers under seed 0
@@ -199,7 +197,7 @@ def test_prompts_are_in_order():
     answers = LoggedAnswers(np.array([0, 1]), *columns)
     with pytest.raises(ValueError, match="every prompt must keep an answer"):
         answers.only(np.array([True, False]))
-    assert prompt_means(answers).tolist() == [0, 0] and len(answers.only(np.array([True, True]))) == 2
+    assert answers.means.tolist() == [0, 0] and len(answers.only(np.array([True, True]))) == 2
 
 
 def test_draws_are_joined_and_selected():

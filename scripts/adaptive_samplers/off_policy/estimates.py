@@ -60,6 +60,28 @@ class LoggedAnswers:
         """Where the answers to each prompt begin, and the end, `[P + 1]`."""
         return np.append(np.flatnonzero(np.diff(self.prompts, prepend=-1)), len(self.prompts))
 
+    @cached_property
+    def means(self) -> np.ndarray:
+        """The mean reward of each prompt's answers, `[P]`."""
+        return np.add.reduceat(self.rewards, self.starts[:-1]) / np.diff(self.starts)
+
+    @cached_property
+    def baselines(self) -> np.ndarray:
+        """What each answer's reward is compared with, `[A]`: the mean reward of its prompt, of which the answer knows
+        nothing.
+
+        The same random numbers draw the answers of all behaviors under a seed. So in its baseline the rewards of its
+        own seed are replaced by the mean of the same behavior's under the prompt's other seeds. With the mean of all
+        answers, an answer would count against itself, and estimates would be drawn towards the mixture. Where a
+        behavior has no answer under another seed, its own is taken.
+        """
+        of_behavior = _sums_within(self.rewards, self.prompts, self.behaviors)
+        others = _sums_within(np.ones(len(self)), self.prompts, self.behaviors) - 1
+        elsewhere = np.divide(of_behavior - self.rewards, others, out=self.rewards.astype(float), where=others > 0)
+        replaced = _sums_within(elsewhere - self.rewards, self.prompts, self.seeds)
+        counts = np.diff(self.starts)
+        return np.repeat(self.means, counts) + replaced / np.repeat(counts, counts)
+
     def only(self, wanted: np.ndarray) -> "LoggedAnswers":
         """Some of the answers, by a mask. Raises ValueError if a prompt loses all of its answers."""
         if len(np.unique(self.prompts[wanted])) < len(np.unique(self.prompts)):
@@ -123,32 +145,10 @@ class Weighted(NamedTuple):
         return Weighted(*(column[..., prompts] for column in self))
 
 
-def prompt_means(answers: LoggedAnswers) -> np.ndarray:
-    """The mean reward of each prompt's answers, `[P]`."""
-    starts = answers.starts
-    return np.add.reduceat(answers.rewards, starts[:-1]) / np.diff(starts)
-
-
-def baselines(answers: LoggedAnswers) -> np.ndarray:
-    """What each answer's reward is compared with, `[A]`: the mean reward of its prompt, of which the answer knows
-    nothing.
-
-    The same random numbers draw the answers of all behaviors under a seed. So in its baseline the rewards of its own
-    seed are replaced by the mean of the same behavior's under the prompt's other seeds. With the mean of all answers,
-    an answer would count against itself, and estimates would be drawn towards the mixture. Where a behavior has no
-    answer under another seed, its own is taken.
-    """
-    of_behavior = _sums_within(answers.rewards, answers.prompts, answers.behaviors)
-    others = _sums_within(np.ones(len(answers)), answers.prompts, answers.behaviors) - 1
-    elsewhere = np.divide(of_behavior - answers.rewards, others, out=answers.rewards.astype(float), where=others > 0)
-    replaced = _sums_within(elsewhere - answers.rewards, answers.prompts, answers.seeds)
-    counts = np.diff(answers.starts)
-    return np.repeat(prompt_means(answers), counts) + replaced / np.repeat(counts, counts)
-
-
 def _sums_within(values: np.ndarray, prompts: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Of each value `[A]`, the sum of all that have its prompt and group."""
-    _, members = np.unique(np.stack([prompts, groups]), axis=1, return_inverse=True)
+    distinct, group = np.unique(groups, return_inverse=True)
+    _, members = np.unique(prompts * len(distinct) + group, return_inverse=True)
     return np.bincount(members, values)[members]
 
 
@@ -165,7 +165,7 @@ def weigh(answers: LoggedAnswers, log_probs: np.ndarray, mixture: np.ndarray) ->
     """
     starts = answers.starts
     counts = np.diff(starts)
-    added = answers.rewards - baselines(answers)
+    added = answers.rewards - answers.baselines
     parts = []
     block = max(1, _WEIGHTS_IN_MEMORY // max(1, len(answers)))
     for first in range(0, len(log_probs), block):
@@ -176,7 +176,7 @@ def weigh(answers: LoggedAnswers, log_probs: np.ndarray, mixture: np.ndarray) ->
         effective = np.divide(sums**2, squares, out=np.zeros_like(sums), where=squares > 0)
         peaks = np.maximum.reduceat(weights, starts[:-1], axis=1)
         parts.append((sums / counts, gains / counts, effective, peaks / counts))
-    return Weighted(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), prompt_means(answers))
+    return Weighted(*(np.concatenate(columns) for columns in zip(*parts, strict=True)), answers.means)
 
 
 class Estimates(NamedTuple):

@@ -204,7 +204,7 @@ def _log_prob_alike(sampler: Sampler, prepared: list[Prepared]) -> Tensor:
             found.append(_log_prob_at(logits, support.n, places))
         else:
             found.append(apply_to_all(sampler, support).log_probs.gather(1, places[:, None]).squeeze(1))
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
+    return torch.cat(found)
 
 
 def _sums_of_answers(steps: Tensor, starts: Tensor, horizons: Sequence[int | None]) -> Tensor:

@@ -20,7 +20,6 @@ from adaptive_samplers.off_policy.estimates import (
     interval,
     log_mixture,
     near_one,
-    prompt_means,
     trusted,
     weigh,
 )
@@ -144,7 +143,7 @@ def weigh_answers(
             (
                 [weigh(logged.answers, log_probs[:, :, at], mixture[:, at]) for at in range(len(horizons))],
                 leave_each_out(logged.answers, of_behaviors),
-                _own_means(logged.answers, len(behaviors)) - prompt_means(logged.answers),
+                _own_means(logged.answers, len(behaviors)) - logged.answers.means,
             )
         )
         split_of = dict(zip(mine["prompt_id"], mine["split"], strict=True))
@@ -244,7 +243,7 @@ def _compared(
         "gain": found.gain[0],
         "gain_low": found.gain_low[0],
         "gain_high": found.gain_high[0],
-        "own_gain": float(np.nanmean(own_gains)) if np.isfinite(own).any() else np.nan,
+        "own_gain": _mean_of_known(own_gains.T)[0],
         "error_low": low,
         "error_high": high,
         "effective": found.effective[0],

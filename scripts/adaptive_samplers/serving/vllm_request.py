@@ -258,8 +258,7 @@ def _step(key: str, step: Any, folders: dict[str, str]) -> dict[str, Any]:
         if ranges or setting is not None:
             takes = f"a map of {' and '.join(ranges)}" if ranges else "null"
             raise Refused(f"{key}: is {_shown(setting)}; {name} takes {takes}")
-        else:
-            setting = {}
+        setting = {}
     if set(setting) != set(ranges):
         takes = ", ".join(f"{parameter}: {numbers}" for parameter, numbers in ranges.items()) or "no parameters"
         raise Refused(f"{key}: has {', '.join(map(str, setting)) or 'no parameters'}; {name} takes {takes}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import is_stateful
 from adaptive_samplers.off_policy.draws import RecordedDraws, steps_of_answers
-from adaptive_samplers.off_policy.estimates import LoggedAnswers, log_mixture, prompt_means, weigh
+from adaptive_samplers.off_policy.estimates import LoggedAnswers, log_mixture, weigh
 from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
 from adaptive_samplers.off_policy.reading import Logged
 
@@ -204,9 +204,8 @@ def best_behavior(logged: Logged, distance_weight: float) -> int:
     UserError
         If all are stateful.
     """
-    usual = prompt_means(logged.answers)
     candidates = {
-        number: np.nanmean(own_values(logged, number, distance_weight) - usual)
+        number: np.nanmean(own_values(logged, number, distance_weight) - logged.answers.means)
         for number, pipeline in enumerate(logged.pipelines)
         if not is_stateful(pipeline)
     }

@@ -35,27 +35,19 @@ class ServerSettings(Section):
     concurrency: int = key("Requests in flight at once, over all endpoints.", default=128, ge=1, le=100000)
     request_timeout: float = key("Seconds that a request may take before it is sent again.", default=1800.0, **SECONDS)
     start_timeout: float = key("Seconds that a server may take to load the model.", default=1800.0, **SECONDS)
-    arguments: list[Text] = key("Further arguments of the server.", default=[])
+    arguments: list[Text] = key(
+        "Further arguments of the server, such as SGLang's `--mem-fraction-static=0.85` or vLLM's "
+        "`--gpu-memory-utilization=0.85`; model, address, key and parallel sizes follow from other keys.",
+        default=[],
+    )
 
 
 class SGLang(ServerSettings):
     """SGLang servers, for the engine `sglang` (docs/serving.md). Answers do not depend on any of it."""
 
-    arguments: list[Text] = key(
-        "Further arguments of SGLang's server, such as `--mem-fraction-static=0.85`; model, address, key and "
-        "parallel sizes follow from other keys.",
-        default=[],
-    )
-
 
 class VLLM(ServerSettings):
     """vLLM servers, for the engine `vllm` (docs/serving.md). Answers do not depend on any of it."""
-
-    arguments: list[Text] = key(
-        "Further arguments of vLLM's server, such as `--gpu-memory-utilization=0.85`; model, address, key and "
-        "parallel sizes follow from other keys.",
-        default=[],
-    )
 
 
 class TokensByKind(Section):

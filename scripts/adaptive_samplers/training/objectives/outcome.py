@@ -167,7 +167,7 @@ def advantages(
 
 def usual(values: Tensor, behavior: Tensor, seed: Tensor) -> Tensor:
     """The mean of the values of a prompt's answers as each answer is compared with it, `[A]`: that of
-    `off_policy.estimates.baselines`, which does not depend on the answer's own value."""
+    `LoggedAnswers.baselines`, which does not depend on the answer's own value."""
     same = (behavior[:, None] == behavior).to(values)
     others = same.sum(1) - 1
     elsewhere = torch.where(others > 0, (same @ values - values) / others.clamp(min=1), values)
