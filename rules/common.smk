@@ -35,7 +35,10 @@ from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.labels.judges.registry import JUDGES as JUDGE_KINDS
 from adaptive_samplers.labels.judges.registry import has_likelihood
 from adaptive_samplers.policies.sources import policy_source
-from adaptive_samplers.preferences.formats import file_name as preference_file
+from adaptive_samplers.preferences.formats import (
+    exported_files,
+    file_name as preference_file,
+)
 from adaptive_samplers.restarts import refuse_living_jobs, sign_in
 from adaptive_samplers.slurm import refuse_duplicates
 from adaptive_samplers.samplers import ARCHITECTURES as DECLARED

@@ -4,10 +4,10 @@
 PREFERENCE_TABLES = [
     f"results/{RUN}/preferences/{name}.parquet" for name in ("pairs", "answers")
 ]
-PREFERENCE_FILES = [
-    f"results/{RUN}/preferences/{preference_file(name)}"
-    for name in CONFIG.preferences.formats
-]
+PREFERENCE_FORMATS = exported_files(
+    CONFIG.preferences.formats, CONFIG.preferences.splits
+)
+PREFERENCE_FILES = [f"results/{RUN}/preferences/{name}" for name in PREFERENCE_FORMATS]
 # The judges that gave the scores, and the models of those that run here rather than behind an endpoint.
 SCORING_JUDGES = (
     JUDGES if CONFIG.labels.quality.combine == "mean" else {judge_name(JUDGE): JUDGE}
@@ -61,9 +61,7 @@ rule export_preferences:
     benchmark:
         benchmarks("export_preferences/{preference_file}")
     wildcard_constraints:
-        preference_file="|".join(
-            re.escape(Path(file).name) for file in PREFERENCE_FILES
-        ),
+        preference_file="|".join(map(re.escape, PREFERENCE_FORMATS)),
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -72,6 +70,8 @@ rule export_preferences:
         runtime=growing(30),
     params:
         **stage("export_preferences"),
+        format=lambda wildcards: PREFERENCE_FORMATS[wildcards.preference_file].format,
+        split=lambda wildcards: PREFERENCE_FORMATS[wildcards.preference_file].split,
     message:
         "Writing {wildcards.preference_file}"
     script:

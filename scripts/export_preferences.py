@@ -1,15 +1,12 @@
 """Write preference pairs, or labels of single answers, in one of the formats that trainers read."""
 
-from pathlib import Path
-
 from adaptive_samplers.preferences.formats import write_format
 from adaptive_samplers.stage import run_stage, say
 
 
 def main(snakemake):
-    rows = write_format(
-        Path(snakemake.output[0]).stem, snakemake.input.pairs, snakemake.input.answers, snakemake.output[0]
-    )
+    params, inputs = snakemake.params, snakemake.input
+    rows = write_format(params.format, inputs.pairs, inputs.answers, snakemake.output[0], params.split)
     say(f"{rows} rows")
 
 

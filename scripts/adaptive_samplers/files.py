@@ -8,10 +8,10 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from adaptive_samplers.errors import UserError
 
@@ -158,3 +158,14 @@ def json_line(value: Any) -> str:
     """`value` as a line of a JSON Lines file, without the characters that some readers take for the end of a line."""
     text = json.dumps(value, ensure_ascii=False)
     return LINE_SEPARATORS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def write_json_rows(rows: Iterable[Any], file: TextIO, as_list: bool) -> int:
+    """Write rows one by one, as JSON lines or as one JSON list with a line for each; how many there were."""
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        line = json_line(row)
+        file.write(("[\n" if count == 1 else ",\n") + line.removesuffix("\n") if as_list else line)
+    if as_list:
+        file.write("\n]\n" if count else "[\n\n]\n")
+    return count

@@ -1,8 +1,12 @@
 """Slices of prompts, samples of policies as a table and in the formats of others, and adapters merged into models."""
 
 import hashlib
+import importlib.util
 import json
+import re
 import sys
+from datetime import datetime
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -117,6 +121,25 @@ def test_json_lines_name_everything_once(formats):
     assert lines[6]["instruction"] == "user: u\n\nassistant: a\n\nuser: u"
 
 
+def read_as_halos_does(path: Path, split: str) -> dict[tuple[str, int], str]:
+    """What its get_sampled_data makes of a file: one JSON list, of which it takes one split."""
+    found = {}
+    for sample in json.loads(path.read_text(encoding="utf-8")):
+        assert sample["type"] == "sample" and sample["dataset"] in set(PROMPTS["dataset"])
+        assert all({"role", "content"} <= set(turn) for turn in sample["prompt"])
+        if sample["split"] == split:
+            found[sample["prompt_id"], sample["sample_id"]] = sample["output"]
+    return found
+
+
+def test_halos_reads_samples_by_its_two_splits(formats, tmp_path):
+    prompts = PROMPTS.assign(split=["train", "validation", "test", "train"])
+    write_formats(tmp_path / "samples.parquet", prompts, GENERATION, tmp_path / "split")
+    for split, ids in (("train", "ad"), ("test", "bc")):
+        expected = {key: text for key, text in TEXTS.items() if key[0] in ids}
+        assert read_as_halos_does(tmp_path / "split" / "halos.json", split) == expected
+
+
 def test_prompts_that_differ_by_their_system_message_alone_have_different_instructions():
     system = [{"role": "system", "content": words} for words in ("Be brief.", "Be long.")]
     question, other = ({"role": "user", "content": words} for words in ("Why?", "How?"))
@@ -149,18 +172,40 @@ def test_more_samples_than_files_may_be_open_at_once(formats, tmp_path, monkeypa
         assert (tmp_path / "one_by_one" / "alpaca_eval" / path.name).read_bytes() == path.read_bytes()
 
 
+def sample_logs(formats) -> dict[str, Path]:
+    """The files for lm-evaluation-harness by task."""
+    names = re.compile(r"samples_(\w+)_1970-01-01T00-00-00\.000000\.jsonl")
+    return {names.fullmatch(path.name)[1]: path for path in (formats / "lm_eval").iterdir()}
+
+
 def test_samples_of_tasks_are_laid_out_as_lm_evaluation_harness_logs_them(formats):
-    files = {path.name: path for path in (formats / "lm_eval").iterdir()}
-    assert set(files) == {"samples_poems.jsonl", "samples_facts_1.jsonl", "samples_facts.1.jsonl"}
-    first, second = map(json.loads, files["samples_facts_1.jsonl"].read_text(encoding="utf-8").splitlines())
+    files = sample_logs(formats)
+    assert len(files) == 3 and {"poems", "facts_1"} < set(files)
+    first, second = map(json.loads, files["facts_1"].read_text(encoding="utf-8").splitlines())
     assert (first["doc_id"], second["doc_id"]) == (0, 1)
     assert first["doc"]["prompt_id"] == "b" and first["target"] == '["Oslo", "Bergen"]' and second["target"] == ""
     assert first["resps"] == [["Oslo", "\u2028Rome"]] and first["filtered_resps"] == ["Oslo"]
     options = {"until": ["\n"], "max_gen_toks": 5, "do_sample": True, "sampling": [{"top_p": 0.9}]}
     assert first["arguments"] == {"gen_args_0": {"arg_0": PROMPTS["messages"][1], "arg_1": options}}
     assert first["target_hash"] == hashlib.sha256(b'["Oslo", "Bergen"]').hexdigest()
-    (regex,) = map(json.loads, files["samples_facts.1.jsonl"].read_text(encoding="utf-8").splitlines())
-    assert regex["target"] == "me"
+    (other,) = set(files) - {"poems", "facts_1"}
+    (regex,) = map(json.loads, files[other].read_text(encoding="utf-8").splitlines())
+    assert other.startswith("facts_1_") and regex["target"] == "me"
+
+
+def test_lm_evaluation_harness_finds_the_samples_of_each_task(formats):
+    if importlib.util.find_spec("lm_eval") is None:
+        pytest.skip("lm_eval is not installed: make test installs it (tests/readers.txt)")
+    from lm_eval.result_schema import SampleResult
+    from lm_eval.utils import get_file_datetime, get_file_task_name, get_sample_results_filenames, sanitize_task_name
+
+    files = get_sample_results_filenames([str(path) for path in (formats / "lm_eval").iterdir()])
+    assert {get_file_task_name(Path(file).name): Path(file) for file in files} == sample_logs(formats)
+    assert {sanitize_task_name(name) for name in PROMPTS["dataset"]} <= set(sample_logs(formats))
+    for file in files:
+        datetime.strptime(get_file_datetime(file), "%Y-%m-%dT%H-%M-%S.%f")
+        for line in Path(file).read_text(encoding="utf-8").splitlines():
+            assert set(SampleResult.__annotations__) == set(json.loads(line))
 
 
 def test_datasets_whose_names_make_one_file_name_have_files_of_their_own(candidates, tmp_path):
@@ -177,7 +222,7 @@ def test_formats_are_the_same_bytes_when_they_are_made_again(formats, tmp_path):
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (formats, tmp_path / "again")
     )
-    assert first == second and len(first) == 1 + 2 + 3
+    assert first == second and len(first) == 2 + 2 + 3
 
 
 def test_a_chain_of_steps_is_a_table_of_one_heuristic():

@@ -1,8 +1,11 @@
 """Every format through its reader: nothing lost, the same content back, and TRL trains on it."""
 
+import importlib.util
 import json
 import math
+import sys
 from dataclasses import replace
+from types import ModuleType
 
 import datasets
 import pandas as pd
@@ -15,7 +18,7 @@ from adaptive_samplers.preferences import (
     Outputs,
     PreferenceSettings,
     dataset_card,
-    file_name,
+    exported_files,
     make_preferences,
     write_format,
 )
@@ -43,10 +46,12 @@ def write_all(folder, chosen) -> dict[str, int]:
     candidates["text"] += " “ü”\n\u2028 | "
     outputs = Outputs(folder / "pairs.parquet", folder / "answers.parquet", folder / "dropped.jsonl")
     report = make_preferences(PROMPTS, HEURISTICS, quality, correctness, lambda: [candidates], {}, chosen, 7, outputs)
-    rows = {name: write_format(name, *outputs[:2], folder / file_name(name)) for name in FORMATS}
+    rows = dict.fromkeys(FORMATS, 0)
+    for file, (name, split) in exported_files(list(FORMATS), chosen.splits).items():
+        rows[name] += write_format(name, *outputs[:2], folder / file, split)
     engines = [{"engine": "transformers", "versions": {"torch": "9.9"}}, {"engine": "old", "versions": None}]
     origin = {"versions": {"adaptive_samplers": "0.1"}, "commit": "f00"}
-    files = [folder / file_name(name) for name in FORMATS] + list(outputs[:2])
+    files = [folder / file for file in exported_files(list(FORMATS), chosen.splits)] + list(outputs[:2])
     models = {"answered": MODEL, "judged": {**MODEL, "name": "judge-model"}}
     judges = [{"kind": "scalar", "name": "judge-model"}, {"kind": "endpoint", "name": "far", "model": "big"}]
     card = dataset_card(
@@ -70,7 +75,10 @@ def exported(request, tmp_path_factory):
 
 
 def loaded(folder, name, cache) -> list[dict]:
-    return datasets.load_dataset(str(folder), name, split="train", cache_dir=str(cache)).to_list()
+    """All rows, as `datasets` finds them by the card."""
+    splits = ("train", "test") if name == "simpo" else ("train",)
+    found = datasets.load_dataset(str(folder), name, split=list(splits), cache_dir=str(cache))
+    return [row for part in found for row in part.to_list()]
 
 
 def said(text: str) -> list[dict]:
@@ -85,9 +93,11 @@ def test_every_format_comes_back_whole(exported, tmp_path):
     singles = ("trl_unpaired", "halos_binary")
     expected = {name: len(labelled) if name in singles else len(pairs) for name in FORMATS}
     assert rows == expected == {name: len(table) for name, table in found.items()}
-    for name in (name for name in FORMATS if not FORMATS[name].is_list):
+    lines = dict.fromkeys((name for name in FORMATS if not FORMATS[name].is_list), 0)
+    for file, (name, _) in exported_files(list(lines), ("train", "validation")).items():
         # Python's splitlines ends a line at more characters than JSON Lines does.
-        assert len((folder / file_name(name)).read_text(encoding="utf-8").splitlines()) == rows[name]
+        lines[name] += len((folder / file).read_text(encoding="utf-8").splitlines())
+    assert lines == {name: rows[name] for name in lines}
     assert found["pairs"] == pairs
     assert found["trl_preference"] == [
         {
@@ -117,7 +127,8 @@ def test_the_tables_are_read_by_datasets(exported, tmp_path):
 
 def test_simpo_has_all_answers_that_met_with_their_scores(exported, tmp_path):
     folder, pairs, answers, _ = exported
-    for row, pair in zip(loaded(folder, "simpo", tmp_path), pairs, strict=True):
+    ordered = sorted(pairs, key=lambda pair: pair["split"] != "train")
+    for row, pair in zip(loaded(folder, "simpo", tmp_path), ordered, strict=True):
         met = {
             answer["text"]: answer["score"]
             for answer in answers
@@ -131,6 +142,34 @@ def test_simpo_has_all_answers_that_met_with_their_scores(exported, tmp_path):
         assert row["chosen"] == pair["prompt"] + said(pair["chosen"])
         assert row["rejected"] == pair["prompt"] + said(pair["rejected"])
         assert row["prompt"] == f"system: Be kind.\n\nuser: {pair['prompt'][1]['content']}"
+
+
+def test_simpos_own_loader_reads_its_two_splits(exported, tmp_path, monkeypatch):
+    package = importlib.util.find_spec("alignment")
+    if package is None:
+        pytest.skip("alignment-handbook is not installed: make test installs it (tests/readers.txt)")
+    # Its loader alone: other modules fetch a benchmark from the hub and need older packages.
+    stand_in = ModuleType("alignment")
+    stand_in.__path__ = list(package.submodule_search_locations)
+    monkeypatch.setitem(sys.modules, "alignment", stand_in)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    from alignment.data import get_datasets, is_openai_format
+
+    folder, pairs, *_ = exported
+    columns = ["messages", "chosen", "rejected", "prompt", "completion", "label"]
+    found = get_datasets({str(folder): 1.0}, ["train", "test"], ["simpo"], columns)
+    for split, splits in (("train", {"train"}), ("test", {"validation"})):
+        expected = [(row["prompt"], row["chosen"]) for row in pairs if row["split"] in splits]
+        rows = found[split].to_list()
+        assert expected and all(is_openai_format(row["chosen"]) for row in rows)
+        assert not any(is_openai_format(row["prompt"]) for row in rows), "the conversation is taken from `chosen`"
+        seen = sorted(json.dumps([row["chosen"][:-1], row["chosen"][-1]["content"]]) for row in rows)
+        assert seen == sorted(json.dumps(pair) for pair in expected)
+
+
+def test_one_split_of_prompts_is_one_file_for_simpo():
+    assert list(exported_files(["simpo", "pairs"], ["train"])) == ["simpo_train.jsonl", "pairs.jsonl"]
+    assert list(exported_files(["simpo"], ["test", "validation"])) == ["simpo_test.jsonl"]
 
 
 def test_halos_has_lists_of_feedback(exported):
@@ -161,9 +200,9 @@ def test_halos_has_lists_of_feedback(exported):
 
 def test_exports_are_the_same_bytes_again(exported, tmp_path):
     folder = exported[0]
-    for name in FORMATS:
-        write_format(name, folder / "pairs.parquet", folder / "answers.parquet", tmp_path / file_name(name))
-        assert (tmp_path / file_name(name)).read_bytes() == (folder / file_name(name)).read_bytes()
+    for file, (name, split) in exported_files(list(FORMATS), ("train", "test")).items():
+        write_format(name, folder / "pairs.parquet", folder / "answers.parquet", tmp_path / file, split)
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
 
 
 def test_no_labels_are_an_empty_file_that_is_still_its_format(exported, tmp_path):
@@ -183,7 +222,10 @@ def test_the_card_says_where_the_data_came_from(exported):
     front = yaml.safe_load(front)
     assert front["license"] == "cc-by-4.0" and front["size_categories"] == ["n<1K"]
     assert {entry["config_name"] for entry in front["configs"]} == set(FORMATS)
-    assert all((folder / entry["data_files"]).is_file() for entry in front["configs"])
+    files = {entry["config_name"]: entry["data_files"] for entry in front["configs"]}
+    parts = files.pop("simpo")
+    assert [part["split"] for part in parts] == ["train", "test"]
+    assert all((folder / name).is_file() for name in [*files.values(), *(part["path"] for part in parts)])
     for words in (
         f"{len(pairs)} preference pairs",
         "abc123",

@@ -1,4 +1,4 @@
-"""Samples of a policy in the formats of the tools that read them: JSON lines, AlpacaEval, lm-evaluation-harness.
+"""Samples of a policy as the tools that read them want them: JSON lines, HALOs, AlpacaEval, lm-evaluation-harness.
 
 All are written a row at a time from the `policy_samples` table, and are byte-identical whenever they are made again.
 """
@@ -15,12 +15,16 @@ from typing import Any, TextIO
 
 import pandas as pd
 
-from adaptive_samplers.files import atomic_output, json_line
+from adaptive_samplers.files import atomic_output, json_line, write_json_rows
 from adaptive_samplers.messages import written_out
+from adaptive_samplers.preferences.formats import trainer_split
 from adaptive_samplers.tables import read_batches
 
 Row = dict[str, Any]
 FILES_AT_A_TIME = 500  # open at once; systems allow a process about a thousand
+# lm-evaluation-harness finds a file's task between its first and its last "_", and takes what follows for the time of
+# the evaluation. It is always the same here, because the same samples are to give the same files.
+NO_TIME = "1970-01-01T00-00-00.000000"
 
 
 def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str, Any], folder: Path) -> None:
@@ -28,9 +32,10 @@ def write_formats(samples: Path, prompts: pd.DataFrame, generation: Mapping[str,
 
     - `samples.jsonl`: one line per sample, with `prompt_id`, `sample_id`, the `prompt` as a list of messages, the
       `instruction` as text and the `output`; `generator`, `dataset`, `split` and `type` are named as in HALOs.
+    - `halos.json`: the same as one list, with the splits that HALOs knows, `train` and `test`.
     - `alpaca_eval/sample_{sample_id}.json`: a list of `{instruction, output, generator, dataset}`, one answer to each
       prompt, which is what AlpacaEval takes for the outputs of one model.
-    - `lm_eval/samples_{dataset}.jsonl`: one line per prompt in the layout of lm-evaluation-harness's sample logs.
+    - `lm_eval/samples_{dataset}_{NO_TIME}.jsonl`: one line per prompt, as in lm-evaluation-harness's sample logs.
 
     Parameters
     ----------
@@ -63,22 +68,31 @@ def _rows(samples: Path) -> Iterator[Row]:
         yield from batch.to_pylist()
 
 
+def _sample_lines(samples: Path, asked: Mapping[str, Row]) -> Iterator[Row]:
+    for row in _rows(samples):
+        yield {
+            "prompt_id": row["prompt_id"],
+            "sample_id": row["sample_id"],
+            "prompt": json.loads(row["messages"]),
+            "instruction": asked[row["prompt_id"]]["instruction"],
+            "output": row["text"],
+            "generator": row["policy"],
+            "dataset": row["dataset"],
+            "split": asked[row["prompt_id"]]["split"],
+            "type": "sample",
+            "finish_reason": row["finish_reason"],
+        }
+
+
 def _write_json_lines(samples: Path, asked: Mapping[str, Row], _: Mapping[str, Any], path: Path) -> None:
     with open(path, "w", encoding="utf-8") as file:
-        for row in _rows(samples):
-            line = {
-                "prompt_id": row["prompt_id"],
-                "sample_id": row["sample_id"],
-                "prompt": json.loads(row["messages"]),
-                "instruction": asked[row["prompt_id"]]["instruction"],
-                "output": row["text"],
-                "generator": row["policy"],
-                "dataset": row["dataset"],
-                "split": asked[row["prompt_id"]]["split"],
-                "type": "sample",
-                "finish_reason": row["finish_reason"],
-            }
-            file.write(json_line(line))
+        write_json_rows(_sample_lines(samples, asked), file, as_list=False)
+
+
+def _write_halos(samples: Path, asked: Mapping[str, Row], _: Mapping[str, Any], path: Path) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        lines = ({**line, "split": trainer_split(line["split"])} for line in _sample_lines(samples, asked))
+        write_json_rows(lines, file, as_list=True)
 
 
 def _write_alpaca_eval(samples: Path, asked: Mapping[str, Row], _: Mapping[str, Any], folder: Path) -> None:
@@ -128,12 +142,15 @@ def _write_lm_eval(samples: Path, asked: Mapping[str, Row], generation: Mapping[
 
 
 def _task_file(folder: Path, task: str) -> Path:
-    path = folder / f"samples_{re.sub(r'[^A-Za-z0-9._-]', '_', task)}.jsonl"
-    if path.exists():
+    name = re.sub(r"\W", "_", task)
+    if _sample_log(folder, name).exists():
         # Two datasets whose names differ only in other characters.
-        digest = hashlib.sha256(task.encode()).hexdigest()[:8]
-        path = path.with_name(f"{path.stem}_{digest}.jsonl")
-    return path
+        name = f"{name}_{hashlib.sha256(task.encode()).hexdigest()[:8]}"
+    return _sample_log(folder, name)
+
+
+def _sample_log(folder: Path, task: str) -> Path:
+    return folder / f"samples_{task}_{NO_TIME}.jsonl"
 
 
 def _lm_eval_line(number: int, prompt: Row, answers: list[Row], generation: Mapping[str, Any]) -> Row:
@@ -170,7 +187,12 @@ def _lm_eval_line(number: int, prompt: Row, answers: list[Row], generation: Mapp
 
 
 # The writer of each format, by its file or folder.
-FORMATS = {"samples.jsonl": _write_json_lines, "alpaca_eval": _write_alpaca_eval, "lm_eval": _write_lm_eval}
+FORMATS = {
+    "samples.jsonl": _write_json_lines,
+    "halos.json": _write_halos,
+    "alpaca_eval": _write_alpaca_eval,
+    "lm_eval": _write_lm_eval,
+}
 
 
 def _sha256(text: str) -> str:

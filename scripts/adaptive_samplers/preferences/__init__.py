@@ -15,7 +15,7 @@ _HOMES = {
     "dataset": ("PAIR_COLUMNS", "Outputs", "make_preferences", "preference_pairs"),
     "decontamination": ("contaminated_prompts", "evaluation_texts", "split_texts"),
     "feedback": ("binary_labels",),
-    "formats": ("FORMATS", "file_name", "write_format"),
+    "formats": ("FORMATS", "exported_files", "file_name", "write_format"),
     "pair_selection": ("PAIRINGS", "pair_answers"),
     "rejection": ("accepted",),
     "settings": ("PreferenceSettings",),

@@ -13,7 +13,7 @@ import yaml
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.preferences.answers import REASONS
 from adaptive_samplers.preferences.dataset import CONTAMINATED, NO_PAIR
-from adaptive_samplers.preferences.formats import FORMATS, file_name
+from adaptive_samplers.preferences.formats import FORMATS, exported_files
 from adaptive_samplers.preferences.settings import PreferenceSettings
 
 TABLES = ("pairs.parquet", "answers.parquet")  # not named in the card: `datasets` reads one kind of file from a folder
@@ -55,7 +55,7 @@ def dataset_card(
         f"{report['pairs']} preference pairs and {sum(report['labels'].values())} labels of single answers, made of "
         "answers that a language model gave under several sampling pipelines and seeds, and of a judge's scores. Every "
         "row can be traced: prompts and pipelines have ids that are hashes of their content.",
-        *_load(files),
+        *_load(files, settings),
         *_prompts(prompts, settings, report),
         *_sampling(heuristics, seeds, models, engines),
         *_judge(judges, report, settings),
@@ -65,28 +65,44 @@ def dataset_card(
         *_files(files),
         *_code(provenance),
     ]
-    return f"---\n{_front_matter(title, license_id, report, files)}---\n\n" + "\n\n".join(parts) + "\n"
+    return f"---\n{_front_matter(title, license_id, report, files, settings)}---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _front_matter(title: str, license_id: str | None, report: Mapping[str, Any], files: Sequence[Path]) -> str:
-    names = {path.name for path in files}
-    data = {name: file_name(name) for name in FORMATS if file_name(name) in names}
+def _front_matter(
+    title: str, license_id: str | None, report: Mapping[str, Any], files: Sequence[Path], settings: PreferenceSettings
+) -> str:
+    data = _files_by_format(files, settings)
     rows = report["pairs"]
     front = {
         "pretty_name": f"{title}: preferences",
         **({"license": license_id} if license_id else {}),
         "tags": ["preferences", "dpo", "kto", "synthetic"],
         "size_categories": [next((name for most, name in _SIZES if rows < most), _LARGEST)],
-        "configs": [{"config_name": name, "data_files": file} for name, file in data.items()],
+        "configs": [{"config_name": name, "data_files": _data_files(found)} for name, found in data.items()],
     }
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
 
 
-def _load(files: Sequence[Path]) -> list[str]:
+def _files_by_format(files: Sequence[Path], settings: PreferenceSettings) -> dict[str, dict[str, str | None]]:
+    """For each exported format, its files, and the trainer's split that each holds, None for all rows."""
     names = {path.name for path in files}
-    rows = [(f"`{file_name(name)}`", FORMATS[name].reader, f"`{name}`") for name in FORMATS if file_name(name) in names]
-    rows += [(f"`{file}`", "the table behind the other files", "") for file in TABLES if file in names]
-    example = next(name for name in FORMATS if file_name(name) in names)
+    found: dict[str, dict[str, str | None]] = {}
+    for file, (name, split) in exported_files(list(FORMATS), settings.splits).items():
+        if file in names:
+            found.setdefault(name, {})[file] = split
+    return found
+
+
+def _data_files(found: Mapping[str, str | None]) -> str | list[dict[str, str]]:
+    splits = [{"split": split, "path": file} for file, split in found.items() if split is not None]
+    return splits or next(iter(found))
+
+
+def _load(files: Sequence[Path], settings: PreferenceSettings) -> list[str]:
+    data = _files_by_format(files, settings)
+    rows = [(f"`{file}`", FORMATS[name].reader, f"`{name}`") for name, found in data.items() for file in found]
+    rows += [(f"`{path.name}`", "the table behind the other files", "") for path in files if path.name in TABLES]
+    example = next(iter(data))
     return [
         "## Load",
         "```python\nfrom datasets import load_dataset\n\n"

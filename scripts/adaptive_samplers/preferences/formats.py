@@ -1,11 +1,11 @@
 """Files that trainers read, written from the tables of pairs and answers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adaptive_samplers.files import atomic_output, json_line
+from adaptive_samplers.files import atomic_output, write_json_rows
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.messages import written_out
 
@@ -80,7 +80,7 @@ def _halos_pairwise(pairs: Path, _: Path) -> Iterator[Row]:
             **{f"reward_{name}": row[f"score_{side}"] for name, side in zip("AB", sides, strict=True)},
             "reward_difference": abs(row["margin"]),
             "type": "pairwise_feedback",
-            "split": _halos_split(row["split"]),
+            "split": trainer_split(row["split"]),
         }
 
 
@@ -93,53 +93,74 @@ def _halos_binary(_: Path, answers: Path) -> Iterator[Row]:
             "label": int(row["label"]),
             "reward": row["score"],
             "type": "binary_feedback",
-            "split": _halos_split(row["split"]),
+            "split": trainer_split(row["split"]),
         }
 
 
-def _halos_split(split: str) -> str:
-    """HALOs knows two splits, and evaluates on everything that is not `train`."""
+def trainer_split(split: str) -> str:
+    """What SimPO and HALOs call a split: they know two, and evaluate on what is not `train`."""
     return "train" if split == "train" else "test"
 
 
 class Format(NamedTuple):
-    """Its rows, from the tables of pairs and answers; its readers; whether it is one JSON list, not JSON lines."""
+    """Its rows, from the tables of pairs and answers, and its readers.
+
+    `is_list`: one JSON list, not JSON lines. `by_split`: its readers take the trainer's splits from two files.
+    """
 
     rows: Callable[[Path, Path], Iterator[Row]]
     reader: str
     is_list: bool = False
+    by_split: bool = False
 
 
 FORMATS = {
     "pairs": Format(_plain, "anything that reads JSON lines"),
     "trl_preference": Format(_trl_preference, "TRL's DPOTrainer and RewardTrainer"),
     "trl_unpaired": Format(_trl_unpaired, "TRL's KTOTrainer"),
-    "simpo": Format(_simpo, "SimPO's training script"),
+    "simpo": Format(_simpo, "SimPO's training script", by_split=True),
     "halos_pairwise": Format(_halos_pairwise, "HALOs, as feedback", is_list=True),
     "halos_binary": Format(_halos_binary, "HALOs, as feedback", is_list=True),
 }
 
 
 def file_name(name: str) -> str:
-    """The file of a format: JSON lines, or one JSON list."""
+    """The file with all rows of a format: JSON lines, or one JSON list."""
     return f"{name}.{'json' if FORMATS[name].is_list else 'jsonl'}"
 
 
-def write_format(name: str, pairs: Path | str, answers: Path | str, output: Path | str) -> int:
+class FormatFile(NamedTuple):
+    """What a file holds: the rows of a format, of one of a trainer's splits or, if None, of all."""
+
+    format: str
+    split: str | None
+
+
+def exported_files(names: Sequence[str], splits: Sequence[str]) -> dict[str, FormatFile]:
+    """The files in which prompts of `splits` are exported in these formats, by name."""
+    files = {}
+    for name in names:
+        if FORMATS[name].by_split:
+            parts = {trainer_split(split) for split in splits}
+            files |= {f"{name}_{part}.jsonl": FormatFile(name, part) for part in sorted(parts, reverse=True)}
+        else:
+            files[file_name(name)] = FormatFile(name, None)
+    return files
+
+
+def write_format(
+    name: str, pairs: Path | str, answers: Path | str, output: Path | str, split: str | None = None
+) -> int:
     """Write one of `FORMATS` from the tables `preference_pairs` and `preference_answers`; how many rows it has.
 
-    The tables must be in the order of prompts, as `make_preferences` writes them; they are read in parts.
+    The tables must be in the order of prompts, as `make_preferences` writes them; they are read in parts. With a
+    `split`, `train` or `test`, only the rows whose `trainer_split` it is are written.
     """
     chosen = FORMATS[name]
-    before, between, after = ("[\n", ",\n", "\n]\n") if chosen.is_list else ("", "\n", "\n")
-    count = 0
+    rows = chosen.rows(Path(pairs), Path(answers))
+    wanted = (row for row in rows if split is None or trainer_split(row["split"]) == split)
     with atomic_output(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(before)
-        for row in chosen.rows(Path(pairs), Path(answers)):
-            file.write((between if count else "") + json_line(row).removesuffix("\n"))
-            count += 1
-        file.write(after if count or chosen.is_list else "")
-    return count
+        return write_json_rows(wanted, file, chosen.is_list)
 
 
 def _labelled(answers: Path) -> Iterator[Row]:
