@@ -27,7 +27,7 @@ from vllm.v1.worker.gpu.states import RequestState
 from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch
 
 from adaptive_samplers.serving import vllm_processor
-from adaptive_samplers.serving.vllm_request import FIELD
+from adaptive_samplers.serving.request import FIELD
 from vllm_rows import ENDS, LONGEST, VOCABULARY, Asked, decode, play_new_runner, play_old_runner
 
 NAME = f"{vllm_processor.__name__}:PipelineProcessor"

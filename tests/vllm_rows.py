@@ -19,7 +19,7 @@ from torch import Tensor
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.heuristics import configured_pipeline
-from adaptive_samplers.serving.vllm_request import FIELD
+from adaptive_samplers.serving.request import FIELD
 
 VOCABULARY, ENDS, LONGEST = 120, [7, 9], 12
 

@@ -25,7 +25,7 @@ from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.serving.kinds import SGLANG
 from adaptive_samplers.serving.pool import EndpointPool
-from adaptive_samplers.serving.processor import FIELD
+from adaptive_samplers.serving.request import FIELD
 from adaptive_samplers.serving.server import ENDPOINT_KEY_VARIABLE
 from adaptive_samplers.serving.service import serve
 from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests, questions
@@ -78,7 +78,7 @@ def test_a_failing_processor_names_its_row_and_leaves_the_others_alone(engine, p
     payloads = list(Payloads(asked, model.end_token_ids))
     bad = {
         2: {"processors": '[{"name": "no_such_heuristic", "params": {}}]'},
-        5: {"sampler_hashes": {str(tmp_path / "gone"): "0" * 64}},
+        5: {"processors": [{"learned": str(tmp_path / "gone")}]},
         7: {"sample_seed": "text"},
     }
     for row, change in bad.items():

@@ -24,7 +24,7 @@ from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.heuristics import configured_pipeline
 from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.serving.processor import request_parameters
-from adaptive_samplers.serving.vllm_request import FIELD, FOLDERS_VARIABLE
+from adaptive_samplers.serving.request import FIELD, FOLDERS_VARIABLE
 from served_requests import CHAINS, answers, distance_to_boundary, make_requests
 from support import REPOSITORY
 

@@ -10,9 +10,16 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogit
 
 from adaptive_samplers.heuristics import configured_pipeline
 from adaptive_samplers.randomness import uniforms
-from adaptive_samplers.serving.processor import FIELD, PipelineProcessor, request_parameters, serialized
+from adaptive_samplers.serving.processor import PipelineProcessor, request_parameters, serialized
+from adaptive_samplers.serving.request import FIELD, FOLDERS_VARIABLE
 
 VOCABULARY, END = 300, [7, 9]
+
+
+@pytest.fixture(autouse=True)
+def all_folders(monkeypatch):
+    """As servers have it that jobs start."""
+    monkeypatch.setenv(FOLDERS_VARIABLE, "/")
 
 
 class Request(SimpleNamespace):
@@ -20,8 +27,9 @@ class Request(SimpleNamespace):
 
 
 def asked(chain, seed=1, max_new_tokens=20, stop=(), hashes=None) -> tuple[Request, dict]:
-    tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: " ".join(map(str, ids)))
-    request = Request(output_ids=[], customized_info=None, tokenizer=tokenizer)
+    tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: " ".join(map(str, ids)), eos_token_id=END[1])
+    request = Request(output_ids=[], customized_info=None, tokenizer=tokenizer, eos_token_ids={END[0]})
+    request.sampling_params = SimpleNamespace(max_new_tokens=max_new_tokens + 1, stop_token_ids=set(END))
     parameters = request_parameters(configured_pipeline(chain), seed, max_new_tokens, stop, END, hashes or {})
     # SGLang hands out a weak reference.
     return request, {**json.loads(json.dumps(parameters)), "__req__": weakref.proxy(request)}
@@ -107,14 +115,17 @@ def test_a_step_that_is_made_again_is_the_same():
 
 
 def test_the_longest_answer_and_stop_strings_end_with_an_end_token():
-    short, stopped, plain = (
-        asked([{"temperature": 1.0}], max_new_tokens=2),
-        asked([{"temperature": 1.0}], seed=2),
-        asked([{"temperature": 1.0}], seed=3),
-    )
-    steps([short, stopped, plain], 1)
-    stopped[1]["stop"] = [str(stopped[0].output_ids[0])]
-    steps([short, stopped, plain], 2, start=1)
+    def requests(**changes):
+        return (
+            asked([{"temperature": 1.0}], max_new_tokens=2),
+            asked([{"temperature": 1.0}], seed=2, **changes),
+            asked([{"temperature": 1.0}], seed=3),
+        )
+
+    first = requests()
+    steps(first, 1)
+    short, stopped, plain = requests(stop=[str(first[1][0].output_ids[0])])
+    steps([short, stopped, plain], 3)
     assert short[0].output_ids[2] == END[0] and short[0].customized_info[FIELD][2][0] is None
     assert stopped[0].output_ids[1] == END[0] and len(stopped[0].customized_info[FIELD][1]) == 2
     assert not set(plain[0].output_ids) & set(END)
@@ -123,10 +134,12 @@ def test_the_longest_answer_and_stop_strings_end_with_an_end_token():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"processors": "[]]"}, "JSONDecodeError"),
-        ({"processors": '[{"name": "x", "params": {}}]'}, "unknown processor 'x'"),
-        ({"max_new_tokens": None}, "TypeError"),
-        ({"sampler_hashes": {"/nowhere/at/all": "0"}}, "/nowhere/at/all"),
+        ({"processors": "[]]"}, "adaptive_samplers.processors: is text but not JSON"),
+        ({"processors": '[{"name": "x", "params": {}}]'}, 'the heuristic "x" is not known'),
+        ({"processors": [{"learned": "/nowhere/at/all"}]}, "has no config.json; name the folder of a saved sampler"),
+        ({"max_new_tokens": None}, "adaptive_samplers.max_new_tokens: is null; allowed: a whole number"),
+        ({"sampler_hashes": {"/nowhere/at/all": "0" * 64}}, "/nowhere/at/all is not among the processors"),
+        ({"top_p": 0.9}, "adaptive_samplers.top_p: is not known"),
     ],
 )
 def test_a_failure_is_recorded_and_ends_its_request_alone(change, words):
@@ -140,6 +153,26 @@ def test_a_failure_is_recorded_and_ends_its_request_alone(change, words):
     for row in (0, 2):
         assert requests[row][0].output_ids == well[row][0].output_ids
         assert len(requests[row][0].customized_info[FIELD]) == 1
+
+
+def test_a_request_that_says_how_to_draw_and_no_more_has_the_rest_from_sglang():
+    said, full = asked([{"top_k": 5}], seed=11, max_new_tokens=3), asked([{"top_k": 5}], seed=11, max_new_tokens=3)
+    parameters = {"processors": [{"top_k": 5}], "__req__": said[1]["__req__"]}
+    said[0].sampling_params = SimpleNamespace(max_new_tokens=3, stop_token_ids=None, sampling_seed=11)
+    steps([(said[0], parameters)], 3)
+    steps([full], 3)
+    assert said[0].output_ids == full[0].output_ids and set(said[0].output_ids).isdisjoint(END)
+    penalized = asked([{"top_k": 5}])
+    penalized[0].sampling_params.frequency_penalty = 0.5
+    steps([penalized], 1)
+    assert "frequency_penalty: 0.5 with adaptive_samplers" in penalized[0].customized_info[FIELD][0]["error"]
+
+
+def test_samplers_are_read_from_allowed_folders_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDERS_VARIABLE, str(tmp_path / "allowed"))
+    request = asked([{"learned": str(tmp_path / "other")}])
+    steps([request], 1)
+    assert "is in none of the allowed folders" in request[0].customized_info[FIELD][0]["error"]
 
 
 def test_a_sampler_that_was_trained_again_is_read_again(tmp_path):

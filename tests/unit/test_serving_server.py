@@ -16,6 +16,7 @@ from adaptive_samplers.serving import __main__ as main_module
 from adaptive_samplers.serving import launch
 from adaptive_samplers.serving.gate import Gate
 from adaptive_samplers.serving.kinds import SERVERS, SGLANG, VLLM, Served
+from adaptive_samplers.serving.request import FOLDERS_VARIABLE
 from adaptive_samplers.serving.server import (
     ENDPOINT_KEY_VARIABLE,
     OwnServer,
@@ -24,7 +25,6 @@ from adaptive_samplers.serving.server import (
     mark_of,
     server_environment,
 )
-from adaptive_samplers.serving.vllm_request import FOLDERS_VARIABLE
 from support import processes_with, wait_until
 
 # What SGLang, uvicorn and vLLM have that the launcher uses; the model loads until there is a file `go`.
@@ -289,6 +289,8 @@ def test_settings_of_vllm_that_users_have_made_hold(monkeypatch):
     monkeypatch.setenv(FOLDERS_VARIABLE, "/samplers")
     environment = server_environment(VLLM, "cpu")
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7" and environment[FOLDERS_VARIABLE] == "/samplers"
+    monkeypatch.delenv(FOLDERS_VARIABLE)
+    assert {server_environment(kind, "cpu")[FOLDERS_VARIABLE] for kind in SERVERS.values()} == {"/"}
     assert environment["VLLM_NO_USAGE_STATS"] == environment["HF_HUB_OFFLINE"] == "1"
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE")
     assert "VLLM_CPU_KVCACHE_SPACE" not in server_environment(VLLM, "cuda")

@@ -15,10 +15,11 @@ from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import HEURISTICS, configured_pipeline
 from adaptive_samplers.randomness import uniforms
 from adaptive_samplers.samplers import build_sampler
-from adaptive_samplers.serving import vllm_processor, vllm_request
+from adaptive_samplers.serving import request, vllm_processor
 from adaptive_samplers.serving.processor import request_parameters
+from adaptive_samplers.serving.request import FIELD, FOLDERS_VARIABLE, Refused
 from adaptive_samplers.serving.vllm_processor import Answers, NewRunner, OldRunner, validate
-from adaptive_samplers.serving.vllm_request import FIELD, FOLDERS_VARIABLE, Refused, read_request
+from adaptive_samplers.serving.vllm_request import read_request
 from vllm_rows import (
     ENDS,
     LONGEST,
@@ -299,7 +300,7 @@ def test_a_sampler_of_the_hub_is_fetched_only_if_the_operator_names_it(sampler, 
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.setenv(FOLDERS_VARIABLE, "/samplers:owner/name@0f3c")
-    vllm_request._from_hub.cache_clear()
+    request._from_hub.cache_clear()
     for name in ("owner/name", "owner/name@main", "owner/other@0f3c", "owner/name@0f3c/.."):
         with pytest.raises(Refused):
             validate(asking({"processors": [{"learned": name}]}), None)

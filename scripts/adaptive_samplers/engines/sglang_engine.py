@@ -8,7 +8,8 @@ from adaptive_samplers.engines import served_engine
 from adaptive_samplers.engines.base import Completion, Request
 from adaptive_samplers.engines.served_engine import ServedEngine
 from adaptive_samplers.serving.pool import Reply
-from adaptive_samplers.serving.processor import FIELD, serialized
+from adaptive_samplers.serving.processor import serialized
+from adaptive_samplers.serving.request import FIELD
 
 
 class SGLangEngine(ServedEngine):

@@ -12,8 +12,8 @@ from adaptive_samplers.engines import served_engine
 from adaptive_samplers.engines.base import Completion, Request
 from adaptive_samplers.engines.served_engine import ServedEngine
 from adaptive_samplers.serving.pool import Reply
+from adaptive_samplers.serving.request import FIELD
 from adaptive_samplers.serving.vllm_replies import logprobs_of, single_choice
-from adaptive_samplers.serving.vllm_request import FIELD
 
 
 class VLLMEngine(ServedEngine):

@@ -15,6 +15,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.device import choose_device
 from adaptive_samplers.serving import launch
 from adaptive_samplers.serving.kinds import SERVERS, Served
+from adaptive_samplers.serving.request import FOLDERS_VARIABLE
 from adaptive_samplers.serving.server import (
     ENDPOINT_KEY_VARIABLE,
     LOOPBACK,
@@ -22,7 +23,6 @@ from adaptive_samplers.serving.server import (
     mark_of,
     server_environment,
 )
-from adaptive_samplers.serving.vllm_request import FOLDERS_VARIABLE
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         "--samplers",
         action="append",
         type=Path,
-        help="a folder from below which requests may name learned samplers, with the engine vllm; all if not given",
+        help="a folder from below which requests may name learned samplers, all if not given",
     )
     # argparse takes what follows `--` for a second positional argument only right after the first one.
     given = sys.argv[1:]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
-from adaptive_samplers.serving.vllm_request import FOLDERS_VARIABLE
 
 # By which vLLM finds our processor, in the server: it imports it.
 VLLM_PROCESSOR = "adaptive_samplers.serving.vllm_processor:PipelineProcessor"
@@ -140,11 +139,10 @@ def _vllm_arguments(served: Served) -> list[str]:
 def _vllm_environment(device: str) -> dict[str, str]:
     # For the context length above: the model's output at a position beyond its last is never read.
     environment = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1", "VLLM_NO_USAGE_STATS": "1"}
-    # All folders: only who has the key can name a sampler.
-    defaults = {FOLDERS_VARIABLE: os.sep}
+    defaults = {}
     if device == "cpu":
         # By default, its cache takes half of the memory, not so many GiB, and its threads are pinned to cores.
-        defaults |= {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+        defaults = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
         # Compiling how the rank of a token is counted takes longer than a job saves by it.
         defaults["TORCH_COMPILE_DISABLE"] = "1"
     return environment | {name: os.environ.get(name, value) for name, value in defaults.items()}

@@ -21,6 +21,7 @@ from adaptive_samplers.errors import UserError
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.serving.kinds import Probe, ServerKind, Task
 from adaptive_samplers.serving.launch import KEY_VARIABLE
+from adaptive_samplers.serving.request import FOLDERS_VARIABLE
 from adaptive_samplers.stage import say
 
 LOOPBACK = "127.0.0.1"
@@ -41,6 +42,8 @@ def server_environment(kind: ServerKind, device: str) -> dict[str, str]:
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
     environment["HF_HUB_OFFLINE"] = "1"
+    # All folders: only who has the key can name a sampler.
+    environment.setdefault(FOLDERS_VARIABLE, os.sep)
     # A server checks its own readiness over HTTP, with its key: a proxy is for outside addresses.
     for name in ("no_proxy", "NO_PROXY"):
         environment[name] = ",".join(filter(None, [os.environ.get(name), LOOPBACK, "localhost"]))

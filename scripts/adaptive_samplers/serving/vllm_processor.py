@@ -28,7 +28,8 @@ from torch import Tensor
 from adaptive_samplers.engines.drawing import Draws
 from adaptive_samplers.heuristics import State, initial_state, is_stateful
 from adaptive_samplers.serving.next_tokens import check_samplers, is_complete, next_tokens, parsed
-from adaptive_samplers.serving.vllm_request import FIELD, Refused, check_loads, last_token, read_request
+from adaptive_samplers.serving.request import FIELD, Refused, check_loads
+from adaptive_samplers.serving.vllm_request import last_token, read_request
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
