@@ -1,4 +1,4 @@
-"""The baseline of the SGLang rows: a processor that returns its input, so that SGLang's own sampling draws."""
+"""The baselines of the serving rows: processors that return their input, so that the server's own sampling draws."""
 
 
 class IdentityProcessor:
@@ -6,3 +6,27 @@ class IdentityProcessor:
 
     def __call__(self, logits, custom_param_list=None):
         return logits
+
+
+def __getattr__(name):
+    """vLLM's, whose base class is only there in its server."""
+    if name != "VLLMIdentityProcessor":
+        raise AttributeError(name)
+    from vllm.v1.sample.logits_processor import LogitsProcessor
+
+    class VLLMIdentityProcessor(LogitsProcessor):
+        """Called by vLLM's first model runner with the logits of all requests."""
+
+        def __init__(self, vllm_config, device, is_pin_memory):
+            pass
+
+        def is_argmax_invariant(self):
+            return False
+
+        def update_state(self, batch_update):
+            pass
+
+        def apply(self, logits):
+            return logits
+
+    return VLLMIdentityProcessor

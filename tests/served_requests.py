@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from adaptive_samplers.heuristics import apply_on_support, configured_pipeline, 
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.randomness import sample_seed
+from adaptive_samplers.samplers import build_sampler
 from support import REPOSITORY
 
 ON_CPU = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, BaseModelSettings)
@@ -30,9 +33,9 @@ CHAINS = [
 
 
 def questions(count: int) -> list[str]:
-    """The first prompts of the demo."""
+    """Prompts of the demo, of all kinds."""
     lines = (REPOSITORY / "resources" / "prompts.jsonl").read_text().splitlines()
-    return [json.loads(line)["prompt"] for line in lines[:count]]
+    return [json.loads(line)["prompt"] for line in lines[:: len(lines) // count][:count]]
 
 
 def make_requests(
@@ -51,6 +54,15 @@ def make_requests(
         for chain in chains
         for seed in seeds
     ]
+
+
+def parity_requests(tokenizer: ChatTokenizer, folder: Path) -> list[Request]:
+    """506 requests that engines must answer alike: nine heuristics, mirostat and a network, some with stop strings."""
+    sampler = folder / "SamplingNetwork" / "a0_b1_c0_top2"
+    build_sampler("SamplingNetwork", {}, seed=3).save_pretrained(sampler)
+    chains = [*CHAINS, [{"top_n_sigma": 1.0}], [{"learned": str(sampler)}]]
+    asked = make_requests(tokenizer, chains, prompts=23, seeds=(0, 1))
+    return [replace(one, stop=(".", " the")) if i % 4 == 0 else one for i, one in enumerate(asked)]
 
 
 def answers(engine: Engine, asked: Sequence[Request]) -> list[Completion]:

@@ -15,20 +15,20 @@ import pandas as pd
 import psutil
 import pytest
 import requests
-import torch
 
 from adaptive_samplers.engines import Request
 from adaptive_samplers.engines.sglang_engine import Payloads, SGLangEngine
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.heuristics import configured_pipeline
 from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
-from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.serving.kinds import SGLANG
 from adaptive_samplers.serving.pool import EndpointPool
+from adaptive_samplers.serving.processor import serialized
 from adaptive_samplers.serving.request import FIELD
 from adaptive_samplers.serving.server import ENDPOINT_KEY_VARIABLE
 from adaptive_samplers.serving.service import serve
-from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests, questions
+from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests, parity_requests, questions
 from support import REPOSITORY
 
 pytestmark = [pytest.mark.model, pytest.mark.sglang]
@@ -47,11 +47,7 @@ def engine(pool, model):
 
 
 def test_the_same_answers_as_in_process(engine, pool, model, tmp_path):
-    sampler = tmp_path / "SamplingNetwork" / "a0_b1_c0_top2"
-    torch.manual_seed(0)
-    build_sampler("SamplingNetwork", {}, seed=3).save_pretrained(sampler)
-    asked = make_requests(model, [*CHAINS, [{"learned": str(sampler)}]], prompts=25, seeds=(0, 1))
-    assert len(asked) == 500
+    asked = parity_requests(model, tmp_path)
     through_server = answers(engine, asked)
     in_process = answers(TransformersEngine(model, batch_size=96), asked)
     assert_same_answers(model, asked, in_process, through_server, tolerance=2e-3)
@@ -90,6 +86,38 @@ def test_a_failing_processor_names_its_row_and_leaves_the_others_alone(engine, p
     expected = answers(engine, asked)
     assert all(found[row].token_ids == expected[row].token_ids for row in found if row not in bad)
     assert all(FIELD in replies[row].json["meta_info"] for row in bad)
+
+
+def test_requests_of_people_who_only_want_the_sampler(pool, model):
+    (server,) = pool.endpoints
+    prompt = list(make_requests(model, CHAINS[:1], prompts=1)[0].prompt_token_ids)
+    chain = [{"temperature": 0.9}, {"top_p": 0.95}]
+    [wanted] = answers(TransformersEngine(model, 1), [Request(tuple(prompt), configured_pipeline(chain), 12, 20)])
+
+    def ask(path, body, **custom_params) -> dict:
+        """As in docs/sglang.md, with SGLang's and with OpenAI's interface."""
+        if path == "/generate":
+            body = {"sampling_params": {"max_new_tokens": 20, **body, "custom_params": custom_params}}
+            body |= {"input_ids": prompt}
+        else:
+            body = {"prompt": prompt, "max_tokens": 20, **body, "custom_params": custom_params}
+            body |= {"model": "any", "return_meta_info": True}
+        body["custom_logit_processor"] = serialized()
+        reply = requests.post(server.url + path, json=body, headers=server.headers, timeout=300)
+        assert reply.status_code == 200, reply.text
+        return reply.json() if path == "/generate" else reply.json()["choices"][0]
+
+    for path in ("/generate", "/v1/completions"):
+        # SGLang's own sampling parameters have nothing to decide.
+        for neutral in ({}, {"temperature": 0.1}, {"top_p": 0.2, "top_k": 3, "min_p": 0.3}):
+            found = ask(path, neutral, processors=chain, sample_seed=12)
+            assert found["text"].startswith(wanted.text)
+            assert len(found["meta_info"][FIELD]) == found["meta_info"]["completion_tokens"]
+        refused = ask(path, {}, processors=[{"top_p": 7}])
+        assert "adaptive_samplers.processors[0].top_p: is 7" in refused["meta_info"][FIELD][0]["error"]
+        refused = ask(path, {"frequency_penalty": 0.5}, processors=chain)
+        assert "frequency_penalty: 0.5 with adaptive_samplers" in refused["meta_info"][FIELD][0]["error"]
+    assert answers(SGLangEngine(model, lambda: contextlib.nullcontext(pool)), make_requests(model, CHAINS[:1], 1))
 
 
 def processes_of(endpoint) -> list[psutil.Process]:

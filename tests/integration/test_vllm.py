@@ -9,7 +9,6 @@ import numpy as np
 import psutil
 import pytest
 import requests
-import torch
 
 from adaptive_samplers.engines import Request
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
@@ -20,12 +19,11 @@ from adaptive_samplers.labels.judges.calls import Continuation
 from adaptive_samplers.labels.judges.in_process import LabelScorer, LikelihoodScorer
 from adaptive_samplers.labels.judges.served_vllm import vllm_labels, vllm_likelihoods
 from adaptive_samplers.models.fetch import fetch_model
-from adaptive_samplers.samplers import build_sampler
 from adaptive_samplers.serving.kinds import VLLM
 from adaptive_samplers.serving.pool import EndpointPool
 from adaptive_samplers.serving.server import ENDPOINT_KEY_VARIABLE, OtherServer, mark_of
 from adaptive_samplers.serving.service import serve
-from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests
+from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests, parity_requests
 from tiny_judges import PROMPTS, judge_config, tiny_answers, write_judge
 from tiny_model import write_tiny_model
 
@@ -44,16 +42,14 @@ def engine(pool, model):
     return VLLMEngine(model, lambda: contextlib.nullcontext(pool))
 
 
-def test_the_same_answers_as_in_process(engine, model, tmp_path):
-    sampler = tmp_path / "SamplingNetwork" / "a0_b1_c0_top2"
-    torch.manual_seed(0)
-    build_sampler("SamplingNetwork", {}, seed=3).save_pretrained(sampler)
-    asked = make_requests(model, [*CHAINS, [{"learned": str(sampler)}]], prompts=12, max_new_tokens=6)
+def test_the_same_answers_as_in_process(engine, pool, model, tmp_path):
+    asked = parity_requests(model, tmp_path)
     through_server = answers(engine, asked)
-    in_process = answers(TransformersEngine(model, batch_size=60), asked)
+    in_process = answers(TransformersEngine(model, batch_size=96), asked)
     assert_same_answers(model, asked, in_process, through_server, tolerance=1e-3)
-    # Another order, other neighbors.
-    again = answers(engine, asked[::-9])
+    # Another concurrency, another order, other neighbors.
+    few = EndpointPool(pool.endpoints, concurrency=3, timeout=600)
+    again = answers(VLLMEngine(model, lambda: contextlib.nullcontext(few)), asked[::-9])
     assert [one.token_ids for one in again] == [one.token_ids for one in through_server[::-9]]
 
 

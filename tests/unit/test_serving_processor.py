@@ -168,6 +168,15 @@ def test_a_request_that_says_how_to_draw_and_no_more_has_the_rest_from_sglang():
     assert "frequency_penalty: 0.5 with adaptive_samplers" in penalized[0].customized_info[FIELD][0]["error"]
 
 
+def test_a_request_without_parameters_is_left_to_sglang_and_the_server_lives(caplog):
+    request, parameters = asked([{"top_k": 5}])
+    logits = logits_at(0, 2)
+    output = PipelineProcessor()(logits, [None, {**parameters, "__sglang_of_its_own": [3]}])
+    assert torch.equal(output[0], logits[0]) and torch.isfinite(output[1]).sum() == 1
+    assert "no custom_params" in caplog.text and len(request.customized_info[FIELD]) == 1
+    assert torch.equal(PipelineProcessor()(logits, None), logits)
+
+
 def test_samplers_are_read_from_allowed_folders_alone(tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDERS_VARIABLE, str(tmp_path / "allowed"))
     request = asked([{"learned": str(tmp_path / "other")}])

@@ -146,7 +146,8 @@ judge = lambda comparisons: [0.5 for _ in comparisons]
 # Documents whose Python imports the library, and what must hold when it has run.
 EXPECTED = {
     "README.md": ["token_ids.shape == (2, 3)"],
-    "docs/library.md": ["token_ids.shape == (2, 3)", "output.shape[1] > inputs['input_ids'].shape[1]"],
+    "docs/library.md": ["token_ids.shape == (2, 3)"],
+    "docs/hugging_face.md": ["output.shape[1] > inputs['input_ids'].shape[1]"],
     "docs/preferences.md": ["callable(make_preferences)"],
     "docs/selecting_among_samples.md": ["0.81 < law(1000) <= 1", "'torch' not in sys.modules"],
     "docs/tournaments.md": ["len(ratings) == 3"],
@@ -172,7 +173,7 @@ def test_every_document_that_imports_the_library_is_run():
 
 @pytest.mark.parametrize("document", EXPECTED)
 def test_the_python_of_the_documents_runs(document, environment, folder):
-    if document in WHOLE:
+    if document in (*WHOLE, "docs/hugging_face.md"):
         given, extras = GIVEN_SAMPLERS, []
     else:  # a page that needs more than `pip install .` names the extra
         given, extras = GIVEN_ARRAYS, NAMED_EXTRAS.findall((REPOSITORY / document).read_text())

@@ -31,15 +31,20 @@ class PipelineProcessor:
     # What it measured is returned in the answer's `meta_info`, under `request.FIELD`: a record for each token.
 
     def __call__(self, logits: Tensor, custom_param_list: Sequence[Mapping[str, Any]] | None = None) -> Tensor:
-        """All logits minus infinity except that of the drawn token, `[R, V]`."""
-        parameters = custom_param_list or []
-        try:
-            tokens = _step(logits, parameters)
-        except Exception:
-            # One at a time, so that an error in one request does not affect the others.
-            tokens = [_alone(logits[row : row + 1], parameters[row]) for row in range(len(logits))]
-        output = torch.full_like(logits, -torch.inf)
-        output[torch.arange(len(tokens)), torch.tensor(tokens)] = 0.0
+        """All logits minus infinity except that of the drawn token, `[R, V]`.
+
+        The logits of a request without `custom_params` stay as they are: SGLang then does not say which one it is.
+        """
+        known = [row for row, one in enumerate(custom_param_list or []) if one is not None and _REQUEST in one]
+        parameters = [custom_param_list[row] for row in known]
+        if len(known) == len(logits):
+            output = torch.full_like(logits, -torch.inf)
+            output[known, _tokens(logits, parameters)] = 0.0
+            return output
+        LOG.warning("a request has our processor but no custom_params: SGLang itself draws its tokens")
+        output = logits.clone()
+        if known:
+            output[known] = self(logits[known], parameters)
         return output
 
 
@@ -67,6 +72,14 @@ def request_parameters(
         "sampler_hashes": dict(sampler_hashes),
         **({} if given is None else {"given": list(given)}),
     }
+
+
+def _tokens(logits: Tensor, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
+    try:
+        return _step(logits, parameters)
+    except Exception:
+        # One at a time, so that an error in one request does not affect the others.
+        return [_alone(logits[row : row + 1], parameters[row]) for row in range(len(logits))]
 
 
 def _alone(logits: Tensor, parameters: Mapping[str, Any]) -> int:
@@ -102,7 +115,7 @@ def _step(logits: Tensor, parameters: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _asked(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in parameters.items() if key != _REQUEST}
+    return {key: value for key, value in parameters.items() if not key.startswith("__")}  # those are SGLang's own
 
 
 def _read(parameters: Mapping[str, Any]) -> dict[str, Any]:
