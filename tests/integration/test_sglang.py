@@ -1,17 +1,8 @@
 """The SGLang engine with a real server: the same answers as in process, its errors, and who can reach it."""
 
 import contextlib
-import json
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections import Counter
-from functools import partial
-from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 import requests
@@ -21,15 +12,12 @@ from adaptive_samplers.engines.sglang_engine import Payloads, SGLangEngine
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import configured_pipeline
-from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
 from adaptive_samplers.serving.kinds import SGLANG
 from adaptive_samplers.serving.pool import EndpointPool
 from adaptive_samplers.serving.processor import serialized
 from adaptive_samplers.serving.request import FIELD
-from adaptive_samplers.serving.server import ENDPOINT_KEY_VARIABLE
 from adaptive_samplers.serving.service import serve
-from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests, parity_requests, questions
-from support import REPOSITORY
+from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests, parity_requests
 
 pytestmark = [pytest.mark.model, pytest.mark.sglang]
 
@@ -150,127 +138,6 @@ def test_only_this_machine_with_the_key_can_reach_the_server(pool, engine, model
     assert key not in repr(server) and key not in repr(pool)
 
 
-@pytest.mark.fault
-def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(
-    sglang_settings, tiny_model_folder, tmp_path
-):
-    tokenizer = ChatTokenizer(tiny_model_folder)
-    asked = make_requests(tokenizer, CHAINS, prompts=12, max_new_tokens=10)
-    sent = Counter()
-    seen = []
-    with serve(
-        SGLANG,
-        sglang_settings.model_copy(update={"concurrency": 8}),
-        ON_CPU,
-        tiny_model_folder,
-        tmp_path / "server.log",
-    ) as pool:
-        send = pool._send
-
-        def counted(endpoint, path, payload):
-            sent[json.dumps(payload["sampling_params"], sort_keys=True) + str(payload["input_ids"])] += 1
-            return send(endpoint, path, payload)
-
-        pool._send = counted
-        engine = SGLangEngine(tokenizer, lambda: contextlib.nullcontext(pool))
-        for completion in engine.generate(asked):
-            seen.append(completion)
-            if len(seen) == 30:
-                os.kill(processes_of(pool.endpoints[0])[-1].pid, signal.SIGKILL)
-    assert sorted(one.index for one in seen) == list(range(len(asked)))
-    assert all(one.error is None for one in seen)
-    assert sum(sent.values()) <= len(asked) + 8  # nothing again but what was under way
-    in_process = answers(TransformersEngine(_loaded(tiny_model_folder), 64), asked)
-    same = sum(one.token_ids == in_process[one.index].token_ids for one in seen)
-    assert same >= 0.99 * len(asked)
-    assert not [
-        p for p in psutil.process_iter(["cmdline"]) if str(tiny_model_folder) in " ".join(p.info["cmdline"] or [])
-    ]
-
-
-def _loaded(folder: Path):
-    from adaptive_samplers.models.language_model import LanguageModel
-
-    return LanguageModel(folder, device="cpu")
-
-
-CLIENT = """
-import json, sys
-from functools import partial
-from pathlib import Path
-import pandas as pd
-from adaptive_samplers.config.model.generation import SGLang
-from adaptive_samplers.config.model.heuristics import Heuristics
-from adaptive_samplers.config.model.sources import BaseModelSettings
-from adaptive_samplers.config.typed import typed_section
-from adaptive_samplers.engines.sglang_engine import SGLangEngine
-from adaptive_samplers.generation import GenerationSettings, generate
-from adaptive_samplers.heuristics import expand_heuristics
-from adaptive_samplers.models.chat_tokenizer import ChatTokenizer
-from adaptive_samplers.models.fetch import model_hash
-from adaptive_samplers.serving.kinds import SGLANG
-from adaptive_samplers.serving.service import serve
-
-arguments = json.loads(sys.argv[1])
-folder, output = Path(arguments["model"]), Path(arguments["output"])
-settings = SGLang(**arguments["sglang"])
-on_cpu = typed_section({"dtype": "float32", "device": "cpu", "trust_remote_code": False}, BaseModelSettings)
-log = output.with_suffix(".log")
-engine = SGLangEngine(ChatTokenizer(folder), partial(serve, SGLANG, settings, on_cpu, folder, log))
-grid = [{"family": "temperature", "temperatures": [0.5, 0.7, 1.0]}]
-heuristics = pd.DataFrame(expand_heuristics(Heuristics(grid=grid)))
-generate(
-    pd.DataFrame(arguments["prompts"]), heuristics, [0, 1], engine, model_hash(folder),
-    GenerationSettings(1, 40, (), "float32"), output,
-)
-"""
-
-
-def client(tmp_path, sglang_settings, folder, prompts=30) -> tuple[list[str], dict, Path]:
-    """The command of a process that generates a shard, its environment, and the shard."""
-    output = tmp_path / "shard.parquet"
-    rows = [
-        {"prompt_id": f"p{i:02}", "kind": "chat", "messages": json.dumps([{"role": "user", "content": question[:40]}])}
-        for i, question in enumerate(questions(prompts))
-    ]
-    arguments = {
-        "model": str(folder),
-        "output": str(output),
-        "sglang": sglang_settings.model_dump() | {"concurrency": 4},
-        "prompts": rows,
-    }
-    paths = [str(REPOSITORY / "scripts"), os.environ["PYTHONPATH"]]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    return [sys.executable, "-c", CLIENT, json.dumps(arguments)], environment, output
-
-
-@pytest.mark.fault
-def test_a_killed_client_leaves_no_server_behind_and_loses_no_row(sglang_settings, tiny_model_folder, tmp_path):
-    command, environment, output = client(tmp_path, sglang_settings, tiny_model_folder)
-    part = Path(f"{output}.part")
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    while not part.exists() or len(part.read_text().splitlines()) < 40:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
-    servers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
-    finished = [json.loads(line) for line in part.read_text().splitlines()[1:] if line.endswith("}")]
-    _, alive = psutil.wait_procs(servers, timeout=10)
-    assert len(servers) > 2 and alive == []
-    assert not output.exists()
-
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"{len(finished)} of 180 answers were finished before" in done.stderr
-    table = pd.read_parquet(output)
-    assert len(table) == 180 and not table.duplicated(["prompt_id", "heuristic_id", "seed"]).any()
-    assert not (table["finish_reason"] == "error").any() and not part.exists()
-    kept = table.set_index(["prompt_id", "heuristic_id", "seed"])
-    for row in finished:
-        assert list(kept.loc[tuple(row["key"])]["token_ids"]) == row["token_ids"]
-
-
 def test_a_server_that_cannot_start_says_why(sglang_settings, tiny_model_folder, tmp_path):
     settings = sglang_settings.model_copy(update={"arguments": ["--no-such-argument"]})
     log = tmp_path / "server.log"
@@ -284,78 +151,3 @@ def test_a_server_that_cannot_start_says_why(sglang_settings, tiny_model_folder,
         serve(SGLANG, settings.model_copy(update={"python": sys.executable}), ON_CPU, tiny_model_folder, log),
     ):
         pass
-
-
-@contextlib.contextmanager
-def kept_up(settings, folder, port: int, key: str, log: Path):
-    """A server as somebody else would start it."""
-    paths = [str(REPOSITORY / "scripts"), os.environ["PYTHONPATH"]]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), ENDPOINT_KEY_VARIABLE: key}
-    command = [settings.python, "-m", "adaptive_samplers.serving", str(folder), "--port", str(port)]
-    with open(log, "w") as output:
-        process = subprocess.Popen(
-            [*command, "--dtype", "float32", "--device", "cpu"],
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.mark.fault
-def test_endpoints_of_somebody_else_one_going_down(
-    sglang_settings, tiny_model_folder, model_folder, tmp_path, monkeypatch
-):
-    ports, key = [free_port(), free_port()], "a-key-for-this-test"
-    monkeypatch.setenv(ENDPOINT_KEY_VARIABLE, key)
-    endpoints = [f"http://127.0.0.1:{port}" for port in ports]
-    settings = sglang_settings.model_copy(update={"endpoints": endpoints, "concurrency": 8})
-    tokenizer = ChatTokenizer(tiny_model_folder)
-    log = tmp_path / "unused.log"
-    engine = SGLangEngine(tokenizer, partial(serve, SGLANG, settings, ON_CPU, tiny_model_folder, log))
-    asked = make_requests(tokenizer, CHAINS, prompts=20, max_new_tokens=10)
-    with contextlib.ExitStack() as stack:
-        processes = [
-            stack.enter_context(kept_up(sglang_settings, tiny_model_folder, port, key, tmp_path / f"{port}.log"))
-            for port in ports
-        ]
-        # The pool waits for servers that are not there yet.
-        seen = []
-        for completion in engine.generate(asked):
-            seen.append(completion)
-            if len(seen) == 40:
-                os.killpg(processes[0].pid, signal.SIGKILL)
-        assert sorted(one.index for one in seen) == list(range(len(asked)))
-        assert all(one.error is None for one in seen)
-        logs = [(tmp_path / f"{port}.log").read_text() for port in ports]
-        # On a busy machine one server may be much quicker, and is given more.
-        assert min(log.count("POST /generate") for log in logs) >= 1
-
-        # A server with another model, or with another key, is refused before anything is asked of it.
-        other = settings.model_copy(update={"endpoints": endpoints[1:]})
-        with (
-            serve(SGLANG, other, ON_CPU, model_folder, log) as pool,
-            pytest.raises(UserError, match="this server holds another model"),
-        ):
-            list(pool.run("/generate", [{}]))
-        monkeypatch.setenv(ENDPOINT_KEY_VARIABLE, "another")
-        with (
-            serve(SGLANG, other, ON_CPU, tiny_model_folder, log) as pool,
-            pytest.raises(UserError, match="refuses the key"),
-        ):
-            list(pool.run("/generate", [{}]))
-    assert not log.exists()

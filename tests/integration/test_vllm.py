@@ -1,9 +1,6 @@
 """The vLLM engine and judges with a real server: the same answers as in process, errors, and who can reach it."""
 
 import contextlib
-import os
-import signal
-from collections import Counter
 
 import numpy as np
 import psutil
@@ -147,27 +144,3 @@ def test_reward_models_rate_as_they_do_in_process(vllm_settings, tmp_path):
     assert found[0].keys() == found[1].keys() and np.std(list(found[0].values())) > 0.05
     for key, reward in found[0].items():
         assert found[1][key] == pytest.approx(reward, abs=1e-3)
-
-
-@pytest.mark.fault
-def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(pool, model):
-    asked = make_requests(model, CHAINS, prompts=5, max_new_tokens=5)
-    pool = EndpointPool(pool.endpoints, concurrency=8, timeout=600)
-    sent, seen = Counter(), []
-    send = pool._send
-
-    def counted(endpoint, path, payload):
-        sent[payload["vllm_xargs"]["adaptive_samplers"] + str(payload["prompt"])] += 1
-        return send(endpoint, path, payload)
-
-    pool._send = counted
-    for completion in VLLMEngine(model, lambda: contextlib.nullcontext(pool)).generate(asked):
-        seen.append(completion)
-        if len(seen) == 10:
-            leader = psutil.Process(pool.endpoints[0]._process.pid)
-            os.kill(leader.children(recursive=True)[-1].pid, signal.SIGKILL)
-    assert sorted(one.index for one in seen) == list(range(len(asked)))
-    assert [one.error for one in seen if one.error] == []
-    assert sum(sent.values()) <= len(asked) + 8  # nothing again but what was under way
-    in_process = answers(TransformersEngine(model, 64), asked)
-    assert_same_answers(model, asked, in_process, sorted(seen, key=lambda one: one.index), tolerance=1e-3)
