@@ -1,7 +1,4 @@
-"""Servers and clients that are killed, and endpoints that go down: no row is lost, and none is there twice.
-
-`FAULT_REPEATS=10` does each ten times, at other moments.
-"""
+"""Servers and clients that are killed, and endpoints that go down: no row is lost, and none is there twice."""
 
 import contextlib
 import json
@@ -38,11 +35,7 @@ from served_requests import CHAINS, ON_CPU, answers, make_requests, questions
 from support import REPOSITORY
 from tiny_model import write_tiny_model
 
-pytestmark = [
-    pytest.mark.model,
-    pytest.mark.fault,
-    pytest.mark.parametrize("attempt", range(int(os.environ.get("FAULT_REPEATS", "1")))),
-]
+pytestmark = [pytest.mark.model, pytest.mark.fault]
 ENGINES = {"sglang": SGLangEngine, "vllm": VLLMEngine}
 
 
@@ -72,12 +65,12 @@ def served(request, tmp_path_factory) -> Served:
     return Served(SERVERS[request.param], settings, place / "model")
 
 
-def moment(attempt: int, earliest: int, latest: int) -> int:
+def moment(repetition: int, earliest: int, latest: int) -> int:
     """After how many answers the fault comes."""
-    return random.Random(attempt).randint(earliest, latest)
+    return random.Random(repetition).randint(earliest, latest)
 
 
-def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(served, tmp_path, attempt):
+def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(served, tmp_path, repetition):
     tokenizer = ChatTokenizer(served.folder)
     asked = make_requests(tokenizer, CHAINS, prompts=12, max_new_tokens=10)
     sent, seen = Counter(), []
@@ -91,10 +84,10 @@ def test_a_killed_server_is_started_again_and_only_unfinished_rows_go_again(serv
         pool._send = counted
         for completion in served.engine(tokenizer, lambda: contextlib.nullcontext(pool)).generate(asked):
             seen.append(completion)
-            if len(seen) == moment(attempt, 10, 90):
+            if len(seen) == moment(repetition, 10, 90):
                 leader = psutil.Process(pool.endpoints[0]._process.pid)
                 processes = [leader, *leader.children(recursive=True)]
-                os.kill(processes[-1 - attempt % len(processes)].pid, signal.SIGKILL)
+                os.kill(processes[-repetition % len(processes)].pid, signal.SIGKILL)
     assert sorted(one.index for one in seen) == list(range(len(asked)))
     assert [one.error for one in seen if one.error] == []
     assert sum(sent.values()) <= len(asked) + 8  # nothing again but what was under way
@@ -162,12 +155,12 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
-def test_a_killed_client_leaves_no_server_behind_and_loses_no_row(served, tmp_path, attempt):
+def test_a_killed_client_leaves_no_server_behind_and_loses_no_row(served, tmp_path, repetition):
     output = tmp_path / "shard.parquet"
     command, variables = client(served, output)
     part = Path(f"{output}.part")
     process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
-    while not part.exists() or len(part.read_text().splitlines()) < moment(attempt, 30, 120):
+    while not part.exists() or len(part.read_text().splitlines()) < moment(repetition, 30, 120):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     servers = psutil.Process(process.pid).children(recursive=True)
@@ -216,7 +209,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_endpoints_of_somebody_else_one_going_down(served, model_folder, tmp_path, monkeypatch, attempt):
+def test_endpoints_of_somebody_else_one_going_down(served, model_folder, tmp_path, monkeypatch, repetition):
     ports, key = [free_port(), free_port()], "a-key-for-this-test"
     monkeypatch.setenv(ENDPOINT_KEY_VARIABLE, key)
     endpoints = [f"http://127.0.0.1:{port}" for port in ports]
@@ -231,7 +224,7 @@ def test_endpoints_of_somebody_else_one_going_down(served, model_folder, tmp_pat
         seen = []
         for completion in engine.generate(asked):
             seen.append(completion)
-            if len(seen) == moment(attempt, 20, 120):
+            if len(seen) == moment(repetition, 20, 120):
                 os.killpg(processes[0].pid, signal.SIGKILL)
         assert sorted(one.index for one in seen) == list(range(len(asked)))
         assert [one.error for one in seen if one.error] == []
