@@ -1,0 +1,25 @@
+"""Families of samplers compared with equal numbers of tries: on runs of this project, and on anybody's results.
+
+`results` reads tables and the logs of lm-evaluation-harness; `tuning` chooses configurations on one part of the prompts
+and reads them on another; `statistics` has the tests; `families` brings all together. From the command line:
+`python -m adaptive_samplers.compare FILE` (docs/evaluation.md).
+"""
+
+from adaptive_samplers.compare.families import Comparison, Settings, compare_families
+from adaptive_samplers.compare.results import Results, read_results, results_of_table
+from adaptive_samplers.compare.statistics import PairedTest, detectable_difference, holm, paired_test
+from adaptive_samplers.compare.tuning import chances_to_be_chosen
+
+__all__ = [
+    "Comparison",
+    "PairedTest",
+    "Results",
+    "Settings",
+    "chances_to_be_chosen",
+    "compare_families",
+    "detectable_difference",
+    "holm",
+    "paired_test",
+    "read_results",
+    "results_of_table",
+]

@@ -1,0 +1,45 @@
+"""What families of samplers are worth after so many tries."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from adaptive_samplers.figures.style import balanced_columns, family_marks, new_figure, style
+
+_COLUMNS = 3
+
+
+def plot_tries(curves: pd.DataFrame) -> Figure:
+    """The value of a family's best configuration by the number that were tried, a panel for each objective.
+
+    Parameters
+    ----------
+    curves : DataFrame with the columns objective, family, tries, value, low, high
+        As `compare.Comparison.curves`.
+    """
+    objectives = list(dict.fromkeys(curves["objective"]))
+    columns = balanced_columns(len(objectives), _COLUMNS)
+    rows = -(-len(objectives) // columns)
+    marks = family_marks(curves["family"])
+    with style():
+        figure = new_figure(height=0.6 + 2.6 * rows)
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes, objective in zip(panels, objectives, strict=False):
+            for family, mark in marks.items():
+                drawn = curves[(curves["objective"] == objective) & (curves["family"] == family)].sort_values("tries")
+                band = drawn["tries"], drawn["low"], drawn["high"]
+                axes.fill_between(*band, color=mark.color, alpha=0.12, linewidth=0)
+                axes.plot(drawn["tries"], drawn["value"], color=mark.color, marker=mark.marker, markersize=4)
+            axes.set_xscale("log")
+            ticks = sorted(set(curves.loc[curves["objective"] == objective, "tries"]))
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.minorticks_off()
+            axes.set_xlabel("Configurations tried")
+            axes.set_title(objective, loc="left")
+            axes.grid(axis="y")
+        for axes in panels[len(objectives) :]:
+            axes.set_axis_off()
+        panels[0].set_ylabel("Value on prompts without a say")
+        for family, mark in marks.items():
+            panels[0].plot([], [], color=mark.color, marker=mark.marker, markersize=4, label=family)
+        figure.legend(loc="outside upper left", ncols=4)
+    return figure
