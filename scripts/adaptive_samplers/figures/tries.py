@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from adaptive_samplers.figures.style import balanced_columns, family_marks, new_figure, style
+from adaptive_samplers.evaluation import LEARNED
+from adaptive_samplers.figures.style import LEARNED_MARK, balanced_columns, family_marks, new_figure, style
 
 _COLUMNS = 3
 
@@ -20,6 +21,7 @@ def plot_tries(curves: pd.DataFrame) -> Figure:
     columns = balanced_columns(len(objectives), _COLUMNS)
     rows = -(-len(objectives) // columns)
     marks = family_marks(curves["family"])
+    marks |= {LEARNED: LEARNED_MARK} if LEARNED in marks else {}
     with style():
         figure = new_figure(height=0.6 + 2.6 * rows)
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
