@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from adaptive_samplers.compare.results import TEST, Objective, Results, validation_half
 from adaptive_samplers.compare.statistics import PairedTest, detectable_difference, holm, paired_test
-from adaptive_samplers.compare.tuning import tuned_band, tuned_published, tuned_values
+from adaptive_samplers.compare.tuning import tuned_bands, tuned_published, tuned_values
 from adaptive_samplers.errors import UserError
 
 # The last one is all configurations that there are.
@@ -133,10 +133,7 @@ def _judge(objective: Objective, family: str, tries: int, settings: Settings) ->
         judged, untuned = np.array(found[tries]), np.array(found[len(rows)])
     else:
         values, is_test = objective.values[rows], _test_prompts(objective)
-        bands = {
-            count: tuned_band(values, is_test, count, settings.resamples, confidence, settings.seed)
-            for count in {*levels, tries}
-        }
+        bands = tuned_bands(values, is_test, {*levels, tries}, settings.resamples, confidence, settings.seed)
         chosen = names[values[:, ~is_test].mean(axis=1).argmax()]
         noise = _noise(objective, rows, is_test)
         judged, untuned = tuned_values(values, is_test, tries), tuned_values(values, is_test, len(rows))

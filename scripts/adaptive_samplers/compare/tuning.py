@@ -4,6 +4,8 @@ A family that tries more configurations finds a better one, by merit and by luck
 tries, and what was chosen is judged on prompts that had no say in the choice.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from adaptive_samplers.bootstrap import resampled_counts
@@ -56,25 +58,26 @@ def tuned_values(values: np.ndarray, is_test: np.ndarray, tries: int) -> np.ndar
     return chances_to_be_chosen(values[:, ~is_test].mean(axis=1), tries) @ values[:, is_test]
 
 
-def tuned_band(
-    values: np.ndarray, is_test: np.ndarray, tries: int, resamples: int, confidence: float, seed: int
-) -> tuple[float, float, float]:
-    """The mean of `tuned_values`, and a band: which configurations are drawn varies, and which prompts.
+def tuned_bands(
+    values: np.ndarray, is_test: np.ndarray, tries: Iterable[int], resamples: int, confidence: float, seed: int
+) -> dict[int, tuple[float, float, float]]:
+    """The mean of `tuned_values`, with a band: which configurations are drawn varies, and which prompts.
 
     Returns
     -------
-    mean, low, high
+    mean, low and high, by number of tries
     """
-    chances, judged = chances_to_be_chosen(values[:, ~is_test].mean(axis=1), tries), values[:, is_test]
-    chosen = np.random.default_rng([seed, tries]).choice(len(values), size=resamples, p=chances)
-    drawn, start = np.empty(resamples), 0
-    for counts in resampled_counts(judged.shape[1], resamples, seed):
-        part = slice(start, start + len(counts))
-        drawn[part] = np.einsum("rp,rp->r", counts, judged[chosen[part]]) / judged.shape[1]
-        start += len(counts)
+    validation, judged = values[:, ~is_test].mean(axis=1), values[:, is_test]
+    means = [counts @ judged.T / judged.shape[1] for counts in resampled_counts(judged.shape[1], resamples, seed)]
+    resampled = np.concatenate(means)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return float((chances @ judged).mean()), float(low), float(high)
+    bands = {}
+    for count in tries:
+        chances = chances_to_be_chosen(validation, count)
+        chosen = np.random.default_rng([seed, count]).choice(len(values), size=resamples, p=chances)
+        low, high = np.quantile(resampled[np.arange(resamples), chosen], [tail, 1 - tail])
+        bands[count] = float(chances @ judged.mean(axis=1)), float(low), float(high)
+    return bands
 
 
 def tuned_published(
