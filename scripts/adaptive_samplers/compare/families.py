@@ -122,7 +122,7 @@ def _judge(objective: Objective, family: str, tries: int, settings: Settings) ->
     levels = [*(count for count in TRIES if count < len(rows)), len(rows)]
     names = objective.configurations[rows]
     confidence = 1 - settings.level
-    if objective.standard_errors is not None:
+    if objective.is_published:
         values, errors = objective.values[rows, 0], objective.standard_errors[rows]
         found = {
             count: tuned_published(values, errors, count, settings.resamples, settings.seed)
@@ -179,7 +179,6 @@ def _pairs(objective: Objective, names: list[str], judged: list[_Judged], tries:
     rows = []
     for (one, other), test, adjusted in zip(pairs, tests, holm([test.p for test in tests]), strict=True):
         difference = judged[one].values - judged[other].values
-        published = objective.standard_errors is not None
         if adjusted > settings.level:
             verdict = "no difference found"
         else:
@@ -193,9 +192,9 @@ def _pairs(objective: Objective, names: list[str], judged: list[_Judged], tries:
                 **test._asdict(),
                 "p_holm": float(adjusted),
                 "detectable": detectable_difference(test.standard_error, settings.level, settings.power, len(pairs)),
-                "won": None if published else int((difference > 0).sum()),
-                "lost": None if published else int((difference < 0).sum()),
-                "tied": None if published else int((difference == 0).sum()),
+                "won": None if objective.is_published else int((difference > 0).sum()),
+                "lost": None if objective.is_published else int((difference < 0).sum()),
+                "tied": None if objective.is_published else int((difference == 0).sum()),
                 "verdict": verdict,
             }
         )
@@ -204,7 +203,7 @@ def _pairs(objective: Objective, names: list[str], judged: list[_Judged], tries:
 
 def _test(objective: Objective, one: np.ndarray, other: np.ndarray, settings: Settings) -> PairedTest:
     confidence = 1 - settings.level
-    if objective.standard_errors is None:
+    if not objective.is_published:
         return paired_test(one - other, settings.resamples, confidence, settings.seed)
     mean, error = float(one[0] - other[0]), float(np.hypot(one[1], other[1]))
     low, high = _normal_band(mean, error, confidence)
@@ -233,7 +232,7 @@ def _flags(
         one, other = names.index(pair["family"]), names.index(pair["other"])
         if counts[pair["family"]] == counts[pair["other"]] or pair["verdict"] != "no difference found":
             continue
-        if objective.standard_errors is None:
+        if not objective.is_published:
             unequal = _test(objective, judged[one].untuned, judged[other].untuned, settings)
             if unequal.p < settings.level:
                 better = pair["family"] if unequal.difference > 0 else pair["other"]
@@ -243,7 +242,7 @@ def _flags(
                     f"{tries} each"
                 )
     flags += _chosen_on_test(objective, names, where)
-    if objective.standard_errors is None:
+    if not objective.is_published:
         prompts = len(judged[0].values)
         if prompts < FEW_PROMPTS:
             flags.append(f"{where}{prompts} prompts are judged: few for any conclusion")
@@ -256,7 +255,7 @@ def _flags(
 
 def _chosen_on_test(objective: Objective, names: list[str], where: str) -> list[str]:
     """Reported configurations that only the judged prompts favor."""
-    if objective.selected is None or objective.standard_errors is not None:
+    if objective.selected is None or objective.is_published:
         return []
     flags, is_test = [], _test_prompts(objective)
     for family in names:

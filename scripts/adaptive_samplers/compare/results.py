@@ -61,6 +61,11 @@ class Objective:
     selected: np.ndarray | None
     duplicates: list[tuple[str, str, str]]
 
+    @property
+    def is_published(self) -> bool:
+        """Whether there are means with standard errors alone."""
+        return self.standard_errors is not None
+
     def rows(self, family: str) -> np.ndarray:
         """Where the family's configurations are."""
         return np.flatnonzero(self.families == family)
