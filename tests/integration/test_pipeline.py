@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 
 from adaptive_samplers import AdaptiveSampler
+from adaptive_samplers.compare import Settings, compare_families, read_results
+from adaptive_samplers.measures import OBJECTIVES
 from adaptive_samplers.tables import KEY, read_table
 from support import REPOSITORY, Workflow, working_directory
 
@@ -308,6 +310,19 @@ def test_a_killed_generation_keeps_every_finished_answer(workflow, tmp_path):
     # And they are the answers of a run that nobody killed.
     undisturbed = read_table("candidates", workflow.result("candidates/seed=0/shard=0.parquet"))
     assert [list(ids) for ids in undisturbed["token_ids"]] == [list(ids) for ids in answers["token_ids"]]
+
+
+def test_what_a_run_has_found_is_compared_after_equal_tries(workflow):
+    results = read_results(workflow.result(""))
+    comparison = read_table("comparison", workflow.result("evaluation/comparison.parquet"))
+    means = comparison.dropna(subset="mean").set_index(["objective", "family", "name"])["mean"]
+    for objective in results.objectives:
+        sign = 1 if OBJECTIVES[objective.name].higher_is_better else -1
+        names = zip(objective.families, objective.configurations, strict=True)
+        expected = [means[objective.name, family, name] for family, name in names]
+        assert (sign * objective.values.mean(axis=1)).tolist() == pytest.approx(expected, abs=1e-9)
+    found = compare_families(results, Settings(claim="learned", resamples=200))
+    assert found.tries == 1 and not found.claim, "four prompts show nothing"
 
 
 def test_bad_config_is_one_clear_message_before_any_job(workflow):

@@ -17,10 +17,12 @@ import pandas as pd
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_number
+from adaptive_samplers.measures import OBJECTIVES
 
 NEEDED = ("family", "configuration", "value")
 OPTIONAL = ("prompt", "seed", "objective", "split", "selected", "standard_error")
 VALIDATION, TEST = "validation", "test"
+_RUN = Path("evaluation/heuristics.parquet")  # where a run of this project keeps what it has compared
 # Arguments of lm-evaluation-harness that say how long an answer is and what ends it, not how it is drawn.
 _NOT_SAMPLING = {"until", "max_gen_toks", "max_new_tokens", "max_tokens", "max_length", "do_sample", "seed"}
 _NO_TEMPERATURE = {"temperature", "do_sample"}
@@ -83,7 +85,7 @@ class Results:
 
 
 def read_results(path: Path, lower_is_better: Sequence[str] = (), metric: str | None = None) -> Results:
-    """The results in a file (CSV, TSV, JSON lines or Parquet), or in a folder of lm-evaluation-harness's sample logs.
+    """The results in a file: CSV, TSV, JSON lines or Parquet; or in a folder: a run's, or lm-evaluation-harness's logs.
 
     Parameters
     ----------
@@ -96,6 +98,8 @@ def read_results(path: Path, lower_is_better: Sequence[str] = (), metric: str | 
     UserError
         Naming the file and the column, configuration or prompt, with what to do.
     """
+    if (path / _RUN).is_file():
+        return _results_of_run(path)
     if path.is_dir():
         return results_of_table(pd.DataFrame(_lm_eval_rows(path, metric)), str(path), lower_is_better)
     readers = {".csv": pd.read_csv, ".tsv": lambda file: pd.read_csv(file, sep="\t"), ".parquet": pd.read_parquet}
@@ -324,6 +328,25 @@ def _lm_eval_rows(folder: Path, metric: str | None) -> Iterator[dict[str, Any]]:
             }
         for key, seed in seeds.items():
             seen[key] = seed + 1
+
+
+def _results_of_run(folder: Path) -> Results:
+    """The test answers of a run of this project: what each heuristic and learned sampler is worth, by its labels."""
+    from adaptive_samplers.tables import KEY, read_table
+
+    heuristics = read_table("heuristics", folder / _RUN)[["heuristic_id", "family", "name"]]
+    parts = []
+    for objective, measure in OBJECTIVES.items():
+        path = folder / "evaluation" / "labels" / f"{measure.table}.parquet"
+        labels = read_table(measure.table, path, [*KEY, measure.column]).dropna(subset=measure.column)
+        if measure.table == "diversity":
+            # Of the answers under all seeds together.
+            labels = labels.drop_duplicates(["prompt_id", "heuristic_id"])
+        parts.append(labels.rename(columns={measure.column: "value"}).assign(objective=objective))
+    table = pd.concat(parts).merge(heuristics, on="heuristic_id", validate="many_to_one")
+    table = table.rename(columns={"prompt_id": "prompt", "name": "configuration"})
+    turned = [name for name in set(table["objective"]) if not OBJECTIVES[name].higher_is_better]
+    return results_of_table(table, str(folder), turned)
 
 
 def _is_metric(value: Any, key: str) -> bool:
