@@ -170,8 +170,8 @@ def _check_the_rest(params: Any) -> None:
     for name, value in neutral.items():
         if getattr(params, name, value) != value:
             raise Refused(
-                f"{name}: {getattr(params, name):g} with {FIELD}, whose draws it would not reach; send {value:g} (a "
-                "model's generation_config.json may set it: --generation-config vllm leaves that out)"
+                f"{name}: {getattr(params, name):g} with {FIELD}, whose draws it would not reach or would change; send "
+                f"{value:g} (a model's generation_config.json may have set it, which servers can leave out)"
             )
     if getattr(params, "thinking_token_budget", None) is not None:
         raise Refused(f"thinking_token_budget: is not possible with {FIELD}, which draws every token; leave it out")
