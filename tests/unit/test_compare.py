@@ -295,6 +295,9 @@ def test_what_is_wrong_with_a_table_is_said(change, words):
 
 def test_settings_that_do_not_fit_are_refused():
     results = results_of_table(TABLE)
+    with pytest.raises(UserError, match="--objective: there is no 'right'; there are value"):
+        results.only(["right"])
+    assert results.only(["value"]).families == ["temperature", "top_p"]
     with pytest.raises(UserError, match="--claim: there is no family 'min_p'; there are temperature, top_p"):
         compare_families(results, Settings(claim="min_p"))
     with pytest.raises(UserError, match="--tries: 3 are more than the 2 configurations"):

@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("results", type=Path, help="CSV, TSV, JSON lines or Parquet, or a folder of sample logs")
+    parser.add_argument("--objective", action="append", help="one of several; all if not given")
     parser.add_argument("--claim", help="the family that is said to be better than every other")
     parser.add_argument("--tries", type=int, help="configurations of each family; as many as the smallest family has")
     parser.add_argument("--level", type=float, default=0.05, help="chance of any false finding in an objective")
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         if value is not None and value < least:
             raise UserError(f"--{name}: is {value}; allowed: a whole number of at least {least}")
     results = read_results(options.results, options.lower_is_better, options.metric)
+    if options.objective:
+        results = results.only(options.objective)
     settings = Settings(options.claim, options.tries, options.level, options.power, options.resamples, options.seed)
     found = compare_families(results, settings)
     print(as_text(found, settings))
@@ -66,7 +69,12 @@ def as_text(found: Comparison, settings: Settings) -> str:
         every = "in every objective " if found.families["objective"].nunique() > 1 else ""
         verdict = "holds" if found.claim else "does not hold"
         lines.append(f"The claim that {settings.claim} is {every}better than every other family {verdict}.")
-    lines += [f"Note: {flag}." for flag in found.flags]
+    # What is said of several objectives is said once.
+    notes: dict[str, list[str]] = {}
+    for flag in found.flags:
+        objective, _, words = flag.partition(": ")
+        notes.setdefault(words, []).append(objective)
+    lines += [f"Note: {', '.join(objectives)}: {words}." for words, objectives in notes.items()]
     return "\n".join(lines).strip()
 
 

@@ -83,6 +83,20 @@ class Results:
     def families(self) -> list[str]:
         return sorted(set(self.objectives[0].families))
 
+    def only(self, names: Sequence[str]) -> "Results":
+        """Of some objectives.
+
+        Raises
+        ------
+        UserError
+            There is no such objective.
+        """
+        known = {one.name: one for one in self.objectives}
+        for name in names:
+            if name not in known:
+                raise UserError(f"--objective: there is no '{name}'; there are {', '.join(known)}")
+        return Results([known[name] for name in names])
+
 
 def read_results(path: Path, lower_is_better: Sequence[str] = (), metric: str | None = None) -> Results:
     """The results in a file: CSV, TSV, JSON lines or Parquet; or in a folder: a run's, or lm-evaluation-harness's logs.
