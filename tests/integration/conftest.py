@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from adaptive_samplers.config.model.generation import VLLM, SGLang
+from adaptive_samplers.engines import Completion, Request
+from adaptive_samplers.engines.transformers_engine import TransformersEngine
 from adaptive_samplers.models.fetch import cache_folder, fetch_model
 from adaptive_samplers.models.language_model import LanguageModel
 from kill_runs import files_of
+from served_requests import answers, parity_requests
 from support import REPOSITORY, SMOKE, Workflow, absent, working_directory
 
 
@@ -36,6 +39,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(model_folder: Path) -> LanguageModel:
     """The same, loaded."""
     return LanguageModel(model_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def parity(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Request], list[Completion]]:
+    """Requests that all engines must answer alike, and the answers of the one in process."""
+    asked = parity_requests(model, tmp_path_factory.mktemp("parity"))
+    return asked, answers(TransformersEngine(model, batch_size=96), asked)
 
 
 def python_of(server: str, title: str) -> Path:

@@ -20,7 +20,7 @@ from adaptive_samplers.serving.kinds import VLLM
 from adaptive_samplers.serving.pool import EndpointPool
 from adaptive_samplers.serving.server import ENDPOINT_KEY_VARIABLE, OtherServer, mark_of
 from adaptive_samplers.serving.service import serve
-from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests, parity_requests
+from served_requests import CHAINS, ON_CPU, answers, assert_same_answers, make_requests
 from tiny_judges import PROMPTS, judge_config, tiny_answers, write_judge
 from tiny_model import write_tiny_model
 
@@ -39,10 +39,9 @@ def engine(pool, model):
     return VLLMEngine(model, lambda: contextlib.nullcontext(pool))
 
 
-def test_the_same_answers_as_in_process(engine, pool, model, tmp_path):
-    asked = parity_requests(model, tmp_path)
+def test_the_same_answers_as_in_process(engine, pool, model, parity):
+    asked, in_process = parity
     through_server = answers(engine, asked)
-    in_process = answers(TransformersEngine(model, batch_size=96), asked)
     assert_same_answers(model, asked, in_process, through_server, tolerance=1e-3)
     # Another concurrency, another order, other neighbors.
     few = EndpointPool(pool.endpoints, concurrency=3, timeout=600)
