@@ -41,7 +41,7 @@ class Objective:
     values : ndarray [C, P]
         Averaged over seeds; higher is better. Of published means `[C, 1]`.
     halves : ndarray [2, C, P] or None
-        Averaged over every other seed, which tells the noise of a sampler against itself; None with one seed.
+        Averaged over every other seed, which tells the noise of a sampler against itself; None where that is not known.
     splits : array [P] or None
         `validation` or `test`; None if the results do not say.
     standard_errors : ndarray [C] or None
@@ -198,6 +198,8 @@ def _objective(objective: str, rows: pd.DataFrame, place: str) -> Objective:
         parts = [_means(rows[seeds % 2 == parity]) for parity in (0, 1)]
         if all(part.shape == means.shape and not part.isna().to_numpy().any() for part in parts):
             halves = np.stack([part.to_numpy(float) for part in parts])
+    if halves is not None and np.array_equal(*halves):
+        halves = None  # a value of the answers under all seeds together, which each of them has
     values = means.to_numpy(float)
     kept, duplicates = _without_duplicates(means.index, values if halves is None else np.hstack(halves))
     index = means.index[kept]
@@ -353,9 +355,6 @@ def _results_of_run(folder: Path) -> Results:
     for objective, measure in OBJECTIVES.items():
         path = folder / "evaluation" / "labels" / f"{measure.table}.parquet"
         labels = read_table(measure.table, path, [*KEY, measure.column]).dropna(subset=measure.column)
-        if measure.table == "diversity":
-            # Of the answers under all seeds together.
-            labels = labels.drop_duplicates(["prompt_id", "heuristic_id"])
         parts.append(labels.rename(columns={measure.column: "value"}).assign(objective=objective))
     table = pd.concat(parts).merge(heuristics, on="heuristic_id", validate="many_to_one")
     table = table.rename(columns={"prompt_id": "prompt", "name": "configuration"})
