@@ -182,7 +182,8 @@ def test_a_row_that_kills_servers_is_given_up_alone(serving, end):
     replies = run(pool, 30)
     assert "died 3 times" in replies[5].error
     assert all(replies[row].json == {"row": row} for row in range(30) if row != 5)
-    assert server.revived == 2
+    # On a busy machine others are in flight at its first two deaths, and may be sent after its last one.
+    assert server.revived in (2, 3)
 
 
 def test_one_of_two_endpoints_goes_down(serving):
