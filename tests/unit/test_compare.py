@@ -312,7 +312,7 @@ def sample_log(folder, name: str, options: dict, right: list[int], **more) -> No
             "doc": {"question": f"q{number}"},
             "target": "1",
             "arguments": {"gen_args_0": {"arg_0": "q", "arg_1": {"until": ["\n"], **options}}},
-            "resps": [["1"]],
+            "resps": [["1\u2028"]],  # which ends no line of JSON
             "filtered_resps": ["1"],
             "filter": "none",
             "metrics": ["exact_match"],
@@ -324,7 +324,7 @@ def sample_log(folder, name: str, options: dict, right: list[int], **more) -> No
     ]
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def test_sample_logs_of_lm_evaluation_harness(tmp_path):

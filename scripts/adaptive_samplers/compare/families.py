@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from adaptive_samplers.compare.results import TEST, Objective, Results, validation_half
+from adaptive_samplers.compare.results import Objective, Results
 from adaptive_samplers.compare.statistics import PairedTest, detectable_difference, holm, paired_test
 from adaptive_samplers.compare.tuning import tuned_bands, tuned_published, tuned_values
 from adaptive_samplers.errors import UserError
@@ -110,12 +110,6 @@ class _Judged:
     untuned: np.ndarray
 
 
-def _test_prompts(objective: Objective) -> np.ndarray:
-    if objective.splits is not None:
-        return objective.splits == TEST
-    return ~validation_half(objective.prompts)
-
-
 def _judge(objective: Objective, family: str, tries: int, settings: Settings) -> _Judged:
     rows = objective.rows(family)
     named = {"objective": objective.name, "family": family, "configurations": len(rows)}
@@ -132,7 +126,7 @@ def _judge(objective: Objective, family: str, tries: int, settings: Settings) ->
         chosen, noise = names[values.argmax()], float("nan")
         judged, untuned = np.array(found[tries]), np.array(found[len(rows)])
     else:
-        values, is_test = objective.values[rows], _test_prompts(objective)
+        values, is_test = objective.values[rows], objective.is_test
         bands = tuned_bands(values, is_test, {*levels, tries}, settings.resamples, confidence, settings.seed)
         chosen = names[values[:, ~is_test].mean(axis=1).argmax()]
         noise = _noise(objective, rows, is_test)
@@ -232,15 +226,15 @@ def _flags(
         one, other = names.index(pair["family"]), names.index(pair["other"])
         if counts[pair["family"]] == counts[pair["other"]] or pair["verdict"] != "no difference found":
             continue
-        if not objective.is_published:
-            unequal = _test(objective, judged[one].untuned, judged[other].untuned, settings)
-            if unequal.p < settings.level:
-                better = pair["family"] if unequal.difference > 0 else pair["other"]
-                flags.append(
-                    f"{where}{better} is ahead of {pair['other'] if better == pair['family'] else pair['family']} by "
-                    f"{abs(unequal.difference):.3g} with all of its {counts[better]} configurations, and not after "
-                    f"{tries} each"
-                )
+        unequal = _test(objective, judged[one].untuned, judged[other].untuned, settings)
+        if unequal.p < settings.level and not objective.is_published:
+            better, worse = pair["family"], pair["other"]
+            if unequal.difference < 0:
+                better, worse = worse, better
+            flags.append(
+                f"{where}{better} is ahead of {worse} by {abs(unequal.difference):.3g} with all of its "
+                f"{counts[better]} configurations, and not after {tries} each"
+            )
     flags += _chosen_on_test(objective, names, where)
     if not objective.is_published:
         prompts = len(judged[0].values)
@@ -257,7 +251,7 @@ def _chosen_on_test(objective: Objective, names: list[str], where: str) -> list[
     """Reported configurations that only the judged prompts favor."""
     if objective.selected is None or objective.is_published:
         return []
-    flags, is_test = [], _test_prompts(objective)
+    flags, is_test = [], objective.is_test
     for family in names:
         rows = objective.rows(family)
         reported = np.flatnonzero(objective.selected[rows])

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pandas as pd
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.measures import OBJECTIVES
+from adaptive_samplers.reading import read_objects
 
 NEEDED = ("family", "configuration", "value")
 OPTIONAL = ("prompt", "seed", "objective", "split", "selected", "standard_error")
@@ -25,7 +27,6 @@ VALIDATION, TEST = "validation", "test"
 _RUN = Path("evaluation/heuristics.parquet")  # where a run of this project keeps what it has compared
 # Arguments of lm-evaluation-harness that say how long an answer is and what ends it, not how it is drawn.
 _NOT_SAMPLING = {"until", "max_gen_toks", "max_new_tokens", "max_tokens", "max_length", "do_sample", "seed"}
-_NO_TEMPERATURE = {"temperature", "do_sample"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Objective:
     def is_published(self) -> bool:
         """Whether there are means with standard errors alone."""
         return self.standard_errors is not None
+
+    @cached_property
+    def is_test(self) -> np.ndarray:
+        """The prompts on which configurations are judged, bool `[P]`; the others choose among them."""
+        return ~validation_half(self.prompts) if self.splits is None else self.splits == TEST
 
     def rows(self, family: str) -> np.ndarray:
         """Where the family's configurations are."""
@@ -316,19 +322,18 @@ def _lm_eval_rows(folder: Path, metric: str | None) -> Iterator[dict[str, Any]]:
         task = path.stem.partition("_")[2].rpartition("_")[0]
         model = str(path.parent.relative_to(folder))
         seeds: dict[tuple[str, str, str], int] = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            place = f"{path}, line {number}"
+        for row in read_objects(path, "the folder"):
+            sample = row.values
             try:
-                sample = json.loads(line)
                 family, configuration = _drawn_by(sample["arguments"])
                 metrics = sample.get("metrics") or [key for key in sample if _is_metric(sample[key], key)]
                 prompt = sample.get("doc_hash") or str(sample["doc_id"])
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"{place}: is no sample of lm-evaluation-harness ({error}); leave it out") from error
+                raise row.complain(f"is no sample of lm-evaluation-harness ({error})", "leave it out") from error
             chosen = metric or (metrics[0] if len(metrics) == 1 else None)
             if chosen is None or chosen not in sample:
                 wrong = f"has no metric '{chosen}'" if chosen else "has several metrics" if metrics else "has no metric"
-                raise UserError(f"{place}: {wrong}; choose one of {', '.join(metrics)} by --metric")
+                raise row.complain(wrong, f"choose one of {', '.join(metrics)} by --metric")
             configuration = configuration if model == "." else f"{model} {configuration}"
             key = task, family, configuration
             # The same configuration in an earlier file: answers under another seed.
@@ -377,5 +382,5 @@ def _drawn_by(arguments: Mapping[str, Any]) -> tuple[str, str]:
     drawing = {key: value for key, value in sorted(options.items()) if key not in _NOT_SAMPLING}
     if not options.get("do_sample", bool(drawing.get("temperature"))) or drawing.get("temperature") == 0:
         return "greedy", "greedy"
-    family = " + ".join(key for key in drawing if key not in _NO_TEMPERATURE) or "temperature"
+    family = " + ".join(key for key in drawing if key != "temperature") or "temperature"
     return family, re.sub(r'[{}"]', "", json.dumps(drawing)) or "temperature: 1.0"

@@ -26,9 +26,10 @@ _REQUEST = "__req__"  # what SGLang adds to a request's parameters: the request 
 
 
 class PipelineProcessor:
-    """Draws the next token of every request that carries it; SGLang calls it with the logits of these requests."""
+    """Draws the next token of every request that carries it; SGLang calls it with the logits of these requests.
 
-    # What it measured is returned in the answer's `meta_info`, under `request.FIELD`: a record for each token.
+    What it measured is returned in the answer's `meta_info`, under `request.FIELD`: a record for each token.
+    """
 
     def __call__(self, logits: Tensor, custom_param_list: Sequence[Mapping[str, Any]] | None = None) -> Tensor:
         """All logits minus infinity except that of the drawn token, `[R, V]`.

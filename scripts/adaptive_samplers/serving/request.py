@@ -149,14 +149,20 @@ def allowed_samplers() -> list[str]:
 
 def decoded(value: Any) -> Mapping[str, Any]:
     """The request's own map, from JSON or, from Python, as it is."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise Refused(f"{FIELD}: is not JSON ({error}); give a map in JSON with the key processors") from error
+    value = _unpacked(FIELD, value, "is not JSON", "give a map in JSON with the key processors")
     if not isinstance(value, Mapping):
         raise Refused(f"{FIELD}: is {_kind(value)}; give a map in JSON with the key processors")
     return value
+
+
+def _unpacked(key: str, value: Any, problem: str, remedy: str) -> Any:
+    """What text says in JSON; any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{key}: {problem} ({error}); {remedy}") from error
 
 
 def _check_the_rest(params: Any) -> None:
@@ -234,11 +240,7 @@ def _hashes(key: str, value: Any) -> dict[str, str]:
 
 def _processors(key: str, value: Any) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The steps in their interchange form with folders resolved, and the folders by the names in the request."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise Refused(f"{key}: is text but not JSON ({error}); give a list of steps") from error
+    value = _unpacked(key, value, "is text but not JSON", "give a list of steps")
     if not isinstance(value, list):
         raise Refused(f'{key}: is {_kind(value)}; give a list of steps, such as [{{"temperature": 0.7}}]')
     folders: dict[str, str] = {}
