@@ -35,6 +35,7 @@ if ADAPTIVE_BUDGETS:
 
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/protocol.smk"
 include: "rules/label_summary.smk"
 include: "rules/off_policy.smk"
 include: "rules/on_policy.smk"
@@ -65,6 +66,7 @@ localrules:
     tables,
     learnability,
     repeated_sampling,
+    protocol,
     off_policy,
     on_policy,
     report,
@@ -134,6 +136,14 @@ rule repeated_sampling:
         expand(
             f"results/{RUN}/{{file}}",
             file=FIGURE_FILES["repeated_sampling"] + TABLE_FILES["repeated_sampling"],
+        ),
+
+
+rule protocol:
+    input:
+        expand(
+            f"results/{RUN}/{{file}}",
+            file=FIGURE_FILES["protocol"] + TABLE_FILES["protocol"],
         ),
 
 

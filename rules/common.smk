@@ -14,26 +14,34 @@ sys.path.insert(0, LIBRARY)
 PYTHON_PATHS = [LIBRARY, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, PYTHON_PATHS))))
 
+from adaptive_samplers.compare.plan import PLANNED_STAGES
 from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.packages import require_packages
-from adaptive_samplers.config.slices import slice_of_stage, unrelated_slice
+from adaptive_samplers.config.slices import (
+    slice_of_stage,
+    slice_of_stages,
+    unrelated_slice,
+)
 from adaptive_samplers.config.typed import typed_config
 from adaptive_samplers.config.weights import (
     IMITATION,
     lesson_names,
     objective_name,
     rounds_by_objective,
+    sampler_families,
     sampler_names,
     samplers_by_rule,
     weight_names,
 )
 from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.evaluation import JUDGED_SPLITS
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.labels.judges.registry import JUDGES as JUDGE_KINDS
 from adaptive_samplers.labels.judges.registry import has_likelihood
+from adaptive_samplers.measures import tables_of
 from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.preferences.formats import (
     exported_files,
@@ -134,10 +142,19 @@ SAMPLERS = sampler_names(CONFIG)
 SAMPLERS_IN_ROUNDS = [
     name for names in rounds_by_objective(CONFIG).values() for name in names
 ]
-# At which samplers that take one are evaluated; nothing in runs that have none.
-PREFERENCES = (
-    {"preferences": CONFIG.evaluation.preferences}
-    if any(DECLARED[name].conditioned for name in ARCHITECTURES)
+# At which learned samplers are evaluated; no preferences in runs without samplers that take one.
+EVALUATED_AT = {
+    "preferences": (
+        CONFIG.evaluation.preferences
+        if any(DECLARED[name].conditioned for name in ARCHITECTURES)
+        else []
+    ),
+    "temperatures": CONFIG.evaluation.temperatures,
+}
+# In a run with a plan, no rule reads the labels of test answers before it is declared.
+BEHIND_PLAN = (
+    {"plan": results("protocol/plan.json")}
+    if CONFIG.evaluation.protocol.enabled
     else {}
 )
 LABELS = ["quality", "diversity", "correctness"]
@@ -198,6 +215,7 @@ INTERMEDIATE = [
 wildcard_constraints:
     run=re.escape(RUN),
     sampler_generation="|".join(map(re.escape, SAMPLER_GENERATIONS)),
+    judged="|".join(JUDGED_SPLITS),
     model="|".join(map(re.escape, MODELS | POLICIES)),
     policy="|".join(map(re.escape, POLICIES)),
     round=r"[1-9]\d*",

@@ -1,4 +1,5 @@
-# Learned samplers against every heuristic, on prompts that neither training nor early stopping saw.
+# Learned samplers against every heuristic, on prompts that neither training nor early stopping saw; for the protocol, on
+# those of the validation split too. `judged` is `evaluation`, of test prompts, or `validation`.
 
 
 for RULE, ANSWERING in samplers_by_rule(CONFIG).items():
@@ -16,15 +17,15 @@ for RULE, ANSWERING in samplers_by_rule(CONFIG).items():
             # Kept when they are made again: the answers of unchanged samplers are reused.
             update(
                 expand(
-                    results("evaluation/samplers/{sampler}.parquet"),
+                    results("{judged}/samplers/{sampler}.parquet"),
                     sampler=ANSWERING,
                     allow_missing=True,
                 )
             ),
         log:
-            logs(RULE),
+            logs(f"{RULE}/{{judged}}"),
         benchmark:
-            benchmarks(RULE)
+            benchmarks(f"{RULE}/{{judged}}")
         priority: 1
         conda:
             GENERATION_ENVIRONMENT
@@ -36,7 +37,7 @@ for RULE, ANSWERING in samplers_by_rule(CONFIG).items():
         params:
             **stage("sample_with_sampler"),
         message:
-            "Answering the test prompts with learned samplers"
+            "Answering the {wildcards.judged} prompts with learned samplers"
         script:
             "../scripts/sample_with_sampler.py"
 
@@ -47,18 +48,18 @@ rule gather_evaluation:
         heuristics=results("heuristics.parquet"),
         candidates=results("candidates.parquet"),
         sampled=expand(
-            results("evaluation/samplers/{sampler}.parquet"),
+            results("{judged}/samplers/{sampler}.parquet"),
             sampler=SAMPLERS,
             allow_missing=True,
         ),
     output:
-        candidates=results("evaluation/candidates.parquet"),
-        heuristics=results("evaluation/heuristics.parquet"),
-        report=results("evaluation/candidates_report.json"),
+        candidates=results("{judged}/candidates.parquet"),
+        heuristics=results("{judged}/heuristics.parquet"),
+        report=results("{judged}/candidates_report.json"),
     log:
-        logs("gather_evaluation"),
+        logs("gather_evaluation/{judged}"),
     benchmark:
-        benchmarks("gather_evaluation")
+        benchmarks("gather_evaluation/{judged}")
     priority: 1
     conda:
         "../envs/language_model.yaml"
@@ -68,10 +69,10 @@ rule gather_evaluation:
         runtime=growing(30),
     params:
         **stage("verify_candidates"),
-        **PREFERENCES,
+        **EVALUATED_AT,
         samplers=SAMPLERS,
     message:
-        "Gathering the test answers of heuristics and learned samplers"
+        "Gathering the {wildcards.judged} answers of heuristics and learned samplers"
     script:
         "../scripts/gather_evaluation.py"
 
@@ -79,138 +80,141 @@ rule gather_evaluation:
 use rule embed_candidates as embed_evaluation with:
     input:
         prompts=results("prompts.parquet"),
-        candidates=results("evaluation/candidates.parquet"),
+        candidates=results("{judged}/candidates.parquet"),
         # The heuristics' answers are in it.
         known=results("embeddings.parquet"),
         embedder=f"{MODELS_FOLDER}/{EMBEDDER}",
     output:
-        results("evaluation/embeddings.parquet"),
+        results("{judged}/embeddings.parquet"),
     log:
-        logs("embed_evaluation"),
+        logs("embed_evaluation/{judged}"),
     benchmark:
-        benchmarks("embed_evaluation")
+        benchmarks("embed_evaluation/{judged}")
     message:
-        "Embedding test answers"
+        "Embedding {wildcards.judged} answers"
 
 
 use rule label_quality as label_evaluation_quality with:
     input:
-        **judge_inputs(JUDGE, "evaluation/"),
+        **judge_inputs(JUDGE, "{judged}/"),
         prompts=results("prompts.parquet"),
-        candidates=results("evaluation/candidates.parquet"),
+        candidates=results("{judged}/candidates.parquet"),
     output:
-        labels=results("evaluation/labels/quality/shard={shard}.parquet"),
-        report=results("evaluation/labels/quality/shard={shard}.json"),
+        labels=results("{judged}/labels/quality/shard={shard}.parquet"),
+        report=results("{judged}/labels/quality/shard={shard}.json"),
     log:
-        logs("label_evaluation_quality/shard={shard}"),
+        logs("label_evaluation_quality/{judged}/shard={shard}"),
     benchmark:
-        benchmarks("label_evaluation_quality/shard={shard}")
+        benchmarks("label_evaluation_quality/{judged}/shard={shard}")
     message:
-        "Judging test answers of heuristics and learned samplers together, shard {wildcards.shard}"
+        "Judging {wildcards.judged} answers of heuristics and learned samplers together, shard {wildcards.shard}"
 
 
 use rule gather_quality as gather_evaluation_quality with:
     input:
-        labels=judged_shards("evaluation/", ".parquet"),
-        reports=judged_shards("evaluation/", ".json"),
+        labels=judged_shards("{judged}/", ".parquet"),
+        reports=judged_shards("{judged}/", ".json"),
     output:
-        labels=results(f"evaluation/labels/{GATHERED}.parquet"),
-        report=results(f"evaluation/labels/{GATHERED}_report.json"),
+        labels=results(f"{{judged}}/labels/{GATHERED}.parquet"),
+        report=results(f"{{judged}}/labels/{GATHERED}_report.json"),
     log:
-        logs(f"gather_evaluation_{GATHERED}"),
+        logs(f"gather_evaluation_{GATHERED}/{{judged}}"),
     benchmark:
-        benchmarks(f"gather_evaluation_{GATHERED}")
+        benchmarks(f"gather_evaluation_{GATHERED}/{{judged}}")
     message:
-        "Gathering the ratings of test answers of all shards"
+        "Gathering the ratings of {wildcards.judged} answers of all shards"
 
 
 if OTHER_JUDGES:
 
     use rule label_quality_by_others as label_evaluation_quality_by_others with:
         input:
-            unpack(inputs_of_judge("evaluation/")),
+            unpack(inputs_of_judge("{judged}/")),
             prompts=results("prompts.parquet"),
-            candidates=results("evaluation/candidates.parquet"),
+            candidates=results("{judged}/candidates.parquet"),
         output:
-            labels=results("evaluation/labels/quality/{judge}/shard={shard}.parquet"),
-            report=results("evaluation/labels/quality/{judge}/shard={shard}.json"),
+            labels=results("{judged}/labels/quality/{judge}/shard={shard}.parquet"),
+            report=results("{judged}/labels/quality/{judge}/shard={shard}.json"),
         log:
-            logs("label_evaluation_quality_by_others/{judge}/shard={shard}"),
+            logs("label_evaluation_quality_by_others/{judged}/{judge}/shard={shard}"),
         benchmark:
-            benchmarks("label_evaluation_quality_by_others/{judge}/shard={shard}")
+            benchmarks(
+                "label_evaluation_quality_by_others/{judged}/{judge}/shard={shard}"
+            )
         message:
-            "Judging test answers by {wildcards.judge}, shard {wildcards.shard}"
+            "Judging {wildcards.judged} answers by {wildcards.judge}, shard {wildcards.shard}"
 
     use rule combine_quality as combine_evaluation_quality with:
         input:
             labels=expand(
-                results("evaluation/labels/quality/{judge}.parquet"),
+                results("{judged}/labels/quality/{judge}.parquet"),
                 judge=JUDGES,
                 allow_missing=True,
             ),
             reports=expand(
-                results("evaluation/labels/quality/{judge}_report.json"),
+                results("{judged}/labels/quality/{judge}_report.json"),
                 judge=JUDGES,
                 allow_missing=True,
             ),
         output:
-            labels=results("evaluation/labels/quality.parquet"),
-            report=results("evaluation/labels/quality_report.json"),
+            labels=results("{judged}/labels/quality.parquet"),
+            report=results("{judged}/labels/quality_report.json"),
         log:
-            logs("combine_evaluation_quality"),
+            logs("combine_evaluation_quality/{judged}"),
         benchmark:
-            benchmarks("combine_evaluation_quality")
+            benchmarks("combine_evaluation_quality/{judged}")
         message:
-            "Comparing the ratings that all judges gave test answers"
+            "Comparing the ratings that all judges gave {wildcards.judged} answers"
 
 
 use rule label_diversity as label_evaluation_diversity with:
     input:
-        candidates=results("evaluation/candidates.parquet"),
-        embeddings=results("evaluation/embeddings.parquet"),
+        candidates=results("{judged}/candidates.parquet"),
+        embeddings=results("{judged}/embeddings.parquet"),
     output:
-        labels=results("evaluation/labels/diversity.parquet"),
-        report=results("evaluation/labels/diversity_report.json"),
+        labels=results("{judged}/labels/diversity.parquet"),
+        report=results("{judged}/labels/diversity_report.json"),
     log:
-        logs("label_evaluation_diversity"),
+        logs("label_evaluation_diversity/{judged}"),
     benchmark:
-        benchmarks("label_evaluation_diversity")
+        benchmarks("label_evaluation_diversity/{judged}")
     message:
-        "Measuring the diversity of test answers across seeds"
+        "Measuring the diversity of {wildcards.judged} answers across seeds"
 
 
 use rule label_correctness as label_evaluation_correctness with:
     input:
         prompts=results("prompts.parquet"),
-        candidates=results("evaluation/candidates.parquet"),
+        candidates=results("{judged}/candidates.parquet"),
         verifiers=OWN_VERIFIERS,
     output:
-        labels=results("evaluation/labels/correctness.parquet"),
+        labels=results("{judged}/labels/correctness.parquet"),
     log:
-        logs("label_evaluation_correctness"),
+        logs("label_evaluation_correctness/{judged}"),
     benchmark:
-        benchmarks("label_evaluation_correctness")
+        benchmarks("label_evaluation_correctness/{judged}")
     message:
-        "Verifying test answers"
+        "Verifying {wildcards.judged} answers"
 
 
 use rule label_overlap as label_evaluation_overlap with:
     input:
         **overlap_inputs(),
-        candidates=results("evaluation/candidates.parquet"),
+        candidates=results("{judged}/candidates.parquet"),
     output:
-        labels=results("evaluation/labels/overlap.parquet"),
-        report=results("evaluation/labels/overlap_report.json"),
+        labels=results("{judged}/labels/overlap.parquet"),
+        report=results("{judged}/labels/overlap_report.json"),
     log:
-        logs("label_evaluation_overlap"),
+        logs("label_evaluation_overlap/{judged}"),
     benchmark:
-        benchmarks("label_evaluation_overlap")
+        benchmarks("label_evaluation_overlap/{judged}")
     message:
-        "Tracing test answers to the corpus"
+        "Tracing {wildcards.judged} answers to the corpus"
 
 
 rule compare_samplers:
     input:
+        **BEHIND_PLAN,
         heuristics=results("evaluation/heuristics.parquet"),
         quality=results("evaluation/labels/quality.parquet"),
         diversity=results("evaluation/labels/diversity.parquet"),

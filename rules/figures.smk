@@ -97,6 +97,22 @@ PLOTS = [
         group="repeated_sampling",
     ),
     Plot(
+        name="protocol",
+        inputs={
+            "plan": results("protocol/plan.json"),
+            "curves": results("protocol/curves.csv"),
+            "pairs": results("protocol/pairs.csv"),
+        },
+        figures={
+            "tries": Shown("Best of equally many tries", "Protocol", "tries"),
+            "differences": Shown(
+                "Learned samplers against other families", "Protocol", "differences"
+            ),
+        },
+        message="Plotting families of samplers after equal numbers of tries",
+        group="protocol",
+    ),
+    Plot(
         name="off_policy",
         inputs={
             "estimates": results("off_policy/estimates.csv"),
@@ -127,6 +143,14 @@ TABLE_FILES = {
         "tables/repeated_sampling.html",
         "tables/power_laws.csv",
     ],
+    "protocol": [
+        "protocol/families.csv",
+        "protocol/pairs.csv",
+        "protocol/curves.csv",
+        "protocol/summary.json",
+        "tables/protocol.html",
+        "tables/protocol.tex",
+    ],
     "off_policy": [],
 }
 FIGURE_FILES = {
@@ -134,8 +158,11 @@ FIGURE_FILES = {
     for group in TABLE_FILES
 }
 # A figure with its own target may also be part of every run.
-WITH_REPEATED_SAMPLING = CONFIG.evaluation.repeated_sampling.enabled
-GROUPS = ["run", "repeated_sampling"] if WITH_REPEATED_SAMPLING else ["run"]
+ENABLED = {
+    "repeated_sampling": CONFIG.evaluation.repeated_sampling.enabled,
+    "protocol": CONFIG.evaluation.protocol.enabled,
+}
+GROUPS = ["run", *(group for group, enabled in ENABLED.items() if enabled)]
 FIGURES, TABLES = (
     [f"results/{RUN}/{file}" for group in GROUPS for file in files[group]]
     for files in (FIGURE_FILES, TABLE_FILES)

@@ -30,6 +30,7 @@ rule extract_final_answers:
 
 rule measure_repeated_sampling:
     input:
+        **BEHIND_PLAN,
         heuristics=results("evaluation/heuristics.parquet"),
         quality=results("evaluation/labels/quality.parquet"),
         correctness=results("evaluation/labels/correctness.parquet"),

@@ -22,8 +22,8 @@ def main(snakemake):
     settings, given, made = settings_of(snakemake), snakemake.input, snakemake.output
     own, seed = settings.off_policy, settings.run.seed
     scores, heuristics = read_table("scores", given.scores), read_table("heuristics", given.heuristics)
-    preferences = settings.evaluation.preferences
-    learned = [row for folder in given.samplers for row in evaluated(folder, preferences)]
+    at = settings.evaluation.preferences, settings.evaluation.temperatures
+    learned = [row for folder in given.samplers for row in evaluated(folder, *at)]
     targets = targets_of(own, heuristics, learned)
     horizons = [*own.horizons, None]
     weighings = weigh_answers(

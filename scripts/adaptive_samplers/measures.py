@@ -187,3 +187,8 @@ def measures_of(table: str) -> list[Measure]:
 
 OBJECTIVES = {measure.objective: measure for measure in MEASURES.values() if measure.objective}
 DIVERSITY_MEASURES = {measure.column: measure for measure in measures_of("diversity")}
+
+
+def tables_of(objectives: Iterable[str]) -> list[str]:
+    """The label tables that hold some objectives."""
+    return sorted({OBJECTIVES[objective].table for objective in objectives})

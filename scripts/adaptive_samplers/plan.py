@@ -225,8 +225,9 @@ class _Run:
         self.selected = prompts.total * self.seeds * min(kept, self.selectable)
 
     def _evaluated(self, samplers: Sequence[str]) -> int:
-        """As how many samplers those of these names answer: those that take a preference do at several."""
-        return sum(len(evaluated(name, self.config.evaluation.preferences)) for name in samplers)
+        """As how many samplers those of these names answer: at each temperature, and preference if they take one."""
+        at = self.config.evaluation.preferences, self.config.evaluation.temperatures
+        return sum(len(evaluated(name, *at)) for name in samplers)
 
     def _mean_limit(self) -> float:
         limit = self.generation.max_new_tokens

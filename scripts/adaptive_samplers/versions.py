@@ -32,6 +32,8 @@ STAGE_VERSIONS = {
     "estimate_samplers": 3,
     "learn_heuristic": 2,
     "compare_samplers": 1,
+    "declare_plan": 1,
+    "compare_families": 1,
     "extract_final_answers": 2,
     "measure_repeated_sampling": 1,
     "probe_distributions": 1,

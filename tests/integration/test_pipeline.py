@@ -322,8 +322,8 @@ def test_what_a_run_has_found_is_compared_after_equal_tries(workflow):
         names = zip(objective.families, objective.configurations, strict=True)
         expected = [means[objective.name, family, name] for family, name in names]
         assert (sign * objective.values.mean(axis=1)).tolist() == pytest.approx(expected, abs=1e-9)
-    found = compare_families(results, Settings(claim="learned", resamples=200))
-    assert found.tries == 1 and not found.claim, "four prompts show nothing"
+    found = compare_families(results, Settings(claims=["learned"], resamples=200))
+    assert found.tries == 1 and not found.claims["learned"], "four prompts show nothing"
 
 
 def test_bad_config_is_one_clear_message_before_any_job(workflow):

@@ -134,7 +134,7 @@ def test_published_means_are_not_judged_by_the_luck_that_chose_them():
 
 def test_a_planted_winner_is_found_with_the_stated_power():
     """What is planted is the smallest difference that the design says it can find in 80 % of worlds."""
-    settings, worlds = replace(QUICK, claim="f0"), 200
+    settings, worlds = replace(QUICK, claims=["f0"]), 200
     spread = [compare_families(world(seed), settings).pairs["standard_error"].mean() for seed in range(20)]
     planted = detectable_difference(float(np.mean(spread)), settings.level, settings.power, comparisons=3)
     merits = [np.full(6, planted), *[np.zeros(6)] * 3]
@@ -142,7 +142,8 @@ def test_a_planted_winner_is_found_with_the_stated_power():
     # The stated power is that of one comparison, where all of them share the level.
     power = np.mean([(one.pairs["verdict"] == "f0 is better").mean() for one in found])
     print(
-        f"planted {planted:.3f}, found in {power:.2f} of comparisons, all three in {np.mean([f.claim for f in found])}"
+        f"planted {planted:.3f}, found in {power:.2f} of comparisons, all three in "
+        f"{np.mean([one.claims['f0'] for one in found])}"
     )
     assert 0.72 <= power <= 0.95
     assert {"f1 is better", "f2 is better", "f3 is better"}.isdisjoint(
@@ -164,9 +165,9 @@ def test_a_winner_that_was_chosen_on_the_test_prompts_is_flagged_and_not_found()
         worlds += 1
         selected = np.zeros(len(objective.families), bool)
         selected[best] = True
-        found = compare_families(Results([replace(objective, selected=selected)]), replace(QUICK, claim="f0"))
+        found = compare_families(Results([replace(objective, selected=selected)]), replace(QUICK, claims=["f0"]))
         flagged += any(f"f0 reports c{best}, the best of 30 on the judged prompts" in flag for flag in found.flags)
-        won += found.claim
+        won += found.claims["f0"]
     assert worlds > 80 and flagged == worlds
     assert won / worlds < 0.05 + 2 * np.sqrt(0.05 * 0.95 / worlds)
 
@@ -177,10 +178,10 @@ def test_a_winner_by_ten_times_the_tries_is_flagged_and_not_found():
     worlds, ahead, called = 60, 0, 0
     for seed in range(worlds):
         merits = [np.random.default_rng(seed).normal(0, 0.12, 50), tickets, tickets]
-        found = compare_families(world(seed, (50, 5, 5), prompts=300, merits=merits), replace(QUICK, claim="f0"))
+        found = compare_families(world(seed, (50, 5, 5), prompts=300, merits=merits), replace(QUICK, claims=["f0"]))
         assert any("f0 has 50 configurations and f1 has 5; all are compared after 5" in flag for flag in found.flags)
         ahead += any("f0 is ahead of" in flag and "not after 5 each" in flag for flag in found.flags)
-        called += found.claim
+        called += found.claims["f0"]
     assert ahead > worlds / 2 and called / worlds <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / worlds)
 
 
@@ -216,9 +217,9 @@ def test_a_claim_over_several_objectives_needs_all():
     one = world(1, (6, 6), merits=better).objectives[0]
     other = replace(world(2, (6, 6)).objectives[0], name="other")
     for objectives, holds in (([one], True), ([one, replace(one, name="again")], True), ([one, other], False)):
-        found = compare_families(Results(objectives), replace(QUICK, claim="f0"))
-        assert found.claim is holds
-    assert compare_families(Results([one])).claim is None
+        found = compare_families(Results(objectives), replace(QUICK, claims=["f0"]))
+        assert found.claims == {"f0": holds}
+    assert compare_families(Results([one])).claims == {}
 
 
 def rows_of(values: dict, seeds=2, prompts=12, **more) -> pd.DataFrame:
@@ -299,7 +300,7 @@ def test_settings_that_do_not_fit_are_refused():
         results.only(["right"])
     assert results.only(["value"]).families == ["temperature", "top_p"]
     with pytest.raises(UserError, match="--claim: there is no family 'min_p'; there are temperature, top_p"):
-        compare_families(results, Settings(claim="min_p"))
+        compare_families(results, Settings(claims=["min_p"]))
     with pytest.raises(UserError, match="--tries: 3 are more than the 2 configurations"):
         compare_families(results, Settings(tries=3))
 

@@ -42,10 +42,12 @@ def test_what_a_rule_needs_is_declared(change, missing):
 
 @pytest.mark.parametrize("enabled", [False, True])
 def test_targets_follow_from_what_is_declared(enabled):
-    change = {"evaluation": {**SMOKE["evaluation"], "repeated_sampling": {"enabled": enabled}}}
+    more = {group: {"enabled": enabled} for group in ("repeated_sampling", "protocol")}
+    change = {"evaluation": SMOKE["evaluation"] | more}
     files = of_workflow(FILES, REPOSITORY, "config/presets/smoke.yaml", change=change)
     asked = files.pop("figures")
-    for apart in ["plot_learnability", "plot_off_policy", "plot_rounds"] + ["plot_repeated_sampling"] * (not enabled):
+    optional = ["plot_repeated_sampling", "plot_protocol"] if not enabled else []
+    for apart in ["plot_learnability", "plot_off_policy", "plot_rounds", *optional]:
         del files[apart]
     # Of the first generation of samplers, which has no folder of its own.
     made = [file for outputs in files.values() for file in outputs]

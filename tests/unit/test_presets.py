@@ -61,7 +61,7 @@ def heuristics_of(config: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def test_every_preset_is_known_here():
-    assert sorted([*MODELS, *GRIDS, *JUDGES, *ENGINES, "smoke"]) == PRESETS
+    assert sorted([*MODELS, *GRIDS, *JUDGES, *ENGINES, "evidence", "smoke"]) == PRESETS
 
 
 @pytest.mark.parametrize("layers", COMBINATIONS, ids=" ".join)
@@ -134,7 +134,7 @@ def plan(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-DRY_RUNS = ["smoke", *MODELS, "llama-3.2-3b grid-filtered judge-gram", "demo grid-full judge-skywork vllm"]
+DRY_RUNS = ["evidence", "smoke", *MODELS, "llama-3.2-3b grid-filtered judge-gram", "demo grid-full judge-skywork vllm"]
 
 
 def test_every_preset_is_dry_run():

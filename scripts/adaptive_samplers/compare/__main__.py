@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from adaptive_samplers.compare.families import Comparison, Settings, compare_families
-from adaptive_samplers.compare.results import read_results
+from adaptive_samplers.compare.pages import sentence
+from adaptive_samplers.compare.reading import read_results
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import atomic_output
 
@@ -26,7 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("results", type=Path, help="CSV, TSV, JSON lines or Parquet, or a folder of sample logs")
     parser.add_argument("--objective", action="append", help="one of several; all if not given")
-    parser.add_argument("--claim", help="the family that is said to be better than every other")
+    parser.add_argument("--claim", action="append", default=[], help="a family that is said to be better than others")
+    parser.add_argument("--reference", action="append", default=[], help="a family without anything to choose")
     parser.add_argument("--tries", type=int, help="configurations of each family; as many as the smallest family has")
     parser.add_argument("--level", type=float, default=0.05, help="chance of any false finding in an objective")
     parser.add_argument("--power", type=float, default=0.8, help="of finding the smallest detectable difference")
@@ -46,15 +48,16 @@ def main(arguments: list[str] | None = None) -> None:
     results = read_results(options.results, options.lower_is_better, options.metric)
     if options.objective:
         results = results.only(options.objective)
-    settings = Settings(options.claim, options.tries, options.level, options.power, options.resamples, options.seed)
+    own = ("tries", "level", "power", "resamples", "seed")
+    settings = Settings(options.claim, options.reference, **{name: getattr(options, name) for name in own})
     found = compare_families(results, settings)
-    print(as_text(found, settings))
+    print(as_text(found))
     if options.output is not None:
         write(found, options.output)
         print(f"written to {options.output}")
 
 
-def as_text(found: Comparison, settings: Settings) -> str:
+def as_text(found: Comparison) -> str:
     """What was found, for a terminal."""
     lines = []
     for objective, rows in found.families.groupby("objective", sort=False):
@@ -63,12 +66,12 @@ def as_text(found: Comparison, settings: Settings) -> str:
         lines.append(_table(shown.drop(columns="objective")))
         lines.append("")
         for pair in found.pairs[found.pairs["objective"] == objective].itertuples():
-            lines.append(_sentence(pair))
+            lines.append(sentence(pair))
         lines.append("")
-    if found.claim is not None:
-        every = "in every objective " if found.families["objective"].nunique() > 1 else ""
-        verdict = "holds" if found.claim else "does not hold"
-        lines.append(f"The claim that {settings.claim} is {every}better than every other family {verdict}.")
+    every = "in every objective " if found.families["objective"].nunique() > 1 else ""
+    for family, holds in found.claims.items():
+        verdict = "holds" if holds else "does not hold"
+        lines.append(f"The claim that {family} is {every}better than every other family {verdict}.")
     # What is said of several objectives is said once.
     notes: dict[str, list[str]] = {}
     for flag in found.flags:
@@ -76,16 +79,6 @@ def as_text(found: Comparison, settings: Settings) -> str:
         notes.setdefault(words, []).append(objective)
     lines += [f"Note: {', '.join(objectives)}: {words}." for words, objectives in notes.items()]
     return "\n".join(lines).strip()
-
-
-def _sentence(pair: object) -> str:
-    one = f"{pair.family} - {pair.other}: {pair.difference:+.4g} [{pair.low:.4g}, {pair.high:.4g}], "
-    one += f"p {pair.p:.4f}, adjusted {pair.p_holm:.4f}"
-    if pair.won is not None:
-        one += f"; prompts won {pair.won}, lost {pair.lost}, tied {pair.tied}"
-    if pair.verdict == "no difference found":
-        return f"{one}: no difference found; one of {pair.detectable:.3g} or more could have been"
-    return f"{one}: {pair.verdict}"
 
 
 def _table(rows: pd.DataFrame) -> str:

@@ -1,7 +1,8 @@
 """Families of samplers after equal numbers of tries: best-of-N curves, paired tests, and doubts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from adaptive_samplers.errors import UserError
 # The last one is all configurations that there are.
 TRIES = (1, 3, 6, 10, 31, 56, 100)
 FEW_PROMPTS = 30
+UNDECIDED = "no difference found"
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,16 @@ class Settings:
 
     Attributes
     ----------
-    claim : the family that is said to be better than all others; None compares every two.
+    claims : families that are each said to be better than every other that is not claimed; none compares every two.
+    references : families with nothing to choose, such as greedy decoding, which do not limit the tries of others.
     tries : configurations of each family that are drawn; None: as many as the family with the fewest has.
     level : chance of any false finding among all comparisons of an objective.
     power : with which the smallest detectable difference would be found.
     resamples, seed : of prompts.
     """
 
-    claim: str | None = None
+    claims: Sequence[str] = ()
+    references: Sequence[str] = ()
     tries: int | None = None
     level: float = 0.05
     power: float = 0.8
@@ -50,7 +54,7 @@ class Comparison:
     pairs : a row for each objective and comparison: difference, interval, p and Holm's adjusted p, smallest difference
         that could have been found, prompts won, lost and tied, and the verdict.
     curves : a row for each objective, family and number of tries, with a band.
-    claim : None, or whether the claimed family is better than every other in every objective.
+    claims : of each claimed family, whether it is better than every other in every objective.
     flags : what is doubtful, a sentence each.
     """
 
@@ -58,7 +62,7 @@ class Comparison:
     families: pd.DataFrame
     pairs: pd.DataFrame
     curves: pd.DataFrame
-    claim: bool | None
+    claims: dict[str, bool]
     flags: list[str]
 
 
@@ -76,12 +80,16 @@ def compare_families(results: Results, settings: Settings = Settings()) -> Compa
     Raises
     ------
     UserError
-        The claimed family is not among the results, or there are not so many configurations as tries.
+        A family that is named is not among the results, or there are not so many configurations as tries.
     """
     names = results.families
-    if settings.claim is not None and settings.claim not in names:
-        raise UserError(f"--claim: there is no family '{settings.claim}'; there are {', '.join(names)}")
-    fewest = min(len(one.rows(family)) for one in results.objectives for family in names)
+    for option in ("claims", "references"):
+        for family in getattr(settings, option):
+            if family not in names:
+                raise UserError(f"--{option[:-1]}: there is no family '{family}'; there are {', '.join(names)}")
+    if set(settings.claims) >= set(names):
+        raise UserError("--claim: every family is claimed to be better than the others; leave out some")
+    fewest = fewest_configurations(results, settings.references)
     tries = settings.tries or fewest
     if tries > fewest:
         raise UserError(f"--tries: {tries} are more than the {fewest} configurations that one family has")
@@ -94,10 +102,17 @@ def compare_families(results: Results, settings: Settings = Settings()) -> Compa
         pairs += tested
         flags += _flags(objective, names, judged, tested, tries, settings)
     table = pd.DataFrame(pairs)
-    claim = None
-    if settings.claim is not None:
-        claim = bool((table["verdict"] == f"{settings.claim} is better").all())
-    return Comparison(tries, pd.DataFrame(families), table, pd.DataFrame(curves), claim, flags)
+    claims = {
+        family: bool((table.loc[table["family"] == family, "verdict"] == f"{family} is better").all())
+        for family in settings.claims
+    }
+    return Comparison(tries, pd.DataFrame(families), table, pd.DataFrame(curves), claims, flags)
+
+
+def fewest_configurations(results: Results, references: Sequence[str] = ()) -> int:
+    """As many tries as every family has that is no reference."""
+    names = [family for family in results.families if family not in references] or results.families
+    return min(len(one.rows(family)) for one in results.objectives for family in names)
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,7 @@ def _judge(objective: Objective, family: str, tries: int, settings: Settings) ->
     rows = objective.rows(family)
     named = {"objective": objective.name, "family": family, "configurations": len(rows)}
     levels = [*(count for count in TRIES if count < len(rows)), len(rows)]
+    tries = min(tries, len(rows))  # of a reference, which has one
     names = objective.configurations[rows]
     confidence = 1 - settings.level
     if objective.is_published:
@@ -164,17 +180,17 @@ def _normal_band(mean: float, error: float, confidence: float) -> tuple[float, f
 
 
 def _pairs(objective: Objective, names: list[str], judged: list[_Judged], tries: int, settings: Settings) -> list[dict]:
-    if settings.claim is None:
+    if not settings.claims:
         pairs = list(combinations(range(len(names)), 2))
     else:
-        claimed = names.index(settings.claim)
-        pairs = [(claimed, other) for other in range(len(names)) if other != claimed]
+        claimed = [names.index(family) for family in settings.claims]
+        pairs = list(product(claimed, (other for other in range(len(names)) if other not in claimed)))
     tests = [_test(objective, judged[one].values, judged[other].values, settings) for one, other in pairs]
     rows = []
     for (one, other), test, adjusted in zip(pairs, tests, holm([test.p for test in tests]), strict=True):
         difference = judged[one].values - judged[other].values
         if adjusted > settings.level:
-            verdict = "no difference found"
+            verdict = UNDECIDED
         else:
             verdict = f"{names[one] if test.difference > 0 else names[other]} is better"
         rows.append(
@@ -215,7 +231,7 @@ def _flags(
     flags, where = [], f"{objective.name}: "
     for family, duplicate, original in objective.duplicates:
         flags.append(f"{where}{family} {duplicate} has the values of {original} and is no further try")
-    counts = {family: len(objective.rows(family)) for family in names}
+    counts = {family: len(objective.rows(family)) for family in names if family not in settings.references}
     most, fewest = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] > counts[fewest]:
         flags.append(
@@ -224,7 +240,8 @@ def _flags(
         )
     for pair in tested:
         one, other = names.index(pair["family"]), names.index(pair["other"])
-        if counts[pair["family"]] == counts[pair["other"]] or pair["verdict"] != "no difference found":
+        of_both = counts.get(pair["family"]), counts.get(pair["other"])
+        if None in of_both or len(set(of_both)) == 1 or pair["verdict"] != UNDECIDED:
             continue
         unequal = _test(objective, judged[one].untuned, judged[other].untuned, settings)
         if unequal.p < settings.level and not objective.is_published:

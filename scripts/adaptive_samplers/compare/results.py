@@ -5,28 +5,19 @@ A table has the columns `family`, `configuration`, `prompt`, `seed` and `value`,
 and its standard error were published, a row has `standard_error` and no `prompt`.
 """
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_number
-from adaptive_samplers.measures import OBJECTIVES
-from adaptive_samplers.reading import read_objects
 
 NEEDED = ("family", "configuration", "value")
 OPTIONAL = ("prompt", "seed", "objective", "split", "selected", "standard_error")
 VALIDATION, TEST = "validation", "test"
-_RUN = Path("evaluation/heuristics.parquet")  # where a run of this project keeps what it has compared
-# Arguments of lm-evaluation-harness that say how long an answer is and what ends it, not how it is drawn.
-_NOT_SAMPLING = {"until", "max_gen_toks", "max_new_tokens", "max_tokens", "max_length", "do_sample", "seed"}
 
 
 @dataclass(frozen=True)
@@ -102,38 +93,6 @@ class Results:
             if name not in known:
                 raise UserError(f"--objective: there is no '{name}'; there are {', '.join(known)}")
         return Results([known[name] for name in names])
-
-
-def read_results(path: Path, lower_is_better: Sequence[str] = (), metric: str | None = None) -> Results:
-    """The results in a file: CSV, TSV, JSON lines or Parquet; or in a folder: a run's, or lm-evaluation-harness's logs.
-
-    Parameters
-    ----------
-    lower_is_better : objectives whose values are turned around.
-    metric : str, optional
-        Of lm-evaluation-harness, where its logs have several.
-
-    Raises
-    ------
-    UserError
-        Naming the file and the column, configuration or prompt, with what to do.
-    """
-    if (path / _RUN).is_file():
-        return _results_of_run(path)
-    if path.is_dir():
-        return results_of_table(pd.DataFrame(_lm_eval_rows(path, metric)), str(path), lower_is_better)
-    readers = {".csv": pd.read_csv, ".tsv": lambda file: pd.read_csv(file, sep="\t"), ".parquet": pd.read_parquet}
-    readers |= dict.fromkeys((".jsonl", ".ndjson"), lambda file: pd.read_json(file, lines=True, dtype=False))
-    if path.suffix not in readers:
-        known = ", ".join(sorted(readers))
-        raise UserError(f"{path}: is neither a folder nor a file that ends in {known}; give it such an ending")
-    try:
-        table = readers[path.suffix](path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; correct its name") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); correct it") from error
-    return results_of_table(table, str(path), lower_is_better)
 
 
 def results_of_table(table: pd.DataFrame, name: str = "table", lower_is_better: Sequence[str] = ()) -> Results:
@@ -307,80 +266,3 @@ def validation_half(prompts: Sequence[str]) -> np.ndarray:
     half = np.zeros(len(prompts), bool)
     half[order[: len(prompts) // 2]] = True
     return half
-
-
-def _lm_eval_rows(folder: Path, metric: str | None) -> Iterator[dict[str, Any]]:
-    """Rows of the sample logs below a folder: a file is a task under one way of drawing, at one time.
-
-    Logs of the same task, model and arguments are answers under further seeds, in the order of their times.
-    """
-    files = sorted(folder.rglob("samples_*.jsonl"), key=lambda path: (path.stem.rpartition("_")[2], str(path)))
-    if not files:
-        raise UserError(f"{folder}: has no files samples_*.jsonl; run lm-evaluation-harness with --log_samples")
-    seen: dict[tuple[str, str, str], int] = {}
-    for path in files:
-        task = path.stem.partition("_")[2].rpartition("_")[0]
-        model = str(path.parent.relative_to(folder))
-        seeds: dict[tuple[str, str, str], int] = {}
-        for row in read_objects(path, "the folder"):
-            sample = row.values
-            try:
-                family, configuration = _drawn_by(sample["arguments"])
-                metrics = sample.get("metrics") or [key for key in sample if _is_metric(sample[key], key)]
-                prompt = sample.get("doc_hash") or str(sample["doc_id"])
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise row.complain(f"is no sample of lm-evaluation-harness ({error})", "leave it out") from error
-            chosen = metric or (metrics[0] if len(metrics) == 1 else None)
-            if chosen is None or chosen not in sample:
-                wrong = f"has no metric '{chosen}'" if chosen else "has several metrics" if metrics else "has no metric"
-                raise row.complain(wrong, f"choose one of {', '.join(metrics)} by --metric")
-            configuration = configuration if model == "." else f"{model} {configuration}"
-            key = task, family, configuration
-            # The same configuration in an earlier file: answers under another seed.
-            seed = seeds.setdefault(key, seen.get(key, 0))
-            filtered = sample.get("filter", "none")
-            yield {
-                "objective": task if filtered == "none" else f"{task} ({filtered})",
-                "family": family,
-                "configuration": configuration,
-                "prompt": prompt,
-                "seed": seed,
-                "value": float(sample[chosen]),
-            }
-        for key, seed in seeds.items():
-            seen[key] = seed + 1
-
-
-def _results_of_run(folder: Path) -> Results:
-    """The test answers of a run of this project: what each heuristic and learned sampler is worth, by its labels."""
-    from adaptive_samplers.tables import KEY, read_table
-
-    heuristics = read_table("heuristics", folder / _RUN)[["heuristic_id", "family", "name"]]
-    parts = []
-    for objective, measure in OBJECTIVES.items():
-        path = folder / "evaluation" / "labels" / f"{measure.table}.parquet"
-        labels = read_table(measure.table, path, [*KEY, measure.column]).dropna(subset=measure.column)
-        parts.append(labels.rename(columns={measure.column: "value"}).assign(objective=objective))
-    table = pd.concat(parts).merge(heuristics, on="heuristic_id", validate="many_to_one")
-    table = table.rename(columns={"prompt_id": "prompt", "name": "configuration"})
-    turned = [name for name in set(table["objective"]) if not OBJECTIVES[name].higher_is_better]
-    return results_of_table(table, str(folder), turned)
-
-
-def _is_metric(value: Any, key: str) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and key != "doc_id"
-
-
-def _drawn_by(arguments: Mapping[str, Any]) -> tuple[str, str]:
-    """The family and the configuration of a request: what its arguments say of drawing.
-
-    The family has the names of all arguments but the temperature; without any it is `temperature`, or `greedy`.
-    """
-    first = next(iter(arguments.values())) if isinstance(arguments, Mapping) else arguments[0]
-    options = first.get("arg_1") if isinstance(first, Mapping) else first[1]
-    options = options if isinstance(options, Mapping) else {}
-    drawing = {key: value for key, value in sorted(options.items()) if key not in _NOT_SAMPLING}
-    if not options.get("do_sample", bool(drawing.get("temperature"))) or drawing.get("temperature") == 0:
-        return "greedy", "greedy"
-    family = " + ".join(key for key in drawing if key != "temperature") or "temperature"
-    return family, re.sub(r'[{}"]', "", json.dumps(drawing)) or "temperature: 1.0"

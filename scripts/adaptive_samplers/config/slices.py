@@ -1,6 +1,6 @@
 """The parts of a config that stages depend on, according to the config's model."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from adaptive_samplers.config.schema import Schema, branch_index, config_schema, kinds_of
@@ -12,6 +12,11 @@ def slice_of_stage(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     Returns a nested dict with sorted keys, so that equal slices are written alike; empty, if no key affects the stage.
     """
     return _picked(config, config_schema(), (), lambda affects, read_by: stage in affects)
+
+
+def slice_of_stages(config: Mapping[str, Any], stages: Collection[str]) -> dict[str, Any]:
+    """The part of a complete config that the outputs of any of some stages depend on."""
+    return _picked(config, config_schema(), (), lambda affects, read_by: bool(set(stages) & set(affects)))
 
 
 def unrelated_slice(config: Mapping[str, Any], stage: str) -> dict[str, Any]:

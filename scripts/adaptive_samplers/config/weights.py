@@ -79,6 +79,18 @@ def sampler_names(config: Config) -> list[str]:
     return _samplers_of(lesson_names(config), config)
 
 
+def sampler_families(config: Config) -> dict[str, str]:
+    """The families in which learned samplers compete, `{architecture} {objective}`, by the samplers' names.
+
+    The members of one differ in the answers that they were trained on.
+    """
+    return {
+        sampler: f"{sampler.partition('/')[0]} {objective_name(objective)}"
+        for objective in config.training.objectives
+        for sampler in _samplers_of(_lessons_of(objective, config), config)
+    }
+
+
 def rounds_by_objective(config: Config) -> dict[int, list[str]]:
     """The samplers of each objective that is trained in rounds, by the objective's place in `training.objectives`."""
     return {

@@ -1,33 +1,41 @@
 """What families of samplers are worth after so many tries."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from adaptive_samplers.evaluation import LEARNED
-from adaptive_samplers.figures.style import LEARNED_MARK, balanced_columns, family_marks, new_figure, style
+from adaptive_samplers.figures.style import LEARNED_MARK, Mark, balanced_columns, family_marks, new_figure, style
 
 _COLUMNS = 3
 
 
-def plot_tries(curves: pd.DataFrame) -> Figure:
+def plot_tries(curves: pd.DataFrame, marks: Mapping[str, Mark] | None = None, references: Sequence[str] = ()) -> Figure:
     """The value of a family's best configuration by the number that were tried, a panel for each objective.
 
     Parameters
     ----------
     curves : DataFrame with the columns objective, family, tries, value, low, high
         As `compare.Comparison.curves`.
+    marks : by family; by default those of families of heuristics.
+    references : families with nothing to choose, drawn as dotted lines.
     """
     objectives = list(dict.fromkeys(curves["objective"]))
     columns = balanced_columns(len(objectives), _COLUMNS)
     rows = -(-len(objectives) // columns)
-    marks = family_marks(curves["family"])
-    marks |= {LEARNED: LEARNED_MARK} if LEARNED in marks else {}
+    if marks is None:
+        marks = family_marks(curves["family"])
+        marks |= {LEARNED: LEARNED_MARK} if LEARNED in marks else {}
     with style():
         figure = new_figure(height=0.6 + 2.6 * rows)
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, objective in zip(panels, objectives, strict=False):
             for family, mark in marks.items():
                 drawn = curves[(curves["objective"] == objective) & (curves["family"] == family)].sort_values("tries")
+                if family in references:
+                    axes.axhline(drawn["value"].iloc[0], color=mark.color, linestyle=":")
+                    continue
                 band = drawn["tries"], drawn["low"], drawn["high"]
                 axes.fill_between(*band, color=mark.color, alpha=0.12, linewidth=0)
                 axes.plot(drawn["tries"], drawn["value"], color=mark.color, marker=mark.marker, markersize=4)
@@ -42,6 +50,7 @@ def plot_tries(curves: pd.DataFrame) -> Figure:
             axes.set_axis_off()
         panels[0].set_ylabel("Value on prompts without a say")
         for family, mark in marks.items():
-            panels[0].plot([], [], color=mark.color, marker=mark.marker, markersize=4, label=family)
-        figure.legend(loc="outside upper left", ncols=4)
+            look = {"linestyle": ":"} if family in references else {"marker": mark.marker, "markersize": 4}
+            panels[0].plot([], [], color=mark.color, label=family, **look)
+        figure.legend(loc="outside upper left", ncols=4 if max(map(len, marks)) < 20 else 2)
     return figure

@@ -248,15 +248,19 @@ def split_preference(name: str) -> tuple[str, float | None]:
     return sampler, float(preference) if preference else None
 
 
-def learned_heuristic(folder: str, preference: float | None = None) -> dict[str, str]:
+def learned_heuristic(folder: str, preference: float | None = None, temperature: float = 1.0) -> dict[str, str]:
     """The row of the `heuristics` table for a sampler saved in `.../{architecture}/{weights}_{how it was trained}`.
 
-    The last part is `top{k}`, the name of an objective, or both. With a preference, the name ends with it.
+    The last part is `top{k}`, the name of an objective, or both. A temperature other than 1 follows the sampler, and
+    its name; with a preference, the name ends with it.
     """
     architecture, lesson = PurePath(folder).parts[-2:]
     setting = str(folder) if preference is None else {"path": str(folder), "preference": preference}
     chain = (Processor.configured(LEARNED, setting),)
     name = f"{architecture} {lesson_name(lesson)}"
+    if temperature != 1:
+        chain += (Processor.configured("temperature", temperature),)
+        name = f"{name} temperature {temperature:g}"
     return {
         "heuristic_id": _heuristic_id(chain),
         "name": name if preference is None else f"{name}{_AT_PREFERENCE}{preference:g}",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -177,14 +178,16 @@ def checked_preference(value: Any) -> float:
     return float(value)
 
 
-def evaluated(folder: str, preferences: Sequence[float]) -> list[dict[str, str]]:
+def evaluated(
+    folder: str, preferences: Sequence[float], temperatures: Sequence[float] = (1.0,)
+) -> list[dict[str, str]]:
     """The rows of the `heuristics` table for a sampler saved in `.../{architecture}/{lesson}`.
 
-    There is one for each preference if its architecture takes any.
+    There is one for each temperature after it and, if its architecture takes any, each preference.
     """
     declared = ARCHITECTURES.get(PurePath(folder).parts[-2])
     at = preferences if declared and declared.conditioned else [None]
-    return [learned_heuristic(folder, preference) for preference in at]
+    return [learned_heuristic(folder, *setting) for setting in product(at, temperatures)]
 
 
 def _allowed(field: Any) -> Numbers | type[bool]:

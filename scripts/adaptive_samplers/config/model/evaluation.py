@@ -60,6 +60,33 @@ class RepeatedSampling(Section):
     )
 
 
+class Protocol(Section):
+    """The target `protocol`: families of samplers compared after equal numbers of tries, by a plan declared before."""
+
+    enabled: bool = key("Whether the default target and the report include it.", default=False, affects=())
+    objectives: list[Objective] = key(
+        "The measures that families are compared by. A claim over several holds if it holds in each.",
+        default=["quality", "embedding_entropy", "correctness"],
+        min_length=1,
+        unique=True,
+    )
+    tries: int | None = key(
+        "Configurations that each family may try: so many of its own, drawn at random. `null` means as many as the "
+        "smallest family has.",
+        default=None,
+        ge=1,
+        le=100000,
+    )
+    level: float = key("Chance of any false finding in an objective.", default=0.05, gt=0, lt=1)
+    power: float = key("With which the smallest detectable difference would be found.", default=0.8, gt=0, lt=1)
+    resamples: int = key("Bootstrap resamples of the prompts, at least 100.", default=10000, ge=100, le=10000000)
+    further_plans: Literal["refuse", "count"] = key(
+        "What happens if another plan has read any of the same test prompts: the plan is refused, or tables and "
+        "figures say how many plans there were.",
+        default="refuse",
+    )
+
+
 class Evaluation(Section):
     """How the learned samplers are compared with the heuristics on the test split."""
 
@@ -100,5 +127,14 @@ class Evaluation(Section):
         unique=True,
         affects=("sample_with_sampler", "estimate_samplers"),
     )
+    temperatures: list[Annotated[float, Field(gt=0, le=100)]] = key(
+        "Temperatures that follow a learned sampler when it answers the test prompts and is estimated, each as a "
+        "sampler of its own in tables and figures. 1 leaves it as it is.",
+        default=[1.0],
+        min_length=1,
+        unique=True,
+        affects=("sample_with_sampler", "estimate_samplers"),
+    )
     learnability: Learnability = section(Learnability, affects=("learn_heuristic",))
     repeated_sampling: RepeatedSampling = section(RepeatedSampling, affects=("measure_repeated_sampling",))
+    protocol: Protocol = section(Protocol, affects=("declare_plan", "compare_families"))

@@ -1,0 +1,96 @@
+"""The figures of the protocol: families by the number of tries, and learned families against all others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from adaptive_samplers.compare.families import UNDECIDED
+from adaptive_samplers.config.model import Config
+from adaptive_samplers.figures.style import (
+    BLACK,
+    LIGHT_GRAY,
+    LINE_HEIGHT,
+    Mark,
+    architecture_marks,
+    family_marks,
+    new_figure,
+    style,
+)
+from adaptive_samplers.figures.tries import plot_tries
+from adaptive_samplers.files import read_json
+
+
+def draw(inputs: Any, settings: Config) -> dict[str, Figure]:
+    """The figures by their names."""
+    plan = read_json(inputs.plan)
+    curves, pairs = (
+        table[table["comparison"] == "families"] for table in (pd.read_csv(inputs.curves), pd.read_csv(inputs.pairs))
+    )
+    marks = marks_of(plan)
+    footnote = f"The test prompts were read under {plan['plans']} plans." if plan["plans"] > 1 else ""
+    figures = {
+        "tries": plot_tries(curves, marks, plan["references"]),
+        "differences": plot_differences(pairs, marks),
+    }
+    for figure in figures.values():
+        if footnote:
+            figure.supxlabel(footnote, x=0.01, ha="left")
+    return figures
+
+
+def marks_of(plan: Mapping[str, Any]) -> dict[str, Mark]:
+    """A mark for each family: that of its architecture, another for its second objective, if it is learned."""
+    others = family_marks(name for name in plan["families"] if name not in plan["claims"])
+    architectures = architecture_marks(name.partition(" ")[0] for name in plan["claims"])
+    seen: dict[str, int] = {}
+    marks = {}
+    for name in plan["claims"]:
+        mark = architectures[name.partition(" ")[0]]
+        place = seen[mark.color] = seen.get(mark.color, -1) + 1
+        marks[name] = mark if not place else Mark(mark.color, "*pXd"[(place - 1) % 4])
+    return others | marks
+
+
+def plot_differences(pairs: pd.DataFrame, marks: Mapping[str, Mark]) -> Figure:
+    """Each claimed family less each other one, a panel for each objective, a row for each pair.
+
+    Parameters
+    ----------
+    pairs : DataFrame as `compare.Comparison.pairs`
+    marks : by family
+    """
+    objectives = list(dict.fromkeys(pairs["objective"]))
+    rows = list(dict.fromkeys(zip(pairs["family"], pairs["other"], strict=True)))
+    with style():
+        # Room between one learned family and the next.
+        families = list(dict.fromkeys(family for family, _ in rows))
+        places = [place + 1.5 * families.index(family) for place, (family, _) in enumerate(rows)]
+        figure = new_figure(height=0.9 + LINE_HEIGHT * (max(places) + 2))
+        panels = figure.subplots(1, len(objectives), squeeze=False, sharey=True)[0]
+        for axes, objective in zip(panels, objectives, strict=True):
+            found = pairs[pairs["objective"] == objective].set_index(["family", "other"])
+            for place, (family, other) in zip(places, rows, strict=True):
+                pair = found.loc[(family, other)]
+                color = marks[family].color
+                undecided = pair["verdict"] == UNDECIDED
+                if undecided:
+                    axes.barh(place, 2 * pair["detectable"], left=-pair["detectable"], color=LIGHT_GRAY, height=0.5)
+                axes.hlines(place, pair["low"], pair["high"], color=color, linewidth=1)
+                face = "white" if undecided else color
+                axes.plot(
+                    pair["difference"], place, marks[family].marker, color=color, markerfacecolor=face, markersize=4
+                )
+            axes.axvline(0, color=BLACK, linewidth=0.8, zorder=1)
+            axes.set_title(objective.replace("_", " "), loc="left")
+            axes.grid(axis="x")
+        panels[0].set_yticks(places, [other for _, other in rows])
+        panels[0].set_ylim(max(places) + 1, -1.5)
+        for family in families:
+            place = min(at for at, (one, _) in zip(places, rows, strict=True) if one == family)
+            panels[0].text(
+                0, place - 1, f"{family} less", ha="left", va="center", transform=panels[0].get_yaxis_transform()
+            )
+        figure.supxlabel("Difference on test prompts")
+    return figure
