@@ -36,6 +36,7 @@ from golden.labels import (
     golden_text_quality,
 )
 from golden.preferences import golden_card, golden_exports, golden_preferences
+from golden.protocol import golden_families, golden_plan
 from golden.training import (
     golden_comparison,
     golden_estimates,
@@ -82,6 +83,8 @@ GOLDEN = {
     "estimate_samplers": golden_estimates,
     "learn_heuristic": golden_learnability,
     "compare_samplers": golden_comparison,
+    "declare_plan": golden_plan,
+    "compare_families": golden_families,
     "make_preferences": golden_preferences,
     "export_preferences": golden_exports,
     "describe_preferences": golden_card,
