@@ -31,7 +31,7 @@ def draw(inputs: Any, settings: Config) -> dict[str, Figure]:
     marks = marks_of(plan)
     footnote = f"The test prompts were read under {plan['plans']} plans." if plan["plans"] > 1 else ""
     figures = {
-        "tries": plot_tries(curves, marks, plan["references"]),
+        "tries": plot_tries(curves, marks, plan["references"], plan["claims"]),
         "differences": plot_differences(pairs, marks),
     }
     for figure in figures.values():
@@ -89,8 +89,7 @@ def plot_differences(pairs: pd.DataFrame, marks: Mapping[str, Mark]) -> Figure:
         panels[0].set_ylim(max(places) + 1, -1.5)
         for family in families:
             place = min(at for at, (one, _) in zip(places, rows, strict=True) if one == family)
-            panels[0].text(
-                0, place - 1, f"{family} less", ha="left", va="center", transform=panels[0].get_yaxis_transform()
-            )
+            across = panels[0].get_yaxis_transform()
+            panels[0].text(0, place - 1, f"{family} less", va="center", transform=across, in_layout=False)
         figure.supxlabel("Difference on test prompts")
     return figure

@@ -1,6 +1,7 @@
 """What families of samplers are worth after so many tries."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,7 +12,12 @@ from adaptive_samplers.figures.style import LEARNED_MARK, Mark, balanced_columns
 _COLUMNS = 3
 
 
-def plot_tries(curves: pd.DataFrame, marks: Mapping[str, Mark] | None = None, references: Sequence[str] = ()) -> Figure:
+def plot_tries(
+    curves: pd.DataFrame,
+    marks: Mapping[str, Mark] | None = None,
+    references: Sequence[str] = (),
+    claims: Sequence[str] = (LEARNED,),
+) -> Figure:
     """The value of a family's best configuration by the number that were tried, a panel for each objective.
 
     Parameters
@@ -20,6 +26,7 @@ def plot_tries(curves: pd.DataFrame, marks: Mapping[str, Mark] | None = None, re
         As `compare.Comparison.curves`.
     marks : by family; by default those of families of heuristics.
     references : families with nothing to choose, drawn as dotted lines.
+    claims : families that stand out, drawn solid among dashed lines.
     """
     objectives = list(dict.fromkeys(curves["objective"]))
     columns = balanced_columns(len(objectives), _COLUMNS)
@@ -27,6 +34,7 @@ def plot_tries(curves: pd.DataFrame, marks: Mapping[str, Mark] | None = None, re
     if marks is None:
         marks = family_marks(curves["family"])
         marks |= {LEARNED: LEARNED_MARK} if LEARNED in marks else {}
+    looks = {family: _look(mark, family in references, family in claims) for family, mark in marks.items()}
     with style():
         figure = new_figure(height=0.6 + 2.6 * rows)
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -34,23 +42,29 @@ def plot_tries(curves: pd.DataFrame, marks: Mapping[str, Mark] | None = None, re
             for family, mark in marks.items():
                 drawn = curves[(curves["objective"] == objective) & (curves["family"] == family)].sort_values("tries")
                 if family in references:
-                    axes.axhline(drawn["value"].iloc[0], color=mark.color, linestyle=":")
+                    axes.axhline(drawn["value"].iloc[0], **looks[family])
                     continue
                 band = drawn["tries"], drawn["low"], drawn["high"]
                 axes.fill_between(*band, color=mark.color, alpha=0.12, linewidth=0)
-                axes.plot(drawn["tries"], drawn["value"], color=mark.color, marker=mark.marker, markersize=4)
+                axes.plot(drawn["tries"], drawn["value"], **looks[family])
             axes.set_xscale("log")
             ticks = sorted(set(curves.loc[curves["objective"] == objective, "tries"]))
             axes.set_xticks(ticks, [str(tick) for tick in ticks])
             axes.minorticks_off()
             axes.set_xlabel("Configurations tried")
-            axes.set_title(objective, loc="left")
+            axes.set_title(objective.replace("_", " "), loc="left")
             axes.grid(axis="y")
         for axes in panels[len(objectives) :]:
             axes.set_axis_off()
         panels[0].set_ylabel("Value on prompts without a say")
-        for family, mark in marks.items():
-            look = {"linestyle": ":"} if family in references else {"marker": mark.marker, "markersize": 4}
-            panels[0].plot([], [], color=mark.color, label=family, **look)
+        for family in marks:
+            panels[0].plot([], [], label=family, **looks[family])
         figure.legend(loc="outside upper left", ncols=4 if max(map(len, marks)) < 20 else 2)
     return figure
+
+
+def _look(mark: Mark, is_reference: bool, is_claimed: bool) -> dict[str, Any]:
+    if is_reference:
+        return {"color": mark.color, "linestyle": ":"}
+    line = {"linewidth": 1.8} if is_claimed else {"linewidth": 0.9, "linestyle": "--"}
+    return {"color": mark.color, "marker": mark.marker, "markersize": 5 if is_claimed else 4, **line}
