@@ -3,6 +3,7 @@
 
 rule record_provenance:
     input:
+        **BEHIND_PLAN,
         models=expand(f"{MODELS_FOLDER}/{{model}}", model=MODELS),
         comparison=results("evaluation/comparison.parquet"),
     output:

@@ -1,4 +1,4 @@
-"""Record where a run came from: the whole config, versions, the commit, and the models with hashes and licences."""
+"""Record where a run came from: config, versions, commit, models with hashes and licences, and the declared plan."""
 
 from pathlib import Path
 
@@ -13,7 +13,9 @@ PACKAGES = ["sentence-transformers", "numpy", "pandas", "choix", "sacrebleu"]
 def main(snakemake):
     models = [read_json(Path(folder) / "provenance.json") for folder in snakemake.input.models]
     packages = ["snakemake", *ENGINES[snakemake.params.config["generation"]["engine"]].packages, *PACKAGES]
-    write_json(provenance(snakemake.params.config, *packages, models=models), snakemake.output[0])
+    declared = read_json(snakemake.input.plan) if snakemake.input.get("plan") else None
+    plan = declared and {key: declared[key] for key in ("plan", "plans", "read_before")}
+    write_json(provenance(snakemake.params.config, *packages, models=models, plan=plan), snakemake.output[0])
 
 
 run_stage(main, snakemake)

@@ -217,7 +217,11 @@ class _Run:
         )
         self.selectable = self.heuristics - len(heuristics.verbalized)
         self.generated = self.share * prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
-        self.test_answers = prompts.test * (self.heuristics + self.evaluated) * self.seeds
+        # Prompts that learned samplers answer too, in a job: those of the test split. With a declared plan, other jobs of
+        # the same rules have those of the validation split, and the mean counts.
+        self.judged_parts = 1 + config.evaluation.protocol.enabled
+        self.judged = (prompts.test + (prompts.validation if self.judged_parts > 1 else 0)) / self.judged_parts
+        self.judged_answers = self.judged * (self.heuristics + self.evaluated) * self.seeds
         # What objectives learn from that need recorded draws.
         self.recorded = self.selectable * self.seeds * (prompts.train * budget + prompts.validation)
         # At most: answers that several weightings select are read once.
@@ -256,7 +260,7 @@ class _Run:
             # tokens of a shard's answers, or of a job's samplers / tokens a second
             "generate_candidates": self._generating(self.generated / self.seeds / self.generation.shards),
             **{
-                rule: self._generating(self._evaluated(samplers) * self.prompts.test * self.seeds * self.answer_tokens)
+                rule: self._generating(self._evaluated(samplers) * self.judged * self.seeds * self.answer_tokens)
                 for rule, samplers in samplers_by_rule(self.config).items()
             },
             # answers / answers a second
@@ -265,10 +269,10 @@ class _Run:
             "embed_evaluation": self._on_gpus(self._sampled() / a.texts_per_second),
             # groups (a prompt and a heuristic) / groups a second
             "label_diversity": _on_cpu(self.answers / self.seeds / a.groups_per_second),
-            "label_evaluation_diversity": _on_cpu(self.test_answers / self.seeds / a.groups_per_second),
+            "label_evaluation_diversity": _on_cpu(self.judged_answers / self.seeds / a.groups_per_second),
             # answers to verifiable prompts / answers a second
             "label_correctness": _on_cpu(self._verifiable(self.answers) / a.verifications_per_second),
-            "label_evaluation_correctness": _on_cpu(self._verifiable(self.test_answers) / a.verifications_per_second),
+            "label_evaluation_correctness": _on_cpu(self._verifiable(self.judged_answers) / a.verifications_per_second),
             # tokens of a shard's prompts and answers / tokens a second
             "replay_distributions": self._on_gpus(
                 self.selected
@@ -301,7 +305,7 @@ class _Run:
                 [self._judging(judge, self.share * self.prompts.total / shards, self.heuristics) for judge in known]
             )
             work[f"label_evaluation_quality{ending}"] = _mean_work(
-                [self._judging(judge, self.prompts.test / shards, competitors) for judge in known]
+                [self._judging(judge, self.judged / shards, competitors) for judge in known]
             )
         return self._in_two_phases(work) if self.generation.adaptive.enabled else work
 
@@ -328,14 +332,15 @@ class _Run:
         a = self.assumed
         answer_bytes = self.answer_tokens * a.bytes_per_token
         # Answers are in their shards and again in the verified table; test answers in the evaluation's tables.
-        candidates = (2 * self.answers + self.test_answers + self._sampled()) * answer_bytes
+        judged = self.judged_parts * self.judged_answers
+        candidates = (2 * self.answers + judged + self.judged_parts * self._sampled()) * answer_bytes
         models = {self.config.model.name: self.config.model}
         models |= {judge.name: judge for judge in self.judges if JUDGES[judge.kind].has_model}
         return {
             "models": sum(self._model_bytes(model) for model in models.values()),
             "candidates": candidates,
-            "embeddings": (self.answers + self.test_answers) * a.bytes_per_vector,
-            "labels and scores": (self.answers + self.test_answers) * a.bytes_per_row,
+            "embeddings": (self.answers + judged) * a.bytes_per_vector,
+            "labels and scores": (self.answers + judged) * a.bytes_per_row,
             "sketches (at most)": self.selected * self._sketch_bytes(self.answer_tokens),
             **(
                 {"recorded draws": self.recorded * self._sketch_bytes(self._recorded_tokens())} if self.outcomes else {}
@@ -354,7 +359,8 @@ class _Run:
         return (tokens + 1) * (8 * (sketch.top + sketch.tail) + 12)
 
     def _sampled(self) -> float:
-        return self.prompts.test * self.evaluated * self.seeds
+        """Answers of learned samplers, by a job that embeds them."""
+        return self.judged * self.evaluated * self.seeds
 
     def _verifiable(self, answers: float) -> float:
         return answers * self.prompts.kinds.get("verifiable", 0.0)

@@ -95,6 +95,42 @@ def test_another_option_trains_what_it_is_of(work):
     assert set(fewer) == {"estimate_samplers", "plot_off_policy", "off_policy"}
 
 
+def test_families_are_compared_by_a_declared_plan(work):
+    protocol = {"objectives": ["quality", "embedding_entropy"], "resamples": 100}
+
+    def planning(**changes) -> dict:
+        return {"evaluation": {"temperatures": [0.5, 1.0], "protocol": protocol | changes}}
+
+    done = work.run("protocol", config=planning())
+    assert done.returncode == 0, done.stdout
+    place = work.folder / "results/tiny/protocol"
+    plan, summary = read_json(place / "plan.json"), read_json(place / "summary.json")
+    families = {f"LocalProbabilityTransform {name}" for name in ("imitation", "outcome", "varied", "pairs")}
+    assert set(plan["claims"]) == families and all(len(plan["families"][family]) == 2 for family in families)
+    assert {"raw logits", "temperature"} < set(plan["families"]) and plan["splits"]["validation"]["prompts"] == 3
+    pairs = pd.read_csv(place / "pairs.csv").set_index("comparison")
+    others = len(plan["families"]) - len(families)
+    assert len(pairs.loc["families"]) == 2 * len(families) * others and len(pairs.loc["overall"]) == 2
+    assert summary["plans"] == 1 and summary["read_before"], "the test before has compared test answers without a plan"
+    answered = read_table("heuristics", work.folder / "results/tiny/validation/heuristics.parquet")
+    assert "LocalProbabilityTransform a0.5_b0.5_c0 pairs temperature 0.5" in set(answered["name"])
+    assert not work.planned("protocol", config=planning())
+    # What else reads the labels of test answers waits for the plan, where a run has one.
+    assert work.planned("all", config=planning(enabled=True))["compare_samplers"] == 1
+    # Another plan over the same prompts is refused, or counted.
+    refused = work.run("protocol", config=planning(level=0.1))
+    assert refused.returncode != 0 and f"another plan, {plan['plan']} of the run 'tiny', has read 2 of the 2" in (
+        " ".join(refused.stdout.split())
+    )
+    counted = planning(level=0.1, further_plans="count")
+    expected = {"declare_plan", "compare_families", "plot_protocol", "tabulate_protocol", "protocol"}
+    assert set(work.planned("protocol", config=counted)) == expected
+    done = work.run("protocol", config=counted)
+    assert done.returncode == 0, done.stdout
+    assert set(pd.read_csv(place / "pairs.csv")["plans"]) == {2}
+    assert "read under 2 plans" in (work.folder / "results/tiny/tables/protocol.html").read_text()
+
+
 def test_rounds_go_on_from_what_fresh_answers_accept(work):
     """Three generations: the second judges the first one's sampler, the third the second one's."""
     rounds = "results/tiny/sampler_generations/rounds"

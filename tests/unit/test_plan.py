@@ -141,6 +141,13 @@ def test_hours(field_config, estimated):
     # 30 prompts under 6 learned samplers, in two jobs
     assert work["sample_with_sampler"].hours == pytest.approx(3 * 30 * 2 * 100 / 1000 / 3600 + start)
     assert work["sample_with_sampler_2"] == work["sample_with_sampler"]
+    # With a declared plan, validation prompts are answered too, in jobs of their own.
+    planned = estimated(changed(field_config, ("evaluation.protocol.enabled", True)))
+    answered = planned.work["sample_with_sampler"].hours - start
+    assert answered == pytest.approx(3 * (PROMPTS.test + PROMPTS.validation) / 2 * 2 * 100 / 1000 / 3600)
+    plain = estimated(field_config)
+    grown = planned.disk["labels and scores"] - plain.disk["labels and scores"]
+    assert grown == pytest.approx(PROMPTS.validation * (4 + 6) * 2 * ASSUMED.bytes_per_row)
     assert work["embed_candidates"].hours == pytest.approx(80 / 3600 + start)
     assert work["embed_evaluation"].hours == pytest.approx(30 * 6 * 2 / 10 / 3600 + start)
     assert work["label_diversity"].hours == pytest.approx(400 / 5 / 3600)
