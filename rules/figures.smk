@@ -102,11 +102,15 @@ PLOTS = [
             "plan": results("protocol/plan.json"),
             "curves": results("protocol/curves.csv"),
             "pairs": results("protocol/pairs.csv"),
+            "temperatures": results("protocol/temperatures.csv"),
         },
         figures={
             "tries": Shown("Best of equally many tries", "Protocol", "tries"),
             "differences": Shown(
                 "Learned samplers against other families", "Protocol", "differences"
+            ),
+            "temperatures": Shown(
+                "Families at each temperature", "Protocol", "temperatures"
             ),
         },
         message="Plotting families of samplers after equal numbers of tries",
@@ -147,6 +151,7 @@ TABLE_FILES = {
         "protocol/families.csv",
         "protocol/pairs.csv",
         "protocol/curves.csv",
+        "protocol/temperatures.csv",
         "protocol/summary.json",
         "tables/protocol.html",
         "tables/protocol.tex",

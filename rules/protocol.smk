@@ -52,6 +52,7 @@ rule compare_families:
         families=results("protocol/families.csv"),
         pairs=results("protocol/pairs.csv"),
         curves=results("protocol/curves.csv"),
+        temperatures=results("protocol/temperatures.csv"),
         summary=results("protocol/summary.json"),
     log:
         logs("compare_families"),

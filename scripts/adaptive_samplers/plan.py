@@ -217,8 +217,8 @@ class _Run:
         )
         self.selectable = self.heuristics - len(heuristics.verbalized)
         self.generated = self.share * prompts.total * self.seeds * (self.selectable * self.answer_tokens + replies)
-        # Prompts that learned samplers answer too, in a job: those of the test split. With a declared plan, other jobs of
-        # the same rules have those of the validation split, and the mean counts.
+        # Prompts that learned samplers answer too, in a job: those of the test split. With a declared plan, other jobs
+        # of the same rules have those of the validation split, and the mean counts.
         self.judged_parts = 1 + config.evaluation.protocol.enabled
         self.judged = (prompts.test + (prompts.validation if self.judged_parts > 1 else 0)) / self.judged_parts
         self.judged_answers = self.judged * (self.heuristics + self.evaluated) * self.seeds

@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from adaptive_samplers.compare.plan import declare, families_of, freeze
 from adaptive_samplers.compare.planned import LEARNED_TOGETHER, compare_planned
 from adaptive_samplers.compare.reading import read_results
 from adaptive_samplers.compare.runs import judged_results
+from adaptive_samplers.compare.temperatures import temperature_of, values_by_temperature
 from adaptive_samplers.config.model.evaluation import Protocol
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.evaluation import JUDGED_SPLITS
@@ -195,6 +197,37 @@ def test_prompts_without_all_values_count_for_nobody(tmp_path):
     assert objective.splits is not None and set(objective.families) == set(plan_of()["families"])
 
 
+def test_temperatures_of_chains():
+    chains = {
+        1.0: [{"top_p": 0.9}],
+        0.5: [{"temperature": 0.5}, {"top_p": 0.9}],
+        0.7: [{"top_k": 5}, {"temperature": 0.7}],
+        None: [{"temperature": 0.5}, {"temperature": 0.5}],
+    }
+    for heat, steps in chains.items():
+        assert temperature_of(json.dumps([step.describe() for step in configured_pipeline(steps)])) == heat
+    # One that depends on the distribution has no number.
+    varying = {"dynamic_temperature": {"low": 0.5, "high": 1.5, "exponent": 1.0}}
+    (step,) = configured_pipeline([varying])
+    assert temperature_of(json.dumps([step.describe()])) is None
+
+
+def test_values_at_a_temperature_are_of_the_configuration_that_validation_chooses(tmp_path):
+    folder = run_folder(tmp_path, better=0.5)
+    plan = read_json(folder / "protocol" / "plan.json")
+    results, _ = judged_results(folder, heuristics(), plan["families"], plan["objectives"])
+    table = values_by_temperature(results, heuristics().set_index("name")["processors"], 200, 0.9, 0)
+    assert len(table) == 2 + 2 + 2 + 2 + 1 + 1  # of references one each
+    labels = pd.read_parquet(folder / "evaluation/labels/correctness.parquet")
+    ids = heuristics().set_index("name")["heuristic_id"]
+    for row in table.itertuples():
+        assert row.configurations == 1, "of each family one at each temperature"
+        scores = labels.loc[labels["heuristic_id"] == ids[row.chosen]].groupby("prompt_id")["score"].mean()
+        assert row.value == pytest.approx(scores.mean()) and row.low <= row.value <= row.high
+    warm = table.set_index(["family", "temperature"])["chosen"]
+    assert warm["top_p", 0.5] == "temperature_0.5+top_p_0.9" and warm["better", 1.0].endswith("outcome")
+
+
 def test_pages_and_figures_say_what_was_found(tmp_path):
     folder = run_folder(tmp_path, better=0.5)
     tables, summary = compared(folder)
@@ -205,19 +238,16 @@ def test_pages_and_figures_say_what_was_found(tmp_path):
     for said in (plan["plan"], "read under 2 plans", "better is better", "4 were won and 0 lost", "greedy 1"):
         assert said in page
     assert (tmp_path / "table.tex").read_text().count(r"\midrule") == 2
-    for name in ("curves", "pairs"):
-        tables[name].to_csv(tmp_path / f"{name}.csv", index=False)
+    results, _ = judged_results(folder, heuristics(), plan["families"], plan["objectives"])
+    heats = values_by_temperature(results, heuristics().set_index("name")["processors"], 50, 0.9, 0)
+    for name, table in (tables | {"temperatures": heats}).items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
     write_json(plan, tmp_path / "plan.json")
-    inputs = type(
-        "Inputs",
-        (),
-        {
-            name: tmp_path / file
-            for name, file in {"plan": "plan.json", "curves": "curves.csv", "pairs": "pairs.csv"}.items()
-        },
-    )
-    figures = draw(inputs, None)
-    assert set(figures) == {"tries", "differences"}
+    files = {name: tmp_path / f"{name}.csv" for name in ("curves", "pairs", "temperatures")}
+    figures = draw(SimpleNamespace(plan=tmp_path / "plan.json", **files), None)
+    assert set(figures) == {"tries", "differences", "temperatures"}
+    # Bands and lines of four families with two temperatures each, and the legend's lines.
+    assert len(figures["temperatures"].axes[0].lines) == 2 * 4
     (panel,) = figures["differences"].axes
     marks = [line for line in panel.lines if len(line.get_xdata()) == 1]
     filled = [line for line in marks if line.get_markerfacecolor() != "white"]

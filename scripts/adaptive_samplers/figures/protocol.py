@@ -1,6 +1,6 @@
 """The figures of the protocol: families by the number of tries, and learned families against all others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,7 +18,7 @@ from adaptive_samplers.figures.style import (
     new_figure,
     style,
 )
-from adaptive_samplers.figures.tries import plot_tries
+from adaptive_samplers.figures.tries import look_of, plot_tries
 from adaptive_samplers.files import read_json
 
 
@@ -33,6 +33,7 @@ def draw(inputs: Any, settings: Config) -> dict[str, Figure]:
     figures = {
         "tries": plot_tries(curves, marks, plan["references"], plan["claims"]),
         "differences": plot_differences(pairs, marks),
+        "temperatures": plot_temperatures(pd.read_csv(inputs.temperatures), marks, plan["claims"]),
     }
     for figure in figures.values():
         if footnote:
@@ -51,6 +52,43 @@ def marks_of(plan: Mapping[str, Any]) -> dict[str, Mark]:
         place = seen[mark.color] = seen.get(mark.color, -1) + 1
         marks[name] = mark if not place else Mark(mark.color, "*pXd"[(place - 1) % 4])
     return others | marks
+
+
+def plot_temperatures(table: pd.DataFrame, marks: Mapping[str, Mark], claims: Sequence[str]) -> Figure:
+    """The value of each family at each temperature that several of its configurations have, a panel for each objective.
+
+    Parameters
+    ----------
+    table : DataFrame as `compare.temperatures.values_by_temperature` makes it
+    marks : by family
+    claims : families that stand out
+    """
+    objectives = list(dict.fromkeys(table["objective"]))
+    # A family at a single temperature has no line.
+    at_several = table.groupby("family")["temperature"].nunique() > 1
+    with style():
+        figure = new_figure(height=3.2)
+        panels = figure.subplots(1, len(objectives), squeeze=False)[0]
+        for axes, objective in zip(panels, objectives, strict=True):
+            for family in at_several.index[at_several]:
+                rows = table[(table["objective"] == objective) & (table["family"] == family)]
+                look = look_of(marks[family], is_claimed=family in claims)
+                axes.fill_between(
+                    rows["temperature"], rows["low"], rows["high"], color=look["color"], alpha=0.12, linewidth=0
+                )
+                axes.plot(rows["temperature"], rows["value"], **look)
+            axes.set_xscale("log")
+            heats = sorted(set(table["temperature"]))
+            axes.set_xticks(heats, [f"{heat:g}" for heat in heats])
+            axes.minorticks_off()
+            axes.set_xlabel("Temperature")
+            axes.set_title(objective.replace("_", " "), loc="left")
+            axes.grid(axis="y")
+        panels[0].set_ylabel("Value on test prompts")
+        for family in at_several.index[at_several]:
+            panels[0].plot([], [], label=family, **look_of(marks[family], is_claimed=family in claims))
+        figure.legend(loc="outside upper left", ncols=2)
+    return figure
 
 
 def plot_differences(pairs: pd.DataFrame, marks: Mapping[str, Mark]) -> Figure:

@@ -34,7 +34,7 @@ def plot_tries(
     if marks is None:
         marks = family_marks(curves["family"])
         marks |= {LEARNED: LEARNED_MARK} if LEARNED in marks else {}
-    looks = {family: _look(mark, family in references, family in claims) for family, mark in marks.items()}
+    looks = {family: look_of(mark, family in references, family in claims) for family, mark in marks.items()}
     with style():
         figure = new_figure(height=0.6 + 2.6 * rows)
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -63,7 +63,8 @@ def plot_tries(
     return figure
 
 
-def _look(mark: Mark, is_reference: bool, is_claimed: bool) -> dict[str, Any]:
+def look_of(mark: Mark, is_reference: bool = False, is_claimed: bool = False) -> dict[str, Any]:
+    """How a family's line is drawn: dotted if it has nothing to choose, solid if something is claimed of it."""
     if is_reference:
         return {"color": mark.color, "linestyle": ":"}
     line = {"linewidth": 1.8} if is_claimed else {"linewidth": 0.9, "linestyle": "--"}
