@@ -42,6 +42,7 @@ include: "rules/learnability.smk"
 include: "rules/repeated_sampling.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/paper.smk"
 include: "rules/policies.smk"
 include: "rules/preferences.smk"
 include: "rules/sampler_generations.smk"
@@ -68,6 +69,8 @@ localrules:
     off_policy,
     on_policy,
     report,
+    paper,
+    write_paper,
     policy_samples,
     slice_policy_prompts,
     iterations,
@@ -151,6 +154,14 @@ rule on_policy:
 rule report:
     input:
         f"results/{RUN}/report.html",
+
+
+rule paper:
+    input:
+        FIGURES,
+        TABLES,
+        f"results/{RUN}/paper/paper.pdf",
+        f"results/{RUN}/paper/MANIFEST.json",
 
 
 rule policy_samples:
