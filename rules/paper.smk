@@ -12,7 +12,6 @@ from adaptive_samplers.paper.declaration import (
 )
 
 
-
 def is_written(path):
     """Whether a rule writes this file."""
     return any(path in map(str, rule.output) for rule in workflow.rules)
@@ -64,7 +63,9 @@ PAPER = Paper(
         Section("method", "Method", reports=False),
         Section("protocol", "Protocol", reports=False),
         Section("results", "Results", needs=("comparison", "differences")),
-        Section("equal_tries", "Families after equal tries", needs=("families", "pairs")),
+        Section(
+            "equal_tries", "Families after equal tries", needs=("families", "pairs")
+        ),
         Section("limits", "Limits"),
     ],
 )

@@ -1,6 +1,7 @@
 """The PDF, by Typst: nothing is read from the network, and only the fonts that come with Typst are used."""
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -77,7 +78,7 @@ def typeset(
         for drawing in drawings:
             shutil.copy(drawing, folder / FIGURES)
         options = {"root": str(folder), "ignore_system_fonts": True}
-        with _explained(), warnings.catch_warnings():
+        with _explained(folder), warnings.catch_warnings():
             main = str(folder / MAIN)
             # Without a time of its making, the same paper has the same bytes.
             pdf, told = typst.compile_with_warnings(main, format="pdf", timestamp=0, **options)
@@ -88,17 +89,19 @@ def typeset(
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except typst.TypstError as error:
-        raise UserError(f"the paper cannot be set: {_message(error)}") from error
+        raise UserError(f"the paper cannot be set: {_message(error, folder)}") from error
 
 
-def _message(error: typst.TypstError) -> str:
+def _message(error: typst.TypstError, folder: Path) -> str:
     """Typst's message after the place in the text where it comes from, rather than that in the macro."""
     said = error.message.removeprefix("panicked with: ").removeprefix("assertion failed: ")
-    places = re.findall(r"┌─ (\S+?):(\d+):\d+", error.diagnostic)
+    # Files are named from the working directory.
+    found = re.findall(r"┌─ (.+?):(\d+):\d+", error.diagnostic)
+    places = [(os.path.relpath(Path(file).resolve(), folder.resolve()), line) for file, line in found]
     in_text = [place for place in places if place[0].startswith(f"{SECTIONS}/")] or places
     where = f"{PLACE}/{in_text[0][0]}:{in_text[0][1]}: " if in_text else ""
     hints = "".join(f"; {hint}" for hint in error.hints)
