@@ -160,6 +160,11 @@ rule paper:
     input:
         FIGURES,
         TABLES,
+        # Requested too, so that a deleted one is drawn again.
+        expand(
+            f"results/{RUN}/paper/figures/{{name}}.pdf",
+            name=[drawing.name for drawing in PAPER.made_drawings],
+        ),
         f"results/{RUN}/paper/paper.pdf",
         f"results/{RUN}/paper/MANIFEST.json",
 

@@ -1,6 +1,6 @@
 # The paper: a PDF that Typst makes from the text in report/paper, from tables and from figures drawn in its widths.
 
-from adaptive_samplers.figures.style import PAPER as LOOKS
+from adaptive_samplers.figures.looks import PAPER as LOOKS
 from adaptive_samplers.paper.declaration import (
     TEXT,
     Drawing,

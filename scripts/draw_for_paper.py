@@ -3,7 +3,8 @@
 from importlib import import_module
 from pathlib import Path
 
-from adaptive_samplers.figures.style import Look, drawn_as, save
+from adaptive_samplers.figures.looks import Look
+from adaptive_samplers.figures.style import drawn_as, save
 from adaptive_samplers.files import write_json
 from adaptive_samplers.paper.manifest import hashes
 from adaptive_samplers.stage import run_stage, settings_of

@@ -12,7 +12,8 @@ import pytest
 
 from adaptive_samplers.compare import Settings, compare_families, read_results
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.figures.style import FONT_SIZE, PAPER, WIDTH, drawn_as, new_figure, save, style, text_width
+from adaptive_samplers.figures.looks import PAPER
+from adaptive_samplers.figures.style import FONT_SIZE, WIDTH, drawn_as, new_figure, save, style, text_width
 from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.paper.__main__ import main as check

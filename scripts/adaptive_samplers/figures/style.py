@@ -19,28 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.figures.looks import SCREEN, Look
 from adaptive_samplers.files import atomic_output
 from adaptive_samplers.samplers.registry import ARCHITECTURES
 
-WIDTH = 7.0  # inches, unless a figure is drawn for another place
-FONT_SIZE = 9.0
+WIDTH, FONT_SIZE = SCREEN  # inches and points, unless a figure is drawn for the paper
 LINE_HEIGHT = 0.165  # inches of one line of text of this size, with room around it
-
-
-class Look(NamedTuple):
-    """How wide a figure is drawn (inches), and the size of its text (points)."""
-
-    width: float
-    font_size: float
-
-
-SCREEN = Look(WIDTH, FONT_SIZE)
-# Of the paper, by its number of columns: as wide as a column, or as the text of the page. The paper is set in the same
-# widths, so that figures are shown in the size in which they were drawn.
-PAPER = {
-    1: {"column": Look(4.6, 8.0), "page": Look(6.3, 8.0)},
-    2: {"column": Look(3.35, 7.0), "page": Look(7.0, 8.0)},
-}
 _LOOK: ContextVar[Look] = ContextVar("look", default=SCREEN)
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.figures.style import PAPER
+from adaptive_samplers.figures.looks import PAPER
 from adaptive_samplers.files import atomic_output, read_json, write_json
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.measures import OBJECTIVES
