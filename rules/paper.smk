@@ -11,12 +11,6 @@ from adaptive_samplers.paper.declaration import (
     widths,
 )
 
-
-def is_written(path):
-    """Whether a rule writes this file."""
-    return any(path in map(str, rule.output) for rule in workflow.rules)
-
-
 # All that the paper may use, once. What a config does not make says so by `made`; sections that need it are left out.
 # docs/paper.md
 PAPER = Paper(

@@ -1,8 +1,8 @@
 """The target `paper` in the real DAG: what depends on a table is made again, and nothing else."""
 
+import os
 import re
 import shutil
-import time
 
 import pandas as pd
 import pytest
@@ -96,9 +96,11 @@ def test_a_changed_table_rebuilds_what_depends_on_it(papered, change, rules, in_
 
 def test_a_figure_alone_takes_seconds(papered):
     papered.result("paper/figures/ranking.pdf").unlink()
-    start = time.monotonic()
+    # The processor's time: other tests, and other people's jobs, may share the machine.
+    before = os.times()
     done = papered.run("paper")
-    took = time.monotonic() - start
+    after = os.times()
+    took = after.children_user + after.children_system - before.children_user - before.children_system
     assert done.returncode == 0, done.stdout
     assert rules_run(done.stdout) == {"draw_ranking_for_paper", "write_paper"}
     assert took < 30

@@ -23,7 +23,7 @@ from adaptive_samplers.paper.prose import macros_of, typed_numbers
 from adaptive_samplers.paper.typeset import refuse_typed_numbers, typeset
 from adaptive_samplers.paper.values import read_rows
 from adaptive_samplers.paper.write import Sources, data_of, write_paper
-from support import REPOSITORY
+from support import LIBRARY, REPOSITORY
 
 MACROS = macros_of((TEXT / "macros.typ").read_text())
 # What rules/paper.smk declares to tell no results.
@@ -292,6 +292,16 @@ def test_a_paper_knows_when_it_is_older_than_its_tables_and_its_text(world, caps
     assert check(arguments) == 2 and "MANIFEST.json cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("height", "told"), [(6.0, False), (9.0, False), (20.0, True)])
+def test_a_figure_that_is_too_tall_is_made_smaller_or_named(world, height, told):
+    with drawn_as(PAPER[2]["column"]), style():
+        save(new_figure(height=height), world.figures / "ranking", ["pdf"])
+    manifest = world.write('#set page(width: 8in, height: 10in, margin: 1in)\n#drawing("ranking", caption: [Ranked.])')
+    assert manifest["paper"]["pages"] == 1
+    # Of a named figure, nothing is embedded.
+    assert (b"/XObject" not in world.pdf.read_bytes()) == told
+
+
 def test_a_figure_older_than_its_table_is_refused(world):
     with open(world.table, "a") as file:
         file.write("other,heuristic,quality,1,1,1\n")
@@ -403,12 +413,20 @@ def test_figures_are_as_wide_as_the_paper_shows_them():
     assert new_figure(height=1.0).get_figwidth() == WIDTH
 
 
-def test_the_paper_needs_no_torch_and_no_network():
-    code = (
-        f"import socket, sys; sys.path.insert(0, {json.dumps(str(REPOSITORY / 'scripts'))})\n"
-        "import adaptive_samplers.paper.write, adaptive_samplers.paper.__main__\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'requests')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize("script", ["draw_for_paper", "write_paper"])
+def test_the_paper_needs_no_torch(script):
+    lines = (REPOSITORY / "scripts" / f"{script}.py").read_text().splitlines()
+    imports = [line for line in lines if line.startswith(("import ", "from "))]
+    drawing = [f"import adaptive_samplers.figures.{path.stem}" for path in (LIBRARY / "figures").glob("[!_]*.py")]
+    code = [
+        f"import sys; sys.path.insert(0, {json.dumps(str(LIBRARY.parent))})",
+        *imports,
+        *(drawing if script == "draw_for_paper" else []),
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))",
+    ]
+    assert subprocess.run([sys.executable, "-c", "\n".join(code)], check=False).returncode == 0
+
+
+def test_the_paper_needs_no_network():
     # Packages of Typst would be fetched.
     assert not [path for path in TEXT.rglob("*.typ") if "@preview" in path.read_text()]
