@@ -21,7 +21,6 @@ PAPER = Paper(
         ),
         Table("heuristics", results("heuristics.parquet"), columns=("name", "family")),
         Table("answers", results("candidates_report.json")),
-        Table("test_answers", results("evaluation/candidates_report.json")),
         Table("comparison", results("tables/comparison.csv")),
         Table("differences", results("evaluation/differences.csv")),
         Table("fronts", results("evaluation/fronts.csv")),
