@@ -43,6 +43,7 @@ include: "rules/learnability.smk"
 include: "rules/repeated_sampling.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/paper.smk"
 include: "rules/policies.smk"
 include: "rules/preferences.smk"
 include: "rules/sampler_generations.smk"
@@ -70,6 +71,8 @@ localrules:
     off_policy,
     on_policy,
     report,
+    paper,
+    write_paper,
     policy_samples,
     slice_policy_prompts,
     iterations,
@@ -161,6 +164,19 @@ rule on_policy:
 rule report:
     input:
         f"results/{RUN}/report.html",
+
+
+rule paper:
+    input:
+        FIGURES,
+        TABLES,
+        # Requested too, so that a deleted one is drawn again.
+        expand(
+            f"results/{RUN}/paper/figures/{{name}}.pdf",
+            name=[drawing.name for drawing in PAPER.made_drawings],
+        ),
+        f"results/{RUN}/paper/paper.pdf",
+        f"results/{RUN}/paper/MANIFEST.json",
 
 
 rule policy_samples:

@@ -21,7 +21,7 @@ EXTRAS = {
     "labels": _LABELS,
     "serving": frozenset({"requests", "sglang", "threadpoolctl", "uvicorn"}),
     "vllm": frozenset({"requests", "threadpoolctl", "vllm"}),
-    "pipeline": _LABELS | _PREFERENCES | {"jsonschema", "matplotlib", "peft", "snakemake", "tensorboard"},
+    "pipeline": _LABELS | _PREFERENCES | {"jsonschema", "matplotlib", "peft", "snakemake", "tensorboard", "typst"},
     "overlap": frozenset({"tokengrams"}),
     "reasoning-gym": frozenset({"reasoning_gym"}),
 }

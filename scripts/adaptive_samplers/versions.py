@@ -48,6 +48,7 @@ STAGE_VERSIONS = {
     "describe_preferences": 3,
     "figures": 4,
     "tables": 4,
+    "paper": 1,
 }
 # Stages that do the same as another one, with different parts of the config.
 SAME_AS = {

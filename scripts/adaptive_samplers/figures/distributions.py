@@ -15,10 +15,10 @@ from adaptive_samplers.figures.style import (
     BLACK,
     LIGHT_GRAY,
     LINE_HEIGHT,
-    WIDTH,
     Mark,
     architecture_marks,
     balanced_columns,
+    full_width,
     new_figure,
     printable,
     style,
@@ -95,7 +95,7 @@ def distributions(panels: Sequence[dict[str, Any]]) -> Figure:
     lines = max(len(panel["tokens"]) for panel in panels)
     legend_height = LINE_HEIGHT * 1.3 * math.ceil((2 + len(marks)) / _LEGEND_COLUMNS) + 0.1
     panel_height = 1.12 * LINE_HEIGHT * (lines + 1.5) + 0.85
-    width = WIDTH / columns - 0.2
+    width = full_width() / columns - 0.2
     with style():
         figure = new_figure(height=legend_height + rows * panel_height)
         top, body = figure.subfigures(2, height_ratios=[legend_height, rows * panel_height])

@@ -25,7 +25,7 @@ from adaptive_samplers.figures.style import (
     PURPLE,
     SKY,
     VERMILION,
-    WIDTH,
+    full_width,
     new_figure,
     style,
     text_width,
@@ -129,7 +129,7 @@ def label_correlations(pairs: pd.DataFrame, columns: Sequence[str]) -> Figure:
     with style():
         figure = new_figure(height=1.0)
         widest = max(text_width(figure, name) for name in names)
-        width = min(WIDTH, widest + 0.3 + max(_WIDEST_CELL * len(columns), _KEY_WIDTH))
+        width = min(full_width(), widest + 0.3 + max(_WIDEST_CELL * len(columns), _KEY_WIDTH))
         figure.set_size_inches(width, 1.4 + 1.5 * LINE_HEIGHT * len(columns))
         axes = figure.subplots()
         image = axes.imshow(np.ma.masked_invalid(matrix), cmap=_SIGNED, vmin=-1, vmax=1, aspect="auto")

@@ -7,7 +7,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from adaptive_samplers.config.model import Config
-from adaptive_samplers.figures.style import LINE_HEIGHT, WIDTH, new_figure, style, text_width
+from adaptive_samplers.figures.style import LINE_HEIGHT, full_width, new_figure, style, text_width
 from adaptive_samplers.files import read_json
 
 # Shares of the raw logits' divergence: below the first, a heuristic is practically learned; above the last, not at all.
@@ -30,7 +30,7 @@ def learnability(rows: pd.DataFrame) -> Figure:
     cells = rows.set_index(["heuristic", "architecture"])
     with style():
         figure = new_figure(height=0.8 + 2.6 * LINE_HEIGHT * len(heuristics))
-        room = WIDTH - max(text_width(figure, name) for name in heuristics)
+        room = full_width() - max(text_width(figure, name) for name in heuristics)
         axes = figure.subplots()
         share = (rows["kl"] / rows["identity_kl"]).set_axis(cells.index).unstack()
         image = axes.imshow(

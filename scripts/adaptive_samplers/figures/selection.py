@@ -14,9 +14,9 @@ from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import (
     GRAY,
     LINE_HEIGHT,
-    WIDTH,
     balanced_columns,
     family_marks,
+    full_width,
     new_figure,
     style,
     text_width,
@@ -66,11 +66,11 @@ def kept(training_sets: Mapping[str, pd.DataFrame], heuristics: pd.DataFrame) ->
     positions = range(len(heuristics))
     with style():
         figure = new_figure(height=1.0)
-        room = WIDTH - max(text_width(figure, name) for name in heuristics["name"])
+        room = full_width() - max(text_width(figure, name) for name in heuristics["name"])
         panel = max(_PANEL_WIDTH, *(text_width(figure, weights) + 0.1 for weights in shares))
         columns = balanced_columns(len(shares), min(_COLUMNS, int(room // panel)))
         blocks = math.ceil(len(shares) / columns)
-        figure.set_size_inches(WIDTH, 0.4 + blocks * (0.6 + 1.1 * LINE_HEIGHT * len(heuristics)))
+        figure.set_size_inches(full_width(), 0.4 + blocks * (0.6 + 1.1 * LINE_HEIGHT * len(heuristics)))
         grid = figure.subplots(blocks, columns, squeeze=False, sharex=True, sharey=True)
         for axes, (weights, share) in zip(grid.ravel(), shares.items(), strict=False):
             axes.barh(positions, share, height=0.72, color=colors, edgecolor="black", linewidth=0.4)

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +19,13 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.figures.looks import SCREEN, Look
 from adaptive_samplers.files import atomic_output
 from adaptive_samplers.samplers.registry import ARCHITECTURES
 
-WIDTH = 7.0  # inches: the text width of a two-column paper
-FONT_SIZE = 9.0
-LINE_HEIGHT = 0.165  # inches of one line of text, with room around it
+WIDTH, FONT_SIZE = SCREEN  # inches and points, unless a figure is drawn for the paper
+LINE_HEIGHT = 0.165  # inches of one line of text of this size, with room around it
+_LOOK: ContextVar[Look] = ContextVar("look", default=SCREEN)
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -32,14 +34,6 @@ LEARNED_COLOR = VERMILION
 
 _PARAMETERS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look the same everywhere
-    "font.size": FONT_SIZE,
-    "axes.titlesize": FONT_SIZE,
-    "axes.labelsize": FONT_SIZE,
-    "xtick.labelsize": FONT_SIZE,
-    "ytick.labelsize": FONT_SIZE,
-    "legend.fontsize": FONT_SIZE,
-    "figure.titlesize": FONT_SIZE,
-    "figure.labelsize": FONT_SIZE,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -53,6 +47,10 @@ _PARAMETERS = {
     "savefig.dpi": 200,
     "svg.hashsalt": "adaptive-samplers",
 }
+_SIZES = (
+    *("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"),
+    *("figure.titlesize", "figure.labelsize"),
+)
 # Without dates and versions, the same data gives the same bytes.
 _METADATA = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -114,12 +112,28 @@ def style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_PARAMETERS)
+        mpl.rcParams.update(dict.fromkeys(_SIZES, _LOOK.get().font_size))
         yield
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
+@contextmanager
+def drawn_as(look: Look) -> Iterator[None]:
+    """Draw, and save, every figure in the block with this width and size of text."""
+    token = _LOOK.set(look)
+    try:
+        yield
+    finally:
+        _LOOK.reset(token)
+
+
+def full_width() -> float:
+    """How wide figures are drawn here, inches."""
+    return _LOOK.get().width
+
+
+def new_figure(height: float, width: float | None = None) -> Figure:
     """An empty figure of a size in inches, laid out so that nothing overlaps; no window, no global state."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width or full_width(), height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -18,9 +18,9 @@ from adaptive_samplers.figures.style import (
     GRAY,
     LEARNED_MARK,
     LINE_HEIGHT,
-    WIDTH,
     Mark,
     family_marks,
+    full_width,
     new_figure,
     style,
     text_width,
@@ -217,7 +217,7 @@ def _draw_key(axes: Axes, key_columns: Sequence[Sequence[KeyLine]]) -> None:
     """Columns of key lines, in axes whose units are inches from the top left corner."""
     placed = [(column, row, line) for column, lines in enumerate(key_columns) for row, line in enumerate(lines)]
     for column, row, line in placed:
-        left = column * WIDTH / len(key_columns)
+        left = column * full_width() / len(key_columns)
         y = (row + 0.5) * LINE_HEIGHT
         if line.sign is None:
             axes.text(left + 0.1, y, line.text, va="center", fontstyle="italic")
@@ -287,13 +287,13 @@ def tradeoff(comparison: pd.DataFrame, diversity: str = "embedding_entropy") -> 
     with style():
         figure = new_figure(height=1.0)
         widest = _KEY_INDENT + max(text_width(figure, line.text) for line in lines) + 0.1
-        columns = max(1, min(4, int(WIDTH // widest)))
+        columns = max(1, min(4, int(full_width() // widest)))
         key_columns = _into_columns(lines, columns)
         key_height = max(map(len, key_columns)) * LINE_HEIGHT
-        figure.set_size_inches(WIDTH, _PLOT_HEIGHT + key_height)
+        figure.set_size_inches(full_width(), _PLOT_HEIGHT + key_height)
         upper, lower = figure.subfigures(2, height_ratios=[_PLOT_HEIGHT, key_height])
         axes = upper.subplots()
-        key = lower.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(key_height, 0))
+        key = lower.add_axes((0, 0, 1, 1), xlim=(0, full_width()), ylim=(key_height, 0))
         key.axis("off")
         _draw_key(key, key_columns)
 

@@ -109,4 +109,5 @@ WITHOUT_GOLDEN = {
     "train_policy": "what is trained is the user's command's; test_policy_iterations looks at what the command is told",
     "embed_candidates": "the vectors are an embedding model's, and a model is too large for a test of seconds",
     "figures": "what matplotlib draws differs from one version to the next; test_figures looks at what is in them",
+    "paper": "what Typst sets differs from one version to the next; test_paper looks at what is in it",
 }

@@ -12,6 +12,9 @@ class Report(Section):
     distributions: int = key(
         "Token-steps drawn in the figure of raw, target and learned distributions.", default=4, ge=1, le=1000
     )
+    columns: Literal[1, 2] = key(
+        "Columns of the paper, 1 or 2; its figures are drawn in the widths that follow.", default=2, affects=("paper",)
+    )
 
 
 class Rejection(Section):
