@@ -303,11 +303,6 @@ def overlap_inputs():
     return {"tokenizer": overlap.infinigram.tokenizer or own}
 
 
-def is_written(path):
-    """Whether a rule that was read so far writes this file."""
-    return any(path in map(str, rule.output) for rule in workflow.rules)
-
-
 def growing(amount, *models):
     """A resource that grows with each attempt, for jobs that were killed for taking more.
 

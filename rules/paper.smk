@@ -1,5 +1,7 @@
 # The paper: a PDF that Typst makes from the text in report/paper, from tables and from figures drawn in its widths.
 
+from pathlib import PurePath
+
 from adaptive_samplers.figures.looks import PAPER as LOOKS
 from adaptive_samplers.paper.declaration import (
     TEXT,
@@ -37,9 +39,12 @@ PAPER = Paper(
         ),
         Table("likelihood", results("tables/judge_likelihood.csv")),
         *(
-            Table(name, path, made=is_written(path))
-            for name in ("families", "pairs", "curves")
-            for path in [results(f"protocol/{name}.csv")]
+            Table(
+                PurePath(file).stem,
+                results(f"protocol/{file}"),
+                made=CONFIG.evaluation.protocol.enabled,
+            )
+            for file in ("plan.json", "summary.json", "pairs.csv")
         ),
     ],
     drawings=[
@@ -48,7 +53,10 @@ PAPER = Paper(
         Drawing("training_curves", "page"),
         Drawing("distributions", "page"),
         Drawing("kept_heuristics", "column"),
-        Drawing("tries", "page", made=any("tries" in plot.figures for plot in PLOTS)),
+        *(
+            Drawing(name, "page", made=CONFIG.evaluation.protocol.enabled)
+            for name in ("tries", "temperatures")
+        ),
     ],
     sections=[
         Section("abstract", "Abstract"),
@@ -57,7 +65,9 @@ PAPER = Paper(
         Section("protocol", "Protocol", reports=False),
         Section("results", "Results", needs=("comparison", "differences")),
         Section(
-            "equal_tries", "Families after equal tries", needs=("families", "pairs")
+            "equal_tries",
+            "Families after equal tries",
+            needs=("plan", "summary", "pairs"),
         ),
         Section("limits", "Limits"),
     ],
