@@ -25,7 +25,7 @@ def main(snakemake):
     )
     intervals = Intervals(own.resamples, own.confidence, seed)
     rows = evaluated(snakemake.input.sampler, own.preferences)
-    write_json([portray(row, states, intervals) for row in rows], snakemake.output[0])
+    write_json({"portraits": [portray(row, states, intervals) for row in rows]}, snakemake.output[0])
 
 
 run_stage(main, snakemake)

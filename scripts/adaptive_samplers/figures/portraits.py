@@ -76,12 +76,12 @@ def nearest_heuristics(portraits: Sequence[Portrait]) -> Figure:
 def _nearest_of_families(portrait: Portrait) -> pd.DataFrame:
     """The nearest chain of each family, the nearest families and a temperature; none if a sampler changes nothing.
 
-    Where a family does nothing that a temperature alone does not, it is the family without a temperature.
+    Where a family's chain does nothing that a temperature alone does not, it is the family without a temperature.
     """
     rows = pd.DataFrame(portrait["heuristics"]).dropna(subset="explained").sort_values("kl", kind="stable")
     alone = rows["chain"] == "temperature"
-    useful = rows["explained"] > rows[alone]["explained"].max() + LEAST_GAIN
-    shown = rows[useful | alone | (rows["steps"] == 1)].drop_duplicates("family")
+    gain = rows["explained"] - rows[alone]["explained"].max()
+    shown = rows[alone | (gain > LEAST_GAIN) | ((rows["steps"] == 1) & (gain < -LEAST_GAIN))].drop_duplicates("family")
     is_temperature = shown["chain"] == "temperature"
     return pd.concat([shown[~is_temperature].head(FAMILIES_SHOWN - 1), shown[is_temperature]]).sort_values("kl")
 

@@ -19,7 +19,7 @@ STATISTICS = [
 
 def read_portraits(paths: Iterable[Path | str]) -> list[Portrait]:
     """The portraits of all samplers, in the order of files; a sampler that takes a preference has one for each."""
-    return list(itertools.chain.from_iterable(read_json(path) for path in paths))
+    return list(itertools.chain.from_iterable(read_json(path)["portraits"] for path in paths))
 
 
 def rows_of(portraits: Sequence[Portrait], part: str) -> pd.DataFrame:
