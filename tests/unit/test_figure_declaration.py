@@ -45,7 +45,9 @@ def test_targets_follow_from_what_is_declared(enabled):
     change = {"evaluation": {**SMOKE["evaluation"], "repeated_sampling": {"enabled": enabled}}}
     files = of_workflow(FILES, REPOSITORY, "config/presets/smoke.yaml", change=change)
     asked = files.pop("figures")
-    for apart in ["plot_learnability", "plot_off_policy", "plot_rounds"] + ["plot_repeated_sampling"] * (not enabled):
+    for apart in ["plot_learnability", "plot_portraits", "plot_off_policy", "plot_rounds"] + [
+        "plot_repeated_sampling"
+    ] * (not enabled):
         del files[apart]
     # Of the first generation of samplers, which has no folder of its own.
     made = [file for outputs in files.values() for file in outputs]

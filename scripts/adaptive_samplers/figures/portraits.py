@@ -93,7 +93,9 @@ def _in_words(processors: str) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+    # 0.999 and 1 are not the same cut.
+    digits = 3 if 0.9 < value < 1 else 2
+    return f"{value:.{digits}g}" if value < 100 else f"{value:.0f}"
 
 
 def _two_lines(name: str) -> str:
