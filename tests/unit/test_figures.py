@@ -46,6 +46,7 @@ from adaptive_samplers.tables import SCHEMAS
 from support import REPOSITORY
 
 ARCHITECTURES = ["LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"]
+LONG = "a0_b1_c0 best_answers preference 0.5"
 WEIGHTS = ["a0_b1_c0 top2", "a0.7_b0.3_c0 top2"]
 CUTS = {"top_k": 10, "top_p": 0.9, "min_p": 0.1, "typical": 0.9, "epsilon": 0.01, "eta": 0.01}
 HEURISTICS = [
@@ -200,6 +201,7 @@ def portraits(names=WEIGHTS):
             for of in ("learned", "closest heuristic", "raw")
             for quantity, scale in (("effective_temperature", 0.8), ("kept_mass", 0.7), ("kept_count", 100))
             for entropy, value in zip(range(5), scale * generator.uniform(0.5, 1, 5), strict=True)
+            if (of, quantity) != ("raw", "effective_temperature")
         ]
         shuffled = [{"method": "permutation", "statistic": None, "note": "not applicable"}]
         if architecture == "SimpleDistributionAwareTransform":
@@ -229,8 +231,8 @@ def portraits(names=WEIGHTS):
 
 ALL = {
     "portraits": lambda: nearest_heuristics(portraits()),
-    "effective_temperature": lambda: effective_temperatures(portraits()),
-    "closed_form": lambda: closed_forms(portraits()),
+    "effective_temperature": lambda: effective_temperatures(portraits([*WEIGHTS, LONG])),
+    "closed_form": lambda: closed_forms(portraits([*WEIGHTS, LONG])),
     "statistics": lambda: statistics(portraits()),
     "label_distributions": lambda: label_distributions(*labels()[:2]),
     "label_correlations": lambda: label_correlations(*labels()[2:]),

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from adaptive_samplers.config.model import Config
 from adaptive_samplers.figures.style import (
@@ -141,6 +142,7 @@ def effective_temperatures(portraits: Sequence[Portrait]) -> Figure:
                 if quantity == "kept_count":
                     axes.set_yscale("log")
                     axes.yaxis.set_major_formatter("{x:g}")
+                    axes.yaxis.set_minor_formatter(NullFormatter())
                 axes.set_ylabel(label)
                 axes.grid(axis="y")
             line[0].set_title(lesson, loc="left")
@@ -192,9 +194,9 @@ def closed_forms(portraits: Sequence[Portrait]) -> Figure:
                 axes.set_xlabel("Raw log-probability (nats)")
                 form = copied(portrait)
                 share = "" if form["explained"] is None else f", {100 * form['explained']:.1f} % explained"
-                architecture, lesson = _parts(portrait["name"])
-                title = f"{_fitted(figure, architecture, WIDTH / columns - 0.55)}\n{lesson}\n"
-                axes.set_title(f"{title}{form['parameters']} numbers{share}", loc="left")
+                lines = [*_parts(portrait["name"]), f"{form['parameters']} numbers{share}"]
+                width = WIDTH / columns - 0.55
+                axes.set_title("\n".join(_fitted(figure, text, width) for text in lines), loc="left")
         entropies = [
             sorted(curve["entropy"] for curve in same)
             for same in zip(*(portrait["curves"] for portrait in portraits), strict=True)
