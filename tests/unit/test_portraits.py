@@ -333,6 +333,8 @@ def test_states_are_drawn_from_the_answers_of_a_split(tmp_path):
     few = read_states(answers, shards[::-1], ("train",), 5, seed=1)["train"]
     assert len(few) == 5
     assert all((found["train"].t == row).all(-1).any() for row in few.t)
+    log_probs = zipf_logits(11, 400, 0)[5:].log_softmax(-1)
+    torch.testing.assert_close(found["test"].t[:, 0], log_probs.amax(-1).double(), rtol=1e-5, atol=1e-6)
     with pytest.raises(UserError, match=r"prompt of the test split was selected.*\(scoring\.top_k\)"):
         read_states(answers[answers["split"] != "test"], shards, ("train", "test"), 5, seed=1)
 
@@ -351,20 +353,27 @@ def test_a_sketch_with_many_points_is_made_coarser(tmp_path):
     assert cut.counts.sum(-1).numpy() == pytest.approx((whole > -torch.inf).sum(-1).numpy(), rel=0.03)
 
 
+SMALL = {
+    "LocalProbabilityTransform": {"hidden_dims": 8},
+    "SimpleDistributionAwareTransform": {"hidden_dims": 8},
+    "ConditionedSamplingNetwork": {"d_model": 4, "d_ff": 6, "n_blocks": 1, "n_heads": 2, "d_preference": 3},
+}
+
+
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory):
-    """Of two architectures, as files."""
+    """Of three architectures, one of which takes a preference, as files."""
     folder = tmp_path_factory.mktemp("portraits")
     paths = []
-    for architecture in ("LocalProbabilityTransform", "SimpleDistributionAwareTransform"):
+    for architecture, options in SMALL.items():
         saved = folder / architecture / "a0_b1_c0_top2"
-        build_sampler(architecture, {"hidden_dims": 8}, seed=1).save_pretrained(saved)
-        [row] = evaluated(str(saved), [])
+        build_sampler(architecture, options, seed=1).save_pretrained(saved)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(portraying, "chains", lambda: FEW)
-            made = portray(row, {"train": STATES, "test": OTHERS}, INTERVALS)
+            rows = evaluated(str(saved), [0.0, 1.0])
+            made = [portray(row, {"train": STATES, "test": OTHERS}, INTERVALS) for row in rows]
         paths.append(folder / f"{architecture}.json")
-        write_json({"portraits": [made]}, paths[-1])
+        write_json({"portraits": made}, paths[-1])
     return paths
 
 
@@ -373,17 +382,18 @@ def test_tables_hold_every_sampler(portraits, tmp_path):
     paths = {name: tmp_path / name for name in names}
     made = read_portraits(portraits)
     write_portraits(made, **{name: str(path) for name, path in paths.items()})
-    samplers = [f"{name} a0_b1_c0 top2" for name in ("LocalProbabilityTransform", "SimpleDistributionAwareTransform")]
+    samplers = [f"{name} a0_b1_c0 top2" for name in list(SMALL)[:2]]
+    samplers += [f"ConditionedSamplingNetwork a0_b1_c0 top2 preference {preference}" for preference in (0, 1)]
     tables = {name: pd.read_csv(paths[name]) for name in names if name.endswith("csv")}
     assert all(list(dict.fromkeys(table["name"])) == samplers for table in tables.values())
-    assert tables["portraits_csv"].groupby("name")["closest"].sum().tolist() == [1, 1]
+    assert tables["portraits_csv"].groupby("name")["closest"].sum().tolist() == [1] * 4
     effects_of = tables["effects_csv"].groupby(["of", "quantity"]).size()
     assert len(effects_of) == 8 and ("raw", "effective_temperature") not in effects_of
     shuffled = tables["statistics_csv"].query("method == 'permutation'").set_index("name")
     assert shuffled.at[samplers[0], "note"].startswith("not applicable, it reads no statistics: Sees each token's")
-    assert shuffled.loc[samplers[1], "kl"].notna().all() and len(shuffled) == 4
+    assert shuffled.loc[samplers[1], "kl"].notna().all() and len(shuffled) == 6
     latex = paths["portraits_tex"].read_text()
-    assert latex.count(r"a0\_b1\_c0 top2") == 2
+    assert latex.count(r"a0\_b1\_c0 top2") == 4
     assert all(line.count("&") == 9 for line in latex.splitlines() if line.endswith(r"\\"))
     sections = paths["closed_form_txt"].read_text().split("\n\n")
     assert [section.splitlines()[0] for section in sections] == [f"# {name}" for name in samplers]

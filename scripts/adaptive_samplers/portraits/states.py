@@ -1,6 +1,7 @@
 """The states on which samplers are looked at, distributions over their tokens, and how far apart two of these are."""
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from torch import Tensor
 from adaptive_samplers.bootstrap import resampled_counts
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import Support
-from adaptive_samplers.off_policy.shards import SketchShard
+from adaptive_samplers.off_policy.shards import SketchShard, read_index
 from adaptive_samplers.samplers.base import AdaptiveSampler
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.training.objectives.imitation import log_softmax_with_counts
@@ -144,34 +145,56 @@ def read_states(
         If a split has no state, or a shard is damaged.
     """
     known = answers.drop_duplicates("answer_id").set_index("answer_id")
-    found: Mapping[str, list] = {split: [] for split in splits}
+    lengths: dict[str, int] = {}
+    for path in shards:
+        ids, steps, _ = read_index(path)
+        lengths |= dict(zip(ids, steps, strict=True))
+    chosen = {}
+    for split in splits:
+        there = sorted(answer for answer in known.index[known["split"] == split] if lengths.get(answer))
+        if not there:
+            raise UserError(
+                f"portraits: no answer to a prompt of the {split} split was selected, so that there is no distribution "
+                "to look at; select more answers (scoring.top_k) or prompts of this split (prompts.per_kind)"
+            )
+        chosen[split] = _drawn(there, lengths, most, seed)
+    found = _read(chosen, shards)
+    states = {}
+    for split, steps in chosen.items():
+        rows = [found[step] for step in steps]
+        t, n = (torch.stack([row[place] for row in rows]) for place in (0, 1))
+        if t.shape[1] > TOP + TAIL:
+            sketch = DistributionSketch(t, n).resample(TOP, TAIL)
+            t, n = sketch.t, sketch.n
+        prompts = [known.at[answer, "prompt_id"] for answer, _ in steps]
+        states[split] = States(t.double(), n.double(), np.unique(prompts, return_inverse=True)[1])
+    return states
+
+
+def _drawn(answers: Sequence[str], lengths: Mapping[str, int], most: int, seed: int) -> list[tuple[str, int]]:
+    """Some of the steps of answers, as the answer's id and the step's number, in the order of the answers."""
+    starts = np.cumsum([0, *(lengths[answer] for answer in answers)])
+    chosen = np.sort(np.random.default_rng(seed).permutation(starts[-1])[:most])
+    places = np.searchsorted(starts, chosen, side="right") - 1
+    return [(answers[place], int(step - starts[place])) for place, step in zip(places, chosen, strict=True)]
+
+
+def _read(
+    chosen: Mapping[str, Sequence[tuple[str, int]]], shards: Sequence[Path]
+) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
+    """The sketches of the steps, log-probabilities and counts `[S]`; one shard at a time is in memory."""
+    wanted: dict[str, list[int]] = {}
+    for answer, step in itertools.chain.from_iterable(chosen.values()):
+        wanted.setdefault(answer, []).append(step)
+    found = {}
     for path in shards:
         shard = SketchShard.load(path)
         for place, answer in enumerate(shard.answer_ids):
-            if answer in known.index and (split := known.at[answer, "split"]) in found:
+            start = shard.draws.span(place).start
+            for step in wanted.get(answer, ()):
                 sketch = shard.draws.sketch
-                span = shard.draws.span(place)
-                found[split].append((answer, known.at[answer, "prompt_id"], sketch.t[span], sketch.n[span]))
-    return {split: _drawn(split, parts, most, seed) for split, parts in found.items()}
-
-
-def _drawn(split: str, parts: list[tuple[str, str, Tensor, Tensor]], most: int, seed: int) -> States:
-    if not sum(len(t) for _, _, t, _ in parts):
-        raise UserError(
-            f"portraits: no answer to a prompt of the {split} split was selected, so that there is no distribution to "
-            "look at; select more answers (scoring.top_k) or prompts of this split (prompts.per_kind)"
-        )
-    # In the order of answers, which does not depend on the number of shards.
-    parts = sorted(parts, key=lambda part: part[0])
-    numbers = {prompt: number for number, prompt in enumerate(sorted({prompt for _, prompt, _, _ in parts}))}
-    prompts = np.concatenate([np.full(len(t), numbers[prompt]) for _, prompt, t, _ in parts])
-    chosen = np.random.default_rng(seed).permutation(len(prompts))[:most]
-    chosen.sort()
-    t, n = (torch.cat([part[place] for part in parts])[torch.from_numpy(chosen)] for place in (2, 3))
-    if t.shape[1] > TOP + TAIL:
-        sketch = DistributionSketch(t, n).resample(TOP, TAIL)
-        t, n = sketch.t, sketch.n
-    return States(t.double(), n.double(), prompts[chosen])
+                found[answer, step] = sketch.t[start + step].clone(), sketch.n[start + step].clone()
+    return found
 
 
 def interval(
