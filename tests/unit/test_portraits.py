@@ -339,6 +339,13 @@ def test_states_are_drawn_from_the_answers_of_a_split(tmp_path):
         read_states(answers[answers["split"] != "test"], shards, ("train", "test"), 5, seed=1)
 
 
+def test_answers_without_sketches_are_named(tmp_path):
+    shard_of(tmp_path / "one", {"0" * 16: 5}, seed=0)
+    answers = pd.DataFrame({"answer_id": ["0" * 16, "1" * 16], "prompt_id": ["a", "b"], "split": ["test", "train"]})
+    with pytest.raises(UserError, match=f"1 selected answers are in no sketch shard, the first: {'1' * 16}"):
+        read_states(answers, [tmp_path / "one"], ("test",), 5, seed=1)
+
+
 def test_a_sketch_with_many_points_is_made_coarser(tmp_path):
     logits = zipf_logits(6, 4000)
     draws = RecordedDraws.from_logits(logits, torch.zeros(6, dtype=torch.int64), 256, 256)

@@ -142,16 +142,21 @@ def read_states(
     Raises
     ------
     UserError
-        If a split has no state, or a shard is damaged.
+        If a split has no state, an answer is in none of the shards, or a shard is damaged.
     """
     known = answers.drop_duplicates("answer_id").set_index("answer_id")
     lengths: dict[str, int] = {}
     for path in shards:
         ids, steps, _ = read_index(path)
         lengths |= dict(zip(ids, steps, strict=True))
+    if missing := set(known.index) - set(lengths):
+        raise UserError(
+            f"portraits: {len(missing)} selected answers are in no sketch shard, the first: {min(missing)}; delete "
+            f"{[str(path) for path in shards]} and run again"
+        )
     chosen = {}
     for split in splits:
-        there = sorted(answer for answer in known.index[known["split"] == split] if lengths.get(answer))
+        there = sorted(answer for answer in known.index[known["split"] == split] if lengths[answer])
         if not there:
             raise UserError(
                 f"portraits: no answer to a prompt of the {split} split was selected, so that there is no distribution "
