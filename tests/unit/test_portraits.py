@@ -121,6 +121,15 @@ def test_a_sampler_that_is_a_heuristic_is_found_with_its_parameters(chain):
         assert step.values == pytest.approx(wanted.values, rel=0.06), (found, pipeline)
 
 
+@pytest.mark.parametrize("name", ["top_p", "min_p", "epsilon", "eta"])
+def test_a_cut_that_is_of_no_use_is_found_to_be_none(name):
+    """The best place is at an end of the cut's axis, where searches get stuck."""
+    learned = by({"temperature": 0.85})
+    found = fit_chain(("temperature", name), STATES, learned)
+    assert found[0].values[0] == pytest.approx(0.85, rel=0.01)
+    assert float(kl_divergence(Applied(STATES)(found), learned).mean()) < 2e-3
+
+
 def test_the_nearest_of_all_is_marked_and_explains_almost_everything():
     learned = soft(by({"temperature": 0.7}, {"min_p": 0.1}))
     rows = closest_heuristics(STATES, learned, INTERVALS)

@@ -15,6 +15,10 @@ Places = tuple[float, ...]
 # How often a search looks, after the grid, and how near in the end, as a share of an axis.
 EVALUATIONS = 60
 TOLERANCE = 1e-4
+# A simplex may collapse at an end of an axis, so that a search begins again where it ended, for as long as that gains
+# so many nats.
+SEARCHES = 4
+ENOUGH = 1e-6
 WHOLE_STEPS = 4
 
 
@@ -60,26 +64,33 @@ def fit_chain(chain: Chain, states: States, learned: Distributions) -> Pipeline:
 
     searched = axes(chain)
     best = min(itertools.product(*(axis.grid for axis in searched)), key=divergence)
-    _search(divergence, np.array(best), np.array([1 / (axis.points - 1) for axis in searched]))
+    spacing = np.array([1 / (axis.points - 1) for axis in searched])
+    for _ in range(SEARCHES if len(best) > 1 else len(best)):
+        found = _search(divergence, np.array(best), spacing)
+        gain = divergence(best) - divergence(found)
+        best = found if gain > 0 else best
+        if gain < ENOUGH:
+            break
     return _settled(min(known, key=measured), measured)
 
 
-def _search(function: Callable[[Sequence[float]], float], start: np.ndarray, spacing: np.ndarray) -> None:
-    """Look at places in the unit cube around `start` where a function may be less."""
+def _search(function: Callable[[Sequence[float]], float], start: np.ndarray, spacing: np.ndarray) -> Places:
+    """A place in the unit cube, of one axis or more, around `start`: where a function is less, if that is found."""
     if len(start) == 1:
         ends = np.clip([start[0] - spacing[0], start[0] + spacing[0]], 0, 1)
         options = {"maxiter": EVALUATIONS, "xatol": TOLERANCE}
-        minimize_scalar(lambda place: function([place]), bounds=ends, method="bounded", options=options)
-    elif len(start):
-        # A corner in each direction; where the cube ends, in the other one.
-        corners = np.diag(np.where(start + spacing / 2 > 1, -spacing / 2, spacing / 2))
-        options = {
-            "initial_simplex": np.vstack([start, start + corners]),
-            "maxfev": EVALUATIONS,
-            "xatol": TOLERANCE,
-            "fatol": 1e-7,
-        }
-        minimize(function, start, method="Nelder-Mead", bounds=[(0, 1)] * len(start), options=options)
+        found = minimize_scalar(lambda place: function([place]), bounds=ends, method="bounded", options=options)
+        return (float(found.x),)
+    # A corner in each direction; where the cube ends, in the other one.
+    corners = np.diag(np.where(start + spacing / 2 > 1, -spacing / 2, spacing / 2))
+    options = {
+        "initial_simplex": np.vstack([start, start + corners]),
+        "maxfev": EVALUATIONS,
+        "xatol": TOLERANCE,
+        "fatol": ENOUGH / 10,
+    }
+    found = minimize(function, start, method="Nelder-Mead", bounds=[(0, 1)] * len(start), options=options)
+    return tuple(found.x.tolist())
 
 
 def _settled(best: Pipeline, measured: Callable[[Pipeline], float]) -> Pipeline:
