@@ -40,6 +40,7 @@ include: "rules/label_summary.smk"
 include: "rules/off_policy.smk"
 include: "rules/on_policy.smk"
 include: "rules/learnability.smk"
+include: "rules/portraits.smk"
 include: "rules/repeated_sampling.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
@@ -66,6 +67,7 @@ localrules:
     figures,
     tables,
     learnability,
+    portraits,
     repeated_sampling,
     protocol,
     off_policy,
@@ -86,6 +88,7 @@ localrules:
     tabulate_comparison,
     tabulate_checks,
     tabulate_learnability,
+    tabulate_portraits,
     tabulate_repeated_sampling,
     record_provenance,
     write_report,
@@ -131,6 +134,14 @@ rule learnability:
         expand(
             f"results/{RUN}/{{file}}",
             file=FIGURE_FILES["learnability"] + TABLE_FILES["learnability"],
+        ),
+
+
+rule portraits:
+    input:
+        expand(
+            f"results/{RUN}/{{file}}",
+            file=FIGURE_FILES["portraits"] + TABLE_FILES["portraits"],
         ),
 
 

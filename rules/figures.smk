@@ -80,6 +80,18 @@ PLOTS = [
         group="learnability",
     ),
     Plot(
+        name="portraits",
+        inputs={"portraits": PORTRAITS},
+        figures={
+            "portraits": None,
+            "effective_temperature": None,
+            "closed_form": None,
+            "statistics": None,
+        },
+        message="Plotting what the learned samplers are",
+        group="portraits",
+    ),
+    Plot(
         name="repeated_sampling",
         inputs={
             "measured": results("evaluation/repeated_sampling.parquet"),
@@ -141,6 +153,14 @@ TABLE_FILES = {
         "tables/label_correlations.tex",
     ],
     "learnability": ["tables/learnability.csv", "tables/learnability.tex"],
+    "portraits": [
+        "tables/portraits.csv",
+        "tables/portraits.tex",
+        "tables/effective_temperature.csv",
+        "tables/closed_form.csv",
+        "tables/closed_form.txt",
+        "tables/statistics.csv",
+    ],
     "repeated_sampling": [
         "tables/repeated_sampling.csv",
         "tables/repeated_sampling.tex",

@@ -31,6 +31,7 @@ STAGE_VERSIONS = {
     "train_on_policy": 1,
     "estimate_samplers": 3,
     "learn_heuristic": 2,
+    "portray_sampler": 1,
     "compare_samplers": 1,
     "declare_plan": 1,
     "compare_families": 1,

@@ -47,7 +47,7 @@ def test_targets_follow_from_what_is_declared(enabled):
     files = of_workflow(FILES, REPOSITORY, "config/presets/smoke.yaml", change=change)
     asked = files.pop("figures")
     optional = ["plot_repeated_sampling", "plot_protocol"] if not enabled else []
-    for apart in ["plot_learnability", "plot_off_policy", "plot_rounds", *optional]:
+    for apart in ["plot_learnability", "plot_portraits", "plot_off_policy", "plot_rounds", *optional]:
         del files[apart]
     # Of the first generation of samplers, which has no folder of its own.
     made = [file for outputs in files.values() for file in outputs]

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +22,12 @@ from adaptive_samplers.figures.curves import curves
 from adaptive_samplers.figures.distributions import REST, distributions
 from adaptive_samplers.figures.labels import label_correlations, label_distributions
 from adaptive_samplers.figures.learnability import learnability
+from adaptive_samplers.figures.portraits import (
+    closed_forms,
+    effective_temperatures,
+    nearest_heuristics,
+    statistics,
+)
 from adaptive_samplers.figures.ranking import ranking
 from adaptive_samplers.figures.repeated_sampling import coverage, selecting
 from adaptive_samplers.figures.selection import by_family_and_temperature, kept
@@ -40,6 +46,7 @@ from adaptive_samplers.tables import SCHEMAS
 from support import REPOSITORY
 
 ARCHITECTURES = ["LocalProbabilityTransform", "SimpleDistributionAwareTransform", "SamplingNetwork"]
+LONG = "a0_b1_c0 best_answers preference 0.5"
 WEIGHTS = ["a0_b1_c0 top2", "a0.7_b0.3_c0 top2"]
 CUTS = {"top_k": 10, "top_p": 0.9, "min_p": 0.1, "typical": 0.9, "epsilon": 0.01, "eta": 0.01}
 HEURISTICS = [
@@ -162,7 +169,71 @@ def repeated_sampling():
     return pd.DataFrame(rows, columns=tables[0]), pd.DataFrame(laws, columns=tables[1])
 
 
+CHAINS = {
+    "temperature": {"temperature": 0.8},
+    "epsilon+temperature": {"epsilon": 3.7e-05, "temperature": 0.8539},
+    "temperature+top_h_renormalized": {"temperature": 0.8498, "top_h_renormalized": 0.9798},
+    "temperature+top_k+top_p": {"temperature": 0.8547, "top_k": 1234, "top_p": 0.999},
+    "typical": {"typical": 0.95},
+    "eta": {"eta": 0.0013},
+    "top_p+temperature": {"top_p": 0.999, "temperature": 0.8},
+    "top_p": {"top_p": 0.9},
+}
+
+
+def portraits(names=WEIGHTS):
+    """Of three architectures and some lessons; as `portray` makes them, with what figures read."""
+    generator = np.random.default_rng(0)
+    made = []
+    for place, (weights, architecture) in enumerate(product(names, ARCHITECTURES)):
+        heuristics = []
+        for (chain, steps), explained in zip(
+            CHAINS.items(), [0.9, 0.99, 0.98, 0.97, 0.4, 0.3, 0.9001, -2.0], strict=True
+        ):
+            described = [{"name": name, "params": {"x": value}} for name, value in steps.items()]
+            family = "+".join(name for name in steps if name != "temperature") or "temperature"
+            row = {"family": family, "chain": chain, "steps": len(steps), "processors": json.dumps(described)}
+            row |= {"explained": explained, "explained_low": explained - 0.1, "explained_high": explained + 0.005}
+            heuristics.append(row | {"kl": 0.2 * (1 - explained), "kl_raw": 0.2})
+        effects = [
+            {"of": of, "quantity": quantity, "entropy": entropy}
+            | {"lower_quartile": 0.7 * value, "median": value, "upper_quartile": 1.3 * value}
+            for of in ("learned", "closest heuristic", "raw")
+            for quantity, scale in (("effective_temperature", 0.8), ("kept_mass", 0.7), ("kept_count", 100))
+            for entropy, value in zip(range(5), scale * generator.uniform(0.5, 1, 5), strict=True)
+            if (of, quantity) != ("raw", "effective_temperature")
+        ]
+        shuffled = [{"method": "permutation", "statistic": None, "note": "not applicable"}]
+        if architecture == "SimpleDistributionAwareTransform":
+            shuffled = [
+                {"method": "permutation", "statistic": name, "kl": 0.06, "kl_low": 0.04, "kl_high": 0.09}
+                for name in ("largest log-probability", "entropy", "all of them")
+            ]
+        regressed = [
+            {"method": "regression", "statistic": name, "r_squared": value, "lost_r_squared": value / 3}
+            for name, value in {"entropy": 0.5, "log-probability at mass 0.5": -0.1}.items()
+        ]
+        log_probs = np.linspace(-12, 0, 20).tolist()
+        curve = {"log_prob": log_probs, "learned": log_probs, "closed_form": [x * 1.1 for x in log_probs]}
+        made.append(
+            {
+                "name": f"{architecture} {weights}",
+                "architecture": architecture,
+                "heuristics": heuristics,
+                "effects": effects,
+                "closed_forms": [{"copied": True, "parameters": 39, "explained": None if place else 0.994}],
+                "statistics": shuffled + regressed,
+                "curves": [curve | {"entropy": entropy} for entropy in (1.2, 2.4, 3.6)],
+            }
+        )
+    return made
+
+
 ALL = {
+    "portraits": lambda: nearest_heuristics(portraits()),
+    "effective_temperature": lambda: effective_temperatures(portraits([*WEIGHTS, LONG])),
+    "closed_form": lambda: closed_forms(portraits([*WEIGHTS, LONG])),
+    "statistics": lambda: statistics(portraits()),
     "label_distributions": lambda: label_distributions(*labels()[:2]),
     "label_correlations": lambda: label_correlations(*labels()[2:]),
     "coverage": lambda: coverage(*repeated_sampling()),
@@ -232,6 +303,27 @@ def test_learnability_tells_each_cell():
     assert "0.2000 (80%)" in shown  # nothing is kept or cut by a temperature
     assert "0.2000 (80%)\nkept 0.80" in shown
     assert "0.0020 (0.8%)\nkept 1.00" in shown
+
+
+def test_portraits_show_what_adds_to_a_temperature_and_else_the_family_alone():
+    figure = nearest_heuristics(portraits(WEIGHTS[:1]))
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    assert drawn[::2] == [
+        "epsilon(3.7e-05)+temperature(0.85)",
+        "temperature(0.85)+top_h_renormalized(0.98)",
+        "temperature(0.85)+top_k(1234)+top_p(0.999)",
+        "temperature(0.8)",
+        "typical(0.95)",
+        "eta(0.0013)",
+    ]
+    assert drawn[1::2] == ["99.0 %", "98.0 %", "97.0 %", "90.0 %", "40.0 %", "30.0 %"]
+
+
+def test_statistics_say_which_samplers_read_none():
+    shown = strings(statistics(portraits(WEIGHTS[:1])))
+    assert any("LocalProbabilityTransform\nSamplingNetwork" in text for text in shown)
+    alone = [portrait for portrait in portraits(WEIGHTS[:1]) if portrait["architecture"] == "SamplingNetwork"]
+    assert "Reads no statistics:\nSamplingNetwork" in strings(statistics(alone))
 
 
 def test_unknown_format_is_named(tmp_path):

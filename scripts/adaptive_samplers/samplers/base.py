@@ -69,9 +69,12 @@ class AdaptiveSampler(
     ----------
     stride : for a decoding step, the architecture is evaluated on every `stride`-th knot of the grid, and the smooth
         part of its output carried to the others by cubics; docs/measurements.md has what was measured.
+    statistic_names : what it reads of the whole distribution, where that is a few numbers; a subclass with such names
+        defines `statistics` and `smooth_and_truncation_given` too.
     """
 
     stride = 2
+    statistic_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,14 +122,29 @@ class AdaptiveSampler(
         each `[B, 1]`.
         """
 
+    def statistics(self, t: Tensor, n: Tensor) -> Tensor:
+        """What the architecture reads of the whole distribution, `[B, statistics]`, in the order of their names."""
+        raise NotImplementedError(f"{type(self).__name__} reads no statistics")
+
+    def smooth_and_truncation_given(self, t: Tensor, statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `smooth_and_truncation`, from the statistics `[B, statistics]` instead of the counts."""
+        raise NotImplementedError(f"{type(self).__name__} reads no statistics")
+
     def forward(self, t: Tensor, n: Tensor) -> Tensor:
         """Output logits `[B, S]` at the support points `t` with counts `n` (both `[B, S]`)."""
         return self._bounded(t, n)[0]
 
-    def _bounded(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-        """See `forward`; and which rows' function has not overflowed, `[B, 1]`."""
+    def with_statistics(self, t: Tensor, n: Tensor, statistics: Tensor) -> Tensor:
+        """As `forward`, as if the distributions had the statistics `[B, statistics]`."""
+        return self._bounded(t, n, statistics)[0]
+
+    def _bounded(self, t: Tensor, n: Tensor, statistics: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `forward` and `with_statistics`; and which rows' function has not overflowed, `[B, 1]`."""
         inside = t.clamp(min=self.lowest_log_prob)
-        function = self.smooth_and_truncation(inside, n.where(t > t.amax(-1, keepdim=True) - BANNED_DEPTH, 0))
+        if statistics is None:
+            function = self.smooth_and_truncation(inside, n.where(t > t.amax(-1, keepdim=True) - BANNED_DEPTH, 0))
+        else:
+            function = self.smooth_and_truncation_given(inside, statistics)
         output = truncate(*function)
         # As in `portable.bounds`: the smallest amount by which a point is raised.
         raised = (output - inside).amin(-1, keepdim=True)

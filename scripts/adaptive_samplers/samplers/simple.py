@@ -18,6 +18,8 @@ class SimpleDistributionAwareTransform(AdaptiveSampler):
     use_dynamic_truncation : let scale and threshold be functions of the statistics instead of two constants.
     """
 
+    statistic_names = ("largest log-probability", "entropy")
+
     def __init__(self, hidden_dims: int = 64, use_dynamic_truncation: bool = True) -> None:
         super().__init__()
         self.local_mlp = nn.Sequential(nn.Linear(1, hidden_dims), nn.SiLU())
@@ -30,7 +32,12 @@ class SimpleDistributionAwareTransform(AdaptiveSampler):
             self.truncation_params = nn.Parameter(torch.tensor([0.5413, 10.0]))
 
     def smooth_and_truncation(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        statistics = distribution_statistics(t, n)
+        return self.smooth_and_truncation_given(t, self.statistics(t, n))
+
+    def statistics(self, t: Tensor, n: Tensor) -> Tensor:
+        return distribution_statistics(t, n)
+
+    def smooth_and_truncation_given(self, t: Tensor, statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = torch.cat([self.local_mlp(t[..., None]), statistics[:, None].expand(-1, t.shape[1], -1)], dim=-1)
         smooth = t + self.global_mlp(features).squeeze(-1)
         if self.truncation_head is None:

@@ -1,6 +1,7 @@
 """Golden outputs of the stages from scores to trained samplers, and of what is said of those."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,12 @@ from adaptive_samplers.off_policy.log_probs import log_probs_of_beginnings
 from adaptive_samplers.off_policy.shards import SketchShard
 from adaptive_samplers.off_policy.table import LeftOut, Weighings, calibrate, table_of_estimates
 from adaptive_samplers.pages import comparison_page, completeness_page, judge_page
+from adaptive_samplers.portraits.families import chains
+from adaptive_samplers.portraits.portray import FITTED, MEASURED, Intervals, portray
+from adaptive_samplers.portraits.states import read_states
 from adaptive_samplers.probes import probe_distributions
 from adaptive_samplers.rendering import write_tables
-from adaptive_samplers.samplers import ARCHITECTURES, build_sampler
+from adaptive_samplers.samplers import ARCHITECTURES, build_sampler, evaluated
 from adaptive_samplers.selection import (
     filtered_answers,
     filtering_reasons,
@@ -194,6 +198,22 @@ def golden_learnability(folder: Path):
         TrainingSettings.from_config(TRAINING, seed=1),
         checkpoint=folder / "checkpoint",
     )
+
+
+def golden_portrait(folder: Path):
+    """Without what is found by search, which may turn on the last digit."""
+    training_set, path = replayed(folder)
+    states = read_states(training_set.assign(split="train"), [path], (FITTED,), 30, seed=1)
+    states[MEASURED] = states[FITTED]
+    saved = folder / "SimpleDistributionAwareTransform" / "a0_b1_c0_top2"
+    build_sampler(saved.parent.name, {"hidden_dims": 6}, seed=1).save_pretrained(saved)
+    [row] = evaluated(str(saved), [])
+    with patch("adaptive_samplers.portraits.portray.chains", lambda: [("temperature",)]):
+        portrait = portray(row, states, Intervals(resamples=20, confidence=0.9, seed=1))
+    found = [{name: row[name] for name in ("chain", "kl", "kl_low", "kl_raw")} for row in portrait["heuristics"]]
+    forms = [{name: row[name] for name in ("knots", "statistics", "kl_raw")} for row in portrait["closed_forms"]]
+    learned = [row for row in portrait["effects"] if row["of"] != "closest heuristic"]
+    return [chains(), found, forms, learned, portrait["statistics"]]
 
 
 def golden_probes(folder: Path):

@@ -37,6 +37,18 @@ class Learnability(Section):
     )
 
 
+class Portraits(Section):
+    """The target `portraits`: what each learned sampler is, in terms that people know."""
+
+    states: int = key(
+        "Token-steps of training prompts, and as many of test prompts, on which samplers are looked at; drawn at "
+        "random. A sampler takes seconds for 256, and longer in proportion.",
+        default=256,
+        ge=20,
+        le=1000000,
+    )
+
+
 class RepeatedSampling(Section):
     """The target `repeated_sampling`: coverage, best of n and majority votes over a prompt's answers."""
 
@@ -102,14 +114,14 @@ class Evaluation(Section):
         default=2000,
         ge=20,
         le=10000000,
-        affects=("compare_samplers", "measure_repeated_sampling"),
+        affects=("compare_samplers", "measure_repeated_sampling", "portray_sampler"),
     )
     confidence: float = key(
         "Share of the bootstrap distribution inside an interval, above 0 and below 1.",
         default=0.95,
         gt=0,
         lt=1,
-        affects=("compare_samplers", "measure_repeated_sampling"),
+        affects=("compare_samplers", "measure_repeated_sampling", "portray_sampler"),
     )
     sampling_jobs: int = key(
         "Jobs among which the learned samplers are split when they answer the test prompts. Each loads the model, and "
@@ -125,7 +137,7 @@ class Evaluation(Section):
         default=[0.0, 0.5, 1.0],
         min_length=1,
         unique=True,
-        affects=("sample_with_sampler", "estimate_samplers"),
+        affects=("sample_with_sampler", "estimate_samplers", "portray_sampler"),
     )
     temperatures: list[Annotated[float, Field(gt=0, le=100)]] = key(
         "Temperatures that follow a learned sampler when it answers the test prompts and is estimated, each as a "
@@ -136,5 +148,6 @@ class Evaluation(Section):
         affects=("sample_with_sampler", "estimate_samplers"),
     )
     learnability: Learnability = section(Learnability, affects=("learn_heuristic",))
+    portraits: Portraits = section(Portraits, affects=("portray_sampler",))
     repeated_sampling: RepeatedSampling = section(RepeatedSampling, affects=("measure_repeated_sampling",))
     protocol: Protocol = section(Protocol, affects=("declare_plan", "compare_families"))

@@ -26,6 +26,7 @@ class Run(Section):
             "sample_with_sampler",
             "compare_samplers",
             "learn_heuristic",
+            "portray_sampler",
             "measure_repeated_sampling",
             "sample_policy",
             "pair_iteration",
