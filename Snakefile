@@ -40,6 +40,7 @@ include: "rules/off_policy.smk"
 include: "rules/on_policy.smk"
 include: "rules/learnability.smk"
 include: "rules/repeated_sampling.smk"
+include: "rules/explain.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/policies.smk"
@@ -67,6 +68,7 @@ localrules:
     repeated_sampling,
     off_policy,
     on_policy,
+    explain,
     report,
     policy_samples,
     slice_policy_prompts,
@@ -146,6 +148,11 @@ rule off_policy:
 rule on_policy:
     input:
         ON_POLICY_FILES,
+
+
+rule explain:
+    input:
+        EXPLANATIONS,
 
 
 rule report:

@@ -26,6 +26,7 @@ from adaptive_samplers.config.weights import (
     rounds_by_objective,
     sampler_names,
     samplers_by_rule,
+    training_set_of,
     weight_names,
 )
 from adaptive_samplers.engines.registry import ENGINES

@@ -98,7 +98,7 @@ class Evaluation(Section):
         default=[0.0, 0.5, 1.0],
         min_length=1,
         unique=True,
-        affects=("sample_with_sampler", "estimate_samplers"),
+        affects=("sample_with_sampler", "estimate_samplers", "explain_prompt"),
     )
     learnability: Learnability = section(Learnability, affects=("learn_heuristic",))
     repeated_sampling: RepeatedSampling = section(RepeatedSampling, affects=("measure_repeated_sampling",))
