@@ -22,6 +22,10 @@
     make(tag, { ...attributes, class: `way ${attributes.class || ""}`, style: { "--own": way.color,
       ...attributes.style } }, ...children);
 
+  // A chain's name may end a line after a step.
+  const named = (way) => make("bdi", {},
+    ...way.name.split(/(?<=\+)/).flatMap((step, place) => (place ? [make("wbr"), step] : [step])));
+
   // The answer.
   const total = data.ways.length + data.others;
   const tokens = make("div", { class: "tokens", role: "listbox", "aria-label": "Tokens of the answer",
@@ -61,7 +65,7 @@
   });
 
   const legend = make("ul", { class: "legend" }, ...data.ways.map((way) => {
-    return colored(way, "li", {}, make("span", { class: "swatch" }), `${name}: ${way.is}`);
+    return colored(way, "li", {}, make("span", { class: "swatch" }), named(way), `: ${way.is}`);
   }));
   const panel = make("section", { class: "panel", "aria-live": "polite", "aria-label": "The selected token" });
   root.append(
@@ -77,7 +81,8 @@
   function bars(step) {
     const scale = Math.max(...step.seen.flatMap((seen) => [...seen.p, seen.rest]));
     const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "token"),
-      ...data.ways.map((way) => colored(way, "th", { scope: "col" }, make("span", { class: "swatch" }), way.name))));
+      ...data.ways.map((way) => colored(way, "th", { scope: "col" },
+        make("div", { class: "head" }, make("span", { class: "swatch" }), named(way))))));
     const cell = (way, p, drawn) => colored(way, "td", { class: drawn ? "drawn" : "", "data-p": p },
       p === 0 ? make("span", { class: "cut" }, "cut") :
         make("div", { class: "cell" }, make("span", {}, share(p) + (drawn ? "*" : "")),
@@ -96,13 +101,14 @@
     const line = (name, text) => make("tr", {}, make("th", { scope: "row" }, name),
       ...step.seen.map((seen, number) => make("td", {}, text(seen, number))));
     const foot = make("tfoot", {},
-      line("entropy", (seen) => `${seen.entropy.toFixed(2)} nats, as of ${Math.exp(seen.entropy).toFixed(1)} tokens`),
+      line("entropy", (seen) => `${seen.entropy.toFixed(2)} nats`),
+      line("its exponential", (seen) => `${Math.exp(seen.entropy).toFixed(1)} tokens`),
       line("tokens kept", (seen) => seen.kept === data.vocabulary ? "all" : seen.kept.toLocaleString("en")),
       line("raw mass kept", (seen) => percent(seen.mass)));
     if (data.target !== null)
       foot.append(line("KL from the target", (seen, number) => number === data.target ? "" :
         seen.kl === null ? "\u221e" : `${seen.kl.toFixed(3)} nats`));
-    return make("div", { class: "wide" }, make("table", {}, head, body, foot));
+    return make("div", { class: "wide" }, make("table", { style: { "--ways": data.ways.length } }, head, body, foot));
   }
 
   // Of a strip as wide as on a desktop; what does not fit is cut off.
@@ -138,7 +144,7 @@
       const scale = colored(way, "div", { class: "scale", role: "img", dir: "ltr",
         "aria-label": `${way.name}: ${step.uniform} falls on ${seen.drawn[1]}, from ${low} to ${high}` },
         ...parts, make("div", { class: "needle", style: { left: `${100 * step.uniform}%` } }));
-      return [make("div", { class: "label" }, way.name), scale];
+      return [make("div", { class: "label" }, named(way)), scale];
     });
     return make("div", { class: "strip" }, make("div", { class: "label" }, "uniform number"), label, ...rows);
   }

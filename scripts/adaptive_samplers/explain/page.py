@@ -20,8 +20,8 @@ HEAD = """
 <meta http-equiv='Content-Security-Policy' content="default-src 'none'; style-src 'unsafe-inline'; \
 script-src 'unsafe-inline'; img-src data:">
 <link rel='icon' href='data:,'>"""
-GRAY, BLACK = "#8a8f98", "#4b5563"
-CHAINS = ("#C2410C", "#A16207", "#9D174D", "#6D28D9", "#0F766E")
+GRAY, INK = "#8a8f98", "var(--ink)"
+CHAINS = ("#7C3AED", "#0E7490", "#BE185D", "#854D0E", "#4338CA")
 SAMPLERS = ("#0072B2", "#009E73", "#56B4E9", "#CC79A7")
 
 
@@ -57,7 +57,7 @@ def _data(explanation: Explanation) -> dict[str, Any]:
     words = kinds_in_words(explanation)
     return {
         "ways": [
-            {"name": way.name, "kind": way.kind, "is": said, "color": color}
+            {"name": visible_token(way.name), "kind": way.kind, "is": said, "color": color}
             for way, said, color in zip(explanation.ways, words, _colors(explanation.ways), strict=True)
         ],
         "target": explanation.target,
@@ -77,7 +77,7 @@ def _colors(ways: list[Way]) -> list[str]:
         if way.kind == "raw":
             color = GRAY
         elif way.kind == "target":
-            color = BLACK
+            color = INK
         elif way.kind == "chain":
             color, chains = CHAINS[chains % len(CHAINS)], chains + 1
         else:
@@ -99,7 +99,10 @@ def _step(explanation: Explanation, step: Step) -> dict[str, Any]:
         "rank": step.rank,
         "shown": [[token.id, visible_token(token.text)] for token in step.shown],
         "seen": [_seen(seen) for seen in step.seen],
-        "draws": [[visible_token(text), names] for text, names in draws_by_token(explanation, step)],
+        "draws": [
+            [visible_token(text), [visible_token(name) for name in names]]
+            for text, names in draws_by_token(explanation, step)
+        ],
     }
 
 

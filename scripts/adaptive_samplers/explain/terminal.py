@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from adaptive_samplers.explain.steps import Explanation, Seen, Step
-from adaptive_samplers.explain.text import draws_by_token, fitted, kinds_in_words, nats, share, visible_token
+from adaptive_samplers.explain.text import draws_by_token, fitted, kinds_in_words, nats, share, visible_token, width
 
 LINES = 5  # tokens of a distribution
 COLUMN = 9  # characters for the numbers of a way
@@ -43,12 +43,12 @@ def _heading(explanation: Explanation, columns: int) -> list[str]:
     lines = []
     for message in explanation.messages:
         said = " ".join(message["content"].split())
-        lines += textwrap.wrap(f"{message['role']}: {visible_token(said)}", columns, subsequent_indent="  ")
+        lines += _wrapped(f"{message['role']}: {said}", columns, "  ")
     lines.append("")
     letters = _letters(explanation)
     for letter, way, words in zip(letters, explanation.ways, kinds_in_words(explanation), strict=True):
         name = words if letter == way.name else f"{way.name} ({words})"
-        lines += textwrap.wrap(f"{letter:<8}{name}", columns, subsequent_indent=" " * 8)
+        lines += _wrapped(f"{letter:<8}{name}", columns, " " * 8)
     return lines
 
 
@@ -63,9 +63,8 @@ def _step(explanation: Explanation, place: int, step: Step, columns: int, color:
     for first in range(0, len(letters), fit):
         lines += _table(explanation, step, letters[first : first + fit], step.seen[first : first + fit], color)
     for text, names in draws_by_token(explanation, step)[1:]:
-        said = f"  {visible_token(text)} would be drawn by {', '.join(names)}"
-        wrapped = textwrap.wrap(said, columns, subsequent_indent="    ", drop_whitespace=True)
-        lines += [_styled(line, _CHANGED, color) for line in wrapped]
+        wrapped = _wrapped(f"{visible_token(text)} would be drawn by {', '.join(names)}", columns - 2, "  ")
+        lines += [_styled(f"  {line}", _CHANGED, color) for line in wrapped]
     return lines
 
 
@@ -102,13 +101,19 @@ def _summary(explanation: Explanation, columns: int) -> list[str]:
     steps = explanation.steps
     highest = max(step.seen[0].entropy for step in steps) or 1.0
     bars = "".join(_BARS[round(step.seen[0].entropy / highest * (len(_BARS) - 1))] for step in steps)
-    lines = ["* drawn by this way with the same uniform number; > the answer's token", ""]
-    head = f"entropy of the raw distributions, up to {highest:.2f} nats"
-    lines += textwrap.wrap(head, columns)
+    lines = _wrapped("* drawn by this way with the same uniform number; > the answer's token", columns)
+    lines += ["", *_wrapped(f"entropy of the raw distributions, up to {highest:.2f} nats", columns)]
     lines += [bars[first : first + columns] for first in range(0, len(bars), columns)]
     answer = " ".join(explanation.text.split())
     ending = {"stop": "", "length": " ..."}[explanation.finish_reason]
-    return [*lines, "", *textwrap.wrap(f"answer: {visible_token(answer)}{ending}", columns)]
+    return [*lines, "", *_wrapped(f"answer: {answer}{ending}", columns)]
+
+
+def _wrapped(text: str, columns: int, indent: str = "") -> list[str]:
+    """A text of any characters in lines of at most so many columns."""
+    shown = visible_token(text)
+    # Where characters are two columns wide, lines are of half as many.
+    return textwrap.wrap(shown, columns if width(shown) <= len(shown) else columns // 2, subsequent_indent=indent)
 
 
 def _styled(text: str, style: str, color: bool) -> str:

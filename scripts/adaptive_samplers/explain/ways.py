@@ -12,7 +12,7 @@ from adaptive_samplers.heuristics import Pipeline, configured_pipeline, parse_pr
 from adaptive_samplers.heuristics.pipelines import grid_pipelines, learned_heuristic, official_pipelines
 from adaptive_samplers.heuristics.registry import LEARNED
 from adaptive_samplers.samplers import ARCHITECTURES
-from adaptive_samplers.samplers.base import load_sampler
+from adaptive_samplers.samplers.base import AdaptiveSampler
 from adaptive_samplers.tables import read_table
 
 TARGET = "target"
@@ -96,7 +96,7 @@ def sampler_ways(folder: str, preferences: Sequence[float]) -> list[Way]:
     UserError
         If it cannot be loaded.
     """
-    takes_any = load_sampler(folder, "cpu").takes_preference
+    takes_any = AdaptiveSampler.from_pretrained(folder).takes_preference
     return [_sampler_way(folder, preference) for preference in (preferences if takes_any else ()) or [None]]
 
 
