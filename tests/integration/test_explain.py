@@ -12,6 +12,7 @@ import yaml
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from adaptive_samplers.explain.__main__ import main as explain_command
 from adaptive_samplers.explain.asking import conversation
 from adaptive_samplers.explain.page import explanation_page
 from adaptive_samplers.explain.steps import Asked, explain
@@ -19,6 +20,7 @@ from adaptive_samplers.explain.text import visible_token
 from adaptive_samplers.explain.ways import Mixture, Way, chain_way, sampler_ways
 from adaptive_samplers.heuristics import configured_pipeline
 from adaptive_samplers.samplers import build_sampler
+from adaptive_samplers.tables import read_table
 from support import REPOSITORY, SMOKE
 
 pytestmark = pytest.mark.browser
@@ -188,6 +190,29 @@ def test_the_target(workflow, browser):
     assert workflow.planned("all", config={"explain": {"seed": 1}}) == {}
     browser.find_elements(By.CLASS_NAME, "token")[-1].click()
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("kind", ["chain", "sampler"])
+def test_what_is_explained_is_what_the_run_drew(workflow, kind, monkeypatch, tmp_path):
+    monkeypatch.chdir(workflow.folder)
+    prompts = read_table("prompts", workflow.result("prompts.parquet")).set_index("prompt_id")
+    heuristics = read_table("heuristics", workflow.result("evaluation/heuristics.parquet"))
+    wanted = heuristics["family"] == ("learned" if kind == "sampler" else "min_p")
+    heuristic = heuristics[wanted].iloc[-1]
+    drawn = read_table("candidates", workflow.result("evaluation/candidates.parquet"))
+    drawn = drawn[drawn["heuristic_id"] == heuristic["heuristic_id"]]
+    (step,) = json.loads(heuristic["processors"])
+    chosen = ["--sampler", step["params"]["path"]] if kind == "sampler" else ["--chain", "min_p: 0.1"]
+    for row in drawn.groupby("seed").head(2).itertuples():
+        (message,) = json.loads(prompts.loc[row.prompt_id, "messages"])
+        output = tmp_path / "page.html"
+        tokens = SMOKE["generation"]["max_new_tokens"]
+        asked = ["--prompt", message["content"], "--seed", str(row.seed), "--tokens", str(tokens)]
+        explain_command([*asked, "--config", str(workflow.base), *chosen, "--output", str(output)])
+        data = data_of(output)
+        ids = [step["id"] for step in data["steps"]]
+        assert ids[: len(row.token_ids)] == list(row.token_ids) and data["finish"] == row.finish_reason
 
 
 @pytest.mark.pipeline

@@ -197,6 +197,9 @@ def test_what_a_sampler_imitated(tmp_path):
     mixture = Mixture.of_training_set(tmp_path / "a0_b1_c0_top1.parquet")
     shares = {configured_pipeline([{"temperature": 0.5}]): 3 / 12, configured_pipeline([{"temperature": 1.0}]): 9 / 12}
     assert mixture.shares == pytest.approx(shares) and mixture.name == "a0_b1_c0_top1"
+    write_table("training_sets", rows[2:], tmp_path / "untrained.parquet")
+    with pytest.raises(UserError, match="holds no answer to a training prompt"):
+        Mixture.of_training_set(tmp_path / "untrained.parquet")
 
 
 def test_the_target_is_the_chain_where_nothing_else_is_known(tiny_model, sampler):
@@ -362,6 +365,7 @@ def test_the_command(tiny_model_folder, sampler, tmp_path, monkeypatch, capsys):
         (["--tokens", "999"], "context"),
         (["--sampler", sampler, "--preference", "0.5"], "none of the samplers takes one"),
         (["--sampler", str(tmp_path / "nowhere")], "nowhere"),
+        (["--sampler", "nobody/nothing"], "nobody/nothing: is no folder here and could not be fetched"),
         (["--follow", "chain"], "there is no chain"),
     ]:
         with pytest.raises(UserError, match=complaint):

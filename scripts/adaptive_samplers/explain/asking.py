@@ -75,7 +75,7 @@ def asked_for(
     return Asked(
         messages,
         ways,
-        [way for way in others if way.pipeline],
+        others,
         compared.followed(ways),
         Mixture.of_training_set(compared.training_set) if compared.training_set else None,
         seed,

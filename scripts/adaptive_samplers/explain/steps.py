@@ -157,7 +157,7 @@ class Asked:
     ways : chains and samplers to compare, besides the raw logits.
     others : of which only the draws matter.
     followed : the way that draws the answer: one of `ways`, or `RAW`.
-    mixture : the target, if the samplers imitated one; otherwise the only chain is the target of samplers.
+    mixture : the target, if the samplers imitated one; otherwise the first chain is the target of samplers.
     seed : as in the config's `seeds`.
     run_seed : `run.seed`.
     tokens : at most so many.

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
 from adaptive_samplers.config.model.heuristics import GridBlock, Heuristics
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import Pipeline, configured_pipeline, parse_processors, pipeline_name
 from adaptive_samplers.heuristics.pipelines import grid_pipelines, learned_heuristic, official_pipelines
 from adaptive_samplers.heuristics.registry import LEARNED
@@ -74,9 +77,17 @@ class Mixture:
 
     @classmethod
     def of_training_set(cls, path: Path) -> Mixture:
-        """The heuristics of the training answers in a table `training_sets`; steps count as training counts them."""
+        """The heuristics of the training answers in a table `training_sets`; steps count as training counts them.
+
+        Raises
+        ------
+        UserError
+            If the table cannot be read, or has no such answers.
+        """
         rows = read_table("training_sets", path, columns=["processors", "token_ids", "finish_reason", "split"])
         rows = rows[rows["split"] == "train"]
+        if rows.empty:
+            raise UserError(f"{path}: holds no answer to a training prompt, so there is no target; raise scoring.top_k")
         # The choice to end is a step too.
         steps = rows["token_ids"].map(len) + (rows["finish_reason"] == "stop")
         shares = steps.groupby(rows["processors"]).sum() / steps.sum()
@@ -96,7 +107,14 @@ def sampler_ways(folder: str, preferences: Sequence[float]) -> list[Way]:
     UserError
         If it cannot be loaded.
     """
-    takes_any = AdaptiveSampler.from_pretrained(folder).takes_preference
+    try:
+        takes_any = AdaptiveSampler.from_pretrained(folder).takes_preference
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{folder}: is no folder here and could not be fetched from the hub ({reason}); check its name, your "
+            "access and the network"
+        ) from error
     return [_sampler_way(folder, preference) for preference in (preferences if takes_any else ()) or [None]]
 
 
