@@ -117,28 +117,24 @@
     const label = make("div", { class: "needle-label", "aria-hidden": "true" },
       make("span", { style: { left: `${Math.min(97, Math.max(3, 100 * step.uniform))}%` } },
         step.uniform.toFixed(4)));
+    // An answer's token far down the order stands within the rest.
+    const ordered = step.rank >= step.shown.length ? step.shown.slice(0, -1) : step.shown;
     const rows = data.ways.flatMap((way, number) => {
       const seen = step.seen[number];
       const parts = [];
-      // The answer's token, if it is none of the most probable, stands within the rest.
-      const first = step.shown.slice(0, step.rank >= step.shown.length - 1 ? step.rank + 1 : undefined);
       let upto = 0;
-      for (let place = 0; place < first.length; place++) {
+      ordered.forEach(([id, text], place) => {
         const p = seen.p[place];
-        if (place > 0 && place === first.length - 1 && step.rank > place) break;
-        if (p > 0) {
-          const isDrawn = first[place][0] === seen.drawn[0];
-          parts.push(make("div", { class: isDrawn ? "part drawn" : "part", style: { width: `${100 * p}%` },
-            title: `${first[place][1]} ${share(p)}` }, fits(first[place][1], p) ? make("bdi", {}, first[place][1]) : ""));
-          upto += p;
-        }
-      }
+        if (p === 0) return;
+        parts.push(make("div", { class: id === seen.drawn[0] ? "part drawn" : "part", style: { width: `${100 * p}%` },
+          title: `${text} ${share(p)}` }, fits(text, p) ? make("bdi", {}, text) : ""));
+        upto += p;
+      });
       const [low, high] = seen.span;
-      if (low >= upto - 1e-9 && !parts.some((part) => part.className === "part drawn")) {
+      if (!ordered.some(([id]) => id === seen.drawn[0])) {
         parts.push(make("div", { class: "part rest", style: { width: `${100 * (low - upto)}%` } }));
         parts.push(make("div", { class: "part drawn", style: { width: `${Math.max(0.3, 100 * (high - low))}%` },
           title: `${seen.drawn[1]} ${share(high - low)}` }));
-        upto = high;
       }
       parts.push(make("div", { class: "part rest", style: { flex: "1 1 0" } }));
       const scale = colored(way, "div", { class: "scale", role: "img", dir: "ltr",
