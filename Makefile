@@ -4,8 +4,11 @@
 # The Python for .venv, a name or a path; if empty, .venv keeps the one it has, or gets the newest that is found.
 PYTHON ?=
 CONFIG ?= config/config.yaml
-# Of `make plan`: names in config/presets, layered in this order, and options such as --tokens-per-second=9000.
+# Of `make plan`: names in config/presets, layered in this order.
 PRESET ?=
+# Of `make explain`: what is asked.
+PROMPT ?=
+# Of `make plan` and `make explain`, such as --tokens-per-second=9000 and --seed=3.
 OPTIONS ?=
 VENV := .venv
 RUN := $(VENV)/bin
@@ -17,7 +20,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test bench lint format plan lock clean
+.PHONY: help environment demo test bench lint format plan explain lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +59,10 @@ format: environment ## rewrite the sources in the project's style
 
 plan: environment ## show jobs, hours and disk of a run, and run nothing (PRESET="llama-3.2-3b grid-filtered")
 	@$(RUN)/python scripts/plan_run.py $(or $(PRESET:%=config/presets/%.yaml),$(CONFIG)) $(OPTIONS)
+
+explain: export EXPLAINED = $(value PROMPT)
+explain: environment ## show what samplers do to each token of an answer (PROMPT="Tell me a joke." OPTIONS="--tokens 40")
+	@PYTHONPATH=scripts $(RUN)/python -m adaptive_samplers.explain --config $(CONFIG) --prompt "$$EXPLAINED" $(OPTIONS)
 
 lock: ## pin requirements.in into requirements.lock, for every Python from 3.11 on
 	"$$(envs/find_python.sh)" -m venv .venv-lock

@@ -42,6 +42,7 @@ include: "rules/on_policy.smk"
 include: "rules/learnability.smk"
 include: "rules/portraits.smk"
 include: "rules/repeated_sampling.smk"
+include: "rules/explain.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/paper.smk"
@@ -72,6 +73,7 @@ localrules:
     protocol,
     off_policy,
     on_policy,
+    explain,
     report,
     paper,
     write_paper,
@@ -170,6 +172,11 @@ rule off_policy:
 rule on_policy:
     input:
         ON_POLICY_FILES,
+
+
+rule explain:
+    input:
+        EXPLANATIONS,
 
 
 rule report:

@@ -32,6 +32,7 @@ from adaptive_samplers.config.weights import (
     sampler_families,
     sampler_names,
     samplers_by_rule,
+    training_set_of,
     weight_names,
 )
 from adaptive_samplers.engines.registry import ENGINES

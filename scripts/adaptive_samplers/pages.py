@@ -27,13 +27,16 @@ _UNSAFE = re.compile(
 )
 
 
-def page(title: str, parts: Sequence[str], path: Path | str, style: str = "") -> None:
-    """Write an HTML page of `parts`, which are HTML already; `style` is CSS in addition to that of all pages."""
+def page(title: str, parts: Sequence[str], path: Path | str, style: str = "", head: str = "") -> None:
+    """Write an HTML page of `parts`, which are HTML already; `style` is CSS in addition to that of all pages.
+
+    `head` is HTML that stands in the page's head, after its character set.
+    """
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     with atomic_output(path) as temporary:
         temporary.write_text(
-            f"<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n<title>{html.escape(title)}</title>\n"
-            f"<style>{STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
+            f"<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>{head}\n"
+            f"<title>{html.escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
             encoding="utf-8",
         )
 

@@ -38,6 +38,7 @@ STAGE_VERSIONS = {
     "extract_final_answers": 2,
     "measure_repeated_sampling": 1,
     "probe_distributions": 1,
+    "explain_prompt": 1,
     "slice_prompts": 1,
     "gather_policy_samples": 3,
     "plan_iterations": 2,

@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +17,9 @@ from adaptive_samplers.models.language_model import LanguageModel
 from kill_runs import files_of
 from served_requests import answers, parity_requests
 from support import REPOSITORY, SMOKE, Workflow, absent, working_directory
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +87,23 @@ def vllm_settings(vllm_python: Path) -> VLLM:
 def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the server of a test module writes."""
     return tmp_path_factory.mktemp("server") / "server.log"
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator["webdriver.Chrome"]:
+    """Chromium without a window."""
+    from selenium import webdriver
+
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if not all(programs):
+        absent("Chromium and its driver are not installed (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument("--window-size=1600,1000")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
+    yield driver
+    driver.quit()

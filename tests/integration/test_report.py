@@ -1,13 +1,8 @@
 """The HTML report, in a real browser."""
 
-import shutil
-
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-
-from support import absent
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.browser]
 
@@ -25,23 +20,6 @@ ENTRIES = {
         "Labels, judge, best and worst answers",
     ],
 }
-
-
-@pytest.fixture
-def browser(tmp_path):
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(programs):
-        absent("Chromium and its driver are not installed (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run"):
-        options.add_argument(f"--{argument}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.add_argument("--window-size=1600,1000")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
-    yield driver
-    driver.quit()
 
 
 def by_text(text: str) -> tuple[str, str]:

@@ -91,6 +91,11 @@ def sampler_families(config: Config) -> dict[str, str]:
     }
 
 
+def training_set_of(lesson: str) -> str | None:
+    """The training set, `{weights}_top{k}`, that a lesson imitates; None for the lessons of other objectives."""
+    return lesson if re.fullmatch(rf"(?:{PARETO}|a[^_]+_b[^_]+_c[^_]+)_top\d+", lesson) else None
+
+
 def rounds_by_objective(config: Config) -> dict[int, list[str]]:
     """The samplers of each objective that is trained in rounds, by the objective's place in `training.objectives`."""
     return {

@@ -327,8 +327,13 @@ def sort_logits(logits: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(t), torch.from_numpy(order)
 
 
-def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
+def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline], states: Sequence[State] | None = None) -> Tensor:
     """Apply one pipeline per row to logits over the vocabulary, `[R, V] -> [R, V]` float32.
+
+    Parameters
+    ----------
+    states : sequence of R, or None
+        The pipelines' states; None means the first token of an answer.
 
     Raises
     ------
@@ -338,7 +343,7 @@ def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline]) -> Tensor:
     logits = logits.float()
     check_rows(logits.amax(-1, keepdim=True))
     output = torch.full_like(logits, -torch.inf)
-    states = [initial_state(pipeline) for pipeline in pipelines]
+    states = [initial_state(pipeline) for pipeline in pipelines] if states is None else states
     learned = [row for row, pipeline in enumerate(pipelines) if has_learned_step(pipeline)]
     left = sorted(set(range(len(logits))) - set(learned))
     for size in window_sizes(logits.shape[1]):

@@ -10,6 +10,7 @@ from adaptive_samplers.policies.iterations import plan_iterations
 from golden.answers import (
     golden_allocation,
     golden_engine,
+    golden_explanation,
     golden_generation,
     golden_heuristics,
     golden_iteration,
@@ -93,6 +94,7 @@ GOLDEN = {
     "extract_final_answers": final_answers,
     "measure_repeated_sampling": golden_repeated_sampling,
     "probe_distributions": golden_probes,
+    "explain_prompt": golden_explanation,
     "slice_prompts": golden_slice,
     "gather_policy_samples": golden_policy_samples,
     "plan_iterations": lambda _: [
@@ -105,7 +107,7 @@ GOLDEN = {
 
 
 # Whose numbers come from a model in float32, the last digits of which are the processor's.
-BY_A_MODEL = {"generate_candidates/engine", "score_iteration"}
+BY_A_MODEL = {"generate_candidates/engine", "explain_prompt", "score_iteration"}
 BY_A_MODEL |= {f"label_quality/{kind}" for kind in ("scalar", "pairwise", "likelihood")}
 WITHOUT_GOLDEN = {
     "train_policy": "what is trained is the user's command's; test_policy_iterations looks at what the command is told",

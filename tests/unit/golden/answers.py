@@ -1,6 +1,7 @@
 """Golden outputs of the stages that ask for answers and count them."""
 
 import json
+import re
 from contextlib import chdir
 from pathlib import Path
 
@@ -14,11 +15,16 @@ from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.prompts import PromptSource
 from adaptive_samplers.engines import Completion
 from adaptive_samplers.engines.transformers_engine import TransformersEngine
+from adaptive_samplers.explain.page import explanation_page
+from adaptive_samplers.explain.steps import Asked, explain
+from adaptive_samplers.explain.terminal import as_text
+from adaptive_samplers.explain.ways import Mixture, chain_way, families, sampler_ways
 from adaptive_samplers.files import read_json
 from adaptive_samplers.generation import GenerationSettings, generate
 from adaptive_samplers.heuristics import (
     apply_on_support,
     apply_to_logits,
+    configured_pipeline,
     draw,
     expand_heuristics,
     learned_heuristic,
@@ -119,6 +125,23 @@ def golden_engine(folder: Path):
         rows = {("b", name, 3) for name in heuristics["heuristic_id"]} | {("a", heuristics["heuristic_id"][0], 4)}
         generate(prompts, heuristics, [3, 4], engine, "hash", settings, folder / "few", rows, [folder / "all"])
     return [read_table("candidates_with_replies", folder / name) for name in ("all", "few")]
+
+
+def golden_explanation(folder: Path):
+    """What is shown of an answer of a tiny model, and the page that shows it but for its script and style."""
+    learned = folder / "samplers" / "LocalProbabilityTransform" / "a0_b1_c0_top2"
+    build_sampler("LocalProbabilityTransform", {"hidden_dims": 6}, seed=1).save_pretrained(learned)
+    sampler, chain = sampler_ways(str(learned), [])[0], chain_way(configured_pipeline([{"top_p": 0.9}]))
+    stateful = [chain_way(configured_pipeline([{name: setting}])) for name, setting in STATEFUL.items()]
+    mixture = Mixture("set", {chain.pipeline: 0.25, stateful[0].pipeline: 0.75})
+    others = [*families(Heuristics(grid=GRID)), *stateful]
+    asked = Asked([{"role": "user", "content": "The sea"}], [chain, sampler], others, sampler, mixture, tokens=6, top=5)
+    explanation = explain(LanguageModel(language_model(folder), device="cpu"), asked)
+    explanation_page(explanation, "tiny", folder / "page.html")
+    data = re.search(r"id='data'>(.*?)</script>", (folder / "page.html").read_text(encoding="utf-8"))[1]
+    # As text, floats would be compared by their digits.
+    lines = re.sub(r"\d+\.\d+|\u221e", "#", as_text(explanation)).splitlines()
+    return [json.loads(data), [line.split() for line in lines]]
 
 
 def golden_verification(folder: Path):

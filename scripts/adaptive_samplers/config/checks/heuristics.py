@@ -104,6 +104,13 @@ def check_off_policy(config: dict, problems: Problems, base_folder: Path) -> Non
             problems.add(("off_policy", "reward"), message)
 
 
+def check_explained_chains(config: dict, problems: Problems, base_folder: Path) -> None:
+    """Types the settings on the way."""
+    if isinstance(own := config.get("explain"), dict):
+        chains = _pipeline_chains(("explain", "chains"), own.get("chains"), problems, base_folder)
+        _check_each_once(chains, problems)
+
+
 def _grid_chains(key: KeyPath, grid: Any, problems: Problems) -> list[tuple[KeyPath, Pipeline]]:
     """The chains of a grid with the entries that they come from; checks settings on the way and types them."""
     chains = []

@@ -176,6 +176,14 @@ def check_on_policy(config: dict, problems: Problems, base_folder: Path) -> None
         _check_sampler(name, ("on_policy", "sampler"), config, problems)
 
 
+def check_explain(config: dict, problems: Problems, base_folder: Path) -> None:
+    """That the samplers to show are the run's."""
+    names = config["explain"]["samplers"] if problems.clean("explain", "samplers") else None
+    if names and all(problems.clean(part) for part in ("samplers", "scoring", "training")):
+        for place, name in enumerate(names):
+            _check_sampler(name, ("explain", "samplers", place), config, problems)
+
+
 def check_repeated_sampling(config: dict, problems: Problems, base_folder: Path) -> None:
     key: KeyPath = ("evaluation", "repeated_sampling", "enabled")
     if problems.clean(*key) and problems.clean("seeds") and at(config, key) and len(config["seeds"]) == 1:

@@ -5,6 +5,7 @@ The JSON schema for editors, the tables in the documents and the `params` of rul
 
 from adaptive_samplers.config.fields import Section, about, key, section
 from adaptive_samplers.config.model.evaluation import Evaluation
+from adaptive_samplers.config.model.explain import Explain
 from adaptive_samplers.config.model.generation import Generation
 from adaptive_samplers.config.model.heuristics import Heuristics
 from adaptive_samplers.config.model.labels import Labels
@@ -37,7 +38,7 @@ class Config(Section):
     heuristics: Heuristics = key(
         about(Heuristics),
         example="heuristics: {grid: [{family: temperature, temperatures: [0.7, 1.0]}]}",
-        affects=("expand_heuristics",),
+        affects=("expand_heuristics", "explain_prompt"),
     )
     seeds: list[Seed] = key(
         "Every heuristic answers every prompt once with each of these seeds.",
@@ -70,6 +71,7 @@ class Config(Section):
     policy_samples: PolicySamples = section(PolicySamples, affects=())
     iteration: Iteration = section(Iteration, affects=("plan_iterations",))
     sampler_generations: SamplerGenerations = section(SamplerGenerations, affects=())
+    explain: Explain = section(Explain, affects=("explain_prompt",))
     report: Report = section(Report, affects=("probe_distributions",))
     preferences: Preferences = section(
         Preferences, affects=("make_preferences", "pair_iteration", "describe_preferences")

@@ -137,7 +137,7 @@ class Evaluation(Section):
         default=[0.0, 0.5, 1.0],
         min_length=1,
         unique=True,
-        affects=("sample_with_sampler", "estimate_samplers", "portray_sampler"),
+        affects=("sample_with_sampler", "estimate_samplers", "portray_sampler", "explain_prompt"),
     )
     temperatures: list[Annotated[float, Field(gt=0, le=100)]] = key(
         "Temperatures that follow a learned sampler when it answers the test prompts and is estimated, each as a "

@@ -125,7 +125,14 @@ class Generation(Section):
         "Strings that end an answer, in addition to the model's own end-of-turn tokens.",
         default=[],
         unique=True,
-        affects=("generate_candidates", "sample_with_sampler", "sample_policy", "record_draws", "train_on_policy"),
+        affects=(
+            "generate_candidates",
+            "sample_with_sampler",
+            "sample_policy",
+            "record_draws",
+            "train_on_policy",
+            "explain_prompt",
+        ),
     )
     shards: int = key(
         "Jobs per seed. Choose it so that a job lasts about an hour; answers do not depend on it.",

@@ -22,6 +22,7 @@ class Run(Section):
             "train_sampler",
             "train_on_outcomes",
             "train_on_policy",
+            "explain_prompt",
             "estimate_samplers",
             "sample_with_sampler",
             "compare_samplers",

@@ -98,6 +98,7 @@ class BaseModelSettings(FetchedModel):
             "sample_policy",
             "score_iteration",
             "train_on_policy",
+            "explain_prompt",
         ),
     )
     device: str = key(
