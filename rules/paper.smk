@@ -37,6 +37,8 @@ PAPER = Paper(
             f"results/{RUN}/judge/{judge_name(JUDGE)}/report.json",
             made=judge_name(JUDGE) in TRAINED_JUDGES,
         ),
+        Table("portraits", results("tables/portraits.csv")),
+        Table("closed_form", results("tables/closed_form.csv")),
         Table("likelihood", results("tables/judge_likelihood.csv")),
         *(
             Table(
@@ -53,6 +55,7 @@ PAPER = Paper(
         Drawing("training_curves", "page"),
         Drawing("distributions", "page"),
         Drawing("kept_heuristics", "column"),
+        Drawing("effective_temperature", "page"),
         *(
             Drawing(name, "page", made=CONFIG.evaluation.protocol.enabled)
             for name in ("tries", "temperatures")
@@ -68,6 +71,11 @@ PAPER = Paper(
             "equal_tries",
             "Families after equal tries",
             needs=("plan", "summary", "pairs"),
+        ),
+        Section(
+            "portraits",
+            "What the learned samplers are",
+            needs=("portraits", "closed_form"),
         ),
         Section("limits", "Limits"),
     ],

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -42,6 +43,41 @@ def test_the_paper_is_whole(papered):
     assert all(figure["pages"] for figure in manifest["figures"])
     assert check([str(papered.result(""))]) == 0
     assert papered.planned("paper") == {}
+
+
+def test_the_portraits_that_the_paper_shows(papered):
+    own = {"portray_sampler": 3, "plot_portraits": 1, "tabulate_portraits": 1, "portraits": 1}
+    done = papered.run("portraits")
+    assert done.returncode == 0, done.stdout
+    assert "portray_sampler" not in rules_run(done.stdout), "the paper has them already"
+    tables = {
+        name: pd.read_csv(papered.result(f"tables/{name}.csv"))
+        for name in ("portraits", "effective_temperature", "closed_form", "statistics")
+    }
+    assert {table["name"].nunique() for table in tables.values()} == {3}
+    nearest = tables["portraits"][tables["portraits"]["closest"]]
+    assert len(nearest) == 3 and nearest["explained"].between(0.3, 1).all()
+    assert (tables["portraits"]["kl_low"] <= tables["portraits"]["kl_high"]).all()
+    assert tables["portraits"]["total_variation"].between(0, 1).all()
+    forms = tables["closed_form"]
+    assert forms.groupby("name")["copied"].sum().tolist() == [1, 1, 1]
+    # Samplers are functions of the log-probability, which a spline with many knots comes near to.
+    assert (forms.groupby("name")["explained"].max() > 0.9).all()
+    learned = tables["effective_temperature"].query("of == 'learned'").groupby("quantity")["median"]
+    assert learned.min()["effective_temperature"] > 0.1 and learned.max()["effective_temperature"] < 3
+    assert learned.min()["kept_count"] >= 1 and learned.max()["kept_mass"] <= 1
+    # Each formula can be pasted, and gives every token a logit.
+    formulas = papered.result("tables/closed_form.txt").read_text().split("\n\n")
+    assert len(formulas) == 3
+    for formula in formulas:
+        names = {}
+        exec(formula, names)
+        assert np.isfinite(names["logits_to_sample_from"](np.linspace(-30.0, 5.0, 1000))).all()
+    for name in ("portraits", "effective_temperature", "closed_form", "statistics"):
+        assert papered.result(f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    fewer = {"evaluation": {"portraits": {"states": 50}}}
+    assert papered.planned("portraits", config=fewer) == own
+    assert papered.planned("all", config=fewer) == {}
 
 
 def change_fronts(papered):

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -158,41 +157,6 @@ def test_the_target_learnability(workflow):
     more = {"evaluation": {"learnability": {"heuristics": pipelines}}}
     assert workflow.planned("learnability", config=more)["learn_heuristic"] == 3
     assert workflow.planned("all", config=more) == {}
-
-
-def test_the_target_portraits(workflow):
-    own = {"portray_sampler": 3, "plot_portraits": 1, "tabulate_portraits": 1, "portraits": 1}
-    assert set(workflow.planned("portraits")) <= {*own}
-    done = workflow.run("portraits")
-    assert done.returncode == 0, done.stdout
-    tables = {
-        name: pd.read_csv(workflow.result(f"tables/{name}.csv"))
-        for name in ("portraits", "effective_temperature", "closed_form", "statistics")
-    }
-    assert {table["name"].nunique() for table in tables.values()} == {3}
-    nearest = tables["portraits"][tables["portraits"]["closest"]]
-    assert len(nearest) == 3 and nearest["explained"].between(0.3, 1).all()
-    assert (tables["portraits"]["kl_low"] <= tables["portraits"]["kl_high"]).all()
-    assert tables["portraits"]["total_variation"].between(0, 1).all()
-    forms = tables["closed_form"]
-    assert forms.groupby("name")["copied"].sum().tolist() == [1, 1, 1]
-    # Samplers are functions of the log-probability, which a spline with many knots comes near to.
-    assert (forms.groupby("name")["explained"].max() > 0.9).all()
-    learned = tables["effective_temperature"].query("of == 'learned'").groupby("quantity")["median"]
-    assert learned.min()["effective_temperature"] > 0.1 and learned.max()["effective_temperature"] < 3
-    assert learned.min()["kept_count"] >= 1 and learned.max()["kept_mass"] <= 1
-    # Each formula can be pasted, and gives every token a logit.
-    formulas = workflow.result("tables/closed_form.txt").read_text().split("\n\n")
-    assert len(formulas) == 3
-    for formula in formulas:
-        names = {}
-        exec(formula, names)
-        assert np.isfinite(names["logits_to_sample_from"](np.linspace(-30.0, 5.0, 1000))).all()
-    for name in ("portraits", "effective_temperature", "closed_form", "statistics"):
-        assert workflow.result(f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
-    fewer = {"evaluation": {"portraits": {"states": 50}}}
-    assert workflow.planned("portraits", config=fewer) == own
-    assert workflow.planned("all", config=fewer) == {}
 
 
 def test_the_target_repeated_sampling(workflow):
