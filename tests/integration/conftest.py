@@ -104,7 +104,7 @@ def vllm_python() -> Path:
 @pytest.fixture(scope="session")
 def vllm_settings(vllm_python: Path) -> VLLM:
     """The config's `vllm` for it."""
-    return VLLM(**SMOKE["generation"]["vllm"] | {"python": str(vllm_python), "concurrency": 32})
+    return VLLM(**SMOKE["generation"]["vllm"] | {"python": str(vllm_python), "concurrency": 96})
 
 
 @pytest.fixture(scope="module")
