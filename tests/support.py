@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -259,17 +260,24 @@ def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported_packages(path: Path, seen: set[Path]) -> set[str]:
-    """Top-level packages that a script imports, itself or through the library.
+    """Top-level packages that a script imports, itself or through the library; without what files in `seen` import.
 
     What a registry names is loaded by those who ask it for an engine or a judge: `build`, `asking`.
     """
     if path in seen:
         return set()
     seen.add(path)
-    found, text = set(), path.read_text()
+    packages, files = imports_of(path)
+    return packages.union(*(imported_packages(file, seen) for file in files))
+
+
+@cache
+def imports_of(path: Path) -> tuple[frozenset[str], tuple[Path, ...]]:
+    """The packages of others that a file imports itself, and the files of the library that it loads."""
+    packages, files, text = set(), [], path.read_text()
     for registry in REGISTRY.findall(text) if path.name in LOADED else ():
         for place in LOADED[path.name].findall(LIBRARY.joinpath(*registry.split("."), "registry.py").read_text()):
-            found |= imported_packages(LIBRARY.joinpath(*place.split(".")).with_suffix(".py"), seen)
+            files.append(LIBRARY.joinpath(*place.split(".")).with_suffix(".py"))
     for node in at_run_time(ast.parse(text)):
         modules = []
         if isinstance(node, ast.Import):
@@ -278,12 +286,10 @@ def imported_packages(path: Path, seen: set[Path]) -> set[str]:
             modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for module in modules:
             if not module.startswith("adaptive_samplers"):
-                found.add(module.split(".")[0])
+                packages.add(module.split(".")[0])
                 continue
             if module == "adaptive_samplers":
                 continue  # its shortcut to samplers is taken by no stage
             place = REPOSITORY / "scripts" / Path(*module.split("."))
-            for candidate in (place.with_suffix(".py"), place / "__init__.py"):
-                if candidate.is_file():
-                    found |= imported_packages(candidate, seen)
-    return found
+            files += [file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    return frozenset(packages), tuple(files)

@@ -1,9 +1,9 @@
 """Functions for compiled passes that numba inlines into their loops, so that these are vectorized."""
 
 import numpy as np
-from numba import njit
 
 from adaptive_samplers.compiled import OPTIONS
+from adaptive_samplers.numba_cache import njit
 
 # Below this the float64 exponential function underflows.
 LOWEST_EXPONENT = -708.0

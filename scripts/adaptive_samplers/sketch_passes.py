@@ -8,11 +8,11 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from adaptive_samplers.compiled import EXACT, OPTIONS, for_each_row
 from adaptive_samplers.compiled_math import LOWEST_EXPONENT, exp
+from adaptive_samplers.numba_cache import njit
 
 # Weights within a group are quotients of probabilities relative to the first token of the tail. Below this they would
 # lose digits, and are computed anew.

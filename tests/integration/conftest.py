@@ -21,6 +21,35 @@ from support import REPOSITORY, SMOKE, Workflow, absent, working_directory
 if TYPE_CHECKING:
     from selenium import webdriver
 
+# Groups of tests, the longest first, and what belongs to them.
+GROUPS = {
+    "the finished run": lambda item: "workflow" in item.fixturenames,
+    "servers": lambda item: any(item.iter_markers("sglang")) or any(item.iter_markers("vllm")),
+    "SLURM": lambda item: any(item.iter_markers("slurm")),
+}
+# Tests of these files share nothing.
+EACH_ALONE = {"test_how_to_pages.py"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests one process runs where several run them (`--dist loadgroup`), and begin with the longest groups.
+
+    A finished run is made once, servers are compared with the same answers, and there is one SLURM on a machine. Else a
+    file is a group.
+    """
+    for item in items:
+        name = next((name for name, belongs in GROUPS.items() if belongs(item)), item.path.name)
+        if name not in EACH_ALONE:
+            item.add_marker(pytest.mark.xdist_group(name))
+    order = list(GROUPS)
+
+    def place(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("xdist_group")
+        return order.index(marker.args[0]) if marker and marker.args[0] in GROUPS else len(GROUPS)
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
@@ -80,7 +109,7 @@ def vllm_python() -> Path:
 @pytest.fixture(scope="session")
 def vllm_settings(vllm_python: Path) -> VLLM:
     """The config's `vllm` for it."""
-    return VLLM(**SMOKE["generation"]["vllm"] | {"python": str(vllm_python), "concurrency": 32})
+    return VLLM(**SMOKE["generation"]["vllm"] | {"python": str(vllm_python), "concurrency": 96})
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_a_second_run_that_passes_over_the_lock_waits_and_takes_what_the_first_o
     number, rows = freeze(work, first)
     log = work.folder / LOG
     second, told = work.start(SHARD, "--nolock"), work.folder / "snakemake.log"
-    wait_until(lambda: f"{LOG} is being written by process {number} on " in told.read_text(), 120, second)
+    wait_until(lambda: f"{LOG} is being written by process {number} on " in told.read_text(), 300, second)
     assert len(whole_rows(work.folder / f"{SHARD}.part")) == rows < PROMPTS * HEURISTICS
     os.kill(number, signal.SIGCONT)
     assert (first.wait(300), second.wait(300)) == (0, 0)

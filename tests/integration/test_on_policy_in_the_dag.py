@@ -74,7 +74,7 @@ def test_a_killed_job_goes_on_and_ends_as_an_undisturbed_one(work, tiny_model_fo
     process = work.start(*AS_IT_IS)
     checkpoint = work.folder / f"{LEARNED}.checkpoint" / "checkpoint.safetensors"
     wait_until(
-        lambda: checkpoint.exists() and '"split": "train"' in load_tensors(checkpoint)[1]["progress"], 120, process
+        lambda: checkpoint.exists() and '"split": "train"' in load_tensors(checkpoint)[1]["progress"], 300, process
     )
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

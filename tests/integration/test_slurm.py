@@ -371,7 +371,7 @@ def test_a_node_that_is_drained_or_fails_and_comes_back(slurm, work):
         slurm.set_state(node, "drain")
     process = work.start(*ANSWERS[:2], config=SLOWLY)
     try:
-        waiting = wait_until(lambda: jobs(work), 120, process)
+        waiting = wait_until(lambda: jobs(work), 300, process)
         assert {job["JobState"] for job in waiting.values()} == {"PENDING"}
         for node in GPU_NODES:
             slurm.set_state(node, "resume")
@@ -406,18 +406,18 @@ def test_a_node_that_dies_loses_nothing_and_is_used_when_it_is_back(slurm, work)
         assert len(paths) == 2
     slurm.cut_power("gpu1")
     try:
-        wait_until(lambda: slurm.state("gpu1") == {"DOWN", "NOT_RESPONDING"}, 120, process)
+        wait_until(lambda: slurm.state("gpu1") == {"DOWN", "NOT_RESPONDING"}, 300, process)
         assert {job_of(path)["JobState"] for path in dying} == {"PENDING"}
         # A GPU of the other node is free now: one of the two jobs goes on there, and one finds no place.
         frozen[staying[0]].thaw()
         [elsewhere] = wait_until(
-            lambda: [path for path in dying if job_of(path)["JobState"] == "RUNNING"], 120, process
+            lambda: [path for path in dying if job_of(path)["JobState"] == "RUNNING"], 300, process
         )
         [waiting] = set(dying) - {elsewhere}
         assert job_of(elsewhere)["NodeList"] == "gpu2" and job_of(waiting)["JobState"] == "PENDING"
     finally:
         slurm.power_on("gpu1")
-    wait_until(lambda: job_of(waiting)["NodeList"] == "gpu1", 120, process)
+    wait_until(lambda: job_of(waiting)["NodeList"] == "gpu1", 300, process)
     frozen[staying[1]].thaw()
     finish(work, process)
     assert {job["JobState"] for job in jobs(work).values()} == {"COMPLETED"} and len(jobs(work)) == 4

@@ -165,8 +165,8 @@ def test_a_server_that_asks_to_wait_is_waited_for(tmp_path):
 
 def test_a_request_that_takes_too_long_is_sent_again(tmp_path):
     with (
-        chatting(ChatApi(says_probabilities, faults=[1.0])) as api,
-        judge_at(api, tmp_path, request_timeout=0.3) as judge,
+        chatting(ChatApi(says_probabilities, faults=[2.5])) as api,
+        judge_at(api, tmp_path, request_timeout=1.0) as judge,
     ):
         assert np.isfinite(judge.compare(PAIRS)).all()
         assert len(api.received) == judge.measured()["calls_made"] + 1

@@ -44,7 +44,8 @@ def modules(*places: str) -> Iterator[Path]:
 
 def imported(paths: Iterable[Path]) -> set[str]:
     """The packages of others that modules import, themselves or through the library."""
-    found = set().union(*(imported_packages(path, set()) for path in paths))
+    seen: set[Path] = set()
+    found = set().union(*(imported_packages(path, seen) for path in paths))
     return found - set(sys.stdlib_module_names) - {"adaptive_samplers", WITH_CUDA}
 
 

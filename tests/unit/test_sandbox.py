@@ -235,12 +235,12 @@ from adaptive_samplers.labels.verifiers.sandbox import Limits, run_program
 run_program({MARKED + "time.sleep(1000)"!r}, "", Limits(seconds=1000), time.monotonic() + 1000)
 """
     asker = subprocess.Popen([sys.executable, "-c", code])
-    wait_until(marked_processes, 20, asker)
+    wait_until(marked_processes, 60, asker)
     processes = psutil.Process(asker.pid).children(recursive=True)
     assert len(processes) == 4  # the server, the launcher, process 1 and the answer's
     asker.kill()
     asker.wait()
-    assert not psutil.wait_procs(processes, 10)[1]
+    assert not psutil.wait_procs(processes, 60)[1]
 
 
 def test_another_server_comes_when_it_is_killed():

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from adaptive_samplers.compiled import EXACT, OPTIONS, for_each_row
 from adaptive_samplers.compiled_math import LOWEST_EXPONENT, exp
+from adaptive_samplers.numba_cache import njit
 
 # A window is searched among the largest of so many groups for each of its tokens: of more groups, fewer tokens are
 # candidates, but the groups themselves must be searched.

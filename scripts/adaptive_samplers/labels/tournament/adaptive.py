@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from scipy.special import expit
 
 from adaptive_samplers.hashing import content_number
 from adaptive_samplers.labels.tournament.group import Comparison, Group
 from adaptive_samplers.labels.tournament.pairing import default_rounds
 from adaptive_samplers.labels.tournament.ratings import SPREAD, Parts, log_likelihood, newton, without_position
+from adaptive_samplers.numba_cache import njit
 
 # The prior counts as this many outcomes as noisy as coins, before a judge's own noise is measured.
 NOISE_PRIOR = 10.0

@@ -14,10 +14,10 @@ from functools import cache
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 
 from adaptive_samplers.compiled import OPTIONS, for_each_row
+from adaptive_samplers.numba_cache import njit
 from adaptive_samplers.samplers.passes.knots import INTERVALS, NARROWEST, NEAR_SHARE, REACH, cubic_lines, lagrange
 from adaptive_samplers.samplers.passes.numba_network import _evaluate, _no_sums, network_of
 from adaptive_samplers.samplers.passes.numba_passes import (

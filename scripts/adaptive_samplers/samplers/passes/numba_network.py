@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 
 from adaptive_samplers.compiled import OPTIONS, for_each_row
+from adaptive_samplers.numba_cache import njit
 from adaptive_samplers.samplers.passes.numba_passes import ONE, ZERO, exp
 
 # PyTorch's default, and that of `network.LinearAttention`: numba compiles both into the code.

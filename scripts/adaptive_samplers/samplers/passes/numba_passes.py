@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from adaptive_samplers.compiled import OPTIONS, for_each_row
+from adaptive_samplers.numba_cache import njit
 from adaptive_samplers.samplers.passes.knots import LARGEST_OUTPUT, Condensed, KnotGrid
 from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
