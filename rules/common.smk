@@ -14,11 +14,11 @@ sys.path.insert(0, LIBRARY)
 PYTHON_PATHS = [LIBRARY, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, PYTHON_PATHS))))
 
-from adaptive_samplers.compare.plan import PLANNED_STAGES
 from adaptive_samplers.config.judges import judge_name, judged_by, judges_by_name
 from adaptive_samplers.config.load import load_config
 from adaptive_samplers.config.packages import require_packages
 from adaptive_samplers.config.slices import (
+    PLANNED_STAGES,
     slice_of_stage,
     slice_of_stages,
     unrelated_slice,
@@ -37,12 +37,11 @@ from adaptive_samplers.config.weights import (
 )
 from adaptive_samplers.engines.registry import ENGINES
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.evaluation import JUDGED_SPLITS
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name
 from adaptive_samplers.labels.judges.registry import JUDGES as JUDGE_KINDS
 from adaptive_samplers.labels.judges.registry import has_likelihood
-from adaptive_samplers.measures import tables_of
+from adaptive_samplers.measures import JUDGED_SPLITS, tables_of
 from adaptive_samplers.policies.sources import policy_source
 from adaptive_samplers.preferences.formats import (
     exported_files,

@@ -6,7 +6,7 @@ from adaptive_samplers.figures.declaration import Plot, Shown
 PLOTS = [
     Plot(
         name="tradeoff",
-        inputs={"comparison": results("evaluation/comparison.parquet")},
+        inputs={"comparison": results("evaluation/comparison.parquet"), **BEHIND_PLAN},
         stage="plot_tradeoff",
         figures={
             "tradeoff": Shown("Quality against diversity", "Comparison", "tradeoff")
@@ -15,7 +15,7 @@ PLOTS = [
     ),
     Plot(
         name="ranking",
-        inputs={"comparison": results("evaluation/comparison.parquet")},
+        inputs={"comparison": results("evaluation/comparison.parquet"), **BEHIND_PLAN},
         figures={"ranking": Shown("Ranking by quality", "Comparison", "ranking")},
         message="Plotting the ranking of heuristics and learned samplers",
     ),
@@ -96,6 +96,7 @@ PLOTS = [
         inputs={
             "measured": results("evaluation/repeated_sampling.parquet"),
             "power_laws": results("evaluation/power_laws.parquet"),
+            **BEHIND_PLAN,
         },
         figures={
             "coverage": Shown(
@@ -271,7 +272,8 @@ rule probe_distributions:
 
 rule tabulate_comparison:
     input:
-        results("evaluation/comparison.parquet"),
+        **BEHIND_PLAN,
+        comparison=results("evaluation/comparison.parquet"),
     output:
         csv=results("tables/comparison.csv"),
         tex=results("tables/comparison.tex"),

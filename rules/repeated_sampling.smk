@@ -58,6 +58,7 @@ rule measure_repeated_sampling:
 
 rule tabulate_repeated_sampling:
     input:
+        **BEHIND_PLAN,
         measured=results("evaluation/repeated_sampling.parquet"),
         power_laws=results("evaluation/power_laws.parquet"),
     output:

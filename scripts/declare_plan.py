@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptive_samplers.compare.plan import declare, freeze
+from adaptive_samplers.protocol import declare, freeze
 from adaptive_samplers.samplers import evaluated
 from adaptive_samplers.stage import run_stage, say, settings_of
 from adaptive_samplers.tables import read_table

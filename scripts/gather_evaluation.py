@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaptive_samplers.evaluation import JUDGED_SPLITS
+from adaptive_samplers.measures import JUDGED_SPLITS
 from adaptive_samplers.samplers import evaluated
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table, write_table

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from adaptive_samplers.engines.build import build_engine
-from adaptive_samplers.evaluation import JUDGED_SPLITS
 from adaptive_samplers.generation import GenerationSettings, generate_tables
+from adaptive_samplers.measures import JUDGED_SPLITS
 from adaptive_samplers.models.fetch import model_hash
 from adaptive_samplers.samplers import evaluated
 from adaptive_samplers.stage import run_stage, settings_of

@@ -17,8 +17,6 @@ from adaptive_samplers.measures import OBJECTIVES
 
 BASE = "temperature_1"  # sampling from the language model as it is
 LEARNED = "learned"
-# The folders in which answers of all samplers are judged together, and the split of the prompts in each.
-JUDGED_SPLITS = {"evaluation": "test", "validation": "validation"}
 
 
 class Interval(NamedTuple):

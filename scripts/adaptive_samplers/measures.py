@@ -8,6 +8,8 @@ from dataclasses import KW_ONLY, dataclass
 
 CANDIDATES = "candidates"
 LABEL_TABLES = ("quality", "correctness", "diversity", "overlap")  # the first one's ratings choose examples
+# The folders in which answers of all samplers are judged together, and the split of the prompts in each.
+JUDGED_SPLITS = {"evaluation": "test", "validation": "validation"}
 LABELS = ("quality", "diversity", "correctness")  # the tables that scores join and samplers are compared by
 
 

@@ -67,8 +67,8 @@ def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
 
 
-def comparison_page(comparison: pd.DataFrame, path: Path | str) -> None:
-    """The comparison, best quality first: one column per objective, with its interval."""
+def comparison_page(comparison: pd.DataFrame, path: Path | str, said: str = "") -> None:
+    """The comparison, best quality first: one column per objective, with its interval; `said` is said below it."""
     objectives = list(dict.fromkeys(comparison["objective"]))
     order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
     found = {(row.name, row.objective): row for row in comparison.itertuples(index=False)}
@@ -80,7 +80,8 @@ def comparison_page(comparison: pd.DataFrame, path: Path | str) -> None:
     note = paragraph(
         "Mean over test prompts [bootstrap interval]. Learned samplers are shaded. A dash: nothing to measure."
     )
-    page("Comparison", [table(["sampler", *objectives], rows, [kinds[name] for name in order]), note], path)
+    parts = [table(["sampler", *objectives], rows, [kinds[name] for name in order]), note]
+    page("Comparison", parts + [paragraph(said)] * bool(said), path)
 
 
 def _interval(row: Any) -> str:

@@ -130,13 +130,13 @@ def by_kind(names: Sequence[str], kinds: Mapping[str, str]) -> list[list[str]]:
     return [part for part in parts if part]
 
 
-def write_tables(comparison: pd.DataFrame, csv_path: Path | str, tex_path: Path | str) -> None:
+def write_tables(comparison: pd.DataFrame, csv_path: Path | str, tex_path: Path | str, said: str = "") -> None:
     """Write the comparison for people: every row and digit as CSV, and a LaTeX table for a paper.
 
     The LaTeX table has a row per sampler and a column per objective, heuristics first and then learned
-    samplers, the best first in each.
+    samplers, the best first in each. `said` stands below it, and in a column `note` of the CSV.
     """
-    write_csv(comparison, csv_path)
+    write_csv(comparison.assign(note=said) if said else comparison, csv_path)
     objectives = list(dict.fromkeys(comparison["objective"]))
     order = best_first(comparison, "quality" if "quality" in objectives else objectives[0])
     kinds = comparison.drop_duplicates("name").set_index("name")["kind"]
@@ -146,6 +146,8 @@ def write_tables(comparison: pd.DataFrame, csv_path: Path | str, tex_path: Path 
         [[latex_text(name), *(latex_cell(*wide.loc[name, objective]) for objective in objectives)] for name in names]
         for names in by_kind(order, kinds)
     ]
+    if said:
+        parts.append([[rf"\multicolumn{{{1 + len(objectives)}}}{{l}}{{{latex_text(said)}}}"]])
     write_latex_table(f"l{'r' * len(objectives)}", [heads], parts, tex_path)
 
 

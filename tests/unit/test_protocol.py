@@ -11,18 +11,20 @@ import pytest
 
 from adaptive_samplers.compare.families import UNDECIDED
 from adaptive_samplers.compare.pages import protocol_page, write_latex
-from adaptive_samplers.compare.plan import declare, families_of, freeze
 from adaptive_samplers.compare.planned import LEARNED_TOGETHER, compare_planned
 from adaptive_samplers.compare.reading import read_results
 from adaptive_samplers.compare.runs import judged_results
 from adaptive_samplers.compare.temperatures import temperature_of, values_by_temperature
 from adaptive_samplers.config.model.evaluation import Protocol
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.evaluation import JUDGED_SPLITS
-from adaptive_samplers.figures.protocol import draw
+from adaptive_samplers.figures.drawing import draw_figures
 from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.fronts import HEURISTICS_TOGETHER
 from adaptive_samplers.heuristics import configured_pipeline, learned_heuristic, pipeline_name
+from adaptive_samplers.measures import JUDGED_SPLITS
+from adaptive_samplers.pages import comparison_page
+from adaptive_samplers.protocol import declare, families_of, freeze, said_of_plans
+from adaptive_samplers.rendering import write_tables
 from adaptive_samplers.tables import write_table
 
 LEARNED = {"SamplingNetwork/a0_b0_c1_top2": "SamplingNetwork imitation", "SamplingNetwork/a0_b0_c1_outcome": "better"}
@@ -32,6 +34,13 @@ CHAINS = {
     "pipeline": [[{"top_k": 1}]],
 }
 SEEDS = [0, 1]
+
+
+class Inputs(SimpleNamespace):
+    """A rule's inputs."""
+
+    def get(self, name: str) -> Path | None:
+        return getattr(self, name, None)
 
 
 def heuristics() -> pd.DataFrame:
@@ -244,11 +253,28 @@ def test_pages_and_figures_say_what_was_found(tmp_path):
         table.to_csv(tmp_path / f"{name}.csv", index=False)
     write_json(plan, tmp_path / "plan.json")
     files = {name: tmp_path / f"{name}.csv" for name in ("curves", "pairs", "temperatures")}
-    figures = draw(SimpleNamespace(plan=tmp_path / "plan.json", **files), None)
+    inputs = Inputs(plan=tmp_path / "plan.json", **files)
+    figures = draw_figures("protocol", inputs, None)
     assert set(figures) == {"tries", "differences", "temperatures"}
     # Bands and lines of four families with two temperatures each, and the legend's lines.
     assert len(figures["temperatures"].axes[0].lines) == 2 * 4
     (panel,) = figures["differences"].axes
     marks = [line for line in panel.lines if len(line.get_xdata()) == 1]
     filled = [line for line in marks if line.get_markerfacecolor() != "white"]
-    assert len(marks) == 8 and len(filled) == 4 and "2 plans" in figures["tries"].get_supxlabel()
+    assert len(marks) == 8 and len(filled) == 4
+    said = "The test prompts were read under 2 plans."
+    assert figures["differences"].get_supxlabel() == f"Difference on test prompts\n{said}"
+    assert figures["tries"].get_supxlabel() == said == said_of_plans(inputs.plan)
+
+
+def test_tables_say_under_how_many_plans(tmp_path):
+    folder = run_folder(tmp_path, better=0.0)
+    assert said_of_plans(folder / "protocol" / "plan.json") == said_of_plans(None) == ""
+    rows = [("min_p", "min_p_0.1", "heuristic", "quality", 0.5, 0.4, 0.6, 9)]
+    columns = ["family", "name", "kind", "objective", "mean", "low", "high", "n_prompts"]
+    comparison = pd.DataFrame(rows, columns=columns)
+    for said in ("", "Under 2 plans."):
+        files = [tmp_path / f"table.{suffix}" for suffix in ("csv", "tex", "html")]
+        write_tables(comparison, *files[:2], said)
+        comparison_page(comparison, files[2], said)
+        assert all(("Under 2 plans." in file.read_text()) == bool(said) for file in files)

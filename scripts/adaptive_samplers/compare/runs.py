@@ -7,9 +7,8 @@ import pandas as pd
 
 from adaptive_samplers.compare.results import Results, results_of_table
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.evaluation import JUDGED_SPLITS
 from adaptive_samplers.files import read_json
-from adaptive_samplers.measures import OBJECTIVES
+from adaptive_samplers.measures import JUDGED_SPLITS, OBJECTIVES
 from adaptive_samplers.tables import KEY, read_table
 
 HEURISTICS = Path("evaluation/heuristics.parquet")

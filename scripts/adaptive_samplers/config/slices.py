@@ -5,6 +5,26 @@ from typing import Any
 
 from adaptive_samplers.config.schema import Schema, branch_index, config_schema, kinds_of
 
+# What answers, their labels and learned samplers come from: the config of these stages is part of a plan.
+PLANNED_STAGES = (
+    "collect_prompts",
+    "expand_heuristics",
+    "generate_candidates",
+    "allocate_budget",
+    "train_judge",
+    "embed_candidates",
+    "label_quality",
+    "combine_quality",
+    "label_diversity",
+    "label_correctness",
+    "score_candidates",
+    "select_training_set",
+    "replay_distributions",
+    "record_draws",
+    "train_sampler",
+    "train_on_outcomes",
+)
+
 
 def slice_of_stage(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """The part of a complete config that a stage's output depends on, for the `params` of its rule.

@@ -29,16 +29,11 @@ def draw(inputs: Any, settings: Config) -> dict[str, Figure]:
         table[table["comparison"] == "families"] for table in (pd.read_csv(inputs.curves), pd.read_csv(inputs.pairs))
     )
     marks = marks_of(plan)
-    footnote = f"The test prompts were read under {plan['plans']} plans." if plan["plans"] > 1 else ""
-    figures = {
+    return {
         "tries": plot_tries(curves, marks, plan["references"], plan["claims"]),
         "differences": plot_differences(pairs, marks),
         "temperatures": plot_temperatures(pd.read_csv(inputs.temperatures), marks, plan["claims"]),
     }
-    for figure in figures.values():
-        if footnote:
-            figure.supxlabel(footnote, x=0.01, ha="left")
-    return figures
 
 
 def marks_of(plan: Mapping[str, Any]) -> dict[str, Mark]:

@@ -127,8 +127,8 @@ def _prompts(found: list[tuple[Column, pd.DataFrame]], kind: str) -> str:
     return str(counts.max()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
 
 
-def write_page(measured: pd.DataFrame, laws: pd.DataFrame, path: Path | str) -> None:
-    """Write the HTML report's page: a table for each kind of prompts, the power laws, and what is missing."""
+def write_page(measured: pd.DataFrame, laws: pd.DataFrame, path: Path | str, said: str = "") -> None:
+    """Write the HTML report's page: a table for each kind of prompts, the power laws, what is missing, and `said`."""
     order = best_coverage_first(measured)
     size = int(measured["n"].max())
     kinds = measured.drop_duplicates("name").set_index("name")["kind"]
@@ -154,7 +154,7 @@ def write_page(measured: pd.DataFrame, laws: pd.DataFrame, path: Path | str) -> 
     else:
         notes = fits["note"].value_counts()
         parts += [paragraph(f"Not fitted ({count} samplers): {note}.") for note, count in notes.items()]
-    parts.append(paragraph("Mean over test prompts [bootstrap interval]. Learned samplers are shaded."))
+    parts.append(paragraph(f"Mean over test prompts [bootstrap interval]. Learned samplers are shaded. {said}".strip()))
     page("Repeated sampling", parts, path)
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from adaptive_samplers.compare.plan import declare
 from adaptive_samplers.compare.planned import compare_planned
 from adaptive_samplers.compare.results import results_of_table
 from adaptive_samplers.config.model.evaluation import Protocol
 from adaptive_samplers.heuristics import learned_heuristic
+from adaptive_samplers.protocol import declare
 from golden.inputs import FEW
 
 LEARNED = {"SamplingNetwork/a0_b0_c1_top2": "SamplingNetwork imitation"}

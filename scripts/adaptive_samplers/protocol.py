@@ -12,30 +12,12 @@ import pandas as pd
 
 from adaptive_samplers.config.model.evaluation import Protocol
 from adaptive_samplers.errors import UserError
-from adaptive_samplers.evaluation import BASE, JUDGED_SPLITS, LEARNED
+from adaptive_samplers.evaluation import BASE, LEARNED
 from adaptive_samplers.files import read_json, write_json
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics.pipelines import parse_processors
+from adaptive_samplers.measures import JUDGED_SPLITS
 
-# What answers, their labels and learned samplers come from: the config of these stages is part of a plan.
-PLANNED_STAGES = (
-    "collect_prompts",
-    "expand_heuristics",
-    "generate_candidates",
-    "allocate_budget",
-    "train_judge",
-    "embed_candidates",
-    "label_quality",
-    "combine_quality",
-    "label_diversity",
-    "label_correctness",
-    "score_candidates",
-    "select_training_set",
-    "replay_distributions",
-    "record_draws",
-    "train_sampler",
-    "train_on_outcomes",
-)
 # Heuristics without anything to choose, each a family of its own.
 REFERENCES = {BASE: "raw logits", "top_k_1": "greedy"}
 CHAINS = "pipeline"
@@ -170,3 +152,9 @@ def freeze(
     frozen = {**plan, "plans": len(others) + 1, "read_before": was_read}
     write_json(frozen, output)
     return frozen
+
+
+def said_of_plans(path: Path | str | None) -> str:
+    """What every table and figure of test answers says of a frozen plan that is not the only one; else nothing."""
+    plans = read_json(path)["plans"] if path else 1
+    return f"The test prompts were read under {plans} plans." if plans > 1 else ""
