@@ -33,17 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A finished run is made once, servers are compared with the same answers, and there is one SLURM on a machine. Else a
     file is a group.
     """
-    for item in items:
-        name = next((name for name, belongs in GROUPS.items() if belongs(item)), item.path.name)
+    names = [next((name for name, belongs in GROUPS.items() if belongs(item)), item.path.name) for item in items]
+    for item, name in zip(items, names, strict=True):
         if name not in EACH_ALONE:
             item.add_marker(pytest.mark.xdist_group(name))
-    order = list(GROUPS)
-
-    def place(item: pytest.Item) -> int:
-        marker = item.get_closest_marker("xdist_group")
-        return order.index(marker.args[0]) if marker and marker.args[0] in GROUPS else len(GROUPS)
-
-    items.sort(key=place)
+    order = [*GROUPS, *dict.fromkeys(names)]
+    items[:] = [item for _, item in sorted(zip(names, items, strict=True), key=lambda pair: order.index(pair[0]))]
 
 
 @pytest.fixture(scope="session")
