@@ -39,9 +39,11 @@ test: environment ## run all tests; the first time, SGLang and vLLM are installe
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/readers.txt
 	-@$(RUN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement envs/tokengrams.txt
 	@# Side by side, each test's BLAS on one core.
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --durations=25 tests/unit
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile \
+	  --durations=25 tests/unit
 	@# Three, because servers and clusters wait a lot. Their tests begin in the order of tests/integration/conftest.py.
-	$(RUN)/python -m pytest --verbose --numprocesses 3 --dist loadgroup --no-loadscope-reorder --durations=60 tests/integration
+	$(RUN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder \
+	  --durations=60 --verbose tests/integration
 
 bench: environment ## measure speed as ratios against baselines; writes bench/results.json
 	$(RUN)/python bench/run.py

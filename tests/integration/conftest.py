@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from adaptive_samplers.config.model.generation import VLLM, SGLang
 from adaptive_samplers.engines import Completion, Request
@@ -21,34 +24,46 @@ from support import REPOSITORY, SMOKE, Workflow, absent, working_directory
 if TYPE_CHECKING:
     from selenium import webdriver
 
-# Groups of tests, the longest first, and what belongs to them.
-GROUPS = {
-    "the finished run": lambda item: "workflow" in item.fixturenames,
-    "servers": lambda item: any(item.iter_markers("sglang")) or any(item.iter_markers("vllm")),
-    "SLURM": lambda item: any(item.iter_markers("slurm")),
-}
+# The longest groups of tests, which begin first.
+FINISHED_RUN, SERVERS = "the finished run", "servers"
+FIRST = [FINISHED_RUN, SERVERS, "test_slurm.py"]
 # Tests of these files share nothing.
 EACH_ALONE = {"test_how_to_pages.py"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests one process runs where several run them (`--dist loadgroup`), and begin with the longest groups.
+@cache
+def group_of(file: str) -> str:
+    """Of the tests that one process runs where several run them: a finished run and answers in process are made once.
 
-    A finished run is made once, servers are compared with the same answers, and there is one SLURM on a machine. Else a
-    file is a group.
+    There is one SLURM on a machine, too. Else a file is a group.
     """
-    for item in items:
-        name = next((name for name, belongs in GROUPS.items() if belongs(item)), item.path.name)
-        if name not in EACH_ALONE:
-            item.add_marker(pytest.mark.xdist_group(name))
-    order = list(GROUPS)
+    path = Path(__file__).parent / Path(file).name
+    if path.name.startswith(("test_served", "test_sglang", "test_vllm")):
+        return SERVERS
+    takes_the_run = path.exists() and re.search(r"^def \w+\([^)]*\bworkflow\b", path.read_text(), re.MULTILINE)
+    return FINISHED_RUN if takes_the_run else path.name
 
-    def place(item: pytest.Item) -> int:
-        marker = item.get_closest_marker("xdist_group")
-        return order.index(marker.args[0]) if marker and marker.args[0] in GROUPS else len(GROUPS)
 
-    items.sort(key=place)
+class Groups(LoadScopeScheduling):
+    """Gives a group to each process that has nothing to do.
+
+    Those of xdist 3.8, by markers, do nothing with pytest 9.2, whose nodes lack the private name that they set.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if Path(file).name in EACH_ALONE else group_of(file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Take these groups with `--dist loadgroup --no-loadscope-reorder`, in the order of the tests."""
+    return Groups(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest groups first, then the others in the order of their files."""
+    order = [*FIRST, *dict.fromkeys(group_of(item.path.name) for item in items)]
+    items.sort(key=lambda item: order.index(group_of(item.path.name)))
 
 
 @pytest.fixture(scope="session")
