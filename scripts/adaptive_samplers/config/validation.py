@@ -57,7 +57,7 @@ def _translate(error: ValidationError, path: KeyPath, problems: Problems) -> Non
     elif error.validator in ("type", "oneOf"):
         problems.add(path, f"{wrong_type(value, schema)}; {allowed}{type_advice(value, schema)}")
     elif error.validator == "enum":
-        names = [name for name in error.validator_value if name is not None]
+        names = [name for name in error.validator_value if isinstance(name, str)]
         problems.add(path, f"{show(value)} is not known; {allowed}{suggest(value, names)}")
     elif error.validator == "uniqueItems":
         for index, item in enumerate(value):
