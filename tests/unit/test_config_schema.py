@@ -79,7 +79,7 @@ def test_readme_has_every_key():
         listed = listed.replace("off_policy.grid[].", "heuristics.grid[].")
         # A step of a pipeline has its family as key; these have a table of their own.
         listed = re.sub(
-            r"^((heuristics\.pipelines|evaluation\.learnability\.heuristics)\[\]|policy_samples\.sampling)\[\]\.",
+            r"^((heuristics\.pipelines|evaluation\.learnability\.heuristics|explain\.chains)\[\]|policy_samples\.sampling)\[\]\.",
             "",
             listed,
         )
