@@ -31,7 +31,7 @@ def slice_of_stage(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
     Returns a nested dict with sorted keys, so that equal slices are written alike; empty, if no key affects the stage.
     """
-    return _picked(config, config_schema(), (), lambda affects, read_by: stage in affects)
+    return slice_of_stages(config, [stage])
 
 
 def slice_of_stages(config: Mapping[str, Any], stages: Collection[str]) -> dict[str, Any]:
