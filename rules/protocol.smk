@@ -12,7 +12,6 @@ rule declare_plan:
         logs("declare_plan"),
     benchmark:
         benchmarks("declare_plan")
-    localrule: True
     conda:
         "../envs/analysis.yaml"
     threads: 1
@@ -91,7 +90,6 @@ rule tabulate_protocol:
         logs("tabulate_protocol"),
     benchmark:
         benchmarks("tabulate_protocol")
-    localrule: True
     conda:
         "../envs/analysis.yaml"
     threads: 1
