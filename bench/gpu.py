@@ -8,7 +8,8 @@
                                             compiled networks, and what it measures says nothing of a GPU
 
 First the kernels' results are compared with the definition and with the network on every token, on the device and on
-the logits that are then timed; if they do not agree, nothing is timed.
+the logits that are then timed; if they do not agree, nothing is timed. So are the tokens that heuristics keep and draw
+there and in this machine's memory.
 """
 
 import argparse
@@ -20,17 +21,22 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent / "scripts"))
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "scripts")]
 
 import torch  # noqa: E402 (after the library's place is known)
+from cases.core import MANY_CHAINS, pipelines_of, realistic_logits  # noqa: E402
 from torch import Tensor  # noqa: E402
+from warpers import grouped, row_by_row  # noqa: E402
 
+from adaptive_samplers.engines.drawing import Draws, draw_tokens  # noqa: E402
 from adaptive_samplers.files import write_json  # noqa: E402
+from adaptive_samplers.heuristics import Pipeline, apply_to_logits  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
 from adaptive_samplers.samplers import AdaptiveSampler, build_sampler  # noqa: E402
 from adaptive_samplers.samplers.passes import passes_for, portable  # noqa: E402
@@ -53,10 +59,7 @@ Row = dict[str, Any]
 
 def logits_like_a_language_models(batch: int, vocabulary: int, device: str) -> Tensor:
     """A few likely tokens over a wide bell of unlikely ones, in bfloat16 as models give them."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(batch, vocabulary, generator=generator) * 2.5
-    logits[:, :64] += torch.linspace(14, 4, 64)
-    return logits.to(device=device, dtype=torch.bfloat16)
+    return realistic_logits(batch, vocabulary).to(device=device, dtype=torch.bfloat16)
 
 
 def total_variation(some: Tensor, other: Tensor) -> float:
@@ -119,6 +122,27 @@ def graph_disagreements(sampler: AdaptiveSampler, logits: Tensor) -> list[str]:
     if not (results["logits"][0].isnan().all() and results["tokens"][0] == -1):
         wrong.append("a row of NaN in a CUDA graph: should give NaN logits and token -1")
     return wrong
+
+
+def heuristic_disagreements(logits: Tensor, pipelines: list[Pipeline]) -> list[str]:
+    """What heuristics keep and draw otherwise on this device than on a CPU, in words; empty if nothing."""
+    here = logits.cpu()
+    wrong = []
+    ours, expected = apply_to_logits(logits, pipelines).cpu(), apply_to_logits(here, pipelines)
+    differ = (ours != expected).any(-1).sum().item()
+    if differ:
+        wrong.append(f"heuristics: the logits of {differ} of {len(here)} rows are not those on a CPU")
+    tokens, expected = (drawing(log_probs, pipelines)()[0] for log_probs in (logits, here))
+    if tokens != expected:
+        wrong.append("heuristics: drawn tokens are not those on a CPU")
+    return wrong
+
+
+def drawing(log_probs: Tensor, pipelines: list[Pipeline]) -> Callable[[], tuple[list[int], list[float]]]:
+    """Draw a token for each row, again and again, by windows that have the size that the last draw needed."""
+    answers = [Draws.start(pipeline, seed, 1) for seed, pipeline in enumerate(pipelines)]
+    rows = range(len(answers))
+    return lambda: draw_tokens(log_probs, rows, answers, [0] * len(answers))
 
 
 def seconds_by_events(work: Work, repeats: int) -> float:
@@ -248,6 +272,48 @@ def cases(samplers: dict[str, AdaptiveSampler], logits: Tensor, device: Device, 
                 yield {**row, "against": against, "baseline": baseline * 1e6, "ours": added * 1e6}
 
 
+def heuristic_cases(
+    logits: Tensor, pipelines: list[Pipeline], model: Work | None, device: Device, repeats: int
+) -> Iterator[Row]:
+    """Rows of heuristics, each row of the logits its own, against Hugging Face's warpers and a language model."""
+    row = {"name": f"core/{device.name}_many_heuristics", "unit": "seconds a decode step"}
+    row["ours"] = device.seconds(lambda: apply_to_logits(logits, pipelines), repeats)
+    for against, work in (
+        ("Hugging Face's warpers, a call a row", row_by_row(logits, pipelines)),
+        ("Hugging Face's warpers, a call a heuristic", grouped(logits, pipelines)),
+    ):
+        yield {**row, "against": against, "baseline": device.seconds(work, repeats)}
+    if model:
+        draw = drawing(logits.log_softmax(-1), pipelines)
+        row = {"name": f"core/{device.name}_draw_tokens", "unit": "seconds a decode step"}
+        against = "the model's own step, 135 million parameters and this vocabulary, eager float32"
+        yield {
+            **row,
+            "against": against,
+            "baseline": device.seconds(model, repeats),
+            "ours": device.seconds(draw, repeats),
+        }
+
+
+def decode_step(batch: int, vocabulary: int, device: str, context: int = 128) -> Work:
+    """A step of a language model of SmolLM2-135M's shape, but for its vocabulary, with random weights."""
+    from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+    shape = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True}
+    with torch.device(device):
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **shape, **heads)).eval()
+        token_ids = torch.zeros(batch, context, dtype=torch.int64)
+    cache = DynamicCache()
+    model(token_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    def step() -> None:
+        model(token_ids[:, :1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.crop(context)
+
+    return step
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=FOLDER / "gpu_results.json")
@@ -297,9 +363,17 @@ def compare_and_measure(samplers: dict[str, AdaptiveSampler], passes: ModuleType
             wrong = disagreements(variant, samplers[""], logits, passes)
             wrong += graph_disagreements(variant, logits) if device.graphs else []
             if wrong:
-                print(f"bench/gpu.py: wrong results at batch {batch}:", *wrong, sep="\n  ", file=sys.stderr)
-                return 1
-        for case in cases(samplers, logits, device, options.repeats):
+                break
+        pipelines = pipelines_of(MANY_CHAINS, batch)
+        wrong = wrong or heuristic_disagreements(logits.float(), pipelines)
+        if wrong:
+            print(f"bench/gpu.py: wrong results at batch {batch}:", *wrong, sep="\n  ", file=sys.stderr)
+            return 1
+        # On a CPU, `bench/run.py engine` compares with a real model.
+        model = decode_step(batch, options.vocabulary, options.device) if device.graphs else None
+        few = min(SLOW_REPEATS, options.repeats)
+        of_heuristics = heuristic_cases(logits.float(), pipelines, model, device, few)
+        for case in chain(cases(samplers, logits, device, options.repeats), of_heuristics):
             row = {
                 **case,
                 "ratio": case["baseline"] / case["ours"],

@@ -1,12 +1,14 @@
-"""Hugging Face's warpers in float64, and which tokens our heuristics keep otherwise."""
+"""Hugging Face's warpers: which tokens our heuristics keep otherwise in float64, and two ways to call them."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from transformers import (
     EpsilonLogitsWarper,
     EtaLogitsWarper,
+    LogitsProcessorList,
     MinPLogitsWarper,
     TemperatureLogitsWarper,
     TopHLogitsWarper,
@@ -15,7 +17,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from adaptive_samplers.heuristics import Processor, apply_to_logits
+from adaptive_samplers.heuristics import Pipeline, Processor, apply_to_logits
 
 WARPERS = {
     "temperature": TemperatureLogitsWarper,
@@ -40,6 +42,26 @@ def warped(step: Processor, logits: Tensor) -> Tensor:
         # The only one that keeps its parameter as a tensor, in float32.
         warper.epsilon = torch.tensor(step.value, dtype=logits.dtype)
     return warper(None, logits)
+
+
+def warpers_of(pipeline: Pipeline) -> LogitsProcessorList:
+    """The warpers of a pipeline's steps."""
+    return LogitsProcessorList([WARPERS[step.name](*step.values) for step in pipeline])
+
+
+def row_by_row(logits: Tensor, pipelines: Sequence[Pipeline]) -> Callable[[], list[Tensor]]:
+    """Work that warps logits `[R, V]`, each row by its own pipeline, with a call for every row."""
+    warpers = [warpers_of(pipeline) for pipeline in pipelines]
+    return lambda: [warper(None, logits[row : row + 1]) for row, warper in enumerate(warpers)]
+
+
+def grouped(logits: Tensor, pipelines: Sequence[Pipeline]) -> Callable[[], list[Tensor]]:
+    """The same with one call for all rows of a pipeline."""
+    groups = [
+        (warpers_of(chain), [row for row, pipeline in enumerate(pipelines) if pipeline == chain])
+        for chain in dict.fromkeys(pipelines)
+    ]
+    return lambda: [warper(None, logits[rows]) for warper, rows in groups]
 
 
 def off_the_cut(step: Processor, logits: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
 """Sketches, heuristics, samplers and training against the same on the whole vocabulary."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from cases import Case, Measured, Work
+from cases import Case, Measured
+
+if TYPE_CHECKING:
+    from adaptive_samplers.heuristics import Pipeline
 
 
 def realistic_logits(batch: int, vocabulary: int) -> torch.Tensor:
@@ -180,35 +184,27 @@ MANY_CHAINS = (
 )
 
 
+def pipelines_of(chains: Sequence[dict[str, float]], rows: int) -> "list[Pipeline]":
+    """One of the chains for each row, in turn."""
+    from adaptive_samplers.heuristics import configured_pipeline
+
+    configured = [configured_pipeline([chain]) for chain in chains]
+    return [configured[row % len(configured)] for row in range(rows)]
+
+
 def heuristic_cases() -> Iterator[Case]:
     """Heuristics, each row its own, on logits and on sketches, against Hugging Face's warpers."""
-    from transformers import LogitsProcessorList
-    from warpers import WARPERS
+    from warpers import grouped, row_by_row
 
-    from adaptive_samplers.heuristics import Pipeline, apply_on_support, apply_to_logits, configured_pipeline
+    from adaptive_samplers.heuristics import apply_on_support, apply_to_logits
     from adaptive_samplers.sketch import DistributionSketch
-
-    def warpers_of(pipeline: Pipeline) -> LogitsProcessorList:
-        return LogitsProcessorList([WARPERS[step.name](*step.values) for step in pipeline])
-
-    def row_by_row(logits: torch.Tensor, pipelines: list[Pipeline]) -> Work:
-        warpers = [warpers_of(pipeline) for pipeline in pipelines]
-        return lambda: [warper(None, logits[row : row + 1]) for row, warper in enumerate(warpers)]
-
-    def grouped(logits: torch.Tensor, pipelines: list[Pipeline]) -> Work:
-        groups = [
-            (warpers_of(chain), [row for row, pipeline in enumerate(pipelines) if pipeline == chain])
-            for chain in dict.fromkeys(pipelines)
-        ]
-        return lambda: [warper(None, logits[rows]) for warper, rows in groups]
 
     batch = 32
     for vocabulary in (49_152, VOCABULARY):
         logits = realistic_logits(batch, vocabulary)
         meta = {"batch": batch, "vocabulary": vocabulary, "unit": "seconds a decode step"}
         for name, chains in (("mixed_heuristics", TWO_CHAINS), ("many_heuristics", MANY_CHAINS)):
-            configured = [configured_pipeline([chain]) for chain in chains]
-            pipelines = [configured[row % len(chains)] for row in range(batch)]
+            pipelines = pipelines_of(chains, batch)
             for ending, against, baseline, bar in (
                 ("", "Hugging Face's warpers, a call a row", row_by_row(logits, pipelines), 10.0),
                 ("_grouped", "Hugging Face's warpers, a call a heuristic", grouped(logits, pipelines), 5.0),

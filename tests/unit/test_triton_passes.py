@@ -23,7 +23,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_passes import rows_of_logits, some_function
+from test_windows import FIXED, adversarial_rows, assert_sums_are_those_of_float64, assert_windows_change_nothing
 
+from adaptive_samplers.heuristics import window_passes_portable, windows
 from adaptive_samplers.samplers import SamplingNetwork, build_sampler, passes
 from adaptive_samplers.samplers.passes import passes_for, portable
 from support import REPOSITORY
@@ -94,6 +96,14 @@ def sampler_on_triton_passes(
         return sampler.logits(logits), sampler.sample(logits, torch.Generator().manual_seed(1))
 
 
+def windows_in_triton(name: str, *arguments: Any) -> Any:
+    """A pass for windows; what it writes into, if it gives nothing back."""
+    from adaptive_samplers.heuristics import window_passes_triton
+
+    result = getattr(window_passes_triton, name)(*arguments)
+    return arguments[4] if name == "divide" else result
+
+
 def triton_network() -> Any:
     """The network's kernels, which are the benchmark's."""
     if (folder := str(REPOSITORY / "bench")) not in sys.path:
@@ -111,6 +121,7 @@ def compile_kernels(capability: int, logits_type: str, intervals: int) -> dict[s
     from triton.compiler import ASTSource, compile
     from triton.runtime.jit import JITFunction
 
+    from adaptive_samplers.heuristics import window_passes_triton
     from adaptive_samplers.samplers.passes import triton_passes
 
     types = {"logits": f"*{logits_type}", "tables": "*i64", "uniforms": "*fp64"}
@@ -120,12 +131,18 @@ def compile_kernels(capability: int, logits_type: str, intervals: int) -> dict[s
     sizes = {"SPLITS": 16, "TABLES": 8, "BLOCKS": 128}
     sizes |= {"WIDTH": intervals, "INTERVALS": intervals, "KNOTS": 2 * intervals}
     sizes |= {"D": 32, "ENCODER": 21, "FFN": 42, "TRANSFORMATION": 21, "HEAD": 10, "HEADS": 4}
-    sizes |= {"LAST": False, "SCALE": True}
+    sizes |= {"LAST": False, "SCALE": True, "DIVISIONS": 2}
+    of_windows = dict.fromkeys(("rows", "places"), "*i64") | dict.fromkeys(("temperatures", "parts"), "*fp64")
+    of_windows |= {"logits": "*fp32", "output_stride": "i32"}
     assembly = {}
-    for name, kernel in {**vars(triton_passes), **vars(triton_network())}.items():
+    everything = {**vars(triton_passes), **vars(triton_network()), **vars(window_passes_triton)}
+    for name, kernel in everything.items():
         if isinstance(kernel, JITFunction) and name.endswith("_kernel"):
+            known = {**types, **of_windows} if kernel.__module__ == window_passes_triton.__name__ else types
+            if name == "_sums_kernel":
+                known = {**known, "largest": "*fp64"}
             signature = {
-                parameter.name: "constexpr" if parameter.is_constexpr else types.get(parameter.name, "*fp32")
+                parameter.name: "constexpr" if parameter.is_constexpr else known.get(parameter.name, "*fp32")
                 for parameter in kernel.params
             }
             constants = {key: sizes[key] for key, kind in signature.items() if kind == "constexpr"}
@@ -339,11 +356,76 @@ def test_kernels_compile_for_gpus(tmp_path, capability, logits_type, intervals):
     """The interpreter lets pass what the compiler does not. This needs no device."""
     with process({"TRITON_CACHE_DIR": str(tmp_path)}) as call_there:
         kernels = call_there(compile_kernels, capability, logits_type, intervals)
-    assert len(kernels) == 10
+    assert len(kernels) == 14
     # Only integers are added up in an order that may change from run to run.
     atomics = {name: re.findall(r"\b(?:red|atom)\.global\S*", assembly) for name, assembly in kernels.items()}
     assert {kind.split(".", 2)[-1] for kind in atomics.pop("_count_kernel")} == {"gpu.relaxed.add.u64"}
     assert not any(atomics.values())
+
+
+def constants_unequal_to_themselves() -> list[str]:
+    from adaptive_samplers.heuristics import window_passes_triton
+    from adaptive_samplers.samplers.passes import triton_passes
+
+    modules = (triton_passes, triton_network(), window_passes_triton)
+    constants = [(name, getattr(value, "value", value)) for module in modules for name, value in vars(module).items()]
+    return [name for name, value in constants if isinstance(value, float) and value != value]
+
+
+def test_no_constant_of_a_kernel_is_unequal_to_itself(interpreted):
+    """At a kernel's second call, Triton refuses to run it if a global has changed since it was compiled. NaN has.
+
+    Only a device shows that: the interpreter does not look, and here no kernel is called after it is compiled.
+    """
+    assert not interpreted(constants_unequal_to_themselves)
+
+
+# The passes for windows.
+
+
+@pytest.fixture
+def triton_windows(interpreted) -> SimpleNamespace:
+    """The passes in Triton, which run in the other process."""
+
+    def there(name: str) -> Callable[..., Any]:
+        return lambda *arguments: interpreted(windows_in_triton, name, *arguments)
+
+    def divide(*arguments: Any) -> None:
+        arguments[4].copy_(there("divide")(*arguments))
+
+    functions = {name: there(name) for name in ("largest", "sums", "moments", "drawing_masses")}
+    return SimpleNamespace(**functions, divide=divide)
+
+
+@pytest.mark.parametrize("vocabulary", [40, 5003])
+def test_sums_for_windows_are_those_of_float64(triton_windows, vocabulary):
+    # Its exponentials are the nearest float32 numbers, those of PyTorch one of the two nearest.
+    assert_sums_are_those_of_float64(triton_windows, vocabulary, rounding=2**-23)
+
+
+@pytest.mark.parametrize("vocabulary", [2, 130, 3001])
+def test_windows_on_triton_passes_change_nothing(triton_windows, monkeypatch, vocabulary):
+    monkeypatch.setattr(windows, "passes_for", lambda kind: triton_windows)
+    monkeypatch.setattr(windows, "WINDOW_SIZES", (3, 8, 64))
+    rows = [row for row in adversarial_rows(vocabulary).values() for _ in range(2)]
+    for first in range(0, len(FIXED), len(rows)):
+        pipelines = [FIXED[(first + place) % len(FIXED)] for place in range(len(rows))]
+        assert_windows_change_nothing(torch.stack(rows), pipelines)
+
+
+def test_logits_for_windows_need_not_lie_side_by_side(triton_windows):
+    logits = torch.randn(4, 2, 1500, generator=torch.Generator().manual_seed(6))
+    rows, edges = torch.tensor([3, 0]), torch.tensor([0.5, -0.5])
+    temperatures = torch.tensor([[2.0, 0.3], [1.0, 0.7]], dtype=torch.float64)
+    for spaced in (logits[:, 1], logits[:, 1].t().contiguous().t()):
+        outputs = [torch.zeros(3, 1500) for _ in range(2)]
+        for which, output in zip((triton_windows, window_passes_portable), outputs, strict=True):
+            which.divide(spaced, rows, edges, temperatures, output, torch.tensor([2, 0]))
+        assert torch.equal(*outputs)
+        arguments = (spaced, rows, edges, edges.double() + 3, temperatures[:, 0])
+        torch.testing.assert_close(
+            triton_windows.sums(*arguments), window_passes_portable.sums(*arguments), rtol=1e-13, atol=0
+        )
 
 
 # Which passes serve which device.
@@ -360,6 +442,8 @@ def forgotten() -> Iterator[None]:
 def test_devices_are_served_by_the_fastest_passes(forgotten, caplog):
     names = {kind: passes_for(torch.device(kind)).__name__.split(".")[-1] for kind in ("cpu", "cuda", "mps")}
     assert names == {"cpu": "numba_passes", "cuda": "triton_passes", "mps": "portable"}
+    names = {kind: windows.passes_for(kind).__name__.split(".")[-1] for kind in ("cpu", "cuda", "mps")}
+    assert names == {"cpu": "window_passes", "cuda": "window_passes_triton", "mps": "window_passes_portable"}
     assert not caplog.records
 
 

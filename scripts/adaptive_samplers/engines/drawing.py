@@ -92,7 +92,6 @@ def draw_tokens(
     """
     log_probs = log_probs.float()
     numbers = torch.stack([answer.uniforms[place] for answer, place in zip(answers, positions, strict=True)])
-    numbers = numbers.to(log_probs.device)
     sizes = window_sizes(log_probs.shape[1])
     token_ids, values = [0] * len(answers), [0.0] * len(answers)
     waiting = list(range(len(answers)))
@@ -125,16 +124,16 @@ def _advance(answers: Sequence[Draws], stateful: list[int], log_probs: Callable[
             answer.state = state
 
 
-def _distinct(rows: Sequence[int], device: torch.device) -> tuple[list[int], Tensor]:
+def _distinct(rows: Sequence[int]) -> tuple[list[int], Tensor]:
     """The rows that are drawn from, each once, and the place [A] of each answer's among them."""
     place = {row: number for number, row in enumerate(dict.fromkeys(rows))}
-    return list(place), torch.tensor([place[row] for row in rows], device=device)
+    return list(place), torch.tensor([place[row] for row in rows])
 
 
 def _draw_from_windows(
     log_probs: Tensor, rows: Sequence[int], answers: Sequence[Draws], numbers: Tensor, size: int
 ) -> _Drawn:
-    used, index = _distinct(rows, log_probs.device)
+    used, index = _distinct(rows)
     windows = Windows.of(log_probs, used, size)
     kept = apply_on_windows(
         windows, index, [answer.pipeline for answer in answers], [answer.state for answer in answers]
@@ -165,7 +164,8 @@ def _draw_from_windows(
 
 
 def _draw_from_all(log_probs: Tensor, rows: Sequence[int], answers: Sequence[Draws], numbers: Tensor) -> _Drawn:
-    used, index = _distinct(rows, log_probs.device)
+    used, index = _distinct(rows)
+    numbers, index = numbers.to(log_probs.device), index.to(log_probs.device)
     t, order = sort_logits(log_probs if used == list(range(len(log_probs))) else log_probs[used])
     t = t if index.tolist() == list(range(len(t))) else t[index]
     pipelines = [answer.pipeline for answer in answers]

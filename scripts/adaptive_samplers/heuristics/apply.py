@@ -349,7 +349,7 @@ def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline], states: Seque
     for size in window_sizes(logits.shape[1]):
         if left:
             windows = Windows.of(logits, left, size)
-            places = torch.arange(len(left), device=logits.device)
+            places = torch.arange(len(left))
             kept = apply_on_windows(windows, places, [pipelines[row] for row in left], [states[row] for row in left])
             _write(kept, windows, output)
             left = [left[place] for place in kept.unsure]
@@ -365,9 +365,10 @@ def _write(kept: Kept, windows: Windows, output: Tensor) -> None:
     """Write the new logits into the windows' rows of the output, but nothing of the unsure."""
     for group, rest in kept.rests:
         rest.write(output, windows.rows[group])
-    t = kept.t.index_fill(0, torch.tensor(kept.unsure, dtype=torch.int64, device=output.device), -torch.inf)
+    t = kept.t.index_fill(0, torch.tensor(kept.unsure, dtype=torch.int64), -torch.inf)
     place, rank = (t > -torch.inf).nonzero(as_tuple=True)
-    output[windows.rows[place], windows.token_ids[place, rank]] = t[place, rank]
+    rows, token_ids = windows.rows[place].to(output.device), windows.token_ids[place, rank].to(output.device)
+    output[rows, token_ids] = t[place, rank].to(output.device)
 
 
 def draw(t: Tensor, uniforms: Tensor, outside: Tensor | None = None) -> Tensor:

@@ -9,6 +9,10 @@ kept.
 
 What a heuristic does with single points (`t`, `probabilities`, ...) can depend on all of them: where tokens are left
 below the window, it is refused with `WindowTooSmall`, and the rows are computed on all tokens.
+
+Only the logits, and what is written back over the vocabulary, lie on the language model's device. Windows and all that
+is known of the rest lie in the processor's memory: heuristics are hundreds of operations on a few numbers, and on a GPU
+each of them would cost a kernel, and many a wait.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +30,10 @@ from torch import Tensor
 from adaptive_samplers.compiled import compiled_or
 from adaptive_samplers.heuristics import window_passes_portable
 from adaptive_samplers.heuristics.support import Support
+
+# The modules that are faster than plain PyTorch on one kind of device, and the package that each needs. They are
+# imported on first use, because both packages are slow to import and may be missing.
+FAST_PASSES = {"cpu": ("window_passes", "numba"), "cuda": ("window_passes_triton", "triton")}
 
 # How many tokens a window holds. Larger ones cost more than they save.
 WINDOW_SIZES = (256, 1024, 4096, 16384)
@@ -40,16 +49,23 @@ class WindowTooSmall(Exception):
 @cache
 def passes_for(kind: str) -> ModuleType:
     """The module whose passes over the vocabulary serve this kind of device best."""
-    if kind != "cpu":
+    if kind not in FAST_PASSES:
         return window_passes_portable
-    return compiled_or(
-        window_passes_portable, "adaptive_samplers.heuristics.window_passes", "numba", "Heuristics", kind
-    )
+    module, package = FAST_PASSES[kind]
+    return compiled_or(window_passes_portable, f"{__package__}.{module}", package, "Heuristics", kind)
 
 
 def window_sizes(vocabulary: int) -> list[int]:
     """The sizes of windows that are worth their price in a vocabulary."""
     return [size for size in WINDOW_SIZES if 2 * size <= vocabulary]
+
+
+def over_the_vocabulary(name: str, logits: Tensor, *arguments: Tensor | int) -> Any:
+    """A pass on the device of the logits; other tensors and results are in the processor's memory."""
+    device = logits.device
+    there = [argument.to(device) if isinstance(argument, Tensor) else argument for argument in arguments]
+    result = getattr(passes_for(device.type), name)(logits, *there)
+    return tuple(part.cpu() for part in result) if isinstance(result, tuple) else result.cpu()
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,7 @@ class Windows:
     Attributes
     ----------
     logits : Tensor [L, V], float32
+        On any device.
     rows : Tensor [U]
         Which of them have a window.
     t : Tensor [U, W], float32
@@ -78,8 +95,8 @@ class Windows:
     @classmethod
     def of(cls, logits: Tensor, rows: Sequence[int], size: int) -> Windows:
         """Windows of at most `size` tokens, fewer than there are, of rows `[U]` of float32 logits `[L, V]`."""
-        index = torch.tensor(rows, device=logits.device)
-        return cls(logits, index, *passes_for(logits.device.type).largest(logits, index, size))
+        index = torch.tensor(rows)
+        return cls(logits, index, *over_the_vocabulary("largest", logits, index, size))
 
     def support(self, places: Tensor) -> WindowedSupport:
         """The distributions of some windows, `[R]`; a window may be taken several times."""
@@ -174,7 +191,7 @@ class Rest:
         if self.temperatures is not None:
             temperature = math.prod(self.temperatures, start=torch.ones_like(self.top))
             both = self.top.squeeze(1), temperature.squeeze(1)
-            return self._passes.sums(self.logits, self.rows, self.edges, *both).split(1, -1)
+            return self._over_the_vocabulary("sums", *both).split(1, -1)
         depth = self.values() - self._changed(self.top, torch.ones_like(self.there))
         weight = depth.exp()
         products = weight, (weight * depth).where(weight > 0, 0.0), weight**2
@@ -197,11 +214,13 @@ class Rest:
             return torch.zeros_like(self.top).squeeze(1)
         if self.temperatures is not None:
             temperatures = torch.cat([self.top[:, :0], *self.temperatures], dim=1)
-            return self._passes.drawing_masses(self.logits, self.rows, self.edges, largest, temperatures)
+            return self._over_the_vocabulary("drawing_masses", largest, temperatures)
         return (self.values().float() - largest[:, None]).exp().sum(-1, dtype=torch.float64)
 
     def write(self, output: Tensor, places: Tensor) -> None:
         """Write the logits of rows that have a rest into rows `places` [R] of float32 logits, the others unchanged.
+
+        The output is on the device of the logits.
 
         Tokens that are not among the rest are set to minus infinity.
         """
@@ -209,14 +228,15 @@ class Rest:
         if self.temperatures is not None:
             chosen = there.nonzero().squeeze(1)
             temperatures = torch.cat([self.top[:, :0], *self.temperatures], dim=1)
-            arguments = (self.rows[chosen], self.edges[chosen], temperatures[chosen])
-            self._passes.divide(self.logits, *arguments, output, places[chosen])
+            arguments = (self.rows[chosen], self.edges[chosen], temperatures[chosen], places[chosen])
+            rows, edges, temperatures, places = (argument.to(output.device) for argument in arguments)
+            passes_for(output.device.type).divide(self.logits, rows, edges, temperatures, output, places)
         else:
-            output[places[there]] = self.values()[there].float()
+            output[places[there].to(output.device)] = self.values()[there].float().to(output.device)
 
     def values(self) -> Tensor:
         """The logits, `[R, V]` float64, minus infinity where a token is not among the rest."""
-        logits = self.logits[self.rows]
+        logits = self.logits[self.rows.to(self.logits.device)].cpu()
         inside = (logits <= self.edges[:, None]) & logits.isfinite()
         return self._changed(logits.double().masked_fill(~inside, -torch.inf), inside)
 
@@ -231,11 +251,10 @@ class Rest:
     def _moments(self) -> Tensor:
         if self.is_empty:
             return torch.zeros_like(self.top).expand(-1, 4)
-        return self._passes.moments(self.logits, self.rows, self.edges)
+        return self._over_the_vocabulary("moments")
 
-    @property
-    def _passes(self) -> ModuleType:
-        return passes_for(self.logits.device.type)
+    def _over_the_vocabulary(self, name: str, *arguments: Tensor) -> Tensor:
+        return over_the_vocabulary(name, self.logits, self.rows, self.edges, *arguments)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,6 @@ NEAR = tl.constexpr(NEAR_SHARE)
 SMALLEST_DEPTH = tl.constexpr(NARROWEST)
 LARGEST = tl.constexpr(LARGEST_OUTPUT)
 INFINITY = tl.constexpr(float("inf"))
-NOT_A_NUMBER = tl.constexpr(float("nan"))
 
 
 @triton.jit
@@ -84,7 +83,7 @@ def _extremes_kernel(
 @triton.jit
 def _grid_between(largest, smallest, lowest, INTERVALS: tl.constexpr):
     """See `KnotGrid.between`. Everything is NaN in a row that is not a distribution."""
-    largest = tl.where((largest > FLOOR) & (largest < INFINITY), largest, NOT_A_NUMBER)
+    largest = tl.where((largest > FLOOR) & (largest < INFINITY), largest, float("nan"))
     depth = (largest - smallest).to(tl.float64)
     depth = tl.where(depth > -lowest, -lowest, depth)
     wide = depth > SPLIT
@@ -236,7 +235,7 @@ def _spread_kernel(
         INTERVALS,
     )  # fmt: skip
     high = tl.load(largest + row)
-    result = tl.where(high == high, result, NOT_A_NUMBER)
+    result = tl.where(high == high, result, float("nan"))
     tl.store(output + row * vocabulary + token, result, mask=token < vocabulary)
 
 
