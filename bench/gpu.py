@@ -227,13 +227,11 @@ def with_compiled_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
     return compiled
 
 
-def with_triton_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
-    """The same sampler, whose network on the knots runs in the project's own kernels."""
-    import triton_network
-
-    in_triton = copy.deepcopy(sampler)
-    in_triton.smooth_and_truncation = partial(triton_network.smooth_and_truncation, in_triton)
-    return in_triton
+def with_plain_network(sampler: AdaptiveSampler) -> AdaptiveSampler:
+    """The same sampler, whose network on the knots runs in PyTorch's kernels and not in the project's own."""
+    plain = copy.deepcopy(sampler)
+    plain.smooth_and_truncation = partial(type(plain).smooth_and_truncation, plain)
+    return plain
 
 
 def cases(samplers: dict[str, AdaptiveSampler], logits: Tensor, device: Device, repeats: int) -> Iterator[Row]:
@@ -309,7 +307,7 @@ def decode_step(batch: int, vocabulary: int, device: str, context: int = 128) ->
 
     def step() -> None:
         model(token_ids[:, :1], past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.crop(context)
+        cache.crop(-1)
 
     return step
 
@@ -332,9 +330,8 @@ def main(arguments: list[str]) -> int:
     sampler = build_sampler("SamplingNetwork", {}, seed=0).eval().to(options.device)
     samplers, passes = {"": sampler}, passes_for(torch.device(options.device))
     if DEVICES[options.device].graphs:
+        samplers["_plain_network"] = with_plain_network(sampler)
         samplers["_compiled_network"] = with_compiled_network(sampler)
-        if name_of(passes) == "triton_passes":
-            samplers["_triton_network"] = with_triton_network(sampler)
     return compare_and_measure(samplers, passes, options)
 
 

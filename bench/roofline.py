@@ -27,13 +27,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import numpy as np
 import torch
-import triton_network
 from gpu import VOCABULARY, exponential_race, logits_like_a_language_models
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import interpreter
 
 from adaptive_samplers.samplers import base, build_sampler
-from adaptive_samplers.samplers.passes import triton_passes
+from adaptive_samplers.samplers.passes import triton_network, triton_passes
 
 # Of an H200: 4.8 TB/s. A kernel in a CUDA graph that does nothing takes between 1 and 2 microseconds.
 BYTES_A_SECOND = 4.8e12
@@ -134,21 +133,21 @@ def main() -> None:
     in_triton._evaluate = partial(triton_network.smooth_and_truncation, in_triton)
     plain.sample(logits[:, :1000])  # what is computed once for all calls
     print(f"batch {options.batch}, {options.vocabulary} tokens in bfloat16; at least, by calculation:")
-    print(f"{'':<44} {'kernels':>7} {'megabytes':>9} {'microseconds':>12}")
+    print(f"{'':<47} {'kernels':>7} {'megabytes':>9} {'microseconds':>12}")
     for name, work in (
         ("read the logits once", lambda: logits.amax(-1)),
         ("softmax and a draw in plain PyTorch", lambda: exponential_race(logits)),
         ("sample, network in plain PyTorch", lambda: plain.sample(logits)),
-        ("sample, network in the bench's kernels", lambda: in_triton.sample(logits)),
+        ("sample, network in the project's kernels", lambda: in_triton.sample(logits)),
         ("output logits, network in plain PyTorch", lambda: plain.logits(logits)),
-        ("output logits, network in the bench's kernels", lambda: in_triton.logits(logits)),
+        ("output logits, network in the project's kernels", lambda: in_triton.logits(logits)),
     ):
         kernels = count(work, options.batch)
         size = sum(size for _, size in kernels) / 1e6
-        print(f"{name:<44} {len(kernels):>7} {size:>9.1f} {microseconds(kernels):>12.0f}", flush=True)
-        if options.kernels and name.startswith("sample, network in the bench"):
+        print(f"{name:<47} {len(kernels):>7} {size:>9.1f} {microseconds(kernels):>12.0f}", flush=True)
+        if options.kernels and name.startswith("sample, network in the project"):
             for kernel, size in kernels:
-                print(f"    {kernel:<40} {'':>7} {size / 1e6:>9.2f} {microseconds([(kernel, size)]):>12.1f}")
+                print(f"    {kernel:<43} {'':>7} {size / 1e6:>9.2f} {microseconds([(kernel, size)]):>12.1f}")
     print(f"target: {TARGET_MICROSECONDS} microseconds added to a decode step at batch 64 on an H200 (docs/gpu.md)")
 
 

@@ -212,7 +212,7 @@ def test_masked_tokens_and_logits_as_without_it(monkeypatch):
     logits[:, ::3] = -torch.inf
     ours = network.logits(logits)
     assert torch.equal(ours == -torch.inf, logits == -torch.inf)
-    monkeypatch.setattr("adaptive_samplers.samplers.network._numba_module", lambda name: None)
+    monkeypatch.setattr("adaptive_samplers.samplers.network._compiled_module", lambda name: None)
     assert torch.allclose(ours, network.logits(logits), atol=1e-4, rtol=1e-5)
 
 

@@ -105,10 +105,7 @@ def windows_in_triton(name: str, *arguments: Any) -> Any:
 
 
 def triton_network() -> Any:
-    """The network's kernels, which are the benchmark's."""
-    if (folder := str(REPOSITORY / "bench")) not in sys.path:
-        sys.path.append(folder)
-    return importlib.import_module("triton_network")
+    return importlib.import_module(f"{passes.__name__}.triton_network")
 
 
 def network_in_triton(sampler: SamplingNetwork, t: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -131,7 +128,7 @@ def compile_kernels(capability: int, logits_type: str, intervals: int) -> dict[s
     sizes = {"SPLITS": 16, "TABLES": 8, "BLOCKS": 128}
     sizes |= {"WIDTH": intervals, "INTERVALS": intervals, "KNOTS": 2 * intervals}
     sizes |= {"D": 32, "ENCODER": 21, "FFN": 42, "TRANSFORMATION": 21, "HEAD": 10, "HEADS": 4}
-    sizes |= {"LAST": False, "SCALE": True, "DIVISIONS": 2}
+    sizes |= {"LAST": False, "SCALE": True, "DIVISIONS": 2, "TILE": 32}
     of_windows = dict.fromkeys(("rows", "places"), "*i64") | dict.fromkeys(("temperatures", "parts"), "*fp64")
     of_windows |= {"logits": "*fp32", "output_stride": "i32"}
     assembly = {}
@@ -519,7 +516,7 @@ def trying_out(tmp_path) -> list[str]:
 def test_benchmark_writes_the_rows_of_the_other_benchmarks(gpu_benchmark, trying_out, tmp_path, capsys):
     assert gpu_benchmark.main(trying_out) == 0
     rows = json.loads((tmp_path / "results.json").read_text())
-    names = [name for name in ("core/cpu_logits", "core/cpu_sample") for _ in range(2)]
+    names = [name for name in ("core/cpu_logits", "core/cpu_sample", "core/cpu_many_heuristics") for _ in range(2)]
     assert [(row["name"], row["batch"]) for row in rows] == [(name, batch) for batch in (1, 3) for name in names]
     keys = {"name", "against", "baseline", "ours", "ratio", "unit", "batch", "vocabulary", "threads", "hardware"}
     assert all(set(row) == keys | {"versions", "passes", "allow_tf32"} for row in rows)

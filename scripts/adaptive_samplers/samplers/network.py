@@ -10,6 +10,9 @@ from torch.nn.functional import elu, softplus
 
 from adaptive_samplers.samplers.base import AdaptiveSampler, SwiGLU
 
+# The modules that evaluate the network on knots faster than PyTorch, by kind of device.
+NETWORKS = {"cpu": "numba_network", "cuda": "triton_network"}
+
 # As in the architecture's definition; it keeps the quotient of linear attention finite.
 ATTENTION_EPSILON = 1e-6
 
@@ -129,11 +132,12 @@ class SamplingNetwork(AdaptiveSampler):
         is_single = self.encoder.mlp.gate_proj.weight.dtype == torch.float32
         if not is_single or not self._is_as_defined() or not passes.__name__.endswith(".numba_passes"):
             return None
-        return _numba_module("decoding")
+        return _compiled_module("numba_decoding")
 
     def _evaluate(self, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        compiled = _numba_module("network") if t.device.type == "cpu" and t.dtype == torch.float32 else None
-        if compiled is None or not self._is_as_defined():
+        name = NETWORKS.get(t.device.type) if t.dtype == torch.float32 and self._is_as_defined() else None
+        compiled = _compiled_module(name) if name else None
+        if compiled is None or not compiled.fits(self):
             return super()._evaluate(t, n)
         return compiled.smooth_and_truncation(self, t, n)
 
@@ -144,9 +148,9 @@ class SamplingNetwork(AdaptiveSampler):
 
 
 @cache
-def _numba_module(name: str) -> ModuleType | None:
-    """What is compiled by numba of this architecture, imported on first use, or None if numba is missing."""
+def _compiled_module(name: str) -> ModuleType | None:
+    """What is compiled of this architecture, imported on first use, or None if its package is missing."""
     try:
-        return import_module(f"adaptive_samplers.samplers.passes.numba_{name}")
-    except ImportError:  # the passes, which also need numba, have warned about it
+        return import_module(f"adaptive_samplers.samplers.passes.{name}")
+    except ImportError:  # the passes, which need the same package, have warned about it
         return None

@@ -288,6 +288,11 @@ def network_of(network: nn.Module) -> tuple[np.ndarray, tuple[int, ...], float]:
     return known.tape, known.sizes, float(network.multiplier)
 
 
+def fits(network: nn.Module) -> bool:
+    """Whether the functions can evaluate this network: any `SamplingNetwork`."""
+    return True
+
+
 def smooth_and_truncation(network: nn.Module, t: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`network.smooth_and_truncation(t, n)` up to rounding, for a `SamplingNetwork` in float32 on the CPU.
 

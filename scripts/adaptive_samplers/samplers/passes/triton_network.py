@@ -1,8 +1,5 @@
 """The sampling network on a few knots in Triton kernels for CUDA: one a block and two beside, in place of about 140.
 
-It stays with the benchmark until `bench/gpu.py` has shown on a device that it is the quicker one: gathering the
-network's 80 parameters alone keeps a host for 0.17 ms a call. docs/gpu.md tells how to put it in the modules' place.
-
 A program evaluates a tile of a row's points, and leaves what it adds to the sums over all points to the next kernel.
 They are added up in one order, so that a row's result does not depend on the batch. Like the passes, all can be
 captured in a CUDA graph: the parameters are read anew each time, and the host waits for nothing.
@@ -21,8 +18,9 @@ EPSILON = tl.constexpr(ATTENTION_EPSILON)
 NORM_EPSILON = tl.constexpr(1e-5)
 # The fewest rows and columns that matrix units take.
 SMALLEST = tl.constexpr(16)
-# Points that one program evaluates.
-TILE = tl.constexpr(32)
+# Points that one program evaluates, and its warps (docs/gpu.md has what others took on an H100).
+TILE = 32
+WARPS = 4
 
 
 @triton.constexpr_function
@@ -105,14 +103,14 @@ def _column(x, number):
 
 
 @triton.jit
-def _load_points(values, points):
+def _load_points(values, points, TILE: tl.constexpr):
     """The program's tile of values `[B, points]`, and 0 behind their end."""
     point = tl.program_id(1) * TILE + tl.arange(0, TILE)
     return tl.load(values + tl.program_id(0) * points + point, mask=point < points, other=0.0)
 
 
 @triton.jit
-def _features(h, points, D: tl.constexpr):
+def _features(h, points, TILE: tl.constexpr, D: tl.constexpr):
     """Where the program's tile of features `[B, points, D]` lies, and which of its points there are."""
     point = tl.program_id(1) * TILE + tl.arange(0, TILE)
     place = (tl.program_id(0) * points + point)[:, None] * D + tl.arange(0, D)[None, :]
@@ -120,34 +118,34 @@ def _features(h, points, D: tl.constexpr):
 
 
 @triton.jit
-def _encode_kernel(t, n, weights, h, contexts, points, D: tl.constexpr, ENCODER: tl.constexpr):
+def _encode_kernel(t, n, weights, h, contexts, points, TILE: tl.constexpr, D: tl.constexpr, ENCODER: tl.constexpr):
     """Encoder, and the first block's sums over the program's tile."""
     number = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
     first = tl.arange(0, SMALLEST)[None, :] == 0
-    encoded = _swiglu(tl.where(first, _load_points(t, points)[:, None], 0.0), weights, 1, ENCODER, D)
-    place, there = _features(h, points, D)
+    encoded = _swiglu(tl.where(first, _load_points(t, points, TILE)[:, None], 0.0), weights, 1, ENCODER, D)
+    place, there = _features(h, points, TILE, D)
     tl.store(place, encoded, mask=there)
     block = weights + _swiglu_size(1, ENCODER, D)
-    _store_context(encoded, _load_points(n, points), block, contexts + number * D * (D + 1), D)
+    _store_context(encoded, _load_points(n, points, TILE), block, contexts + number * D * (D + 1), D)
 
 
 @triton.jit
 def _block_kernel(
-    n, weights, h, contexts, next_contexts, sums, points, D: tl.constexpr, FFN: tl.constexpr, HEADS: tl.constexpr,
-    LAST: tl.constexpr,
+    n, weights, h, contexts, next_contexts, sums, points, TILE: tl.constexpr, D: tl.constexpr, FFN: tl.constexpr,
+    HEADS: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
     """One block, and the sums over the program's tile that the next block needs, or the heads after the last."""
     row, tile, tiles = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     projection = weights + _linear_size(D, 3 * D)
     ffn = projection + _linear_size(D, D)
     norms = ffn + _swiglu_size(D, FFN, D)
-    place, there = _features(h, points, D)
+    place, there = _features(h, points, TILE, D)
     x = tl.load(place, mask=there, other=0.0)
     attended = _attend(x, weights, contexts + row * tiles * D * (D + 1), tiles, D, HEADS)
     x = _layer_norm(x + _linear(attended, projection, projection + D * D, D, D), norms, D)
     x = _layer_norm(x + _swiglu(x, ffn, D, FFN, D), norms + 2 * D, D)
     tl.store(place, x, mask=there)
-    counts = _load_points(n, points)
+    counts = _load_points(n, points, TILE)
     number = row * tiles + tile
     if LAST:
         tl.store(sums + number * (D + 1) + tl.arange(0, D), tl.sum(counts[:, None] * x, axis=0))
@@ -165,8 +163,8 @@ def _head(x, weights, D: tl.constexpr, HEAD: tl.constexpr, OUT: tl.constexpr, nu
 
 @triton.jit
 def _heads_kernel(
-    t, weights, h, sums, smooth, truncation, points, multiplier, D: tl.constexpr, TRANSFORMATION: tl.constexpr,
-    HEAD: tl.constexpr, SCALE: tl.constexpr,
+    t, weights, h, sums, smooth, truncation, points, multiplier, TILE: tl.constexpr, D: tl.constexpr,
+    TRANSFORMATION: tl.constexpr, HEAD: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
     row, tiles = tl.program_id(0), tl.num_programs(1)
     mean, total = tl.zeros([D], tl.float32), 0.0
@@ -174,10 +172,10 @@ def _heads_kernel(
         mean += tl.load(sums + (row * tiles + tile) * (D + 1) + tl.arange(0, D))
         total += tl.load(sums + (row * tiles + tile) * (D + 1) + D)
     mean = (mean / total)[None, :]
-    place, there = _features(h, points, D)
+    place, there = _features(h, points, TILE, D)
     x = tl.load(place, mask=there, other=0.0)
     x = tl.join(x, tl.broadcast_to(mean, TILE, D)).permute(0, 2, 1).reshape(TILE, 2 * D)
-    result = _load_points(t, points) + _column(_swiglu(x, weights, 2 * D, TRANSFORMATION, 1), 0)
+    result = _load_points(t, points, TILE) + _column(_swiglu(x, weights, 2 * D, TRANSFORMATION, 1), 0)
 
     context = tl.broadcast_to(mean, SMALLEST, D)
     truncation_head = weights + _swiglu_size(2 * D, TRANSFORMATION, 1)
@@ -207,7 +205,7 @@ def smooth_and_truncation(network: SamplingNetwork, t: Tensor, n: Tensor) -> tup
     if not fits(network):
         raise ValueError(f"the kernels want 16, 32 or 64 features and at least one block: {network.config}")
     rows, points = t.shape
-    blocks, tiles = network.blocks, triton.cdiv(points, TILE.value)
+    blocks, tiles = network.blocks, triton.cdiv(points, TILE)
     features, ffn = blocks[0].qkv_proj.in_features, blocks[0].ffn.gate_proj.out_features
     t, n = t.float().contiguous(), n.float().contiguous()
     # In the order of definition: encoder, blocks, transformation head, truncation head, scaling head.
@@ -223,20 +221,24 @@ def smooth_and_truncation(network: SamplingNetwork, t: Tensor, n: Tensor) -> tup
     grid = (rows, tiles)
     with torch.cuda.device_of(t):
         _encode_kernel[grid](
-            t, n, weights, h, contexts[0], points, D=features, ENCODER=network.encoder.mlp.gate_proj.out_features
-        )
+            t, n, weights, h, contexts[0], points,
+            TILE=TILE, D=features, ENCODER=network.encoder.mlp.gate_proj.out_features, num_warps=WARPS,
+        )  # fmt: skip
         for number, block in enumerate(blocks):
             now, after = contexts[number % 2], contexts[(number + 1) % 2]
             _block_kernel[grid](
                 n, start[1 + number], h, now, after, sums, points,
-                D=features, FFN=ffn, HEADS=block.attention.n_heads, LAST=number == len(blocks) - 1,
+                TILE=TILE, D=features, FFN=ffn, HEADS=block.attention.n_heads, LAST=number == len(blocks) - 1,
+                num_warps=WARPS,
             )  # fmt: skip
         _heads_kernel[grid](
             t, start[1 + len(blocks)], h, sums, smooth, truncation, points, float(network.multiplier),
+            TILE=TILE,
             D=features,
             TRANSFORMATION=network.transformation_head.gate_proj.out_features,
             HEAD=network.truncation_head.gate_proj.out_features,
             SCALE=network.scaling_head is not None,
+            num_warps=WARPS,
         )  # fmt: skip
     scale, threshold = truncation.split(1, dim=-1)
     return smooth, scale, threshold
