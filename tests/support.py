@@ -200,6 +200,8 @@ def tiny_run(folder: Path, model: Path, prompts: list[dict[str, Any]], *changes:
         ("model.name", "tiny"),
         ("model.source", {"kind": "folder", "path": str(model)}),
         ("prompts.sources", [{"path": "prompts.jsonl"}]),
+        # With a tiny model, likelihoods cost little.
+        ("labels.quality.judge.features", ["relevance", "mean_logprob", "end_logprob", "distinct_2"]),
         *changes,
     )
     work.base = work.folder / "tiny.yaml"

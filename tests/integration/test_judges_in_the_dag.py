@@ -134,34 +134,45 @@ def test_the_embedded_judge_may_be_one_of_the_others(judge_folders, tmp_path):
     assert planned["combine_quality"] == planned["combine_evaluation_quality"] == 1
 
 
-TEXT = {"kind": "feature_reward", "name": "text", "features": list(TEXT_FEATURES)}
+FEATURES = ["relevance", "mean_logprob", "end_logprob", "distinct_2"]
+LIKELIHOOD = {"kind": "feature_reward", "name": "likelihood", "features": FEATURES}
 
 
-def test_a_judge_of_text_alone_is_trained_and_judges_beside_the_other(workflow, tmp_path):
+def test_a_judge_of_likelihood_is_trained_and_judges_beside_the_other(workflow, tmp_path):
+    """Trained on the real models' features of the project's own pairs; each share is cross-validated over prompts."""
     copied = working_directory(tmp_path / "work")
     shutil.copytree(workflow.folder / ".snakemake", copied.folder / ".snakemake")
     shutil.copytree(workflow.folder / "results", copied.folder / "results", copy_function=os.link)
-    config = {"labels": {"quality": {"others": [TEXT]}}}
+    config = {"labels": {"quality": {"others": [LIKELIHOOD]}}}
     target = "results/smoke/tables/judge_likelihood.csv"
     wanted = {"train_judge": 1, "label_quality_by_others": 1, "gather_quality": 2, "combine_quality": 1}
     assert copied.planned(target, config=config) == {**wanted, "summarize_labels": 1}
     done = copied.run(target, config=config)
     assert done.returncode == 0, done.stdout[-3000:]
 
-    report = json.loads(copied.result("judge/text/report.json").read_text())
-    assert report["pairs"] == 264 and set(report["weights"]) == set(TEXT_FEATURES)
-    assert report["accuracy"] >= 0.98 and min(report["accuracy_corruption_left_out"].values()) >= 0.9
-    table = read_table("quality", copied.result("labels/quality/text.parquet"))
+    report = json.loads(copied.result("judge/likelihood/report.json").read_text())
+    assert report["pairs"] == 264 and report["left_out"] == 0 and set(report["weights"]) == set(FEATURES)
+    # Cosine of prompt and answer, the best of single features, is right in 0.92 of such pairs.
+    assert report["accuracy"] >= 0.98
+    shares = report["accuracy_by_corruption"]
+    assert {name: shares[name] for name in shares if name != "temperature_1.3"} == dict.fromkeys(
+        ("other", "repeated", "shuffled", "temperature_1.7", "truncated"), 1.0
+    )
+    # Answers drawn at temperature 1.3 are not all bad.
+    assert shares["temperature_1.3"] >= 0.9
+    # A corruption that training never saw is told nearly as well.
+    assert min(report["accuracy_corruption_left_out"].values()) >= 0.94
+    table = read_table("quality", copied.result("labels/quality/likelihood.parquet"))
     first = read_table("quality", copied.result("labels/quality/feature_reward.parquet"))
     assert table["reward"].notna().equals(first["reward"].notna()) and not table["reward"].equals(first["reward"])
     rows = pd.read_csv(copied.result("tables/judge_likelihood.csv"))
-    measures = [(judge, measure) for judge in ("feature_reward", "text") for measure in ("rating", "reward")]
+    measures = [(judge, measure) for judge in ("feature_reward", "likelihood") for measure in ("rating", "reward")]
     assert list(zip(rows["judge"], rows["measure"], strict=True)) == measures
     assert (rows["r_squared_low"] <= rows["r_squared_high"]).all() and (rows["answers"] > 50).all()
     assert rows["r_squared"].between(0, 1).all()
 
 
-@pytest.mark.parametrize(("judge", "times"), [({}, 1), (TEXT, 0)])
+@pytest.mark.parametrize(("judge", "times"), [(LIKELIHOOD, 1), ({}, 0)])
 def test_samples_of_a_policy_are_read_by_the_base_model_only_for_a_judge_of_likelihood(judge, times, tmp_path):
     config = {"iteration": {"command": "touch {output} {data} {model}"}, "labels": {"quality": {"judge": judge}}}
     target = "results/smoke/iteration/iteration=1/embeddings.parquet"
@@ -177,17 +188,8 @@ def test_a_judge_behind_an_endpoint_needs_no_model(tmp_path):
     assert work.planned("preferences", config=config)["fetch_model"] == 1
 
 
-def test_the_embedded_judge_tells_written_answers_from_corrupted_ones(workflow):
-    """Trained on the real models' features of the project's own pairs; each share is cross-validated over prompts."""
+def test_the_embedded_judge_of_text_tells_written_answers_from_corrupted_ones(workflow):
+    """Each share is cross-validated over prompts."""
     report = json.loads(workflow.result("judge/feature_reward/report.json").read_text())
-    assert report["pairs"] == 264 and report["left_out"] == 0
-    # Cosine of prompt and answer, the best of single features, is right in 0.92 of such pairs.
-    assert report["accuracy"] >= 0.98
-    shares = report["accuracy_by_corruption"]
-    assert {name: shares[name] for name in shares if name != "temperature_1.3"} == dict.fromkeys(
-        ("other", "repeated", "shuffled", "temperature_1.7", "truncated"), 1.0
-    )
-    # Answers drawn at temperature 1.3 are not all bad.
-    assert shares["temperature_1.3"] >= 0.9
-    # A corruption that training never saw is told nearly as well.
-    assert min(report["accuracy_corruption_left_out"].values()) >= 0.94
+    assert report["pairs"] == 264 and report["left_out"] == 0 and set(report["weights"]) == set(TEXT_FEATURES)
+    assert report["accuracy"] >= 0.98 and min(report["accuracy_corruption_left_out"].values()) >= 0.9
