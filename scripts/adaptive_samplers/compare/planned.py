@@ -30,7 +30,8 @@ def compare_planned(
     Returns
     -------
     The tables `families`, `pairs` and `curves` of `Comparison`, whose column `comparison` is `families` or `overall`,
-    `fronts` and `points` of `compare_family_fronts`, and a summary: plans, tries, claims that hold, how many comparisons were won, lost and neither, and doubts.
+    `fronts` and `points` of `compare_family_fronts`, and a summary: plans, tries, claims that hold, how many
+    comparisons were won, lost and neither, and doubts.
     """
     statistics = plan["statistics"]
     fewest = fewest_configurations(results, plan["references"])

@@ -105,8 +105,10 @@ def plot_fronts(points: pd.DataFrame, marks: Mapping[str, Mark], claims: Sequenc
     rows = -(-count // columns)
     families = [family for family in marks if family in set(points["family"])]
     looks = {family: look_of(marks[family], is_claimed=family in claims) for family in families}
+    names = 4 if max(map(len, families), default=0) < 20 else 2
     with style():
-        figure = new_figure(height=0.6 + 2.8 * rows)
+        # The legend may be long.
+        figure = new_figure(height=0.6 + 1.15 * LINE_HEIGHT * -(-len(families) // names) + 2.6 * rows * bool(pairs))
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, (objective, other) in zip(panels, pairs, strict=False):
             of_pair = points[(points["objective"] == objective) & (points["other"] == other)]
@@ -128,7 +130,7 @@ def plot_fronts(points: pd.DataFrame, marks: Mapping[str, Mark], claims: Sequenc
         for family, look in looks.items():
             panels[0].plot([], [], label=family, **look)
         if families:
-            figure.legend(loc="outside upper left", ncols=4 if max(map(len, families)) < 20 else 2)
+            figure.legend(loc="outside upper left", ncols=names)
     return figure
 
 
