@@ -116,6 +116,7 @@ PLOTS = [
             "curves": results("protocol/curves.csv"),
             "pairs": results("protocol/pairs.csv"),
             "temperatures": results("protocol/temperatures.csv"),
+            "points": results("protocol/points.csv"),
         },
         figures={
             "tries": Shown("Best of equally many tries", "Protocol", "tries"),
@@ -124,6 +125,9 @@ PLOTS = [
             ),
             "temperatures": Shown(
                 "Families at each temperature", "Protocol", "temperatures"
+            ),
+            "family_fronts": Shown(
+                "What families reach together", "Protocol", "family_fronts"
             ),
         },
         message="Plotting families of samplers after equal numbers of tries",
@@ -173,6 +177,8 @@ TABLE_FILES = {
         "protocol/pairs.csv",
         "protocol/curves.csv",
         "protocol/temperatures.csv",
+        "protocol/fronts.csv",
+        "protocol/points.csv",
         "protocol/summary.json",
         "tables/protocol.html",
         "tables/protocol.tex",

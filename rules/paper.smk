@@ -37,6 +37,12 @@ PAPER = Paper(
             f"results/{RUN}/judge/{judge_name(JUDGE)}/report.json",
             made=judge_name(JUDGE) in TRAINED_JUDGES,
         ),
+        # Those of families; the table of all samplers has its name already.
+        Table(
+            "family_hypervolumes",
+            results("protocol/fronts.csv"),
+            made=CONFIG.evaluation.protocol.enabled,
+        ),
         Table("portraits", results("tables/portraits.csv")),
         Table("closed_form", results("tables/closed_form.csv")),
         Table("likelihood", results("tables/judge_likelihood.csv")),
@@ -58,7 +64,7 @@ PAPER = Paper(
         Drawing("effective_temperature", "page"),
         *(
             Drawing(name, "page", made=CONFIG.evaluation.protocol.enabled)
-            for name in ("tries", "temperatures")
+            for name in ("tries", "temperatures", "family_fronts")
         ),
     ],
     sections=[
@@ -70,7 +76,7 @@ PAPER = Paper(
         Section(
             "equal_tries",
             "Families after equal tries",
-            needs=("plan", "summary", "pairs"),
+            needs=("plan", "summary", "pairs", "family_hypervolumes"),
         ),
         Section(
             "portraits",

@@ -52,6 +52,8 @@ rule compare_families:
         pairs=results("protocol/pairs.csv"),
         curves=results("protocol/curves.csv"),
         temperatures=results("protocol/temperatures.csv"),
+        fronts=results("protocol/fronts.csv"),
+        points=results("protocol/points.csv"),
         summary=results("protocol/summary.json"),
     log:
         logs("compare_families"),

@@ -24,7 +24,7 @@ def resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
     """Means `[resamples, systems]` of `values [prompts, systems]` over resampled prompts, ignoring NaN."""
     present = np.isfinite(values)
     filled = np.where(present, values, 0.0)
-    means = []
+    means = [np.empty((0, values.shape[1]))]
     for counts in resampled_counts(len(values), resamples, seed):
         with np.errstate(invalid="ignore"):
             means.append((counts @ filled) / (counts @ present))

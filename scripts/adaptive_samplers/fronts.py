@@ -5,7 +5,7 @@ dominate (Zitzler and Thiele, "Multiobjective evolutionary algorithms", IEEE Tra
 1999). All heuristics are such a set, and so is a learned sampler at several preferences.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -106,7 +106,12 @@ def compare_fronts(
             continue
         points = np.stack(
             [
-                _scaled(OBJECTIVES[name].sign * means[name].loc[prompts].to_numpy(), fronts, resamples, seed)
+                scaled_means(
+                    OBJECTIVES[name].sign * means[name].loc[prompts].to_numpy(),
+                    fronts[HEURISTICS_TOGETHER],
+                    resamples,
+                    seed,
+                )
                 for name in (objective, other)
             ],
             axis=-1,
@@ -121,13 +126,27 @@ def compare_fronts(
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _scaled(values: np.ndarray, fronts: Mapping[str, np.ndarray], resamples: int, seed: int) -> np.ndarray:
-    """Means of samplers over the prompts as they are and over resampled ones, `[1 + resamples, S]`.
+def scaled_means(values: np.ndarray, among: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means of samplers over the prompts as they are and over resampled ones.
 
     0 is the worst heuristic over the same prompts, 1 the best: prompts differ more than samplers do, and a resample of
-    easy ones moves them all. A row is NaN where these are equal.
+    easy ones moves them all.
+
+    Parameters
+    ----------
+    values : array [P, S]
+    among : bool array [S]
+        The heuristics.
+    resamples, seed : the same seed and number of prompts draw the same prompts.
+
+    Returns
+    -------
+    array [1 + resamples, S]
+        A row is NaN where the heuristics are equal.
     """
     means = np.vstack([np.nanmean(values, axis=0), resampled_means(values, resamples, seed)])
-    of_heuristics = means[:, fronts[HEURISTICS_TOGETHER]]
-    worst, best = np.nanmin(of_heuristics, axis=1, keepdims=True), np.nanmax(of_heuristics, axis=1, keepdims=True)
-    return np.divide(means - worst, best - worst, out=np.full_like(means, np.nan), where=best > worst)
+    worst = np.nanmin(means[:, among], axis=1, keepdims=True)
+    best = np.nanmax(means[:, among], axis=1, keepdims=True)
+    # Rounding leaves some difference where there is none.
+    differ = best - worst > 1e-12 * np.maximum(np.abs(best), np.abs(worst))
+    return np.divide(means - worst, best - worst, out=np.full_like(means, np.nan), where=differ)

@@ -34,7 +34,7 @@ STAGE_VERSIONS = {
     "portray_sampler": 1,
     "compare_samplers": 1,
     "declare_plan": 1,
-    "compare_families": 1,
+    "compare_families": 2,
     "extract_final_answers": 2,
     "measure_repeated_sampling": 1,
     "probe_distributions": 1,

@@ -367,7 +367,7 @@ def test_the_section_on_equal_tries_reads_what_the_comparison_writes(tmp_path):
     better = {"top_p": 0.0, "min_p": 0.05, "learned": 1.0}
     rows = [
         (family, f"{family} {number}", f"p{prompt}", seed, gain + 0.1 * rng.normal(), objective)
-        for objective in ("quality", "correctness")
+        for objective in ("quality", "correctness", "embedding_entropy")
         for family, gain in better.items()
         for number in range(2)
         for prompt in range(40)
@@ -379,9 +379,11 @@ def test_the_section_on_equal_tries_reads_what_the_comparison_writes(tmp_path):
     plan["statistics"] = {"resamples": 300, "level": 0.05, "power": 0.8}
     found, summary = compare_planned(read_results(tmp_path / "results.csv"), plan, 0)
     found["pairs"].to_csv(tmp_path / "pairs.csv", index=False)
+    found["fronts"].to_csv(tmp_path / "family_hypervolumes.csv", index=False)
     write_json(plan, tmp_path / "plan.json")
     write_json(summary, tmp_path / "summary.json")
-    tables = {name: [tmp_path / name] for name in ("pairs.csv", "plan.json", "summary.json")}
+    files = ("pairs.csv", "plan.json", "summary.json", "family_hypervolumes.csv")
+    tables = {name: [tmp_path / name] for name in files}
     tables = {file.partition(".")[0]: paths for file, paths in tables.items()}
     sources = Sources(
         outline={
@@ -401,6 +403,9 @@ def test_the_section_on_equal_tries_reads_what_the_comparison_writes(tmp_path):
     recorded, pages, warnings = typeset(text, data_of(sources, tmp_path), [], tmp_path / "paper.pdf")
     shown = [record["shown"] for record in recorded if record["kind"] == "number"]
     assert "learned is better" in shown and "all learned is better" in shown and pages == 1 and not warnings
+    # Of both pairs of an objective with diversity: how many learned families reach more.
+    reach = [record for record in recorded if record.get("row", {}).get("difference_low")]
+    assert [record["shown"] for record in reach] == ["1", "1"]
 
 
 def test_figures_are_as_wide_as_the_paper_shows_them():

@@ -252,10 +252,12 @@ def test_pages_and_figures_say_what_was_found(tmp_path):
     for name, table in (tables | {"temperatures": heats}).items():
         table.to_csv(tmp_path / f"{name}.csv", index=False)
     write_json(plan, tmp_path / "plan.json")
-    files = {name: tmp_path / f"{name}.csv" for name in ("curves", "pairs", "temperatures")}
+    files = {name: tmp_path / f"{name}.csv" for name in ("curves", "pairs", "temperatures", "points")}
     inputs = Inputs(plan=tmp_path / "plan.json", **files)
     figures = draw_figures("protocol", inputs, None)
-    assert set(figures) == {"tries", "differences", "temperatures"}
+    assert set(figures) == {"tries", "differences", "temperatures", "family_fronts"}
+    # The plan has no measure of diversity.
+    assert tables["fronts"].empty and "No two objectives" in figures["family_fronts"].axes[0].texts[0].get_text()
     # Bands and lines of four families with two temperatures each, and the legend's lines.
     assert len(figures["temperatures"].axes[0].lines) == 2 * 4
     (panel,) = figures["differences"].axes

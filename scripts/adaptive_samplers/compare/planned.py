@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from adaptive_samplers.compare.families import UNDECIDED, Comparison, Settings, compare_families, fewest_configurations
+from adaptive_samplers.compare.fronts import compare_family_fronts
 from adaptive_samplers.compare.results import Objective, Results
 from adaptive_samplers.evaluation import LEARNED
 from adaptive_samplers.fronts import HEURISTICS_TOGETHER
@@ -29,7 +30,8 @@ def compare_planned(
     Returns
     -------
     The tables `families`, `pairs` and `curves` of `Comparison`, whose column `comparison` is `families` or `overall`,
-    and a summary: plans, tries, claims that hold, how many comparisons were won, lost and neither, and doubts.
+    `fronts` and `points` of `compare_family_fronts`, and a summary: plans, tries, claims that hold, how many
+    comparisons were won, lost and neither, and doubts.
     """
     statistics = plan["statistics"]
     fewest = fewest_configurations(results, plan["references"])
@@ -60,6 +62,8 @@ def compare_planned(
         name: table[["comparison", *(column for column in table if column != "comparison")]].assign(plans=plan["plans"])
         for name, table in tables.items()
     }
+    fronts, points = compare_family_fronts(results, plan, seed)
+    tables |= {"fronts": fronts.assign(plans=plan["plans"]), "points": points.assign(plans=plan["plans"])}
     return tables, _summary(found, plan, notes)
 
 

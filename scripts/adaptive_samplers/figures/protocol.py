@@ -1,4 +1,4 @@
-"""The figures of the protocol: families by the number of tries, and learned families against all others."""
+"""The figures of the protocol: families by tries, learned families against all others, and fronts of families."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +14,15 @@ from adaptive_samplers.figures.style import (
     LINE_HEIGHT,
     Mark,
     architecture_marks,
+    balanced_columns,
     family_marks,
     new_figure,
     style,
 )
+from adaptive_samplers.figures.tradeoff import pareto_front
 from adaptive_samplers.figures.tries import look_of, plot_tries
 from adaptive_samplers.files import read_json
+from adaptive_samplers.measures import OBJECTIVES
 
 
 def draw(inputs: Any, settings: Config) -> dict[str, Figure]:
@@ -33,6 +36,7 @@ def draw(inputs: Any, settings: Config) -> dict[str, Figure]:
         "tries": plot_tries(curves, marks, plan["references"], plan["claims"]),
         "differences": plot_differences(pairs, marks),
         "temperatures": plot_temperatures(pd.read_csv(inputs.temperatures), marks, plan["claims"]),
+        "family_fronts": plot_fronts(pd.read_csv(inputs.points), marks, plan["claims"]),
     }
 
 
@@ -84,6 +88,58 @@ def plot_temperatures(table: pd.DataFrame, marks: Mapping[str, Mark], claims: Se
             panels[0].plot([], [], label=family, **look_of(marks[family], is_claimed=family in claims))
         figure.legend(loc="outside upper left", ncols=2)
     return figure
+
+
+def plot_fronts(points: pd.DataFrame, marks: Mapping[str, Mark], claims: Sequence[str]) -> Figure:
+    """Each family's configurations by two objectives, with their front as steps, a panel for each pair of objectives.
+
+    Parameters
+    ----------
+    points : DataFrame as `compare.fronts.compare_family_fronts` makes it, perhaps without rows
+    marks : by family
+    claims : families that stand out
+    """
+    pairs = list(dict.fromkeys(zip(points["objective"], points["other"], strict=True)))
+    count = max(1, len(pairs))
+    columns = balanced_columns(count, 2)
+    rows = -(-count // columns)
+    families = [family for family in marks if family in set(points["family"])]
+    looks = {family: look_of(marks[family], is_claimed=family in claims) for family in families}
+    names = 4 if max(map(len, families), default=0) < 20 else 2
+    with style():
+        # The legend may be long.
+        figure = new_figure(height=0.6 + 1.15 * LINE_HEIGHT * -(-len(families) // names) + 2.6 * rows * bool(pairs))
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes, (objective, other) in zip(panels, pairs, strict=False):
+            of_pair = points[(points["objective"] == objective) & (points["other"] == other)]
+            for family, look in looks.items():
+                drawn = of_pair[of_pair["family"] == family]
+                x, y = drawn["other_value"].to_numpy(), drawn["value"].to_numpy()
+                front = pareto_front(x, y)
+                above = 3 if family in claims else 2
+                line = look | {"marker": "", "linewidth": look["linewidth"] / 2, "drawstyle": "steps-pre"}
+                axes.plot(x[front], y[front], **line, zorder=above)
+                axes.plot(x, y, **look | {"linestyle": "", "markeredgewidth": 0}, zorder=above)
+            axes.set_xlabel(_axis_of(other))
+            axes.set_ylabel(_axis_of(objective))
+            axes.grid()
+        for axes in panels[len(pairs) :]:
+            axes.set_axis_off()
+        if not pairs:
+            panels[0].text(0, 0.5, "No two objectives, one of them diversity, in which families could be compared.")
+        for family, look in looks.items():
+            panels[0].plot([], [], label=family, **look)
+        if families:
+            figure.legend(loc="outside upper left", ncols=names)
+    return figure
+
+
+def _axis_of(objective: str) -> str:
+    """What stands on an axis of values of which higher ones are better."""
+    measure = OBJECTIVES.get(objective)
+    if measure is None:
+        return objective.replace("_", " ")
+    return measure.axis if measure.higher_is_better else f"{measure.title}, negated"
 
 
 def plot_differences(pairs: pd.DataFrame, marks: Mapping[str, Mark]) -> Figure:

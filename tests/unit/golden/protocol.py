@@ -24,14 +24,15 @@ def golden_plan(_):
 def golden_families(_):
     generator = np.random.default_rng(3)
     rows = [
-        (family, f"{family} {number}", f"{split} {prompt}", seed, split, generator.integers(0, 4) / 4)
+        (objective, family, f"{family} {number}", f"{split} {prompt}", seed, split, generator.integers(0, 4) / 4)
+        for objective in ("correctness", "embedding_entropy")
         for family in ("learned", "top_p", "min_p", "greedy")
         for number in range(1 if family == "greedy" else 3)
         for split in ("validation", "test")
         for prompt in range(6)
         for seed in (0, 1)
     ]
-    columns = ["family", "configuration", "prompt", "seed", "split", "value"]
+    columns = ["objective", "family", "configuration", "prompt", "seed", "split", "value"]
     plan = {"plan": "p", "plans": 2, "read_before": False, "claims": ["learned"], "references": ["greedy"], "tries": 2}
     plan["statistics"] = {"resamples": 100, "level": 0.1, "power": 0.8}
     tables, summary = compare_planned(results_of_table(pd.DataFrame(rows, columns=columns)), plan, 5)
