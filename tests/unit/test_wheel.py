@@ -255,7 +255,11 @@ for name in json.loads(sys.argv[1]):
 print(json.dumps(reasons))
 """
 # Only where PyTorch has CUDA, which brings it; samplers do without.
-WITH_TRITON = {"adaptive_samplers.samplers.passes.triton_passes"}
+WITH_TRITON = {
+    "adaptive_samplers.heuristics.window_passes_triton",
+    "adaptive_samplers.samplers.passes.triton_network",
+    "adaptive_samplers.samplers.passes.triton_passes",
+}
 
 
 def missing(environment: Environment, folder: Path) -> dict[str, str]:
