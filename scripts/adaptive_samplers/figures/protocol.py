@@ -24,6 +24,9 @@ from adaptive_samplers.figures.tries import look_of, plot_tries
 from adaptive_samplers.files import read_json
 from adaptive_samplers.measures import OBJECTIVES
 
+# Temperatures of a smaller ratio share a tick.
+APART = 1.15
+
 
 def draw(inputs: Any, settings: Config) -> dict[str, Figure]:
     """The figures by their names."""
@@ -77,7 +80,7 @@ def plot_temperatures(table: pd.DataFrame, marks: Mapping[str, Mark], claims: Se
                 )
                 axes.plot(rows["temperature"], rows["value"], **look)
             axes.set_xscale("log")
-            heats = sorted(set(table["temperature"]))
+            heats = _apart(sorted(set(table["temperature"])))
             axes.set_xticks(heats, [f"{heat:g}" for heat in heats])
             axes.minorticks_off()
             axes.set_xlabel("Temperature")
@@ -140,6 +143,15 @@ def _axis_of(objective: str) -> str:
     if measure is None:
         return objective.replace("_", " ")
     return measure.axis if measure.higher_is_better else f"{measure.title}, negated"
+
+
+def _apart(heats: Sequence[float]) -> list[float]:
+    """Of ascending temperatures, those whose labels do not overlap on a logarithmic axis."""
+    kept: list[float] = []
+    for heat in heats:
+        if not kept or heat >= kept[-1] * APART:
+            kept.append(heat)
+    return kept
 
 
 def plot_differences(pairs: pd.DataFrame, marks: Mapping[str, Mark]) -> Figure:
