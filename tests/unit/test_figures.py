@@ -28,6 +28,7 @@ from adaptive_samplers.figures.portraits import (
     nearest_heuristics,
     statistics,
 )
+from adaptive_samplers.figures.protocol import marks_of, plot_temperatures
 from adaptive_samplers.figures.ranking import ranking
 from adaptive_samplers.figures.repeated_sampling import coverage, selecting
 from adaptive_samplers.figures.selection import by_family_and_temperature, kept
@@ -229,6 +230,21 @@ def portraits(names=WEIGHTS):
     return made
 
 
+FAMILIES = {"families": ["temperature", "top_p", "SamplingNetwork outcome"], "claims": ["SamplingNetwork outcome"]}
+
+
+def by_temperature() -> pd.DataFrame:
+    """Families at temperatures some of which are near each other, as those of heuristics and after samplers are."""
+    columns = ["objective", "family", "temperature", "value", "low", "high"]
+    rows = [
+        (objective, family, heat, 1 - heat / 2, 0.9 - heat / 2, 1.1 - heat / 2)
+        for objective in ("correctness", "embedding_entropy", "quality")
+        for family in FAMILIES["families"]
+        for heat in ((0.5, 0.75, 1.0) if family in FAMILIES["claims"] else (0.3, 0.7, 1.2))
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
 ALL = {
     "portraits": lambda: nearest_heuristics(portraits()),
     "effective_temperature": lambda: effective_temperatures(portraits([*WEIGHTS, LONG])),
@@ -244,6 +260,7 @@ ALL = {
     "distributions": lambda: distributions([panel()] * 3),
     "curves": lambda: curves(*training_curves()),
     "kept": lambda: kept(training_sets(), heuristics_table()),
+    "temperatures": lambda: plot_temperatures(by_temperature(), marks_of(FAMILIES), FAMILIES["claims"]),
 }
 
 
