@@ -232,11 +232,11 @@ def judge_caption(quality):
         (
             {"kind": "feature_reward", "pairs": "p.jsonl", "features": ["relevance", "mean_logprob"]},
             ["relevance to the prompt by embedding, mean log-probability of its tokens. It", "p.jsonl", "rated higher"],
-            ["reward model ``", "None of its features"],
+            ["reward model ``", "No feature is"],
         ),
         (
             {"kind": "feature_reward", "pairs": "p.jsonl", "features": list(TEXT_FEATURES)},
-            ["distinct words in windows", "None of its features is a log-probability"],
+            ["distinct words in windows", "No feature is a log-probability"],
             ["rated higher", "mean log-probability"],
         ),
         ({"kind": "scalar", "name": "skywork"}, ["reward model ``skywork``"], ["features of an answer", "position"]),
