@@ -102,8 +102,9 @@ class _Pair:
         self.members = {family: np.flatnonzero(self.families == family) for family in dict.fromkeys(self.families)}
         self.heuristics = [family for family in self.members if family not in plan["claims"]]
         self.tries = min([plan["tries"], *map(len, self.members.values())])
+        self.test_values = self._values(of_test=True)
 
-    def values(self, of_test: bool) -> list[np.ndarray]:
+    def _values(self, of_test: bool) -> list[np.ndarray]:
         """Of each objective `[P, S]`, over the prompts of a split that have both."""
         chosen = [objective.is_test == of_test for objective in self.both]
         prompts = np.intersect1d(*(one.prompts[mask] for one, mask in zip(self.both, chosen, strict=True)))
@@ -112,9 +113,9 @@ class _Pair:
             for one, rows in zip(self.both, self.rows, strict=True)
         ]
 
-    def scaled(self, of_test: bool, resamples: int, seed: int) -> np.ndarray | None:
+    def scaled(self, values: list[np.ndarray], resamples: int, seed: int) -> np.ndarray | None:
         """Points `[1 + resamples, S, 2]`; None without two prompts, or if heuristics do not differ in both."""
-        values, among = self.values(of_test), np.isin(self.families, self.heuristics)
+        among = np.isin(self.families, self.heuristics)
         if len(values[0]) < 2 or not among.any():
             return None
         found = np.stack([scaled_means(one, among, resamples, seed) for one in values], axis=-1)
@@ -122,7 +123,8 @@ class _Pair:
 
     def compare(self, seed: int) -> list[tuple]:
         resamples = self.statistics["resamples"]
-        validation, test = self.scaled(False, 0, seed), self.scaled(True, resamples, seed)
+        validation = self.scaled(self._values(of_test=False), 0, seed)
+        test = self.scaled(self.test_values, resamples, seed)
         if validation is None or test is None:
             return []
         against = max(
@@ -136,7 +138,7 @@ class _Pair:
             )
             for family, members in self.members.items()
         }
-        n_prompts = len(self.values(of_test=True)[0])
+        n_prompts = len(self.test_values[0])
         return [
             (
                 *(objective.name for objective in self.both),
@@ -158,7 +160,7 @@ class _Pair:
 
     def points(self) -> list[tuple]:
         names = [objective.name for objective in self.both]
-        means = [values.mean(axis=0) for values in self.values(of_test=True)]
+        means = [values.mean(axis=0) for values in self.test_values]
         return [(*names, *row) for row in zip(self.families, self.names, *means, strict=True)]
 
 

@@ -165,9 +165,10 @@ def _draw_from_windows(
 
 def _draw_from_all(log_probs: Tensor, rows: Sequence[int], answers: Sequence[Draws], numbers: Tensor) -> _Drawn:
     used, index = _distinct(rows)
+    in_order = index.tolist() == list(range(len(used)))
     numbers, index = numbers.to(log_probs.device), index.to(log_probs.device)
     t, order = sort_logits(log_probs if used == list(range(len(log_probs))) else log_probs[used])
-    t = t if index.tolist() == list(range(len(t))) else t[index]
+    t = t if in_order else t[index]
     pipelines = [answer.pipeline for answer in answers]
     changed = apply_on_support(t, None, pipelines, [answer.state for answer in answers])
     places = draw(changed.t, numbers)[:, None]
