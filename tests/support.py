@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES
 from adaptive_samplers.tables import KEY, read_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -201,7 +202,7 @@ def tiny_run(folder: Path, model: Path, prompts: list[dict[str, Any]], *changes:
         ("model.source", {"kind": "folder", "path": str(model)}),
         ("prompts.sources", [{"path": "prompts.jsonl"}]),
         # With a tiny model, likelihoods cost little.
-        ("labels.quality.judge.features", ["relevance", "mean_logprob", "end_logprob", "distinct_2"]),
+        ("labels.quality.judge.features", list(DEFAULT_FEATURES)),
         *changes,
     )
     work.base = work.folder / "tiny.yaml"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from adaptive_samplers.labels.judges.feature_reward import TEXT_FEATURES
+from adaptive_samplers.labels.judges.registry import DEFAULT_FEATURES
 from adaptive_samplers.tables import read_table
 from support import working_directory
 from tiny_judges import TEMPLATE, write_judge
@@ -134,8 +135,7 @@ def test_the_embedded_judge_may_be_one_of_the_others(judge_folders, tmp_path):
     assert planned["combine_quality"] == planned["combine_evaluation_quality"] == 1
 
 
-FEATURES = ["relevance", "mean_logprob", "end_logprob", "distinct_2"]
-LIKELIHOOD = {"kind": "feature_reward", "name": "likelihood", "features": FEATURES}
+LIKELIHOOD = {"kind": "feature_reward", "name": "likelihood", "features": list(DEFAULT_FEATURES)}
 
 
 def test_a_judge_of_likelihood_is_trained_and_judges_beside_the_other(workflow, tmp_path):
@@ -151,7 +151,7 @@ def test_a_judge_of_likelihood_is_trained_and_judges_beside_the_other(workflow, 
     assert done.returncode == 0, done.stdout[-3000:]
 
     report = json.loads(copied.result("judge/likelihood/report.json").read_text())
-    assert report["pairs"] == 264 and report["left_out"] == 0 and set(report["weights"]) == set(FEATURES)
+    assert report["pairs"] == 264 and report["left_out"] == 0 and set(report["weights"]) == set(DEFAULT_FEATURES)
     # Cosine of prompt and answer, the best of single features, is right in 0.92 of such pairs.
     assert report["accuracy"] >= 0.98
     shares = report["accuracy_by_corruption"]
