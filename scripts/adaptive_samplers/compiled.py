@@ -1,13 +1,14 @@
 """What compiled passes have in common: how they are imported, numba's options, and the threads that share rows."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 
 import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,32 @@ def compiled_or(portable: ModuleType, module: str, package: str, users: str, dev
             package,
         )
         return portable
+
+
+def fastest_passes(portable: ModuleType, fast: Mapping[str, tuple[str, str]], users: str, kind: str) -> ModuleType:
+    """The module whose passes serve one kind of device best; compiled ones are imported on first use.
+
+    Parameters
+    ----------
+    portable : the same passes in plain PyTorch, for any device.
+    fast : by kind of device, the full name of a faster module, and the package that it needs. Both are slow to import
+        and may be missing.
+    users, kind : as of `compiled_or`.
+    """
+    return compiled_or(portable, *fast[kind], users, kind) if kind in fast else portable
+
+
+def with_adjacent_tokens(logits: Tensor) -> Tensor:
+    """The same logits `[B, V]`, those of a row side by side, as kernels read them."""
+    return logits if logits.stride(1) == 1 else logits.contiguous()
+
+
+def programs_of_a_row(rows: int, blocks: int, most: int) -> int:
+    """How many programs of a GPU share a row's blocks, of `most` for all rows; there may be no rows.
+
+    Powers of two, because each number is compiled separately.
+    """
+    return 1 << (min(blocks, -(-most // max(1, rows))) - 1).bit_length()
 
 
 @lru_cache(maxsize=1)

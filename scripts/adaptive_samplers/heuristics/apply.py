@@ -12,7 +12,8 @@ from torch import Tensor
 from adaptive_samplers.heuristics.pipelines import Pipeline, Processor
 from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED
 from adaptive_samplers.heuristics.support import Support
-from adaptive_samplers.heuristics.windows import Rest, WindowedSupport, Windows, WindowTooSmall, window_sizes
+from adaptive_samplers.heuristics.windowed_support import WindowedSupport, WindowTooSmall
+from adaptive_samplers.heuristics.windows import Rest, Windows, window_sizes
 from adaptive_samplers.sketch import check_rows
 
 # The state of each step of an answer's pipeline, in the order of steps; most are stateless.

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from adaptive_samplers.compiled import programs_of_a_row, with_adjacent_tokens
 from adaptive_samplers.heuristics.window_passes_portable import largest
 
 __all__ = ["divide", "drawing_masses", "largest", "moments", "sums"]
@@ -135,7 +136,7 @@ def drawing_masses(logits: Tensor, rows: Tensor, edges: Tensor, largest: Tensor,
 
 def divide(logits: Tensor, rows: Tensor, edges: Tensor, temperatures: Tensor, output: Tensor, places: Tensor) -> None:
     """See `window_passes_portable.divide`."""
-    logits, temperatures = _with_adjacent_tokens(logits), temperatures.contiguous()
+    logits, temperatures = with_adjacent_tokens(logits), temperatures.contiguous()
     if len(rows):
         with torch.cuda.device_of(logits):
             _divide_kernel[len(rows), triton.cdiv(logits.shape[1], BLOCK.value)](
@@ -154,9 +155,9 @@ def _parts(
     **sizes: int,
 ) -> Tensor:
     """What the programs of each row found, `[R, SPLITS, count]` float64."""
-    logits = _with_adjacent_tokens(logits)
+    logits = with_adjacent_tokens(logits)
     blocks = triton.cdiv(logits.shape[1], BLOCK.value)
-    splits = triton.next_power_of_2(min(blocks, triton.cdiv(PROGRAMS, max(1, len(rows)))))
+    splits = programs_of_a_row(len(rows), blocks, PROGRAMS)
     parts = logits.new_empty(len(rows), splits, count, dtype=torch.float64)
     if len(rows):
         with torch.cuda.device_of(logits):
@@ -165,7 +166,3 @@ def _parts(
                 SPLITS=splits, **sizes,
             )  # fmt: skip
     return parts
-
-
-def _with_adjacent_tokens(logits: Tensor) -> Tensor:
-    return logits if logits.stride(1) == 1 else logits.contiguous()

@@ -8,15 +8,13 @@ from types import ModuleType
 
 import torch
 
-from adaptive_samplers.compiled import compiled_or
+from adaptive_samplers.compiled import fastest_passes
 from adaptive_samplers.samplers.passes import portable
 from adaptive_samplers.samplers.passes.knots import Condensed, KnotGrid
 
 __all__ = ["Condensed", "KnotGrid", "passes_for"]
 
-# The modules that are faster than plain PyTorch on one kind of device, and the package that each needs. They are
-# imported on first use, because both packages are slow to import and may be missing.
-FAST_PASSES = {"cpu": ("numba_passes", "numba"), "cuda": ("triton_passes", "triton")}
+FAST_PASSES = {"cpu": (f"{__name__}.numba_passes", "numba"), "cuda": (f"{__name__}.triton_passes", "triton")}
 
 
 def passes_for(device: torch.device) -> ModuleType:
@@ -29,7 +27,4 @@ def passes_for(device: torch.device) -> ModuleType:
 
 @cache
 def _passes_for_kind(kind: str) -> ModuleType:
-    if kind not in FAST_PASSES:
-        return portable
-    module, package = FAST_PASSES[kind]
-    return compiled_or(portable, f"{__name__}.{module}", package, "Learned samplers", kind)
+    return fastest_passes(portable, FAST_PASSES, "Learned samplers", kind)

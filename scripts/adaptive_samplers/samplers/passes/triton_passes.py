@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from adaptive_samplers.compiled import programs_of_a_row, with_adjacent_tokens
 from adaptive_samplers.samplers.passes.knots import (
     LARGEST_OUTPUT,
     NARROWEST,
@@ -301,9 +302,10 @@ def _pick_kernel(
 
 def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Condensed:
     """See `portable.condense`; while a CUDA graph is captured, no row is refused."""
-    logits = _with_adjacent_tokens(logits)
+    logits = with_adjacent_tokens(logits)
     rows, vocabulary = logits.shape
-    splits, blocks = _splits(rows, vocabulary), triton.cdiv(vocabulary, BLOCK.value)
+    blocks = triton.cdiv(vocabulary, BLOCK.value)
+    splits = programs_of_a_row(rows, blocks, PROGRAMS)
     tables = min(TABLES, splits)
     width = triton.next_power_of_2(intervals)
     largest, smallest = logits.new_empty(2, rows, splits, dtype=torch.float32)
@@ -330,7 +332,7 @@ def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Conde
 
 def spread(logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
     """See `portable.spread`."""
-    logits = _with_adjacent_tokens(logits)
+    logits = with_adjacent_tokens(logits)
     rows, vocabulary = logits.shape
     output = logits.new_empty(rows, vocabulary, dtype=torch.float32)
     with torch.cuda.device_of(logits):
@@ -344,9 +346,10 @@ def draw(
     logits: Tensor, condensed: Condensed, smooth: Tensor, scale: Tensor, threshold: Tensor, uniforms: Tensor
 ) -> Tensor:
     """See `portable.draw`; the token of a row that is not a distribution is -1."""
-    logits = _with_adjacent_tokens(logits)
+    logits = with_adjacent_tokens(logits)
     rows, vocabulary = logits.shape
-    splits, blocks = _splits(rows, vocabulary), triton.cdiv(vocabulary, BLOCK.value)
+    blocks = triton.cdiv(vocabulary, BLOCK.value)
+    splits = programs_of_a_row(rows, blocks, PROGRAMS)
     masses, references = logits.new_empty(2, rows, blocks, dtype=torch.float32)
     drawn = logits.new_empty(rows, dtype=torch.int64)
     intervals = condensed.grid.intervals
@@ -358,16 +361,6 @@ def draw(
             INTERVALS=intervals, BLOCKS=triton.next_power_of_2(blocks),
         )  # fmt: skip
     return drawn
-
-
-def _with_adjacent_tokens(logits: Tensor) -> Tensor:
-    return logits if logits.stride(1) == 1 else logits.contiguous()
-
-
-def _splits(rows: int, vocabulary: int) -> int:
-    """How many programs share a row. Powers of two, because each number is compiled separately."""
-    blocks = triton.cdiv(vocabulary, BLOCK.value)
-    return triton.next_power_of_2(min(blocks, triton.cdiv(PROGRAMS, rows)))
 
 
 def _arguments(
