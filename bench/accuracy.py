@@ -32,9 +32,10 @@ from adaptive_samplers.heuristics import (  # noqa: E402
     pipeline_name,
     sort_logits,
 )
+from adaptive_samplers.logits import masked_log_softmax  # noqa: E402
 from adaptive_samplers.provenance import versions  # noqa: E402
 from adaptive_samplers.samplers import AdaptiveSampler, build_sampler  # noqa: E402
-from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax  # noqa: E402
+from adaptive_samplers.sketch import DistributionSketch  # noqa: E402
 from adaptive_samplers.training.objectives.imitation import truncated_logits_loss  # noqa: E402
 
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)

@@ -26,9 +26,10 @@ import torch  # noqa: E402 (after the library's place is known)
 from torch import Tensor  # noqa: E402
 
 from adaptive_samplers.heuristics import apply_on_support, configured_pipeline  # noqa: E402
+from adaptive_samplers.logits import MASKED_BELOW  # noqa: E402
 from adaptive_samplers.samplers import ARCHITECTURES, AdaptiveSampler, build_sampler  # noqa: E402
 from adaptive_samplers.samplers import base as sampler_base  # noqa: E402
-from adaptive_samplers.sketch import MASKED_BELOW, DistributionSketch  # noqa: E402
+from adaptive_samplers.sketch import DistributionSketch  # noqa: E402
 from adaptive_samplers.training.objectives.imitation import truncated_logits_loss  # noqa: E402
 from adaptive_samplers.training.trainer import TokenSteps, lowest_log_prob  # noqa: E402
 

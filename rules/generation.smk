@@ -1,5 +1,14 @@
 # Candidates: every prompt under every heuristic and seed, one shard of prompts per job; then a check that none is lost.
 
+# What training and validation answers drew, recorded as they are generated: what replays read first.
+GENERATION_DRAWS = results("generation_draws/seed={seed}/shard={shard}.safetensors")
+RECORDED_SEEDS = (
+    SEEDS if CONFIG.generation.record_draws and not ENGINE.is_server else []
+)
+DRAWN_IN_GENERATION = expand(
+    GENERATION_DRAWS, seed=RECORDED_SEEDS, shard=SHARDS, allow_missing=True
+)
+
 
 rule generate_candidates:
     input:
@@ -9,8 +18,9 @@ rule generate_candidates:
         others=answers_of_generation_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
+        **({"draws": update(GENERATION_DRAWS)} if RECORDED_SEEDS else {}),
         # Kept when it is made again: answers that the change does not affect are reused.
-        update(results("candidates/seed={seed}/shard={shard}.parquet")),
+        candidates=update(results("candidates/seed={seed}/shard={shard}.parquet")),
     log:
         logs("generate_candidates/seed={seed}/shard={shard}"),
     benchmark:

@@ -9,6 +9,7 @@ rule replay_distributions:
             training_set=TRAINING_SETS,
             allow_missing=True,
         ),
+        generated=DRAWN_IN_GENERATION,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers already replayed are not read again.
@@ -39,6 +40,7 @@ rule record_draws:
         heuristics=results("heuristics.parquet"),
         candidates=results("candidates.parquet"),
         others=draws_of_generation_before,
+        generated=DRAWN_IN_GENERATION,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         # Kept when it is made again: answers already recorded are not read again.

@@ -30,7 +30,7 @@ def main(snakemake):
         sketch.top,
         sketch.tail,
         Path(snakemake.output[0]),
-        [Path(path) for path in snakemake.input.others],
+        [Path(path) for path in [*snakemake.input.others, *snakemake.input.generated]],
     )
 
 

@@ -20,6 +20,7 @@ def main(snakemake):
         training.sketch.top,
         training.sketch.tail,
         Path(snakemake.output[0]),
+        [Path(path) for path in snakemake.input.generated],
     )
 
 

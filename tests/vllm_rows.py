@@ -96,7 +96,7 @@ class Asked:
                 token = own["given"][place]
             else:
                 log_probs = logits_after(self.prompt, self.answer).log_softmax(-1)[None]
-                [token], _ = draw_tokens(log_probs, [0], [draws], [place])
+                [token] = draw_tokens(log_probs, [0], [draws], [place]).token_ids
             self.answer.append(token)
 
     @property

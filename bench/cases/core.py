@@ -1,6 +1,7 @@
 """Sketches, heuristics, samplers and training against the same on the whole vocabulary."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -93,8 +94,9 @@ def drawing_cases() -> Iterator[Case]:
 def training_cases() -> Iterator[Case]:
     """A token-step of training: target, forward, loss, backward."""
     from adaptive_samplers.heuristics import apply_on_support, parse_processors
+    from adaptive_samplers.logits import sorted_log_probs
     from adaptive_samplers.samplers import build_sampler
-    from adaptive_samplers.sketch import DistributionSketch, sorted_log_probs
+    from adaptive_samplers.sketch import DistributionSketch
     from adaptive_samplers.training.objectives.imitation import truncated_logits_loss
 
     pipeline = parse_processors([{"name": "top_p", "params": {"p": 0.9}}])
@@ -129,23 +131,26 @@ def training_cases() -> Iterator[Case]:
 
 def sketch_cases() -> Iterator[Case]:
     """How a token-step is sketched, what is stored of it, and statistics read from it."""
-    from adaptive_samplers import sketch_passes, sketch_passes_portable
-    from adaptive_samplers.sketch import DistributionSketch, sorted_log_probs
+    from adaptive_samplers import sketch_passes, sketch_passes_portable, sort_passes, sort_passes_portable
+    from adaptive_samplers.sketch import DistributionSketch
 
     batch = 16
     logits = realistic_logits(batch, VOCABULARY)
-    in_order = sorted_log_probs(logits)
-    yield (
-        {
-            "name": "core/sketch",
-            "against": "its tokens, once they are sorted, grouped in plain PyTorch",
-            "unit": "seconds",
-            "batch": batch,
-            "vocabulary": VOCABULARY,
-        },
-        lambda: sketch_passes_portable.sketch_sorted(in_order, 256, 256),
-        lambda: sketch_passes.sketch_sorted(in_order, 256, 256),
-    )
+    for name, compiled, portable, arguments in (
+        ("sketch", sketch_passes.sketch_logits, sketch_passes_portable.sketch_logits, (logits, 256, 256)),
+        ("sort", sort_passes.sort_descending, sort_passes_portable.sort_descending, (logits,)),
+    ):
+        yield (
+            {
+                "name": f"core/{name}",
+                "against": "the same in plain PyTorch",
+                "unit": "seconds",
+                "batch": batch,
+                "vocabulary": VOCABULARY,
+            },
+            partial(portable, *arguments),
+            partial(compiled, *arguments),
+        )
     sketch = DistributionSketch.from_logits(logits, 256, 256)
     stored = sum(tensor.numel() * tensor.element_size() for tensor in sketch.to_tensors().values()) / batch
     meta = {"batch": batch, "vocabulary": VOCABULARY}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,8 +101,12 @@ DECODED = [
 
 
 def decoding_cases(model: LanguageModel, questions: list[str], prompts: list[list[int]]) -> Iterator[Case]:
-    """What decoding 96 answers at once takes besides the language model: a ratio of 0.9 means a tenth of the time."""
+    """What decoding 96 answers at once takes besides the language model: a ratio of 0.9 means a tenth of the time.
+
+    And what recording all their draws takes besides decoding.
+    """
     from adaptive_samplers.engines import Request
+    from adaptive_samplers.engines.base import Recording
     from adaptive_samplers.engines.transformers_engine import TransformersEngine
     from adaptive_samplers.heuristics import configured_pipeline
     from adaptive_samplers.randomness import sample_seed
@@ -112,6 +117,7 @@ def decoding_cases(model: LanguageModel, questions: list[str], prompts: list[lis
         for steps in DECODED
         for seed in range(4)
     ]
+    recorded = [replace(request, recording=Recording(top=96, tail=64, steps=None)) for request in requests]
     in_model: list[float] = []
     next_logits = model.next_logits
 
@@ -121,14 +127,14 @@ def decoding_cases(model: LanguageModel, questions: list[str], prompts: list[lis
         in_model.append(time.perf_counter() - start)
         return logits
 
-    def decode() -> float:
+    def decode(asked: Sequence[Request] = requests) -> float:
         """Seconds for all answers."""
         in_model.clear()
-        engine = TransformersEngine(model, batch_size=len(requests))
+        engine = TransformersEngine(model, batch_size=len(asked))
         start = time.perf_counter()
         model.next_logits = timed
         try:
-            list(engine.generate(requests))
+            list(engine.generate(asked))
         finally:
             del model.next_logits
         return time.perf_counter() - start
@@ -142,4 +148,9 @@ def decoding_cases(model: LanguageModel, questions: list[str], prompts: list[lis
         {"name": "engine/decoding_over_language_model", "against": "the language model's part of it", **meta},
         model_alone,
         lambda: Measured(decode()),
+    )
+    yield (
+        {"name": "engine/recording", "against": "decoding the same answers without", **meta},
+        lambda: Measured(decode()),
+        lambda: Measured(decode(recorded)),
     )

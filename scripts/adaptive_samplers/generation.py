@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 import pyarrow as pa
@@ -30,7 +30,12 @@ from adaptive_samplers.verbalized.asking import Asking, PromptedRequest
 from adaptive_samplers.verbalized.parsing import UNPARSED
 from adaptive_samplers.versions import STAGE_VERSIONS
 
+if TYPE_CHECKING:
+    from adaptive_samplers.off_policy.recorder import DrawRecorder
+
 ROWS_PER_WRITE = 10_000
+# What the table and the part file keep of a completion.
+ANSWER_COLUMNS = [field.name for field in fields(Completion) if field.name not in ("index", "draws")]
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ def generate(
     output: Path,
     rows: Set[tuple[str, str, int]] | None = None,
     others: Sequence[Path] = (),
+    recorder: "DrawRecorder | None" = None,
 ) -> None:
     """Sample every (prompt, heuristic, seed) and write the `candidates` table, ordered by seed, prompt and heuristic.
 
@@ -96,8 +102,12 @@ def generate(
     Finished answers are kept in a part file, so that a killed job continues where it stopped. If `output` or any of the
     `others` already exists, from the same model and settings, its answers are reused: a new heuristic costs only its
     own answers. Answers of a learned sampler that was retrained are not reused.
+
+    A `recorder` writes what the answers drew from which distributions, too.
     """
-    generate_tables(prompts, {output: heuristics}, seeds, engine, model_hash, settings, rows, others)
+    generate_tables(prompts, {output: heuristics}, seeds, engine, model_hash, settings, rows, others, recorder)
+    if recorder is not None:
+        recorder.write(output, prompts, heuristics, engine.decode, settings.stop)
 
 
 def generate_tables(
@@ -109,6 +119,7 @@ def generate_tables(
     settings: GenerationSettings,
     rows: Set[tuple[str, str, int]] | None = None,
     others: Sequence[Path] = (),
+    recorder: "DrawRecorder | None" = None,
 ) -> None:
     """Do what `generate` does for several tables, given the heuristics of each by its path.
 
@@ -121,7 +132,7 @@ def generate_tables(
         tables = []
         for output, of_table in heuristics.items():
             pipelines = {row.heuristic_id: parse_processors(row.processors) for row in of_table.itertuples()}
-            asked = _asked(prompts, encoded, pipelines, seeds, engine, settings, rows)
+            asked = _asked(prompts, encoded, pipelines, seeds, engine, settings, rows, recorder)
             # Hashes of the weights of learned samplers, by the heuristics that have any.
             hashes = {name: sampler_hashes([pipeline]) for name, pipeline in pipelines.items()}
             weights = {name: content_id(of_chain) for name, of_chain in hashes.items() if of_chain}
@@ -129,7 +140,7 @@ def generate_tables(
             earlier = (row for path in (output, *others) for row in _earlier_rows(path, fingerprint, weights))
             made_by = {"fingerprint": fingerprint, "weights": json.dumps(weights)}
             tables.append(_Table(output, asked, part, _take_over(part, asked, earlier), made_by))
-        _answer(tables, seeds, engine)
+        _answer(tables, seeds, engine, recorder)
         for table in tables:
             _measure_drawn(table.part, table.asked, engine)
         for table in tables:
@@ -190,6 +201,7 @@ def _asked(
     engine: Engine,
     settings: GenerationSettings,
     rows: Set[tuple[str, str, int]] | None,
+    recorder: "DrawRecorder | None",
 ) -> _Asked:
     """The requests for every seed, prompt and heuristic, or for those of `rows`; `encoded` holds prompts' tokens."""
     asking = {name: Asking.of(step) for name, chain in pipelines.items() if (step := split_prompted(chain)[0])}
@@ -207,6 +219,7 @@ def _asked(
             sample_seed=sample_seed(settings.run_seed, prompt.prompt_id, seed),
             max_new_tokens=settings.limit(prompt.kind),
             stop=settings.stop,
+            recording=recorder.recording_for(prompt.split) if recorder and heuristic_id not in asking else None,
         )
         if heuristic_id in asking:
             asked.with_replies = True
@@ -231,7 +244,7 @@ def _take_over(part: PartFile, asked: _Asked, earlier: Iterable[dict[str, Any]])
     return done
 
 
-def _answer(tables: Sequence[_Table], seeds: Sequence[int], engine: Engine) -> None:
+def _answer(tables: Sequence[_Table], seeds: Sequence[int], engine: Engine, recorder: "DrawRecorder | None") -> None:
     """Have the engine answer what is not done yet. Requests that cannot be asked or get no answer have failed."""
     total, done = sum(len(table.asked.keys) for table in tables), sum(len(table.done) for table in tables)
     if done:
@@ -261,6 +274,8 @@ def _answer(tables: Sequence[_Table], seeds: Sequence[int], engine: Engine) -> N
                 completion, reply = table.asked.prompted[place].answer(completion, engine)
                 row["reply"] = None if reply is None else reply.describe()
             table.part.append(row | _answer_columns(completion))
+            if recorder is not None:
+                recorder.add(table.asked.requests[place], completion)
             bar.update()
     for index in lost:
         table, place = sent[index]
@@ -297,16 +312,13 @@ def _measure_drawn(part: PartFile, asked: _Asked, engine: Engine) -> None:
 
 
 def _answer_columns(completion: Completion) -> dict[str, Any]:
-    columns = asdict(completion)
-    del columns["index"]
-    return columns
+    return {name: getattr(completion, name) for name in ANSWER_COLUMNS}
 
 
 def _earlier_rows(output: Path, fingerprint: str, weights: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The answers of an earlier output with the same fingerprint and the same weights, as rows of the part file."""
     if not output.exists():
         return
-    answer_columns = [field.name for field in fields(Completion) if field.name != "index"]
     try:
         made_by = read_metadata("candidates", output)
         if made_by.get(b"fingerprint") != fingerprint.encode():
@@ -314,7 +326,7 @@ def _earlier_rows(output: Path, fingerprint: str, weights: Mapping[str, str]) ->
         earlier_weights = json.loads(made_by[b"weights"])
         with_replies = "reply" in pq.read_schema(output).names
         table = "candidates_with_replies" if with_replies else "candidates"
-        for batch in read_batches(table, output, [*KEY, *answer_columns, *["reply"] * with_replies]):
+        for batch in read_batches(table, output, [*KEY, *ANSWER_COLUMNS, *["reply"] * with_replies]):
             for row in batch.to_pylist():
                 if earlier_weights.get(row["heuristic_id"]) != weights.get(row["heuristic_id"]):
                     continue

@@ -18,10 +18,10 @@ from adaptive_samplers.heuristics import (
     pipeline_name,
     sort_logits,
 )
+from adaptive_samplers.logits import masked_log_softmax
 from adaptive_samplers.messages import question_of
 from adaptive_samplers.models.language_model import LanguageModel
 from adaptive_samplers.samplers.base import load_sampler
-from adaptive_samplers.sketch import masked_log_softmax
 
 CANDIDATE_ANSWERS = 12
 TOKENS_SHOWN = 12

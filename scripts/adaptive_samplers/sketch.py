@@ -8,32 +8,24 @@ probability are kept, ranks are known at every group's end, and a sum differs fr
 order of the square of a group's width in nats (docs/measurements.md).
 """
 
-import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from types import ModuleType
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from adaptive_samplers import sketch_passes_portable
-from adaptive_samplers.compiled import compiled_or
+from adaptive_samplers.compiled import fastest_passes
+from adaptive_samplers.logits import sorted_log_probs
 from adaptive_samplers.sketch_passes_portable import group_numbers, merge
 
-# Some models write the most negative number of their data type where they mean minus infinity. No language
-# model means a logit below this one, and a range of log-probabilities that reached down there would resolve nothing.
-MASKED_BELOW = -1e30
-
-# Others ban tokens with -1e4, or float16's most negative number. A token this many nats less probable than the first
-# has no probability even in float64: a network does not see it, as if it were masked.
-BANNED_DEPTH = 1000.0
+# By kind of device, with the package that it needs.
+FAST_PASSES = {"cpu": ("adaptive_samplers.sketch_passes", "numba")}
 
 # Rows are sketched in blocks of about this many logits, which bounds the memory of the intermediate results.
 BLOCK_ELEMENTS = 2**22
-SHARED_SORT = 2**18  # so many logits, some milliseconds of work, are sorted by all of torch's threads
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,8 @@ class DistributionSketch:
         """
         if top < 1 or tail < 2:
             raise ValueError(f"a sketch needs at least 1 top point and 2 groups, not {top} and {tail}")
-        return _in_blocks(logits, lambda rows: _sketch_sorted(sorted_log_probs(rows), top, tail))
+        passes = _passes_for(logits.device.type)
+        return _in_blocks(logits, lambda rows: DistributionSketch(*passes.sketch_logits(rows, top, tail)))
 
     @classmethod
     def from_distinct_values(cls, logits: Tensor) -> "DistributionSketch":
@@ -159,78 +152,6 @@ class DistributionSketch:
         return cls(tensors["t"], tensors["n"])
 
 
-def check_rows(largest: Tensor) -> None:
-    """Refuse rows that are not distributions, by the largest element or the log-sum-exp `[B]` of their logits.
-
-    Raises
-    ------
-    ValueError
-        A row holds NaN or plus infinity, or no token that is not masked; it says which one.
-    """
-    # Any of the three mistakes shows in the whole row.
-    if not (largest.isfinite() & (largest > MASKED_BELOW)).all():
-        values = largest.flatten().tolist()
-        row = next(row for row, value in enumerate(values) if not MASKED_BELOW < value < math.inf)
-        if values[row] <= MASKED_BELOW:
-            raise ValueError(
-                f"row {row} of the logits has every token masked, at minus infinity or below {MASKED_BELOW:g}: leave "
-                "at least one to draw"
-            )
-        raise ValueError(
-            f"row {row} of the logits holds NaN or plus infinity, or a number beyond float32: the model's data type "
-            "may have overflowed; run it in bfloat16 or float32"
-        )
-
-
-def mask_and_check(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits `[..., V]` with minus infinity where masked, the mask, and their log-sum-exp `[..., 1]`.
-
-    They are float64 where the logits are, else float32.
-
-    Raises
-    ------
-    ValueError
-        A row holds NaN or plus infinity, or no token that is not masked.
-    """
-    masked = logits <= MASKED_BELOW
-    kept = logits.to(torch.promote_types(logits.dtype, torch.float32)).masked_fill(masked, -torch.inf)
-    log_normalizer = kept.logsumexp(-1, keepdim=True)
-    check_rows(log_normalizer)
-    return kept, masked, log_normalizer
-
-
-def masked_log_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities in nats of logits `[..., V]`, minus infinity where masked, and the mask.
-
-    Precision and errors are those of `mask_and_check`.
-    """
-    kept, masked, log_normalizer = mask_and_check(logits)
-    # PyTorch's log_softmax adds in one chain and loses 1e-4 nats on a flat vocabulary; its logsumexp loses 1e-6.
-    return kept - log_normalizer, masked
-
-
-def sorted_log_probs(logits: Tensor) -> Tensor:
-    """Log-probabilities of logits `[B, V]` in descending order, float32 nats; masked tokens last, at minus infinity.
-
-    Raises
-    ------
-    ValueError
-        A row holds NaN or plus infinity, or no token that is not masked.
-    """
-    log_probs, _ = masked_log_softmax(logits)
-    if log_probs.device.type != "cpu":
-        return log_probs.sort(-1, descending=True).values
-    # PyTorch sorts numbers together with their indices; NumPy sorts them alone with vector instructions, on one core.
-    negated = log_probs.neg().numpy()
-    threads = min(torch.get_num_threads(), len(negated))
-    if threads > 1 and negated.size >= SHARED_SORT:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(np.ndarray.sort, np.array_split(negated, threads)))
-    else:
-        negated.sort()
-    return torch.from_numpy(negated).neg_()
-
-
 def _in_blocks(logits: Tensor, sketch: Callable[[Tensor], DistributionSketch]) -> DistributionSketch:
     """Sketch logits `[..., V]` block by block of rows; rows with fewer points are filled up."""
     rows = logits.reshape(-1, logits.shape[-1])
@@ -247,14 +168,6 @@ def _in_blocks(logits: Tensor, sketch: Callable[[Tensor], DistributionSketch]) -
     return DistributionSketch(t.reshape(shape), n.reshape(shape))
 
 
-def _sketch_sorted(s: Tensor, top: int, tail: int) -> DistributionSketch:
-    """Sketch sorted log-probabilities `[B, V]`."""
-    passes = sketch_passes_portable if s.device.type != "cpu" else _compiled()
-    return DistributionSketch(*passes.sketch_sorted(s, top, tail))
-
-
-@lru_cache(maxsize=1)
-def _compiled() -> ModuleType:
-    return compiled_or(
-        sketch_passes_portable, "adaptive_samplers.sketch_passes", "numba", "Sketches of distributions", "the CPU"
-    )
+@cache
+def _passes_for(kind: str) -> ModuleType:
+    return fastest_passes(sketch_passes_portable, FAST_PASSES, "Sketches of distributions", kind)

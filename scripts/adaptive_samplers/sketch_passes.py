@@ -1,4 +1,4 @@
-"""How sorted tokens are grouped into a sketch, compiled for the CPU by numba.
+"""How tokens are sorted and grouped into a sketch, compiled for the CPU by numba.
 
 It agrees with `sketch_passes_portable` up to the rounding of float64: a token that lies on the boundary of two groups
 may be in either.
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from adaptive_samplers.compiled import EXACT, OPTIONS, for_each_row
 from adaptive_samplers.compiled_math import LOWEST_EXPONENT, exp
+from adaptive_samplers.logits import MASKED_BELOW, check_rows
 from adaptive_samplers.numba_cache import njit
+from adaptive_samplers.sort_passes import LARGEST_ID, sorted_keys
 
 # Weights within a group are quotients of probabilities relative to the first token of the tail. Below this they would
-# lose digits, and are computed anew.
+# lose digits, and are computed anew. It is also a number of nats that no two different float32 numbers are closer than.
 SMALL = 1e-290
 
 
@@ -36,11 +38,12 @@ def _probabilities(t, first, probabilities):
 def _group(t, probabilities, total, tail, points, counts):
     """Fill support points and counts of the groups of a tail, which has a token and no masked ones."""
     first = np.float64(t[0])
-    span = max(first - np.float64(t[t.size - 1]), np.finfo(np.float64).tiny)
+    # In halves of groups per probability, and per nat.
+    of_mass = tail / 2 / total
+    of_range = tail / 2 / max(first - np.float64(t[t.size - 1]), SMALL)
     group, begin, before, weight = 0, 0, 0.0, 0.0
     for i in range(t.size):
-        share = (before / total + (first - np.float64(t[i])) / span) / 2 * tail
-        number = min(int(share), tail - 1)
+        number = min(int(before * of_mass + (first - np.float64(t[i])) * of_range), tail - 1)
         if number != group:
             _finish(t, begin, i, weight, probabilities, group, points, counts)
             group, begin, weight = number, i, 0.0
@@ -80,14 +83,51 @@ def _sketch(s, present, top, tail, points, counts, probabilities):
             points[i] = points[i - 1]
 
 
-def sketch_sorted(s: Tensor, top: int, tail: int) -> tuple[Tensor, Tensor]:
-    """See `sketch_passes_portable.sketch_sorted`."""
-    values, present = s.contiguous().numpy(), s.isfinite().sum(-1).tolist()
+@njit(**OPTIONS)
+def _largest(row):
+    """The largest logit, or NaN if one is NaN."""
+    largest, is_number = row[0], True
+    for i in range(row.size):
+        largest = max(largest, row[i])
+        is_number &= row[i] == row[i]
+    return largest if is_number else np.float32(np.nan)
+
+
+@njit(**OPTIONS)
+def _log_normalizer(row, largest):
+    total = 0.0
+    for i in range(row.size):
+        total += exp(max(np.float64(row[i]) - largest, LOWEST_EXPONENT))
+    return largest + math.log(total)
+
+
+@njit(**EXACT)
+def _sketch_logits(row, bits, top, tail, points, counts):
+    """Sketch a row of logits; whether it is a distribution."""
+    largest = _largest(row)
+    if not (largest > MASKED_BELOW and largest < np.inf):
+        return False
+    log_normalizer = np.float32(_log_normalizer(row, np.float64(largest)))
+    keys, s = sorted_keys(bits), np.empty(row.size, np.float32)
+    present = 0
+    while present < row.size:
+        logit = row[keys[present] & LARGEST_ID]
+        if logit <= MASKED_BELOW:
+            break
+        s[present] = logit - log_normalizer
+        present += 1
+    _sketch(s, present, top, tail, points, counts, np.empty(max(present - top, 0)))
+    return True
+
+
+def sketch_logits(logits: Tensor, top: int, tail: int) -> tuple[Tensor, Tensor]:
+    """See `sketch_passes_portable.sketch_logits`."""
+    values = logits.float().contiguous().numpy()
+    bits = values.view(np.int32)
     points, counts = (np.zeros((len(values), top + tail), dtype=np.float32) for _ in range(2))
-
-    def fill(row: int) -> None:
-        room = np.empty(max(present[row] - top, 0))
-        _sketch(values[row], present[row], top, tail, points[row], counts[row], room)
-
-    for_each_row(fill, len(values))
+    good = for_each_row(
+        lambda row: _sketch_logits(values[row], bits[row], top, tail, points[row], counts[row]), len(values)
+    )
+    if not all(good):
+        check_rows(torch.from_numpy(values).amax(-1, keepdim=True))
     return torch.from_numpy(points), torch.from_numpy(counts)

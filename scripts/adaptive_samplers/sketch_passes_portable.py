@@ -3,6 +3,19 @@
 import torch
 from torch import Tensor
 
+from adaptive_samplers.logits import sorted_log_probs
+
+
+def sketch_logits(logits: Tensor, top: int, tail: int) -> tuple[Tensor, Tensor]:
+    """Support points and counts of logits `[B, V]`, as of `sketch_sorted`.
+
+    Raises
+    ------
+    ValueError
+        A row holds NaN or plus infinity, or no token that is not masked; it says which one.
+    """
+    return sketch_sorted(sorted_log_probs(logits), top, tail)
+
 
 def sketch_sorted(s: Tensor, top: int, tail: int) -> tuple[Tensor, Tensor]:
     """Support points and counts of sorted log-probabilities.

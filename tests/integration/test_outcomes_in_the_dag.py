@@ -45,6 +45,7 @@ def work(tiny_model_folder, tmp_path_factory):
         [{"prompt": f"Write {number}.", "kind": "creative"} for number in range(60)],
         ("prompts.per_kind", {"train": 5, "validation": 3, "test": 2}),
         ("seeds", [0, 1]),
+        ("generation.record_draws", True),
         ("labels.quality.judge", {"kind": "scalar", "name": "judge", "source": {"kind": "folder", "path": judge}}),
         ("scoring.weights", [{"diversity": 0.5, "quality": 0.5}]),
         ("samplers", {"LocalProbabilityTransform": {"hidden_dims": 8}}),

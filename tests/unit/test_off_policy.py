@@ -15,9 +15,9 @@ from adaptive_samplers.heuristics import (
     next_states,
     sort_logits,
 )
+from adaptive_samplers.logits import masked_log_softmax
 from adaptive_samplers.off_policy import RecordedDraws, log_prob_of_answers, log_prob_of_draws
 from adaptive_samplers.samplers import build_sampler
-from adaptive_samplers.sketch import masked_log_softmax
 
 TOP, TAIL = 96, 64
 VOCABULARY, ROWS, ANSWERS = 20_000, 36, 8

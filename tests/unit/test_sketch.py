@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from adaptive_samplers import sketch_passes, sketch_passes_portable
-from adaptive_samplers.sketch import DistributionSketch, sorted_log_probs
+from adaptive_samplers.logits import sorted_log_probs
+from adaptive_samplers.sketch import DistributionSketch
 
 
 def zipf_logits(rows: int, vocabulary: int, seed: int = 0) -> torch.Tensor:
@@ -179,9 +180,9 @@ def rows_of_all_kinds(vocabulary: int = 3000) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(("top", "tail"), [(96, 64), (1, 2), (20, 7)])
 @pytest.mark.parametrize("kind", rows_of_all_kinds())
 def test_the_compiled_pass_groups_as_the_portable_one(kind, top, tail):
-    s = sorted_log_probs(rows_of_all_kinds()[kind])
-    t, n = sketch_passes.sketch_sorted(s, top, tail)
-    expected_t, expected_n = sketch_passes_portable.sketch_sorted(s, top, tail)
+    logits = rows_of_all_kinds()[kind]
+    t, n = sketch_passes.sketch_logits(logits, top, tail)
+    expected_t, expected_n = sketch_passes_portable.sketch_logits(logits, top, tail)
     # Rounding may put a token at the boundary of two groups into the other one.
     same = n == expected_n
     assert (n.cumsum(-1) - expected_n.cumsum(-1)).abs().max() <= 1 and same.float().mean() > 0.9
@@ -190,7 +191,7 @@ def test_the_compiled_pass_groups_as_the_portable_one(kind, top, tail):
 
 
 def test_on_the_cpu_the_pass_is_compiled(monkeypatch):
-    monkeypatch.setattr(sketch_passes, "sketch_sorted", lambda s, top, tail: (s[:, :1] + 1, s[:, :1] + 2))
+    monkeypatch.setattr(sketch_passes, "sketch_logits", lambda rows, top, tail: (rows[:, :1] + 1, rows[:, :1] + 2))
     assert DistributionSketch.from_logits(torch.zeros(1, 1), 4, 4).t.tolist() == [[1.0]]
 
 
@@ -217,12 +218,11 @@ def test_blocks_shapes_and_bfloat16(monkeypatch):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
-def test_logits_sorted_by_several_threads_are_those_sorted_by_one(rows, monkeypatch):
+def test_logits_sorted_by_several_threads_are_those_sorted_by_one(rows):
     logits = zipf_logits(rows, 300)
     logits[-1, 7] = -torch.inf
     alone = sorted_log_probs(logits)
     before = torch.get_num_threads()
-    monkeypatch.setattr("adaptive_samplers.sketch.SHARED_SORT", 1)
     torch.set_num_threads(3)
     try:
         together = sorted_log_probs(logits)

@@ -8,8 +8,9 @@ from test_sketch import zipf_logits
 
 from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.logits import masked_log_softmax
 from adaptive_samplers.samplers import build_sampler
-from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
+from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.tensors import load_tensors
 from adaptive_samplers.training import (
     LossTerms,

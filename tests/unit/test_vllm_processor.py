@@ -389,7 +389,8 @@ def test_the_state_has_an_effect():
     fresh = []
     for place in range(LONGEST):
         draws = Draws.start(configured_pipeline(MIROSTAT), 3, LONGEST)
-        [token], _ = draw_tokens(logits_after([1], asked.answer[:place]).log_softmax(-1)[None], [0], [draws], [place])
+        drawn = draw_tokens(logits_after([1], asked.answer[:place]).log_softmax(-1)[None], [0], [draws], [place])
+        [token] = drawn.token_ids
         fresh.append(token)
     assert fresh != asked.answer
 

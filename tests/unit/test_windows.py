@@ -31,6 +31,7 @@ from adaptive_samplers.heuristics import (
 from adaptive_samplers.heuristics import window_passes_portable as portable
 from adaptive_samplers.heuristics.apply import apply_on_windows
 from adaptive_samplers.heuristics.windows import Windows
+from adaptive_samplers.off_policy.draws import ranks_and_log_probs
 
 PASSES = [window_passes, portable]
 
@@ -268,11 +269,13 @@ def test_draws_are_those_from_all_tokens(vocabulary, passes, monkeypatch):
         states = [answer.state for answer in answers]
         tokens, values, following, distances = drawn_from_all(log_probs, rows, pipelines, states, uniforms[:, step])
         found = draw_tokens(log_probs, rows, answers, [step] * len(rows))
+        ranks, _ = ranks_and_log_probs(log_probs[rows], torch.tensor(found.token_ids))
+        assert found.ranks == ranks.tolist()
         far = (distances > 1e-9).tolist()
         assert sum(far) > len(far) / 2
         for i in range(len(rows)):
             if far[i]:
-                assert found[0][i] == tokens[i] and found[1][i] == values[i]
+                assert found.token_ids[i] == tokens[i] and found.log_probs[i] == values[i]
                 for ours, theirs in zip(answers[i].state, following[i], strict=True):
                     np.testing.assert_array_equal(ours, theirs)
             answers[i].state = following[i]
@@ -294,7 +297,7 @@ def test_a_draw_may_differ_only_next_to_a_boundary(passes):
                 numbers = numbers.clamp(0, 1 - 1e-12)
                 expected = order.gather(1, draw(changed, numbers)[:, None]).squeeze(1).tolist()
                 answers = [Draws(pipeline, initial_state(pipeline), number[None]) for number in numbers]
-                assert draw_tokens(log_probs, range(len(t)), answers, [0] * len(t))[0] == expected
+                assert draw_tokens(log_probs, range(len(t)), answers, [0] * len(t)).token_ids == expected
 
 
 def test_levels_change_no_draw():

@@ -4,10 +4,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import Pipeline
+
+if TYPE_CHECKING:
+    from adaptive_samplers.off_policy.draws import RecordedDraws
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is kept of an answer's draws: those of its first `steps` token-steps, or of all.
+
+    `top` and `tail` are those of `DistributionSketch.from_logits`.
+    """
+
+    top: int
+    tail: int
+    steps: int | None
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,8 @@ class Request:
         Strings that end the answer; the text is cut before them.
     given : tuple of int, or None
         The answer's tokens, if they are known and only their log-probabilities are wanted: nothing is drawn.
+    recording : Recording, or None
+        What to keep of the draws. Engines with servers keep nothing.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -36,6 +53,7 @@ class Request:
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     given: tuple[int, ...] | None = None
+    recording: Recording | None = None
 
     @classmethod
     def reading(cls, prompt_token_ids: tuple[int, ...], token_ids: Sequence[int]) -> "Request":
@@ -49,7 +67,8 @@ class Completion:
 
     `finish_reason` is stop, length or error; an error has its message and never looks like an empty answer.
     Log-probabilities are the raw language model's, in nats: `token_logprobs` of each answer token, and `end_logprobs`,
-    one longer, of an end-of-turn token before the first answer token and after each.
+    one longer, of an end-of-turn token before the first answer token and after each. `draws` are those of the steps
+    that the request wants recorded, as one answer.
     """
 
     index: int
@@ -59,6 +78,7 @@ class Completion:
     error: str | None = None
     token_logprobs: list[float] | None = None
     end_logprobs: list[float] | None = None
+    draws: "RecordedDraws | None" = None
 
 
 def cut_before(text: str, stop: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,14 +45,30 @@ class Draws:
         return cls(pipeline, initial_state(pipeline), torch.from_numpy(uniforms(sample_seed, max_new_tokens)), level)
 
 
+class DrawnTokens(NamedTuple):
+    """The next token of each of A answers.
+
+    Attributes
+    ----------
+    token_ids : list of A
+    log_probs : list of A
+        Log-probabilities under the language model, nats.
+    ranks : list of A
+        How many tokens come before it, most probable first, and equally probable ones in the order of their ids.
+    """
+
+    token_ids: list[int]
+    log_probs: list[float]
+    ranks: list[int]
+
+
 @dataclass(frozen=True)
 class _Drawn:
     """Drawn tokens of some answers.
 
     Attributes
     ----------
-    token_ids, values : list of A
-        Token ids, and their log-probabilities under the language model, nats.
+    tokens : DrawnTokens
     needed : list of A
         The size of a window that would have sufficed.
     left : set of int
@@ -60,8 +77,7 @@ class _Drawn:
         The log-probabilities [B] of their tokens under the distributions that they were drawn from, nats.
     """
 
-    token_ids: list[int]
-    values: list[float]
+    tokens: DrawnTokens
     needed: list[int]
     left: set[int]
     log_probs: Callable[[list[int]], Tensor]
@@ -69,7 +85,7 @@ class _Drawn:
 
 def draw_tokens(
     log_probs: Tensor, rows: Sequence[int], answers: Sequence[Draws], positions: Sequence[int]
-) -> tuple[list[int], list[float]]:
+) -> DrawnTokens:
     """Draw the next token of every answer, and advance the states of stateful pipelines to it.
 
     Tokens are drawn from windows of the most probable ones, and from all tokens where no window suffices. A draw is the
@@ -85,15 +101,11 @@ def draw_tokens(
     answers : sequence of A
     positions : sequence of A
         How many tokens each answer has.
-
-    Returns
-    -------
-    token ids [A], and their log-probabilities under the language model [A], nats.
     """
     log_probs = log_probs.float()
     numbers = torch.stack([answer.uniforms[place] for answer, place in zip(answers, positions, strict=True)])
     sizes = window_sizes(log_probs.shape[1])
-    token_ids, values = [0] * len(answers), [0.0] * len(answers)
+    tokens = DrawnTokens([0] * len(answers), [0.0] * len(answers), [0] * len(answers))
     waiting = list(range(len(answers)))
     for level in range(len(sizes) + 1):
         tried = [i for i in waiting if min(answers[i].level, len(sizes)) <= level]
@@ -107,12 +119,13 @@ def draw_tokens(
         done = [place for place in range(len(tried)) if place not in drawn.left]
         for place in done:
             i = tried[place]
-            token_ids[i], values[i] = drawn.token_ids[place], drawn.values[place]
+            for values, some_values in zip(tokens, drawn.tokens, strict=True):
+                values[i] = some_values[place]
             fits = level > 0 and SPARE * drawn.needed[place] <= sizes[level - 1]
             answers[i].level = level - 1 if fits else level
         _advance(some, [place for place in done if is_stateful(some[place].pipeline)], drawn.log_probs)
         waiting = sorted(set(waiting) - {tried[place] for place in done})
-    return token_ids, values
+    return tokens
 
 
 def _advance(answers: Sequence[Draws], stateful: list[int], log_probs: Callable[[list[int]], Tensor]) -> None:
@@ -160,7 +173,8 @@ def _draw_from_windows(
     needed = torch.where(outside > 0, places.squeeze(1), last) + 1
     token_ids = windows.token_ids[index].gather(1, places).squeeze(1)
     values = windows.t[index].gather(1, places).squeeze(1)
-    return _Drawn(token_ids.tolist(), values.tolist(), needed.tolist(), left, of)
+    tokens = DrawnTokens(token_ids.tolist(), values.tolist(), places.squeeze(1).tolist())
+    return _Drawn(tokens, needed.tolist(), left, of)
 
 
 def _draw_from_all(log_probs: Tensor, rows: Sequence[int], answers: Sequence[Draws], numbers: Tensor) -> _Drawn:
@@ -182,5 +196,6 @@ def _draw_from_all(log_probs: Tensor, rows: Sequence[int], answers: Sequence[Dra
         t.shape[1] if has_learned_step(pipeline) else count
         for pipeline, count in zip(pipelines, last.tolist(), strict=True)
     ]
-    values = t.gather(1, places).squeeze(1)
-    return _Drawn(order[index].gather(1, places).squeeze(1).tolist(), values.tolist(), needed, set(), of)
+    token_ids, values = (of_token.gather(1, places).squeeze(1) for of_token in (order[index], t))
+    tokens = DrawnTokens(token_ids.tolist(), values.tolist(), places.squeeze(1).tolist())
+    return _Drawn(tokens, needed, set(), of)

@@ -8,7 +8,7 @@ Rows split when their tokens differ. Prompts are admitted as others finish, so t
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,17 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from adaptive_samplers.engines.base import Completion, Request, cut_before
+from adaptive_samplers.engines.base import Completion, Recording, Request, cut_before
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.models.language_model import LanguageModel
+from adaptive_samplers.off_policy.draws import RecordedDraws, ranks_and_log_probs
+from adaptive_samplers.sketch import DistributionSketch
 
 READ_AT_ONCE = 8  # given answers; the logits of all their tokens are in memory
+
+
+# Of a step that is recorded: points and counts of the sketch, rank and log-probability of what was drawn.
+_Step = tuple[Tensor, Tensor, int, float]
 
 
 @dataclass
@@ -36,6 +42,22 @@ class _Answer:
     row: int
     cut: bool = False  # its tokens are complete without an end-of-turn token
     finished: bool = False
+    recorded: list[_Step] = field(default_factory=list)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether its next step is recorded."""
+        recording = self.request.recording
+        return recording is not None and (recording.steps is None or len(self.recorded) < recording.steps)
+
+    def recorded_draws(self) -> RecordedDraws | None:
+        """The steps that were recorded, of an answer of which any was to be."""
+        if self.request.recording is None:
+            return None
+        t, n, ranks, log_probs = zip(*self.recorded, strict=True)
+        sketch = DistributionSketch(torch.stack(t), torch.stack(n))
+        starts = torch.tensor([0, len(ranks)])
+        return RecordedDraws(sketch, torch.tensor(ranks, dtype=torch.int32), torch.tensor(log_probs), starts)
 
 
 class _Batch:
@@ -193,7 +215,7 @@ class TransformersEngine:
             answer.completion.end_logprobs.append(ends[answer.row])
         drawing = [answer for answer in answers if not answer.cut]
         if drawing:
-            self._draw(logprobs, drawing)
+            self._draw(batch.logits, logprobs, drawing)
         for answer in answers:
             # A cut-off answer needed this step only for the log-probability of ending after its last token.
             if answer.finished or (
@@ -218,14 +240,19 @@ class TransformersEngine:
             "whose range they may exceed; set model.dtype to bfloat16 or float32",
         )
 
-    def _draw(self, logprobs: Tensor, drawing: list[_Answer]) -> None:
+    def _draw(self, logits: Tensor, logprobs: Tensor, drawing: list[_Answer]) -> None:
         """Append the next token to every answer, or mark it as finished."""
         places = [len(answer.completion.token_ids) for answer in drawing]
         rows = [answer.row for answer in drawing]
-        tokens, values = draw_tokens(logprobs, rows, [answer.draws for answer in drawing], places)
-        for answer, token, value in zip(drawing, tokens, values, strict=True):
+        sketches = _sketches(logits, [answer for answer in drawing if answer.is_recorded])
+        drawn = draw_tokens(logprobs, rows, [answer.draws for answer in drawing], places)
+        for answer, token, value, rank in zip(drawing, *drawn, strict=True):
             completion, request = answer.completion, answer.request
-            if token in self.model.end_token_set:
+            is_end = token in self.model.end_token_set
+            if answer.is_recorded:
+                draw = self._end_draw(logits[answer.row], token, rank, value) if is_end else (rank, value)
+                answer.recorded.append((*sketches[request.recording, answer.row], *draw))
+            if is_end:
                 completion.finish_reason = "stop"
                 answer.finished = True
                 continue
@@ -236,6 +263,17 @@ class TransformersEngine:
             elif len(completion.token_ids) == request.max_new_tokens:
                 completion.finish_reason, answer.cut = "length", True
 
+    def _end_draw(self, logits: Tensor, token: int, rank: int, value: float) -> tuple[int, float]:
+        """What is recorded of an answer that `token` ended: the draw of the most probable of the tokens that end one.
+
+        Answers that differ in that token only are the same answer.
+        """
+        ends = torch.tensor(self.model.end_token_ids, device=logits.device)
+        end = ends[logits[ends].argmax(keepdim=True)]
+        if int(end) == token:
+            return rank, value
+        return tuple(one.item() for one in ranks_and_log_probs(logits[None], end))
+
     def _stopped(self, answer: _Answer) -> bool:
         return cut_before(self.model.decode(answer.completion.token_ids), answer.request.stop) is not None
 
@@ -245,7 +283,21 @@ class TransformersEngine:
         text = self.model.decode(completion.token_ids)
         cut = cut_before(text, answer.request.stop)
         completion.text = text if cut is None else cut
+        completion.draws = answer.recorded_draws()
         return completion
+
+
+def _sketches(logits: Tensor, answers: Sequence[_Answer]) -> dict[tuple[Recording, int], tuple[Tensor, Tensor]]:
+    """What the next step of answers draws from: points and counts, in the processor's memory, once for each row."""
+    rows: dict[Recording, dict[int, None]] = {}
+    for answer in answers:
+        rows.setdefault(answer.request.recording, {})[answer.row] = None
+    sketches = {}
+    for recording, of_recording in rows.items():
+        made = DistributionSketch.from_logits(logits[list(of_recording)], recording.top, recording.tail)
+        for row, t, n in zip(of_recording, made.t.cpu(), made.n.cpu(), strict=True):
+            sketches[recording, row] = t, n
+    return sketches
 
 
 def open_transformers(config: dict[str, Any], model_folder: Path, log: Path) -> TransformersEngine:

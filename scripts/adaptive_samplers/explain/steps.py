@@ -257,7 +257,7 @@ class _Stepper:
         self.vocabulary = log_probs.shape[1]
         pipelines, states = [one.pipeline for one in self.draws], [one.state for one in self.draws]
         probabilities = _probabilities(log_probs, pipelines, states)
-        drawn, _ = draw_tokens(log_probs, [0] * len(self.draws), self.draws, [self.place] * len(self.draws))
+        drawn = draw_tokens(log_probs, [0] * len(self.draws), self.draws, [self.place] * len(self.draws)).token_ids
         uniform, token = self.draws[0].uniforms[self.place], drawn[self.followed]
         raw, order = log_probs[0].cpu(), sort_logits(log_probs)[1][0].cpu()
         for one, state in zip(self.draws, _after(token, raw, pipelines, states, probabilities), strict=True):

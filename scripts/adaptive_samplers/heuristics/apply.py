@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,8 @@ from adaptive_samplers.heuristics.registry import HEURISTICS, LEARNED
 from adaptive_samplers.heuristics.support import Support
 from adaptive_samplers.heuristics.windowed_support import WindowedSupport, WindowTooSmall
 from adaptive_samplers.heuristics.windows import Rest, Windows, window_sizes
-from adaptive_samplers.sketch import check_rows
+from adaptive_samplers.logits import check_rows
+from adaptive_samplers.sorting import sort_logits
 
 # The state of each step of an answer's pipeline, in the order of steps; most are stateless.
 State = tuple[tuple[float, ...], ...]
@@ -304,28 +304,6 @@ def apply_along_answers(
             following = next_states([pipelines[i] for i in answers], [states[i] for i in answers], drawn)
             states.update(zip(answers, following, strict=True))
     return Support(logits, counts, None)
-
-
-def sort_logits(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Float32 logits in descending order and the token ids in that order; equal logits in the order of their ids."""
-    logits = logits.float()
-    if logits.device.type != "cpu":
-        return torch.sort(logits, dim=-1, descending=True, stable=True)
-    # NumPy's vectorized sort of plain integers is five times faster here than a sort of values with their indices, so
-    # each value and its id are packed into one integer: the float's bits, mapped to descend, above the id's.
-    values = logits.numpy()
-    ids = np.arange(values.shape[-1], dtype=np.int64)
-    t, order = np.empty_like(values), np.empty(values.shape, dtype=np.int64)
-    for row, value in enumerate(values):
-        bits = (value + 0.0).view(np.int32)  # adding zero makes -0.0 equal to 0.0
-        packed = np.where(bits < 0, bits & 0x7FFFFFFF, ~bits).astype(np.int64)
-        packed <<= 32
-        packed |= ids
-        packed.sort()
-        packed &= 0xFFFFFFFF
-        order[row] = packed
-        t[row] = value[packed]
-    return torch.from_numpy(t), torch.from_numpy(order)
 
 
 def apply_to_logits(logits: Tensor, pipelines: Sequence[Pipeline], states: Sequence[State] | None = None) -> Tensor:

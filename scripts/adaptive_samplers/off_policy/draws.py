@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from adaptive_samplers.heuristics import Support
-from adaptive_samplers.sketch import DistributionSketch, masked_log_softmax
+from adaptive_samplers.logits import masked_log_softmax
+from adaptive_samplers.sketch import DistributionSketch
 
 
 @dataclass(frozen=True)

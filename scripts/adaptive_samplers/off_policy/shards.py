@@ -1,16 +1,19 @@
 """Shards: files with the sketches of all token-steps of some answers, and what was drawn from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from adaptive_samplers.hashing import content_id
 from adaptive_samplers.off_policy.draws import RecordedDraws
 from adaptive_samplers.tensors import load_some, load_tensors, save_tensors
+from adaptive_samplers.versions import STAGE_VERSIONS
 
 ANSWER_ID_BYTES = 8  # of `selection.answer_id`
 
@@ -31,6 +34,23 @@ class SketchShard:
     answer_ids: list[str]
     token_ids: Tensor
     draws: RecordedDraws
+
+    @classmethod
+    def room(cls, answers: pd.DataFrame, points: int) -> "SketchShard":
+        """A shard with zeros for the sketches of answers, given by `answer_id`, `token_ids` and `finish_reason`."""
+        draws = RecordedDraws.room(steps_of(answers), points)
+        chosen = torch.full((int(draws.starts[-1]),), -1, dtype=torch.int32)
+        for row, tokens in enumerate(answers["token_ids"]):
+            chosen[draws.span(row)][: len(tokens)] = torch.tensor(np.asarray(tokens), dtype=torch.int32)
+        return cls(answers["answer_id"].tolist(), chosen, draws)
+
+    def take_over_files(self, paths: Iterable[Path], fingerprint: str) -> np.ndarray:
+        """`take_over` from each of the files that exist and have this fingerprint; what is in any, `[A]`."""
+        known = np.zeros(len(self.answer_ids), dtype=bool)
+        for path in paths:
+            if shard_fingerprint(path) == fingerprint:
+                known |= self.take_over(SketchShard.load(path))
+        return known
 
     def take_over(self, earlier: "SketchShard") -> np.ndarray:
         """Copy the sketches of answers that an earlier shard has, in full or more; which these are, `[A]`."""
@@ -85,6 +105,16 @@ def read_index(path: Path) -> ShardIndex:
     """What a shard has, without reading its sketches. Raises UserError if it is damaged."""
     index, shapes, _ = load_some(path, ["answer_ids", "starts"])
     return ShardIndex(_as_hexadecimal(index["answer_ids"]), index["starts"].diff().tolist(), shapes["t"][1])
+
+
+def steps_of(answers: pd.DataFrame) -> list[int]:
+    """How many steps answers have: their tokens and, if they ended by themselves, the choice to end."""
+    return [len(row.token_ids) + (row.finish_reason == "stop") for row in answers.itertuples()]
+
+
+def sketches_fingerprint(model_hash: str, dtype: torch.dtype, top: int, tail: int) -> str:
+    """What sketches of a model's distributions depend on; `dtype` is that of the model."""
+    return content_id([STAGE_VERSIONS["replay_distributions"], model_hash, str(dtype), top, tail])
 
 
 def _as_hexadecimal(ids: Tensor) -> list[str]:

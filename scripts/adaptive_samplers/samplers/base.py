@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from adaptive_samplers.errors import UserError
+from adaptive_samplers.logits import BANNED_DEPTH, mask_and_check
 from adaptive_samplers.samplers.passes import Condensed, passes_for
 from adaptive_samplers.samplers.passes.knots import INTERVALS, between, is_sound, on_every
 from adaptive_samplers.samplers.registry import ARCHITECTURES
 from adaptive_samplers.samplers.truncation import truncate
-from adaptive_samplers.sketch import BANNED_DEPTH, mask_and_check
 from adaptive_samplers.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:

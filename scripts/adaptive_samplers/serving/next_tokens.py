@@ -57,8 +57,8 @@ def next_tokens(
     drawing = [row for row in left if "given" not in parameters[row]]
     if drawing:
         answers = [draws(row) for row in drawing]
-        drawn, values = draw_tokens(log_probs, drawing, answers, [places[row] for row in drawing])
-        for row, token, value in zip(drawing, drawn, values, strict=True):
+        drawn = draw_tokens(log_probs, drawing, answers, [places[row] for row in drawing])
+        for row, token, value in zip(drawing, drawn.token_ids, drawn.log_probs, strict=True):
             tokens[row] = token
             chosen[row] = None if token in parameters[row]["end_token_ids"] else value
     return tokens, chosen

@@ -18,15 +18,13 @@ from torch import Tensor
 from adaptive_samplers.config.model.types import Split
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import full_disk_explained
-from adaptive_samplers.hashing import content_id
 from adaptive_samplers.heuristics import apply_along_answers, parse_processors
-from adaptive_samplers.off_policy.draws import RecordedDraws, ranks_and_log_probs
-from adaptive_samplers.off_policy.shards import SketchShard, read_index, shard_fingerprint
+from adaptive_samplers.off_policy.draws import ranks_and_log_probs
+from adaptive_samplers.off_policy.shards import SketchShard, read_index, sketches_fingerprint
 from adaptive_samplers.progress import progress
 from adaptive_samplers.sketch import DistributionSketch
 from adaptive_samplers.stage import say
 from adaptive_samplers.training.trainer import TokenSteps
-from adaptive_samplers.versions import STAGE_VERSIONS
 
 if TYPE_CHECKING:
     from adaptive_samplers.models.language_model import LanguageModel
@@ -65,20 +63,12 @@ def replay(
     UserError
         If an answer is longer than the model can read.
     """
-    fingerprint = content_id([STAGE_VERSIONS["replay_distributions"], model_hash, str(model.model.dtype), top, tail])
+    fingerprint = sketches_fingerprint(model_hash, model.model.dtype, top, tail)
     parts = sorted(path.parent.glob(f"{path.name}.part.*"))
-    shard = _empty_shard(answers, top + tail)
-
-    def taken_over(paths: Sequence[Path]) -> np.ndarray:
-        known = np.zeros(len(answers), dtype=bool)
-        for earlier in paths:
-            if shard_fingerprint(earlier) == fingerprint:
-                known |= shard.take_over(SketchShard.load(earlier))
-        return known
-
+    shard = SketchShard.room(answers, top + tail)
     # Batches are made of all answers that the file lacks, so that they are the same after a kill.
-    new = np.flatnonzero(~taken_over([path, *others]))
-    done = set(np.flatnonzero(taken_over(parts)[new]).tolist())
+    new = np.flatnonzero(~shard.take_over_files([path, *others], fingerprint))
+    done = set(np.flatnonzero(shard.take_over_files(parts, fingerprint)[new]).tolist())
     left = len(new) - len(done)
     say(f"{len(answers)} answers, {left} of them not replayed before")
 
@@ -108,19 +98,6 @@ def replay(
     shard.save(path, fingerprint)
     for part in parts:
         part.unlink(missing_ok=True)
-
-
-def _empty_shard(answers: pd.DataFrame, points: int) -> SketchShard:
-    """A shard with room for the sketches of `answers`."""
-    draws = RecordedDraws.room([_steps(row) for row in answers.itertuples()], points)
-    chosen = torch.full((int(draws.starts[-1]),), -1, dtype=torch.int32)
-    for row, tokens in enumerate(answers["token_ids"]):
-        chosen[draws.span(row)][: len(tokens)] = torch.tensor(np.asarray(tokens), dtype=torch.int32)
-    return SketchShard(answers["answer_id"].tolist(), chosen, draws)
-
-
-def _steps(row: pd.Series) -> int:
-    return len(row.token_ids) + (row.finish_reason == "stop")
 
 
 def steps_of_splits(answers: pd.DataFrame, shards: Sequence[Path]) -> dict[str, TokenSteps]:

@@ -19,9 +19,9 @@ from torch.utils.tensorboard import SummaryWriter
 from adaptive_samplers.config.model.training import Training
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
+from adaptive_samplers.logits import BANNED_DEPTH
 from adaptive_samplers.progress import progress
 from adaptive_samplers.samplers.base import AdaptiveSampler
-from adaptive_samplers.sketch import BANNED_DEPTH
 from adaptive_samplers.tensors import load_tensors, save_tensors
 from adaptive_samplers.training.objectives import OBJECTIVES
 from adaptive_samplers.versions import STAGE_VERSIONS

@@ -141,6 +141,13 @@ class Generation(Section):
         le=10000,
         affects=("generate_candidates",),
     )
+    record_draws: bool = key(
+        "Whether the engine `transformers` records distributions and draws of training and validation answers as it "
+        "generates them. If not, and always behind servers, which give no whole distributions, answers are read once "
+        "more when they are trained on or an estimate wants them.",
+        default=False,
+        affects=("generate_candidates",),
+    )
     batch_size: int = key("Answers in flight at once; answers do not depend on it.", default=64, ge=1, le=100000)
     sglang: SGLang = section(SGLang)
     vllm: VLLM = section(VLLM)

@@ -59,6 +59,7 @@ class OffPolicy(Section):
         ge=1,
         le=1000000,
         affects=("record_draws",),
+        read_by=("generate_candidates",),
     )
     reward: Reward = section(Reward)
     horizons: list[Annotated[int, Field(ge=1, le=1000000)]] = key(

@@ -29,6 +29,8 @@ class Training(Section):
     sketch: SketchSize = section(
         SketchSize,
         affects=("replay_distributions", "record_draws", "train_sampler", "train_on_outcomes", "train_on_policy"),
+        # Answers do not depend on it, and draws that were recorded in another size are read again by `record_draws`.
+        read_by=("generate_candidates",),
     )
     replay_shards: int = key(
         "Jobs that share the replay of selected answers.",

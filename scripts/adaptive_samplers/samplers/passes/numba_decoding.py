@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_samplers.compiled import OPTIONS, for_each_row
+from adaptive_samplers.logits import check_rows
 from adaptive_samplers.numba_cache import njit
 from adaptive_samplers.samplers.passes.knots import INTERVALS, NARROWEST, NEAR_SHARE, REACH, cubic_lines, lagrange
 from adaptive_samplers.samplers.passes.numba_network import _evaluate, _no_sums, network_of
@@ -49,7 +50,6 @@ from adaptive_samplers.samplers.passes.numba_passes import (
     exp,
     parts,
 )
-from adaptive_samplers.sketch import check_rows
 
 # Nodes for the sums, from few to many. Whole vectors: the last incomplete one would cost as much as two others.
 NODES = (32, 128, 256, 512)

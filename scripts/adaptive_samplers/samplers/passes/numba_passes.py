@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from adaptive_samplers.compiled import OPTIONS, for_each_row
+from adaptive_samplers.logits import BANNED_DEPTH, MASKED_BELOW, check_rows
 from adaptive_samplers.numba_cache import njit
 from adaptive_samplers.samplers.passes.knots import LARGEST_OUTPUT, Condensed, KnotGrid
-from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
 BLOCK = 2048
 # Tokens that are counted together: by the counts alone it is known which part of a row a draw falls into.

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from adaptive_samplers.logits import BANNED_DEPTH, MASKED_BELOW, check_rows
 from adaptive_samplers.samplers.passes.knots import Condensed, KnotGrid, is_sound
 from adaptive_samplers.samplers.truncation import truncate
-from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, check_rows
 
 
 def condense(logits: Tensor, intervals: int, lowest: float = -math.inf) -> Condensed:

@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from adaptive_samplers.compiled import programs_of_a_row, with_adjacent_tokens
+from adaptive_samplers.logits import BANNED_DEPTH, MASKED_BELOW, check_rows
 from adaptive_samplers.samplers.passes.knots import (
     LARGEST_OUTPUT,
     NARROWEST,
@@ -25,7 +26,7 @@ from adaptive_samplers.samplers.passes.knots import (
     Condensed,
     KnotGrid,
 )
-from adaptive_samplers.sketch import BANNED_DEPTH, MASKED_BELOW, DistributionSketch, check_rows
+from adaptive_samplers.sketch import DistributionSketch
 
 BLOCK = tl.constexpr(1024)
 # Programs of a batch that read logits: enough to hide the memory's latency on the largest devices, and no more than
