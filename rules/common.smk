@@ -35,7 +35,7 @@ from adaptive_samplers.config.weights import (
     training_set_of,
     weight_names,
 )
-from adaptive_samplers.engines.registry import ENGINES
+from adaptive_samplers.engines.registry import ENGINES, records_draws
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import file_sha256
 from adaptive_samplers.heuristics import configured_pipeline, pipeline_name

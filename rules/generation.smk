@@ -2,9 +2,7 @@
 
 # What training and validation answers drew, recorded as they are generated: what replays read first.
 GENERATION_DRAWS = results("generation_draws/seed={seed}/shard={shard}.safetensors")
-RECORDED_SEEDS = (
-    SEEDS if CONFIG.generation.record_draws and not ENGINE.is_server else []
-)
+RECORDED_SEEDS = SEEDS if records_draws(CONFIG.generation) else []
 DRAWN_IN_GENERATION = expand(
     GENERATION_DRAWS, seed=RECORDED_SEEDS, shard=SHARDS, allow_missing=True
 )

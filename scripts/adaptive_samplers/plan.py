@@ -17,7 +17,7 @@ from adaptive_samplers.config.model import Config
 from adaptive_samplers.config.model.judges import JudgeSettings
 from adaptive_samplers.config.model.sources import FetchedModel
 from adaptive_samplers.config.weights import sampler_names, samplers_by_rule, weight_names
-from adaptive_samplers.engines.registry import ENGINES
+from adaptive_samplers.engines.registry import ENGINES, records_draws
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.heuristics import expand_heuristics
 from adaptive_samplers.labels.judges.registry import JUDGES
@@ -227,6 +227,11 @@ class _Run:
         # At most: answers that several weightings select are read once.
         kept = min(sum(config.scoring.top_k), self.selectable) * len(weight_names(config.scoring))
         self.selected = prompts.total * self.seeds * min(kept, self.selectable)
+        # What is recorded as it is generated is not read again: all of it, if whole answers are.
+        self.records_draws = records_draws(self.generation)
+        self.replayed = self.selected
+        if self.records_draws and config.off_policy.steps is None:
+            self.replayed *= prompts.test / prompts.total
 
     def _evaluated(self, samplers: Sequence[str]) -> int:
         """As how many samplers those of these names answer: at each temperature, and preference if they take one."""
@@ -275,7 +280,7 @@ class _Run:
             "label_evaluation_correctness": _on_cpu(self._verifiable(self.judged_answers) / a.verifications_per_second),
             # tokens of a shard's prompts and answers / tokens a second
             "replay_distributions": self._on_gpus(
-                self.selected
+                self.replayed
                 / self.config.training.replay_shards
                 * (a.prompt_tokens + self.answer_tokens)
                 / (a.replay_tokens_per_second * self._speed(_model_name(self.config.model)))
@@ -284,7 +289,7 @@ class _Run:
         }
         if self.outcomes:
             work["record_draws"] = self._on_gpus(
-                self.recorded
+                (0.0 if self.records_draws else self.recorded)
                 / self.config.off_policy.shards
                 * (a.prompt_tokens + self._recorded_tokens())
                 / (a.replay_tokens_per_second * self._speed(_model_name(self.config.model)))
@@ -336,15 +341,15 @@ class _Run:
         candidates = (2 * self.answers + judged + self.judged_parts * self._sampled()) * answer_bytes
         models = {self.config.model.name: self.config.model}
         models |= {judge.name: judge for judge in self.judges if JUDGES[judge.kind].has_model}
+        of_steps = self._sketch_bytes(self._recorded_tokens())
+        copies = self.records_draws + bool(self.outcomes)
         return {
             "models": sum(self._model_bytes(model) for model in models.values()),
             "candidates": candidates,
             "embeddings": (self.answers + judged) * a.bytes_per_vector,
             "labels and scores": (self.answers + judged) * a.bytes_per_row,
             "sketches (at most)": self.selected * self._sketch_bytes(self.answer_tokens),
-            **(
-                {"recorded draws": self.recorded * self._sketch_bytes(self._recorded_tokens())} if self.outcomes else {}
-            ),
+            **({"recorded draws": copies * self.recorded * of_steps} if copies else {}),
         }
 
     def memory(self) -> dict[str, float]:

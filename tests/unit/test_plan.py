@@ -311,6 +311,12 @@ def test_learning_from_outcomes_is_planned(field_config, estimated):
     draws = found.disk["recorded draws"] / (21 * (8 * sum(config["training"]["sketch"].values()) + 12))
     assert 0 < draws < found.counts["answers"]
     assert found.work["record_draws"].gpus == 1 and found.work["train_on_outcomes"].gpus == 0
+    # Recorded as they are generated, they are not read again, but on disk twice.
+    in_process = changed(config, ("generation.engine", "transformers"), ("off_policy", {}))
+    read, kept = (estimated(changed(in_process, ("generation.record_draws", value))) for value in (False, True))
+    for rule in ("record_draws", "replay_distributions"):
+        assert kept.work[rule].hours < read.work[rule].hours
+    assert kept.disk["recorded draws"] == 2 * read.disk["recorded draws"]
     shorter = estimated(changed(config, ("off_policy", {"steps": 10})))
     assert shorter.work["record_draws"].hours < found.work["record_draws"].hours
     assert shorter.disk["recorded draws"] == pytest.approx(found.disk["recorded draws"] * 11 / 21)

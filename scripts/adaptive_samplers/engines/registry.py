@@ -108,5 +108,11 @@ ENGINES = {
     )
 }
 
+
+def records_draws(generation: Section) -> bool:
+    """Whether draws are recorded as answers are generated, for a config's `generation`."""
+    return generation.record_draws and not ENGINES[generation.engine].is_server
+
+
 ENGINE_PACKAGES = tuple(dict.fromkeys(package for kind in ENGINES.values() for package in kind.packages))
 """Whose versions are recorded of answers, whichever engine gave them."""
