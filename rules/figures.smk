@@ -21,7 +21,7 @@ PLOTS = [
     ),
     Plot(
         name="distributions",
-        inputs={"probes": results("figures/data/distributions.json")},
+        inputs={"probes": results("figures/data/distributions.json"), **BEHIND_PLAN},
         figures={
             "distributions": Shown(
                 "Raw, target and learned distributions", "Training", "distributions"
@@ -61,6 +61,7 @@ PLOTS = [
         inputs={
             "summary": results("label_summary/summary.json"),
             "correlations": results("tables/label_correlations.csv"),
+            **BEHIND_PLAN,
         },
         figures={
             "label_distributions": Shown(

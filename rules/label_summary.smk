@@ -3,6 +3,7 @@
 
 rule summarize_labels:
     input:
+        **BEHIND_PLAN,
         prompts=results("prompts.parquet"),
         heuristics=results("heuristics.parquet"),
         candidates=results("candidates.parquet"),
@@ -41,6 +42,7 @@ rule summarize_labels:
 
 rule tabulate_labels:
     input:
+        **BEHIND_PLAN,
         summary=results("label_summary/summary.json"),
         tournaments=results("labels/quality_report.json"),
         distributions=results("figures/label_distributions.png"),

@@ -2,6 +2,7 @@
 
 from adaptive_samplers.files import read_json
 from adaptive_samplers.label_summary import labels_page
+from adaptive_samplers.protocol import said_of_plans
 from adaptive_samplers.stage import run_stage, settings_of
 
 
@@ -13,6 +14,7 @@ def main(snakemake):
         settings.scoring.diversity_measure,
         {"distributions": snakemake.input.distributions, "correlations": snakemake.input.correlations},
         snakemake.output[0],
+        said_of_plans(snakemake.input.get("plan")),
     )
 
 

@@ -117,7 +117,8 @@ def test_families_are_compared_by_a_declared_plan(work):
     assert "LocalProbabilityTransform a0.5_b0.5_c0 pairs temperature 0.5" in set(answered["name"])
     assert not work.planned("protocol", config=planning())
     # What else reads the labels of test answers waits for the plan, where a run has one.
-    assert work.planned("all", config=planning(enabled=True))["compare_samplers"] == 1
+    waiting = work.planned("all", config=planning(enabled=True))
+    assert waiting["compare_samplers"] == waiting["summarize_labels"] == waiting["plot_distributions"] == 1
     # Another plan over the same prompts is refused, or counted.
     refused = work.run("protocol", config=planning(level=0.1))
     assert refused.returncode != 0 and f"another plan, {plan['plan']} of the run 'tiny', has read 2 of the 2" in (

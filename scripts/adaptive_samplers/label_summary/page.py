@@ -63,6 +63,7 @@ def labels_page(
     diversity_measure: str,
     figures: Mapping[str, Path | str],
     path: Path | str,
+    said: str = "",
 ) -> None:
     """Write the page: one file, with its figures inside.
 
@@ -72,12 +73,13 @@ def labels_page(
     tournaments : as in `judge_parts`.
     diversity_measure : the label of diversity that is shown next to an example.
     figures : PNG files of `distributions` and `correlations`.
+    said : a sentence below it all.
     """
     parts = [_overview(summary), "<h2>Distributions</h2>", *_distributions(summary, figures["distributions"])]
     parts += ["<h2>Correlations between labels</h2>", *_correlations(summary, figures["correlations"])]
     parts += ["<h2>The judge</h2>", *judge_parts(tournaments, summary["likelihood"])]
     parts += ["<h2>Best and worst answers</h2>", *_examples(summary, diversity_measure)]
-    page("Labels", parts, path, STYLE)
+    page("Labels", parts + [paragraph(said)] * bool(said), path, STYLE)
 
 
 def _overview(summary: Mapping[str, Any]) -> str:
