@@ -6,7 +6,6 @@ from adaptive_samplers.engines.base import Recording
 from adaptive_samplers.engines.build import build_engine
 from adaptive_samplers.generation import GenerationSettings, allocated_keys, generate, shard_of
 from adaptive_samplers.models.fetch import model_hash
-from adaptive_samplers.off_policy.recorder import DrawRecorder
 from adaptive_samplers.stage import run_stage, settings_of
 from adaptive_samplers.tables import read_table
 
@@ -23,6 +22,9 @@ def main(snakemake):
     # Where the config asks for them.
     recorder = None
     if draws := snakemake.output.get("draws"):
+        # Jobs that ask a server do without torch.
+        from adaptive_samplers.off_policy.recorder import DrawRecorder
+
         sketch = settings.training.sketch
         recording = Recording(sketch.top, sketch.tail, settings.off_policy.steps)
         recorder = DrawRecorder.of(Path(draws), engine, base_model, recording)
