@@ -189,6 +189,7 @@ use rule generate_candidates as generate_allocated with:
         allocation=results("allocation.parquet"),
         competing=competing_samplers,
         others=answers_of_generation_before,
+        draws_before=generated_draws_of_generation_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     log:
         logs("generate_allocated/seed={seed}/shard={shard}"),

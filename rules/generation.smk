@@ -14,6 +14,7 @@ rule generate_candidates:
         heuristics=results("heuristics.parquet"),
         competing=competing_samplers,
         others=answers_of_generation_before,
+        draws_before=generated_draws_of_generation_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
         **({"draws": update(GENERATION_DRAWS)} if RECORDED_SEEDS else {}),

@@ -118,6 +118,13 @@ def draws_of_generation_before(wildcards):
     return of_generation_before(wildcards, f"draws/shard={wildcards.shard}.safetensors")
 
 
+def generated_draws_of_generation_before(wildcards):
+    """What the same shard's answers drew as they were generated in the previous generation, if it was recorded."""
+    path = f"generation_draws/seed={wildcards.seed}/shard={wildcards.shard}.safetensors"
+    recorded = records_draws(CONFIG.generation)
+    return of_generation_before(wildcards, path) if recorded else []
+
+
 def sampler_to_go_on_from(wildcards):
     """The sampler of the previous generation, for an objective that is trained in rounds."""
     name = f"{wildcards.architecture}/{wildcards.weights}{wildcards.objective}"

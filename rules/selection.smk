@@ -56,6 +56,7 @@ rule select_training_set:
 
 rule summarize_selection:
     input:
+        **BEHIND_PLAN,
         **ALLOCATION,
         prompts=results("prompts.parquet"),
         heuristics=results("heuristics.parquet"),

@@ -27,7 +27,8 @@ def main(snakemake):
 
         sketch = settings.training.sketch
         recording = Recording(sketch.top, sketch.tail, settings.off_policy.steps)
-        recorder = DrawRecorder.of(Path(draws), engine, base_model, recording)
+        draws_before = [Path(path) for path in snakemake.input.draws_before]
+        recorder = DrawRecorder.of(Path(draws), engine, base_model, recording, draws_before)
     generate(
         shard,
         read_table("heuristics", snakemake.input.heuristics),

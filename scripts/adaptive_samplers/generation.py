@@ -106,8 +106,6 @@ def generate(
     A `recorder` writes what the answers drew from which distributions, too.
     """
     generate_tables(prompts, {output: heuristics}, seeds, engine, model_hash, settings, rows, others, recorder)
-    if recorder is not None:
-        recorder.write(output, prompts, heuristics, engine.decode, settings.stop)
 
 
 def generate_tables(
@@ -145,6 +143,8 @@ def generate_tables(
             _measure_drawn(table.part, table.asked, engine)
         for table in tables:
             _write_candidates(table, engine.name)
+            if recorder is not None:
+                recorder.write(table.output, prompts, heuristics[table.output], engine.decode, settings.stop)
         # Only now: if a table cannot be written, Snakemake takes back those before it.
         for table in tables:
             table.part.remove()

@@ -1,4 +1,4 @@
-"""Sorting logits, compiled for the CPU by numba: four to eight times as quick as NumPy's sorts."""
+"""Sorting logits, compiled for the CPU by numba: a radix sort, which knows how few bits a float32 has."""
 
 import numpy as np
 import torch

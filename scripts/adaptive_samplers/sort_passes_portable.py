@@ -1,4 +1,4 @@
-"""Sorting logits in plain PyTorch, for any device; the compiled pass gives the same."""
+"""Sorting logits in plain PyTorch, for any device; the compiled pass gives the same, but for NaN."""
 
 import torch
 from torch import Tensor

@@ -27,7 +27,7 @@ STAGE_VERSIONS = {
     "tabulate_labels": 2,
     "replay_distributions": 3,
     "train_sampler": 3,
-    "train_on_outcomes": 3,
+    "train_on_outcomes": 4,
     "train_on_policy": 1,
     "estimate_samplers": 3,
     "learn_heuristic": 2,

@@ -69,6 +69,9 @@ def test_a_whole_run_with_four_objectives(work):
         metrics = read_json(work.folder / f"{SAMPLERS}/a0.5_b0.5_c0_{name}/metrics.json")
         assert metrics["split"] == ("test" if name == "top2" else "validation")
     assert read_json(work.folder / f"{VARIED}/metrics.json")["horizon"] == 3
+    # Draws were recorded as answers were generated.
+    logs = [path.read_text() for path in (work.folder / "logs/tiny/record_draws").glob("shard=*.log")]
+    assert len(logs) == 2 and all(re.search(r"[1-9]\d* answers, 0 of them not replayed before", log) for log in logs)
     comparison = read_table("comparison", work.folder / "results/tiny/evaluation/comparison.parquet")
     learned = set(comparison["name"][comparison["kind"] == "learned"])
     assert learned == {

@@ -141,12 +141,41 @@ def test_a_killed_job_keeps_what_it_saved_and_a_replay_reads_the_rest(tiny_model
 
 
 def test_draws_of_answers_that_are_reused_are_kept_and_others_forgotten(tiny_model, tmp_path):
-    model = EndsEasily(tiny_model)
+    model, path = EndsEasily(tiny_model), tmp_path / "draws.safetensors"
     before = recorded(model, tmp_path)
     fewer = recorded(model, tmp_path, heuristics=HEURISTICS[:2])
     assert set(fewer.answer_ids) < set(before.answer_ids)
+    whole = read_again(model, tmp_path)
+    assert fewer.answer_ids == whole.answer_ids and torch.equal(fewer.token_ids, whole.token_ids)
     # In another size nothing is known of answers that are there already.
-    other = recorded(model, tmp_path, Recording(20, 10, None), heuristics=HEURISTICS[:2])
-    assert not other.answer_ids and shard_fingerprint(tmp_path / "draws.safetensors") != "hash"
+    fingerprint = shard_fingerprint(path)
+    assert not recorded(model, tmp_path, Recording(20, 10, None), heuristics=HEURISTICS[:2]).answer_ids
+    assert shard_fingerprint(path) != fingerprint
     # Another model answers anew.
     assert recorded(model, tmp_path, model_hash="other").answer_ids
+
+
+def test_draws_are_taken_over_from_where_the_answers_are(tiny_model, tmp_path):
+    """As in a later generation of samplers: answers, and what they drew, are in files of the one before."""
+    model = EndsEasily(tiny_model)
+    before = recorded(model, tmp_path)
+    engine, later = TransformersEngine(model, batch_size=16), tmp_path / "later.safetensors"
+    recorder = DrawRecorder.of(later, engine, "hash", RECORDING, [tmp_path / "draws.safetensors"])
+    arguments = (PROMPTS, HEURISTICS, [0, 1], engine, "hash", SETTINGS, tmp_path / "later.parquet")
+    generate(*arguments, others=[tmp_path / "c.parquet"], recorder=recorder)
+    assert SketchShard.load(later).answer_ids == before.answer_ids
+
+
+def test_nothing_is_lost_if_draws_cannot_be_written_and_damage_is_passed_over(
+    tiny_model, tmp_path, monkeypatch, capsys
+):
+    model, path = EndsEasily(tiny_model), tmp_path / "draws.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(SketchShard, "save", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space"):
+            recorded(model, tmp_path)
+    assert (tmp_path / "c.parquet.part").exists()
+    model.next_logits = None  # nothing is asked again
+    path.write_bytes(b"not a shard")
+    assert not recorded(model, tmp_path).answer_ids
+    assert f"{path} is damaged" in capsys.readouterr().err

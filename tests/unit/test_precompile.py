@@ -14,6 +14,7 @@ import torch
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.heuristics import configured_pipeline
 from adaptive_samplers.samplers import ARCHITECTURES, build_sampler
+from adaptive_samplers.sketch import DistributionSketch
 
 chains = [[{"top_p": 0.8}], [{"min_p": 0.1}, {"temperature": 0.6}]]
 for architecture in ARCHITECTURES:
@@ -21,7 +22,9 @@ for architecture in ARCHITECTURES:
     chains.append([{"learned": f"{sys.argv[1]}/{architecture}"}])
 answers = [Draws.start(configured_pipeline(chain), 3, 9) for chain in chains for _ in range(2)]
 rows = [number // 3 for number in range(len(answers))]
-draw_tokens(torch.randn(rows[-1] + 1, 1000).log_softmax(-1), rows, answers, [4] * len(answers))
+logits = torch.randn(rows[-1] + 1, 1000)
+draw_tokens(logits.log_softmax(-1), rows, answers, [4] * len(answers))
+DistributionSketch.from_logits(logits[[0, 2]], top=96, tail=64)
 """
 
 

@@ -44,7 +44,7 @@ class Request:
     given : tuple of int, or None
         The answer's tokens, if they are known and only their log-probabilities are wanted: nothing is drawn.
     recording : Recording, or None
-        What to keep of the draws. Engines with servers keep nothing.
+        What to keep of the draws. Engines that are not declared to record draws keep nothing.
     """
 
     prompt_token_ids: tuple[int, ...]

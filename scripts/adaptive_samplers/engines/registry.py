@@ -40,6 +40,7 @@ class EngineKind:
     environment : of jobs that generate, a file in `envs`.
     for_judges : None where it runs no judges.
     is_server : whether jobs start a server, or use externally run `endpoints`.
+    records_draws : whether it keeps what a request's `recording` asks for.
     gpus : GPUs of a job, as a function of its settings (none if it has none).
     token_rate : what a plan assumes.
     """
@@ -52,6 +53,7 @@ class EngineKind:
     is_server: bool
     gpus: Callable[[Any], int]
     token_rate: TokenRate
+    records_draws: bool = False
 
     def gpus_of(self, user: Section, device: str) -> int:
         """GPUs of a job that runs the model of `user`, the config's `generation` or a judge, on a device."""
@@ -80,6 +82,7 @@ ENGINES = {
             token_rate=TokenRate(
                 "in_process_tokens_per_second", 1000, "generated tokens a second, under the engine `transformers`"
             ),
+            records_draws=True,
         ),
         EngineKind(
             name="sglang",
@@ -111,7 +114,7 @@ ENGINES = {
 
 def records_draws(generation: Section) -> bool:
     """Whether draws are recorded as answers are generated, for a config's `generation`."""
-    return generation.record_draws and not ENGINES[generation.engine].is_server
+    return generation.record_draws and ENGINES[generation.engine].records_draws
 
 
 ENGINE_PACKAGES = tuple(dict.fromkeys(package for kind in ENGINES.values() for package in kind.packages))

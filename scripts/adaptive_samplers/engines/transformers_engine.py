@@ -19,7 +19,7 @@ from transformers import DynamicCache
 from adaptive_samplers.engines.base import Completion, Recording, Request, cut_before
 from adaptive_samplers.engines.drawing import Draws, draw_tokens
 from adaptive_samplers.models.language_model import LanguageModel
-from adaptive_samplers.off_policy.draws import RecordedDraws, ranks_and_log_probs
+from adaptive_samplers.off_policy.draws import RecordedDraws, likeliest, ranks_and_log_probs
 from adaptive_samplers.sketch import DistributionSketch
 
 READ_AT_ONCE = 8  # given answers; the logits of all their tokens are in memory
@@ -268,8 +268,7 @@ class TransformersEngine:
 
         Answers that differ in that token only are the same answer.
         """
-        ends = torch.tensor(self.model.end_token_ids, device=logits.device)
-        end = ends[logits[ends].argmax(keepdim=True)]
+        end = likeliest(logits, self.model.end_token_ids)
         if int(end) == token:
             return rank, value
         return tuple(one.item() for one in ranks_and_log_probs(logits[None], end))

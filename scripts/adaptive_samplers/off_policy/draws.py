@@ -187,6 +187,12 @@ def steps_of_answers(starts: Tensor) -> tuple[Tensor, Tensor]:
     return answer, torch.arange(len(answer)) - starts[answer]
 
 
+def likeliest(logits: Tensor, token_ids: Sequence[int]) -> Tensor:
+    """The most probable of some tokens, by logits `[V]`: a tensor [1]."""
+    ids = torch.tensor(token_ids, device=logits.device)
+    return ids[logits[ids].argmax(keepdim=True)]
+
+
 def ranks_and_log_probs(logits: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Of one token of each row: its rank, int32 as in `RecordedDraws`, and its log-probability in nats.
 

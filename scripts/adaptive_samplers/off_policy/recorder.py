@@ -1,6 +1,5 @@
 """Recorded draws of answers, kept while these are generated: what the language model would be asked again by replay."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -12,13 +11,7 @@ import torch
 from adaptive_samplers.engines.base import Completion, Recording, Request
 from adaptive_samplers.off_policy.draws import RecordedDraws
 from adaptive_samplers.off_policy.reading import RECORDED_SPLITS, answers_to_record, without_ends_by_strings
-from adaptive_samplers.off_policy.shards import (
-    SketchShard,
-    read_index,
-    shard_fingerprint,
-    sketches_fingerprint,
-    steps_of,
-)
+from adaptive_samplers.off_policy.shards import SketchShard, sketches_fingerprint
 from adaptive_samplers.selection import answer_id
 
 if TYPE_CHECKING:
@@ -30,8 +23,8 @@ PART_BYTES = 2**24  # of sketches in memory; more are saved
 class DrawRecorder:
     """The draws of answers to prompts of the training and validation splits, on their way into the shard at `path`.
 
-    What it lacks of an answer is replayed by the rule `record_draws`: answers that were made before draws were
-    recorded, or whose draws were in memory when a job was killed. So it is a saving and no answer depends on it.
+    What it lacks is replayed by the rules that need it: answers that were made before draws were recorded, or whose
+    draws were in memory when a job was killed. So it is a saving, and no answer depends on it.
 
     Parameters
     ----------
@@ -42,10 +35,13 @@ class DrawRecorder:
         What is kept of each answer.
     fingerprint : str
         As `sketches_fingerprint` gives it; draws with another are not taken over.
+    others : sequence of Path
+        Shards, made elsewhere, with draws of answers that are reused.
     """
 
-    def __init__(self, path: Path, recording: Recording, fingerprint: str) -> None:
+    def __init__(self, path: Path, recording: Recording, fingerprint: str, others: Sequence[Path] = ()) -> None:
         self.path = path
+        self.others = others
         self.recording = recording
         self.fingerprint = fingerprint
         self._unsaved: dict[str, tuple[torch.Tensor, RecordedDraws]] = {}
@@ -53,10 +49,17 @@ class DrawRecorder:
         self._parts = sorted(path.parent.glob(f"{path.name}.part.*"))
 
     @classmethod
-    def of(cls, path: Path, engine: "TransformersEngine", model_hash: str, recording: Recording) -> Self:
+    def of(
+        cls,
+        path: Path,
+        engine: "TransformersEngine",
+        model_hash: str,
+        recording: Recording,
+        others: Sequence[Path] = (),
+    ) -> Self:
         """One for the answers of an engine with the model of this hash."""
         dtype = engine.model.model.dtype
-        return cls(path, recording, sketches_fingerprint(model_hash, dtype, recording.top, recording.tail))
+        return cls(path, recording, sketches_fingerprint(model_hash, dtype, recording.top, recording.tail), others)
 
     def recording_for(self, split: str) -> Recording | None:
         """What is to be kept of answers to prompts of a split."""
@@ -94,23 +97,21 @@ class DrawRecorder:
         self._save_part()
         wanted = answers_to_record(candidates, prompts, heuristics, RECORDED_SPLITS, self.recording.steps, 0, 1)
         wanted = without_ends_by_strings(wanted, decode, stop)
-        sources = [path for path in (self.path, *self._parts) if shard_fingerprint(path) == self.fingerprint]
-        longest: Counter[str] = Counter()
-        for source in sources:
-            index = read_index(source)
-            longest |= Counter(dict(zip(index.answer_ids, index.lengths, strict=True)))
-        known = [longest[name] >= steps for name, steps in zip(wanted["answer_id"], steps_of(wanted), strict=True)]
-        shard = SketchShard.room(wanted[np.array(known, dtype=bool)], self.recording.top + self.recording.tail)
-        shard.take_over_files(sources, self.fingerprint)
+        shard = SketchShard.room(wanted, self.recording.top + self.recording.tail)
+        known = shard.take_over_files([self.path, *self.others, *self._parts], self.fingerprint)
+        if not known.all():
+            shard = shard.only(np.flatnonzero(known))
         shard.save(self.path, self.fingerprint)
         for part in self._parts:
-            part.unlink()
+            part.unlink(missing_ok=True)
 
     def _save_part(self) -> None:
         if not self._unsaved:
             return
         chosen, draws = zip(*self._unsaved.values(), strict=True)
-        self._parts.append(Path(f"{self.path}.part.{len(self._parts):05d}"))
+        # Unlike any that a killed job has left.
+        last = max((int(part.suffix.removeprefix(".")) for part in self._parts), default=-1)
+        self._parts.append(Path(f"{self.path}.part.{last + 1:05d}"))
         shard = SketchShard(list(self._unsaved), torch.cat(chosen), RecordedDraws.joined(draws))
         shard.save(self._parts[-1], self.fingerprint)
         self._unsaved, self._bytes = {}, 0

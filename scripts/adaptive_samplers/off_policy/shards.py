@@ -10,8 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from adaptive_samplers.errors import UserError
 from adaptive_samplers.hashing import content_id
 from adaptive_samplers.off_policy.draws import RecordedDraws
+from adaptive_samplers.stage import say
 from adaptive_samplers.tensors import load_some, load_tensors, save_tensors
 from adaptive_samplers.versions import STAGE_VERSIONS
 
@@ -45,11 +47,17 @@ class SketchShard:
         return cls(answers["answer_id"].tolist(), chosen, draws)
 
     def take_over_files(self, paths: Iterable[Path], fingerprint: str) -> np.ndarray:
-        """`take_over` from each of the files that exist and have this fingerprint; what is in any, `[A]`."""
-        known = np.zeros(len(self.answer_ids), dtype=bool)
+        """`take_over` from each of the files that exist and have this fingerprint; what is in any, `[A]`.
+
+        A damaged file is named and passed over.
+        """
+        known, wanted = np.zeros(len(self.answer_ids), dtype=bool), set(self.answer_ids)
         for path in paths:
-            if shard_fingerprint(path) == fingerprint:
-                known |= self.take_over(SketchShard.load(path))
+            try:
+                if shard_fingerprint(path) == fingerprint and wanted.intersection(read_index(path).answer_ids):
+                    known |= self.take_over(SketchShard.load(path))
+            except UserError as error:
+                say(f"{error}; until then, what it holds is made again where it is needed")
         return known
 
     def take_over(self, earlier: "SketchShard") -> np.ndarray:
@@ -74,7 +82,9 @@ class SketchShard:
         """A copy with some of the answers, by index."""
         token_ids = [self.token_ids[self.draws.span(answer)] for answer in answers]
         ids = [self.answer_ids[answer] for answer in answers]
-        return SketchShard(ids, torch.cat(token_ids), self.draws.select(torch.from_numpy(answers)))
+        return SketchShard(
+            ids, torch.cat([self.token_ids[:0], *token_ids]), self.draws.select(torch.from_numpy(answers))
+        )
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write one safetensors file, atomically."""

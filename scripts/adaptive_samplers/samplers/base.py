@@ -171,7 +171,7 @@ class AdaptiveSampler(
         Parameters
         ----------
         logits : a language model's logits `[..., V]`, any floating type. Tokens at minus infinity stay there, and so
-            do those below `sketch.MASKED_BELOW`; all other output is finite. Where the network's weights overflow,
+            do those below `logits.MASKED_BELOW`; all other output is finite. Where the network's weights overflow,
             the output is the raw logits.
         exact : evaluate the network on every token instead of on a few knots; the reference, far slower. It can
             be differentiated, and is computed in float64 if the sampler is. In float32 it agrees with published

@@ -19,7 +19,7 @@ from adaptive_samplers.config.model.types import Split
 from adaptive_samplers.errors import UserError
 from adaptive_samplers.files import full_disk_explained
 from adaptive_samplers.heuristics import apply_along_answers, parse_processors
-from adaptive_samplers.off_policy.draws import ranks_and_log_probs
+from adaptive_samplers.off_policy.draws import likeliest, ranks_and_log_probs
 from adaptive_samplers.off_policy.shards import SketchShard, read_index, sketches_fingerprint
 from adaptive_samplers.progress import progress
 from adaptive_samplers.sketch import DistributionSketch
@@ -83,8 +83,7 @@ def replay(
         logits = logits[: span.stop - span.start]
         tokens = torch.tensor(pairs[position][1], dtype=torch.long, device=logits.device)
         if len(logits) > len(tokens):
-            ends = torch.tensor(model.end_token_ids, device=logits.device)
-            tokens = torch.cat([tokens, ends[logits[-1, ends].argmax(keepdim=True)]])
+            tokens = torch.cat([tokens, likeliest(logits[-1], model.end_token_ids)])
         made = DistributionSketch.from_logits(logits, top, tail)
         shard.fill(new[position], (made.t, made.n, *ranks_and_log_probs(logits, tokens)))
         unsaved.append(new[position])

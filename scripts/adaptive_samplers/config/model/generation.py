@@ -146,7 +146,7 @@ class Generation(Section):
         "generates them. If not, and always behind servers, which give no whole distributions, answers are read once "
         "more when they are trained on or an estimate wants them.",
         default=False,
-        affects=("generate_candidates",),
+        affects=(),
     )
     batch_size: int = key("Answers in flight at once; answers do not depend on it.", default=64, ge=1, le=100000)
     sglang: SGLang = section(SGLang)
