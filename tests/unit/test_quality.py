@@ -14,7 +14,8 @@ from adaptive_samplers.labels.judges.base import RewardJudge
 from adaptive_samplers.labels.judges.feature_reward import FeatureReward, feature_reward_judge
 from adaptive_samplers.labels.judges.features import TokenEnds, features_of, texts_to_embed
 from adaptive_samplers.labels.judges.training_pairs import read_pairs
-from adaptive_samplers.labels.quality import label_quality, merge_summaries
+from adaptive_samplers.labels.quality import label_quality
+from adaptive_samplers.labels.quality_report import merge_summaries
 from adaptive_samplers.labels.tournament import Comparison
 from adaptive_samplers.tables import KEY, join_tables, read_table, write_table
 from support import in_whole

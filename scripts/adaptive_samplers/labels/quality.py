@@ -1,7 +1,7 @@
 """Quality: a tournament between the answers to each prompt and seed, judged by the configured judge."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,31 +145,3 @@ def under_own_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """The inverse of `under_one_seed`."""
     ids = table["heuristic_id"].str.rsplit(" ", n=1, expand=True)
     return table.assign(heuristic_id=ids[0], seed=ids[1].astype(np.int64))
-
-
-def merge_summaries(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The report of `label_quality` on several shards, as if they were one.
-
-    Counts are summed, except `most_byes`, which is the maximum; means are weighted by judged comparisons.
-    """
-    return _merged(summaries, [summary["calls"] - summary["failed"] for summary in summaries])
-
-
-def _merged(summaries: Sequence[dict[str, Any]], weights: Sequence[int]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for name in dict.fromkeys(name for summary in summaries for name in summary):
-        known = [(summary[name], weight) for summary, weight in zip(summaries, weights, strict=True) if name in summary]
-        values = [value for value, _ in known if value is not None]
-        if not values or isinstance(values[0], str):
-            merged[name] = values[0] if values else None
-        elif isinstance(values[0], dict):
-            merged[name] = _merged(values, [weight for value, weight in known if value is not None])
-        elif name == "most_byes":
-            merged[name] = max(values)
-        elif isinstance(values[0], int):
-            merged[name] = sum(values)
-        else:
-            # A shard without judged comparisons has no mean, and no weight.
-            usable = [weight for value, weight in known if value is not None]
-            merged[name] = float(np.average(values, weights=usable)) if any(usable) else values[0]
-    return merged
