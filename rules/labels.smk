@@ -43,7 +43,7 @@ rule embed_candidates:
         benchmarks("embed_candidates")
     conda:
         "../envs/labels.yaml"
-    threads: 2
+    threads: 1
     resources:
         gpu=GPUS,
         mem_mb=growing(6000),
