@@ -51,9 +51,9 @@ class EngineKind:
     environment: str
     for_judges: ForJudges | None
     is_server: bool
+    records_draws: bool
     gpus: Callable[[Any], int]
     token_rate: TokenRate
-    records_draws: bool = False
 
     def gpus_of(self, user: Section, device: str) -> int:
         """GPUs of a job that runs the model of `user`, the config's `generation` or a judge, on a device."""
@@ -78,11 +78,11 @@ ENGINES = {
             environment="language_model",
             for_judges=ForJudges(Reference("labels.judges.in_process:open_in_process"), environment="labels"),
             is_server=False,
+            records_draws=True,
             gpus=lambda settings: 1,
             token_rate=TokenRate(
                 "in_process_tokens_per_second", 1000, "generated tokens a second, under the engine `transformers`"
             ),
-            records_draws=True,
         ),
         EngineKind(
             name="sglang",
@@ -91,6 +91,7 @@ ENGINES = {
             environment="sglang",
             for_judges=ForJudges(Reference("labels.judges.served:open_served"), environment="sglang"),
             is_server=True,
+            records_draws=False,
             gpus=_gpus_of_server,
             token_rate=TokenRate(
                 "tokens_per_second", 6000, "generated tokens a second, under SGLang with our processor"
@@ -103,6 +104,7 @@ ENGINES = {
             environment="vllm",
             for_judges=ForJudges(Reference("labels.judges.served_vllm:open_served_vllm"), environment="vllm"),
             is_server=True,
+            records_draws=False,
             gpus=_gpus_of_server,
             token_rate=TokenRate(
                 "vllm_tokens_per_second", 6000, "generated tokens a second, under vLLM, taken to be SGLang's"
