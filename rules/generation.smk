@@ -24,6 +24,8 @@ rule generate_candidates:
         logs("generate_candidates/seed={seed}/shard={shard}"),
     benchmark:
         benchmarks("generate_candidates/seed={seed}/shard={shard}")
+    # So that the judge's training is left for when answers are embedded, which keeps one core busy.
+    priority: 1
     conda:
         GENERATION_ENVIRONMENT
     threads: 1
