@@ -17,8 +17,8 @@ rule generate_candidates:
         draws_before=generated_draws_of_generation_before,
         model=f"{MODELS_FOLDER}/{BASE_MODEL}",
     output:
+        # Kept when they are made again: what the change does not affect is reused.
         **({"draws": update(GENERATION_DRAWS)} if RECORDED_SEEDS else {}),
-        # Kept when it is made again: answers that the change does not affect are reused.
         candidates=update(results("candidates/seed={seed}/shard={shard}.parquet")),
     log:
         logs("generate_candidates/seed={seed}/shard={shard}"),

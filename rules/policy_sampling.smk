@@ -121,8 +121,7 @@ def draws_of_generation_before(wildcards):
 def generated_draws_of_generation_before(wildcards):
     """What the same shard's answers drew as they were generated in the previous generation, if it was recorded."""
     path = f"generation_draws/seed={wildcards.seed}/shard={wildcards.shard}.safetensors"
-    recorded = records_draws(CONFIG.generation)
-    return of_generation_before(wildcards, path) if recorded else []
+    return of_generation_before(wildcards, path) if RECORDED_SEEDS else []
 
 
 def sampler_to_go_on_from(wildcards):

@@ -24,15 +24,21 @@ OPTIONS = {
 EXACT = {**OPTIONS, "fastmath": False}
 
 
-def compiled_or(portable: ModuleType, module: str, package: str, users: str, device: str) -> ModuleType:
-    """A module of passes that needs a package, or, with a warning, the portable one if it cannot be imported.
+def fastest_passes(portable: ModuleType, fast: Mapping[str, tuple[str, str]], users: str, kind: str) -> ModuleType:
+    """The module whose passes serve one kind of device best; compiled ones are imported on first use.
+
+    Where one cannot be imported, a warning says so, and the portable passes serve.
 
     Parameters
     ----------
-    portable : the same passes in plain PyTorch.
-    module, package : the full name of the module, and the package that it needs.
-    users, device : who runs slower without it, and where, for the warning.
+    portable : the same passes in plain PyTorch, for any device.
+    fast : by kind of device, the full name of a faster module, and the package that it needs. Both are slow to import
+        and may be missing.
+    users, kind : who runs slower without it, and on which kind of device, for the warning.
     """
+    if kind not in fast:
+        return portable
+    module, package = fast[kind]
     try:
         return import_module(module)
     except ImportError as error:
@@ -40,25 +46,12 @@ def compiled_or(portable: ModuleType, module: str, package: str, users: str, dev
             "%s run on %s in plain PyTorch, which is slower, as it goes over the vocabulary many times: the package %s "
             "cannot be imported (%s). Install it with `pip install %s`.",
             users,
-            device,
+            kind,
             package,
             error,
             package,
         )
         return portable
-
-
-def fastest_passes(portable: ModuleType, fast: Mapping[str, tuple[str, str]], users: str, kind: str) -> ModuleType:
-    """The module whose passes serve one kind of device best; compiled ones are imported on first use.
-
-    Parameters
-    ----------
-    portable : the same passes in plain PyTorch, for any device.
-    fast : by kind of device, the full name of a faster module, and the package that it needs. Both are slow to import
-        and may be missing.
-    users, kind : as of `compiled_or`.
-    """
-    return compiled_or(portable, *fast[kind], users, kind) if kind in fast else portable
 
 
 def with_adjacent_tokens(logits: Tensor) -> Tensor:

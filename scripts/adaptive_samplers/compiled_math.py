@@ -8,6 +8,8 @@ from adaptive_samplers.numba_cache import njit
 # Below this the float64 exponential function underflows.
 LOWEST_EXPONENT = -708.0
 
+MINUS_ZERO = np.int32(-(2**31))  # its bits
+
 
 @njit(inline="always", **OPTIONS)
 def exp(x):
@@ -29,3 +31,9 @@ def exp(x):
     series = series * rest + 1
     series = series * rest + 1
     return series * np.int64((np.int64(np.int32(power)) + 1023) << 52).view(np.float64)
+
+
+@njit(inline="always", **OPTIONS)
+def key_of(bits):
+    """The bits of a float32 as an integer of the same order; the two zeros are equal."""
+    return np.int32(0) if bits == MINUS_ZERO else np.int32(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))

@@ -84,16 +84,6 @@ def _sketch(s, present, top, tail, points, counts, probabilities):
 
 
 @njit(**OPTIONS)
-def _largest(row):
-    """The largest logit, or NaN if one is NaN."""
-    largest, is_number = row[0], True
-    for i in range(row.size):
-        largest = max(largest, row[i])
-        is_number &= row[i] == row[i]
-    return largest if is_number else np.float32(np.nan)
-
-
-@njit(**OPTIONS)
 def _log_normalizer(row, largest):
     total = 0.0
     for i in range(row.size):
@@ -104,11 +94,12 @@ def _log_normalizer(row, largest):
 @njit(**EXACT)
 def _sketch_logits(row, bits, top, tail, points, counts):
     """Sketch a row of logits; whether it is a distribution."""
-    largest = _largest(row)
-    if not (largest > MASKED_BELOW and largest < np.inf):
+    keys = sorted_keys(bits)
+    largest, last = row[keys[0] & LARGEST_ID], row[keys[-1] & LARGEST_ID]
+    # NaN comes first or last, by its sign.
+    if not (largest > MASKED_BELOW and largest < np.inf) or last != last:
         return False
-    log_normalizer = np.float32(_log_normalizer(row, np.float64(largest)))
-    keys, s = sorted_keys(bits), np.empty(row.size, np.float32)
+    log_normalizer, s = np.float32(_log_normalizer(row, np.float64(largest))), np.empty(row.size, np.float32)
     present = 0
     while present < row.size:
         logit = row[keys[present] & LARGEST_ID]

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from adaptive_samplers.compiled import OPTIONS, for_each_row
+from adaptive_samplers.compiled_math import key_of
 from adaptive_samplers.numba_cache import njit
 
 # A key is a logit's bits, mapped to descend, above its token id.
@@ -16,17 +17,12 @@ DIGIT_BITS = 11
 DIGITS = 3
 LARGEST_DIGIT = 2**DIGIT_BITS - 1
 
-MINUS_ZERO = np.int32(-(2**31))
-
 
 @njit(**OPTIONS)
 def _pack(bits, keys):
     """Bits of float32 logits, and their places, as integers that ascend where logits descend and ids ascend."""
     for token in range(bits.size):
-        # Both zeros are equal.
-        one = np.int32(0) if bits[token] == MINUS_ZERO else bits[token]
-        ascending = np.int64(one ^ ((one >> 31) & np.int32(0x7FFFFFFF)))
-        keys[token] = ((LARGEST_ID - ascending) << ID_BITS) | token
+        keys[token] = ((LARGEST_ID - np.int64(key_of(bits[token]))) << ID_BITS) | token
 
 
 @njit(**OPTIONS)

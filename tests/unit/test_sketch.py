@@ -195,7 +195,7 @@ def test_on_the_cpu_the_pass_is_compiled(monkeypatch):
     assert DistributionSketch.from_logits(torch.zeros(1, 1), 4, 4).t.tolist() == [[1.0]]
 
 
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("bad", [torch.nan, -torch.nan, torch.inf])
 def test_what_is_no_distribution_is_refused(bad):
     with pytest.raises(ValueError, match="NaN"):
         DistributionSketch.from_logits(torch.tensor([[0.0, bad]]), 4, 4)

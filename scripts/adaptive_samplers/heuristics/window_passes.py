@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adaptive_samplers.compiled import EXACT, OPTIONS, for_each_row
-from adaptive_samplers.compiled_math import LOWEST_EXPONENT, exp
+from adaptive_samplers.compiled_math import LOWEST_EXPONENT, exp, key_of
 from adaptive_samplers.numba_cache import njit
 
 # A window is searched among the largest of so many groups for each of its tokens: of more groups, fewer tokens are
@@ -22,18 +22,11 @@ GROUPS_PER_TOKEN = 4
 BLOCK = 1024
 
 MINUS_INFINITY = np.float32(-np.inf)
-LOWEST = np.int32(-(2**31))
-# Keys of plus and minus infinity, see `_key`.
+# Keys of plus and minus infinity, see `key_of`.
 HIGHEST_KEY, LOWEST_KEY = np.int32(0x7F800000), np.int32(-0x7F800001)
 NO_KEY = np.int32(2**31 - 1)
 # What is so far below the largest logit adds nothing to a sum of float64 numbers, and smaller exponentials are slow.
 NEGLIGIBLE = np.float32(-87)
-
-
-@njit(inline="always", **OPTIONS)
-def _key(bits):
-    """The bits of a float32 as an integer of the same order; the two zeros are equal."""
-    return np.int32(0) if bits == LOWEST else np.int32(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))
 
 
 @njit(**OPTIONS)
@@ -41,11 +34,11 @@ def _largest_of_groups(bits, largest):
     """The largest key of each group: every `largest.size`-th token, from one of the first on."""
     groups = largest.size
     for group in range(groups):
-        largest[group] = _key(bits[group])
+        largest[group] = key_of(bits[group])
     for start in range(groups, bits.size, groups):
         part = bits[start : start + groups]
         for group in range(part.size):
-            largest[group] = max(largest[group], _key(part[group]))
+            largest[group] = max(largest[group], key_of(part[group]))
 
 
 @njit(**OPTIONS)
@@ -55,7 +48,7 @@ def _candidates(bits, largest, bound, packed):
     for group in range(groups):
         if largest[group] >= bound:
             for token in range(group, bits.size, groups):
-                key = _key(bits[token])
+                key = key_of(bits[token])
                 if key >= bound:
                     packed[found] = (np.int64(~key) << 32) | token
                     found += 1
@@ -80,7 +73,7 @@ def _range(bits, edge):
     """How many keys of finite logits are at most `edge`, and the smallest of them."""
     count, smallest = np.int32(0), NO_KEY
     for i in range(bits.size):
-        key = _key(bits[i])
+        key = key_of(bits[i])
         inside = (key <= edge) & (key > LOWEST_KEY) & (key < HIGHEST_KEY)
         count += np.int32(1) if inside else np.int32(0)
         smallest = min(smallest, key if inside else NO_KEY)
@@ -163,7 +156,7 @@ def moments(logits: Tensor, rows: Tensor, edges: Tensor) -> Tensor:
     """See `window_passes_portable.moments`."""
 
     def of_row(row: np.ndarray, edge: np.float32, _: int) -> tuple[float, float, float, float]:
-        count, smallest = _range(row.view(np.int32), _key(edge.view(np.int32)))
+        count, smallest = _range(row.view(np.int32), key_of(edge.view(np.int32)))
         mean = _total(row, edge) / max(count, 1)
         return count, np.int32(smallest).view(np.float32), mean, _squares(row, edge, mean)
 
